@@ -1,0 +1,69 @@
+//! The one error type of this crate.
+
+use std::fmt;
+
+/// What can go wrong in the parts that the services share.
+#[derive(Debug)]
+pub enum Error {
+    /// A setting is missing or malformed; the message names the variable, never its value.
+    Setting {
+        /// The environment variable.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// PostgreSQL refused, failed or went away.
+    Postgres {
+        /// What was being done.
+        action: &'static str,
+        /// PostgreSQL's own report.
+        source: postgres::Error,
+    },
+    /// The database was migrated by a newer version of this program, which this one must not touch.
+    DatabaseTooNew {
+        /// The newest migration found in the database.
+        found: i32,
+        /// The newest migration this program knows.
+        known: i32,
+    },
+    /// The operating system refused something.
+    Io {
+        /// What was being done.
+        action: String,
+        /// The operating system's own report.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// A complaint about the setting `name`.
+    pub fn setting(name: &str, problem: impl Into<String>) -> Self {
+        Self::Setting { name: name.to_owned(), problem: problem.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setting { name, problem } => write!(f, "setting {name}: {problem}"),
+            Self::Postgres { action, source } => {
+                write!(f, "{action}: {}", crate::database::describe(source))
+            }
+            Self::DatabaseTooNew { found, known } => write!(
+                f,
+                "the database is at migration {found}, newer than {known}, the newest this program knows"
+            ),
+            Self::Io { action, source } => write!(f, "{action}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Postgres { source, .. } => Some(source),
+            Self::Io { source, .. } => Some(source),
+            Self::Setting { .. } | Self::DatabaseTooNew { .. } => None,
+        }
+    }
+}

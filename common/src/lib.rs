@@ -1,0 +1,18 @@
+//! What the services share. A module is admitted here only when two services use it.
+//!
+//! Nothing here knows a route, a table or a queue's name.
+
+pub mod backoff;
+pub mod database;
+mod error;
+mod logging;
+pub mod order;
+pub mod program;
+pub mod settings;
+pub mod shutdown;
+
+pub use backoff::Backoff;
+pub use error::Error;
+pub use order::Order;
+pub use settings::Environment;
+pub use shutdown::Shutdown;

@@ -1,0 +1,132 @@
+//! What every binary does before and after its own work: flags, settings, logging, exit status.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use log::LevelFilter;
+
+use crate::{Environment, logging};
+
+/// A binary as its user sees it.
+pub struct Program {
+    /// The name of the binary.
+    pub name: &'static str,
+    /// The version that `--version` prints.
+    pub version: &'static str,
+    /// What it does and which settings it reads, for `--help`.
+    pub about: &'static str,
+}
+
+/// What the command line asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Serve until told to stop.
+    Serve,
+    /// Check settings and dependencies, then exit.
+    Check,
+}
+
+/// What to do with a command line.
+#[derive(Debug, PartialEq, Eq)]
+enum Request {
+    Work(Mode),
+    Help,
+    Version,
+    Unknown(String),
+}
+
+fn parse(arguments: impl IntoIterator<Item = String>) -> Request {
+    let mut request = Request::Work(Mode::Serve);
+    for argument in arguments {
+        match argument.as_str() {
+            "--help" | "-h" => return Request::Help,
+            "--version" | "-V" => return Request::Version,
+            "--check" => request = Request::Work(Mode::Check),
+            _ => return Request::Unknown(argument),
+        }
+    }
+    request
+}
+
+/// Runs `work` with the settings that were found, and turns its outcome into an exit status: 0 for success, 1 for a
+/// failure (told on standard error in one line), 2 for a command line that makes no sense.
+pub fn run<E: Display>(
+    program: &Program,
+    work: impl FnOnce(&Environment, Mode) -> Result<(), E>,
+) -> ExitCode {
+    let Program { name, version, about } = program;
+    let mode = match parse(std::env::args().skip(1)) {
+        Request::Work(mode) => mode,
+        Request::Help => {
+            say(&format!(
+                "{name} {version}\n\n{about}\n\nOptions:\n  --check    check settings and dependencies, then exit\n  \
+                 --help     print this text\n  --version  print the version"
+            ));
+            return ExitCode::SUCCESS;
+        }
+        Request::Version => {
+            say(&format!("{name} {version}"));
+            return ExitCode::SUCCESS;
+        }
+        Request::Unknown(argument) => {
+            complain(name, &format!("unknown argument {argument}; see {name} --help"));
+            return ExitCode::from(2);
+        }
+    };
+    let environment = match Environment::load() {
+        Ok(environment) => environment,
+        Err(error) => return fail(name, &error),
+    };
+    match environment.parsed("LOG_LEVEL", LevelFilter::Info) {
+        Ok(level) => logging::start(level),
+        Err(error) => return fail(name, &error),
+    }
+    match work(&environment, mode) {
+        Ok(()) => {
+            if mode == Mode::Check {
+                say(&format!("{name}: settings and dependencies are fine"));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(name, &error),
+    }
+}
+
+fn fail(name: &str, error: &impl Display) -> ExitCode {
+    complain(name, &error.to_string());
+    ExitCode::FAILURE
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the answer to --help, --version and --check belongs on standard output"
+)]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the log may not have started yet, and this line is for whoever started us"
+)]
+fn complain(name: &str, text: &str) {
+    eprintln!("{name}: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Request {
+        parse(arguments.iter().map(|argument| (*argument).to_owned()))
+    }
+
+    #[test]
+    fn the_command_line_is_understood_or_refused() {
+        assert_eq!(parsed(&[]), Request::Work(Mode::Serve));
+        assert_eq!(parsed(&["--check"]), Request::Work(Mode::Check));
+        assert_eq!(parsed(&["--check", "--help"]), Request::Help);
+        assert_eq!(parsed(&["-V"]), Request::Version);
+        assert_eq!(parsed(&["serve"]), Request::Unknown("serve".to_owned()));
+    }
+}
