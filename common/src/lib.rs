@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a route, a table or a queue's name.
 
+pub mod amqp;
 pub mod backoff;
 pub mod database;
 mod error;

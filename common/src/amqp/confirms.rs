@@ -1,0 +1,140 @@
+//! The messages that wait for their confirm. Pure bookkeeping: no I/O, no waiting.
+
+use std::collections::VecDeque;
+
+use super::{Confirm, PublishError};
+
+/// Publishings in the order of their delivery tags, which the broker and the client count alike from 1 (RabbitMQ's
+/// extension `confirm.select`).
+pub(super) struct Confirms {
+    /// The tag of the first entry of `waiting`.
+    first_tag: u64,
+    /// `None` stands for a tag that was confirmed out of turn.
+    waiting: VecDeque<Option<Waiting>>,
+}
+
+struct Waiting {
+    /// What a returned message is recognised by.
+    message_id: Option<String>,
+    /// Set when the broker returned the message; its confirm still follows.
+    returned: Option<String>,
+    reply: Confirm,
+}
+
+impl Confirms {
+    /// How many messages may wait for their confirm. Beyond it, publishers are told to come back.
+    const MAX_WAITING: usize = 16_384;
+
+    pub(super) fn new() -> Self {
+        Self { first_tag: 1, waiting: VecDeque::new() }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= Self::MAX_WAITING
+    }
+
+    /// Adds the message that is published next.
+    pub(super) fn push(&mut self, message_id: Option<String>, reply: Confirm) {
+        self.waiting.push_back(Some(Waiting { message_id, returned: None, reply }));
+    }
+
+    /// Notes that a message came back. Its delivery tag is not told, so every message under its id counts as returned:
+    /// a repeated id is the same order, and a failure told too often is harmless where a success would be a lie.
+    pub(super) fn mark_returned(&mut self, message_id: Option<&str>, reason: &str) {
+        for waiting in self.waiting.iter_mut().flatten() {
+            if waiting.message_id.as_deref() == message_id {
+                waiting.returned = Some(reason.to_owned());
+            }
+        }
+    }
+
+    /// The broker's word on the message `tag`, or with `multiple` on all up to it.
+    pub(super) fn settle(&mut self, tag: u64, multiple: bool, acked: bool) {
+        if multiple {
+            while self.first_tag <= tag {
+                let Some(waiting) = self.waiting.pop_front() else { return };
+                self.first_tag += 1;
+                answer(waiting, acked);
+            }
+            return;
+        }
+        let slot = tag.checked_sub(self.first_tag).and_then(|index| usize::try_from(index).ok());
+        if let Some(waiting) = slot.and_then(|index| self.waiting.get_mut(index)) {
+            answer(waiting.take(), acked);
+        }
+        while let Some(None) = self.waiting.front() {
+            self.waiting.pop_front();
+            self.first_tag += 1;
+        }
+    }
+}
+
+fn answer(waiting: Option<Waiting>, acked: bool) {
+    let Some(Waiting { returned, reply, .. }) = waiting else { return };
+    let outcome = match (returned, acked) {
+        (Some(reason), _) => Err(PublishError::Returned(reason)),
+        (None, true) => Ok(()),
+        (None, false) => Err(PublishError::Nacked),
+    };
+    // A publisher whose deadline has passed no longer listens.
+    let _ = reply.try_send(outcome);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    type Outcome = Receiver<Result<(), PublishError>>;
+
+    fn published(confirms: &mut Confirms, ids: &[&str]) -> Vec<Outcome> {
+        ids.iter()
+            .map(|id| {
+                let (reply, outcome) = sync_channel(1);
+                confirms.push(Some((*id).to_owned()), reply);
+                outcome
+            })
+            .collect()
+    }
+
+    #[test]
+    fn single_and_multiple_confirms_reach_exactly_their_messages() {
+        let mut confirms = Confirms::new();
+        let outcomes = published(&mut confirms, &["a", "b", "c", "d"]);
+        confirms.settle(2, false, true);
+        assert!(outcomes[0].try_recv().is_err());
+        assert_eq!(outcomes[1].try_recv(), Ok(Ok(())));
+        confirms.settle(3, true, true);
+        assert_eq!(outcomes[0].try_recv(), Ok(Ok(())));
+        assert_eq!(outcomes[2].try_recv(), Ok(Ok(())));
+        assert!(outcomes[3].try_recv().is_err());
+        confirms.settle(4, false, false);
+        assert_eq!(outcomes[3].try_recv(), Ok(Err(PublishError::Nacked)));
+        let next = published(&mut confirms, &["e"]);
+        confirms.settle(5, false, true);
+        assert_eq!(next[0].try_recv(), Ok(Ok(())));
+    }
+
+    #[test]
+    fn a_returned_message_fails_although_its_ack_follows() {
+        let mut confirms = Confirms::new();
+        let outcomes = published(&mut confirms, &["a", "b", "a"]);
+        confirms.mark_returned(Some("a"), "no route");
+        confirms.settle(3, true, true);
+        let returned = Ok(Err(PublishError::Returned("no route".to_owned())));
+        assert_eq!(outcomes[0].try_recv(), returned);
+        assert_eq!(outcomes[1].try_recv(), Ok(Ok(())));
+        assert_eq!(outcomes[2].try_recv(), returned);
+    }
+
+    #[test]
+    fn tags_that_were_never_published_change_nothing() {
+        let mut confirms = Confirms::new();
+        confirms.settle(7, false, true);
+        confirms.settle(0, false, true);
+        confirms.settle(9, true, true);
+        let outcomes = published(&mut confirms, &["a"]);
+        confirms.settle(1, false, true);
+        assert_eq!(outcomes[0].try_recv(), Ok(Ok(())));
+    }
+}

@@ -1,0 +1,361 @@
+//! The one module that names tokio: a current-thread runtime on the thread of one [`super::Connection`], which drives
+//! the AMQP library and turns blocking callers' commands into protocol, and the broker's answers into replies.
+//!
+//! No decision about orders, retries or back-off is made here.
+
+use std::future::Future;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use amqprs::callbacks::{ChannelCallback, ConnectionCallback};
+use amqprs::channel::{
+    BasicAckArguments, BasicConsumeArguments, BasicPublishArguments, BasicQosArguments, Channel,
+    ConfirmSelectArguments, ConsumerMessage, QueueDeclareArguments,
+};
+use amqprs::connection::{Connection as AmqpConnection, OpenConnectionArguments};
+use amqprs::error::Error as AmqpError;
+use amqprs::{Ack, BasicProperties, Cancel, Close, CloseChannel, Nack, Return};
+use async_trait::async_trait;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
+
+use super::confirms::Confirms;
+use super::{AmqpSettings, BrokerError, Closed, Confirm, Delivery, Properties, PublishError};
+
+type Reply<T> = SyncSender<Result<T, BrokerError>>;
+
+/// What a blocking caller, or a callback of the library, asks the I/O thread to do.
+pub(super) enum Command {
+    Publish {
+        queue: String,
+        properties: Properties,
+        body: Vec<u8>,
+        reply: Confirm,
+    },
+    DeclareQueue {
+        queue: String,
+        reply: Reply<u32>,
+    },
+    Consume {
+        queue: String,
+        prefetch: u16,
+        reply: Reply<Receiver<Vec<Delivery>>>,
+    },
+    AckThrough(u64),
+    /// The connection is gone, for this reason.
+    Lost(String),
+    Close,
+}
+
+/// The blocking side's end of the command queue. Its length is bounded by the number of threads that wait for their
+/// answers, and by the prefetch for acknowledgements.
+#[derive(Clone)]
+pub(super) struct Commands {
+    sender: UnboundedSender<Command>,
+    /// Why the broker has blocked publishers, while it has.
+    blocked: Arc<Mutex<Option<String>>>,
+}
+
+/// The I/O thread's end of the command queue.
+pub(super) struct QueuedCommands(UnboundedReceiver<Command>);
+
+pub(super) fn commands() -> (Commands, QueuedCommands) {
+    let (sender, receiver) = unbounded_channel();
+    (Commands { sender, blocked: Arc::default() }, QueuedCommands(receiver))
+}
+
+impl Commands {
+    /// Queues a command; `false` when the I/O thread has ended.
+    pub(super) fn send(&self, command: Command) -> bool {
+        self.sender.send(command).is_ok()
+    }
+
+    pub(super) fn blocked(&self) -> Option<String> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_blocked(&self, reason: Option<String>) {
+        *self.blocked.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+}
+
+/// Marks the connection as closed however the thread ends, a panic in the library included.
+struct CloseOnExit<'a>(&'a Closed);
+
+impl Drop for CloseOnExit<'_> {
+    fn drop(&mut self) {
+        self.0.set("the amqp thread stopped");
+    }
+}
+
+/// Runs one connection from its opening to its end. Tells `opened` how the opening went.
+pub(super) fn run(
+    settings: &AmqpSettings,
+    name: &str,
+    opened: &Reply<()>,
+    commands: Commands,
+    queued: QueuedCommands,
+    closed: &Closed,
+) {
+    let _guard = CloseOnExit(closed);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            let _ = opened.send(Err(BrokerError::new(format!("start the amqp runtime: {e}"))));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        match Session::open(settings, name, commands).await {
+            Ok(session) => {
+                let _ = opened.send(Ok(()));
+                session.serve(queued, closed).await;
+            }
+            Err(e) => {
+                closed.set(&e.to_string());
+                let _ = opened.send(Err(e));
+            }
+        }
+    });
+    // Whatever the library left running, a writer stuck on a dead peer for example, must not keep the thread.
+    runtime.shutdown_background();
+}
+
+/// An open connection and its one channel.
+struct Session {
+    connection: AmqpConnection,
+    channel: Channel,
+    confirms: Arc<Mutex<Confirms>>,
+    commands: Commands,
+    /// How long any single step may take.
+    deadline: Duration,
+}
+
+impl Session {
+    async fn open(settings: &AmqpSettings, name: &str, commands: Commands) -> Result<Self, BrokerError> {
+        let mut problems = Vec::new();
+        for (host, port) in &settings.hosts {
+            let attempt = Self::open_on(settings, host, *port, name, commands.clone());
+            match within(settings.connect_timeout, attempt).await {
+                Ok(session) => return Ok(session),
+                Err(e) => problems.push(format!("{host}:{port}: {e}")),
+            }
+        }
+        Err(BrokerError(problems.join("; ")))
+    }
+
+    async fn open_on(
+        settings: &AmqpSettings,
+        host: &str,
+        port: u16,
+        name: &str,
+        commands: Commands,
+    ) -> Result<Self, AmqpError> {
+        let mut arguments = OpenConnectionArguments::new(host, port, &settings.user, &settings.password);
+        arguments.virtual_host(&settings.vhost).connection_name(name).heartbeat(settings.heartbeat_s);
+        let connection = AmqpConnection::open(&arguments).await?;
+        connection.register_callback(ConnectionEvents(commands.clone())).await?;
+        let lost = (connection.clone(), commands.clone());
+        tokio::spawn(async move {
+            lost.0.listen_network_io_failure().await;
+            lost.1.send(Command::Lost("the connection was lost".to_owned()));
+        });
+        let channel = connection.open_channel(None).await?;
+        let confirms = Arc::new(Mutex::new(Confirms::new()));
+        let events = ChannelEvents { commands: Some(commands.clone()), confirms: confirms.clone() };
+        channel.register_callback(events).await?;
+        channel.confirm_select(ConfirmSelectArguments::default()).await?;
+        Ok(Self { connection, channel, confirms, commands, deadline: settings.connect_timeout })
+    }
+
+    /// Serves commands until the connection ends or its owner lets go of it.
+    async fn serve(self, mut queued: QueuedCommands, closed: &Closed) {
+        let mut reason = "closed by this program".to_owned();
+        while let Some(command) = queued.0.recv().await {
+            match command {
+                Command::Publish { queue, properties, body, reply } => {
+                    self.publish(&queue, properties, body, reply).await;
+                }
+                Command::DeclareQueue { queue, reply } => {
+                    let _ = reply.try_send(self.declare_queue(&queue).await);
+                }
+                Command::Consume { queue, prefetch, reply } => {
+                    let _ = reply.try_send(self.consume(&queue, prefetch).await);
+                }
+                Command::AckThrough(tag) => {
+                    let ack = self.channel.basic_ack(BasicAckArguments::new(tag, true));
+                    if let Err(e) = within(self.deadline, ack).await {
+                        self.commands.send(Command::Lost(e.to_string()));
+                    }
+                }
+                Command::Lost(cause) => {
+                    reason = cause;
+                    break;
+                }
+                Command::Close => break,
+            }
+        }
+        closed.set(&reason);
+        // Waiting publishers learn of the end because their replies are dropped with these.
+        *self.confirms.lock().unwrap_or_else(PoisonError::into_inner) = Confirms::new();
+        queued.0.close();
+        let _ = timeout(self.deadline, self.connection.close()).await;
+    }
+
+    async fn publish(&self, queue: &str, properties: Properties, body: Vec<u8>, reply: Confirm) {
+        let message_id = properties.message_id().map(str::to_owned);
+        {
+            // The tag counts from the moment of sending, so the entry must be there before any answer can be.
+            let mut confirms = self.confirms.lock().unwrap_or_else(PoisonError::into_inner);
+            if confirms.is_full() {
+                let _ = reply.try_send(Err(PublishError::Busy));
+                return;
+            }
+            confirms.push(message_id, reply);
+        }
+        let mut arguments = BasicPublishArguments::new("", queue);
+        arguments.mandatory(true);
+        let sent = self.channel.basic_publish(*properties.0, body, arguments);
+        if let Err(e) = within(self.deadline, sent).await {
+            self.commands.send(Command::Lost(e.to_string()));
+        }
+    }
+
+    /// Looks for the queue on a channel of its own, since a failed look closes the channel, and makes it if it is
+    /// missing. Looking first lets a queue made by hand with other arguments, a quorum queue above all, be used.
+    async fn declare_queue(&self, queue: &str) -> Result<u32, BrokerError> {
+        let mut arguments = QueueDeclareArguments::durable_client_named(queue);
+        let look = self.declare(arguments.clone().passive(true).finish());
+        if let Ok(waiting) = within(self.deadline, look).await {
+            return Ok(waiting);
+        }
+        within(self.deadline, self.declare(arguments.finish()))
+            .await
+            .map_err(|e| BrokerError::new(format!("declare queue {queue}: {e}")))
+    }
+
+    async fn declare(&self, arguments: QueueDeclareArguments) -> Result<u32, AmqpError> {
+        let channel = self.connection.open_channel(None).await?;
+        // Without a callback the library would not answer the broker's closing of the channel.
+        let events = ChannelEvents { commands: None, confirms: Arc::new(Mutex::new(Confirms::new())) };
+        channel.register_callback(events).await?;
+        let declared = channel.queue_declare(arguments).await?;
+        channel.close().await?;
+        Ok(declared.map_or(0, |(_, waiting, _)| waiting))
+    }
+
+    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Receiver<Vec<Delivery>>, BrokerError> {
+        let failed = |e: BrokerError| BrokerError::new(format!("consume from queue {queue}: {e}"));
+        let qos = self.channel.basic_qos(BasicQosArguments::new(0, prefetch, false));
+        within(self.deadline, qos).await.map_err(failed)?;
+        let consume = self.channel.basic_consume_rx(BasicConsumeArguments::new(queue, ""));
+        let (_, mut messages) = within(self.deadline, consume).await.map_err(failed)?;
+        let (sender, batches): (Sender<Vec<Delivery>>, _) = channel();
+        let (commands, most) = (self.commands.clone(), usize::from(prefetch.max(1)));
+        tokio::spawn(async move {
+            let mut arrived = Vec::with_capacity(most);
+            while messages.recv_many(&mut arrived, most).await > 0 {
+                if sender.send(arrived.drain(..).filter_map(delivery).collect()).is_err() {
+                    return;
+                }
+            }
+            commands.send(Command::Lost("the broker cancelled the consumer".to_owned()));
+        });
+        Ok(batches)
+    }
+}
+
+fn delivery(message: ConsumerMessage) -> Option<Delivery> {
+    let deliver = message.deliver?;
+    Some(Delivery {
+        tag: deliver.delivery_tag(),
+        redelivered: deliver.redelivered(),
+        properties: Properties(Box::new(message.basic_properties.unwrap_or_default())),
+        body: message.content.unwrap_or_default(),
+    })
+}
+
+async fn within<T>(
+    deadline: Duration,
+    step: impl Future<Output = Result<T, AmqpError>>,
+) -> Result<T, BrokerError> {
+    match timeout(deadline, step).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(e)) => Err(BrokerError(e.to_string())),
+        Err(_) => Err(BrokerError::new("no answer in time")),
+    }
+}
+
+/// What the broker says about the connection.
+struct ConnectionEvents(Commands);
+
+#[async_trait]
+impl ConnectionCallback for ConnectionEvents {
+    async fn close(&mut self, _: &AmqpConnection, close: Close) -> Result<(), AmqpError> {
+        let reason = format!("the broker closed it: {} {}", close.reply_code(), close.reply_text());
+        self.0.send(Command::Lost(reason));
+        Ok(())
+    }
+
+    async fn blocked(&mut self, _: &AmqpConnection, reason: String) {
+        log::warn!("the broker takes no messages for now: {reason}");
+        self.0.set_blocked(Some(reason));
+    }
+
+    async fn unblocked(&mut self, _: &AmqpConnection) {
+        log::info!("the broker takes messages again");
+        self.0.set_blocked(None);
+    }
+
+    async fn secret_updated(&mut self, _: &AmqpConnection) {}
+}
+
+/// What the broker says about a channel. Without `commands`, the end of the channel is not the end of the connection.
+struct ChannelEvents {
+    commands: Option<Commands>,
+    confirms: Arc<Mutex<Confirms>>,
+}
+
+impl ChannelEvents {
+    fn settle(&self, tag: u64, multiple: bool, acked: bool) {
+        self.confirms.lock().unwrap_or_else(PoisonError::into_inner).settle(tag, multiple, acked);
+    }
+
+    fn lost(&self, reason: String) {
+        if let Some(commands) = &self.commands {
+            commands.send(Command::Lost(reason));
+        }
+    }
+}
+
+#[async_trait]
+impl ChannelCallback for ChannelEvents {
+    async fn close(&mut self, _: &Channel, close: CloseChannel) -> Result<(), AmqpError> {
+        self.lost(format!("the broker closed the channel: {} {}", close.reply_code(), close.reply_text()));
+        Ok(())
+    }
+
+    async fn cancel(&mut self, _: &Channel, cancel: Cancel) -> Result<(), AmqpError> {
+        self.lost(format!("the broker cancelled the consumer {}", cancel.consumer_tag()));
+        Ok(())
+    }
+
+    async fn flow(&mut self, _: &Channel, active: bool) -> Result<bool, AmqpError> {
+        Ok(active)
+    }
+
+    async fn publish_ack(&mut self, _: &Channel, ack: Ack) {
+        self.settle(ack.delivery_tag(), ack.mutiple(), true);
+    }
+
+    async fn publish_nack(&mut self, _: &Channel, nack: Nack) {
+        self.settle(nack.delivery_tag(), nack.multiple(), false);
+    }
+
+    async fn publish_return(&mut self, _: &Channel, ret: Return, properties: BasicProperties, _: Vec<u8>) {
+        let reason = format!("{} {}", ret.reply_code(), ret.reply_text());
+        let message_id = properties.message_id().map(String::as_str);
+        self.confirms.lock().unwrap_or_else(PoisonError::into_inner).mark_returned(message_id, &reason);
+    }
+}
