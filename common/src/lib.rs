@@ -6,6 +6,7 @@ pub mod amqp;
 pub mod backoff;
 pub mod database;
 mod error;
+pub mod json;
 mod logging;
 pub mod order;
 pub mod program;

@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::json::{member, parse_object};
+
 /// The name of this message format, carried in the header `schema`.
 pub const SCHEMA: &str = "order.v1";
 
@@ -54,28 +56,18 @@ impl std::error::Error for InvalidOrder {}
 /// The members that matter, with their text untouched: a binary float would not keep money exact.
 #[derive(Deserialize)]
 struct Members<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "member")]
     user_id: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "member")]
     number_of_items: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "member")]
     total_amount: Option<&'a RawValue>,
 }
 
 impl Order {
     /// Reads an order from JSON. Unknown members are ignored; every field that breaks a rule is reported.
     pub fn parse(json: &[u8]) -> Result<Self, InvalidOrder> {
-        let text = std::str::from_utf8(json)
-            .map_err(|_| InvalidOrder::Malformed("the body is not valid UTF-8".to_owned()))?;
-        if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
-            let problem = match serde_json::from_str::<serde::de::IgnoredAny>(text) {
-                Ok(_) => "the body must be a JSON object".to_owned(),
-                Err(e) => format!("the body is not valid JSON: {e}"),
-            };
-            return Err(InvalidOrder::Malformed(problem));
-        }
-        let members: Members = serde_json::from_str(text)
-            .map_err(|e| InvalidOrder::Malformed(format!("the body is not valid JSON: {e}")))?;
+        let members: Members = parse_object(json).map_err(InvalidOrder::Malformed)?;
         let user_id = parse_user_id(members.user_id);
         let number_of_items = parse_number_of_items(members.number_of_items);
         let total_amount_cents = parse_total_amount(members.total_amount);

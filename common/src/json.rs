@@ -1,0 +1,43 @@
+//! Reading a JSON object from a request or a message, with complaints that its sender understands.
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// Reads `bytes` as one JSON object of type `T`. The error says what is wrong, in words fit for the sender.
+pub fn parse_object<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "the body is not valid UTF-8".to_owned())?;
+    let invalid = |e: serde_json::Error| format!("the body is not valid JSON: {e}");
+    if text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+        serde_json::from_str(text).map_err(invalid)
+    } else {
+        // A struct would also be read from an array, which nobody means.
+        serde_json::from_str::<IgnoredAny>(text).map_err(invalid)?;
+        Err("the body must be a JSON object".to_owned())
+    }
+}
+
+/// Reads a member as it stands, `null` included. By itself serde takes `null` for a member that is absent. For use as
+/// `#[serde(borrow, default, deserialize_with = "member")]`.
+pub fn member<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Point {
+        x: i32,
+    }
+
+    #[test]
+    fn an_object_is_read_and_anything_else_is_explained() {
+        assert_eq!(parse_object::<Point>(b" {\"x\": 3, \"y\": 4}").unwrap().x, 3);
+        assert_eq!(parse_object::<Point>(b"[3]").unwrap_err(), "the body must be a JSON object");
+        assert_eq!(parse_object::<Point>(b"\xff").unwrap_err(), "the body is not valid UTF-8");
+        assert!(parse_object::<Point>(b"").unwrap_err().starts_with("the body is not valid JSON"));
+        assert!(parse_object::<Point>(b"{\"x\":1,\"x\":2}").unwrap_err().contains("duplicate"));
+    }
+}

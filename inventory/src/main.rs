@@ -1,0 +1,28 @@
+//! `inventory-app`: settings, then build, then run.
+
+use std::process::ExitCode;
+
+use common::Shutdown;
+use common::program::{self, Mode, Program};
+use inventory::{Error, Settings};
+
+const PROGRAM: Program = Program {
+    name: "inventory-app",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "CRUD and search of movies over HTTP, in PostgreSQL.\n\n\
+            Reads its settings from the environment and from .env: INVENTORY_HOST, INVENTORY_PORT,\n\
+            INVENTORY_DB_HOST, _PORT, _NAME, _USER, _PASSWORD, LOG_LEVEL and the limits that .env lists.",
+};
+
+fn main() -> ExitCode {
+    program::run(&PROGRAM, |environment, mode| {
+        let settings = Settings::read(environment)?;
+        match mode {
+            Mode::Check => inventory::check(&settings),
+            Mode::Serve => {
+                let shutdown = Shutdown::on_signals().map_err(Error::from)?;
+                inventory::build(settings, shutdown)?.run()
+            }
+        }
+    })
+}
