@@ -1,0 +1,66 @@
+# Sourced by the scripts: where the project is, how they talk, and the settings.
+# shellcheck shell=bash
+
+((BASH_VERSINFO[0] >= 4)) || { echo "this script needs bash 4 or newer" >&2; exit 1; }
+
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
+# Everything that running leaves behind is in this folder, which git ignores.
+# shellcheck disable=SC2034 # the scripts that source this file use it
+data=$root/.data
+
+say() { printf '%s\n' "$*"; }
+
+fail() {
+    printf '%s: %s\n' "$(basename -- "$0")" "$*" >&2
+    exit 1
+}
+
+# The comment at the top of a script is its help.
+show_help() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p;}' "$0"; }
+
+# Names of the settings that the environment gives, and that .env therefore does not.
+declare -A given=()
+
+# load_settings: exports every setting of .env that the environment does not have. The services do the same by
+# themselves; the scripts need the settings for what they do before and beside them.
+load_settings() {
+    local line name
+    while IFS= read -r line || [[ -n $line ]]; do
+        [[ $line =~ ^([A-Za-z_][A-Za-z0-9_]*)= ]] || continue
+        name=${BASH_REMATCH[1]}
+        if [[ -v $name ]]; then
+            given[$name]=1
+        else
+            # The file is written so that a shell can read it; nothing else gets all quoting right.
+            eval "export $line" || fail ".env: the line of $name cannot be read; put the value in single quotes"
+        fi
+    done <"$root/.env"
+}
+
+# same NAME OTHER: two settings of one thing, such as a server's port and its client's. When the environment gives one
+# of them, the other follows.
+same() {
+    local name=$1 other=$2
+    if [[ -v given[$other] && ! -v given[$name] ]]; then
+        export "$name=${!other}"
+    elif [[ ! -v given[$other] ]]; then
+        export "$other=${!name}"
+    fi
+}
+
+# wait_for SECONDS COMMAND…: polls until the command succeeds; fails when it still does not after that time.
+wait_for() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        ((SECONDS < deadline)) || return 1
+        sleep 0.1
+    done
+}
+
+# port_is_open HOST PORT: whether somebody listens there.
+port_is_open() {
+    local host=$1
+    [[ $host != 0.0.0.0 && $host != '[::]' && $host != '::' ]] || host=127.0.0.1
+    (exec 3<>"/dev/tcp/$host/$2") 2>/dev/null
+}

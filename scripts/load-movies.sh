@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Posts the movies of a file through the gateway.
+#
+#   scripts/load-movies.sh [--map FILTER] FILE [URL]
+#
+# FILE holds a JSON array or one JSON value after another; - is standard input. Every entry is sent as it is, so that
+# the platform decides what is a movie. FILTER, in the language of jq, makes a movie of an entry of another shape:
+#   scripts/load-movies.sh --map '{title: .Title, description: "\(.Director), \(."Major Genre")"}' movies.json
+# URL is http://127.0.0.1:$GATEWAY_PORT when it is left out. Shows its progress, then what was refused and why; fails
+# when anything was.
+set -euo pipefail
+
+here=$(dirname -- "${BASH_SOURCE[0]}")
+# shellcheck source=lib/project.sh
+. "$here/lib/project.sh"
+# shellcheck source=lib/packages.sh
+. "$here/lib/packages.sh"
+
+filter=.
+while [[ ${1-} == -?* ]]; do
+    case $1 in
+        --map)
+            filter=${2:?--map needs a filter}
+            shift 2
+            ;;
+        -h | --help)
+            show_help
+            exit
+            ;;
+        *) fail "unknown option $1; see scripts/load-movies.sh --help" ;;
+    esac
+done
+file=${1:?which file? scripts/load-movies.sh FILE}
+load_settings
+url=${2:-http://127.0.0.1:$GATEWAY_PORT}
+[[ $file == - || -r $file ]] || fail "cannot read $file"
+need curl jq
+work=$(mktemp -d)
+trap 'rm -rf -- "$work"' EXIT
+
+# One entry per line. A file that is no JSON from some point on is told, and what came before it is loaded.
+whole=yes
+cat -- "$file" | jq -c "if type == \"array\" then .[] else . end | $filter" >"$work/movies" 2>"$work/error" || whole=no
+total=$(wc -l <"$work/movies")
+
+# curl sends all requests over one connection when it reads them from one list. In that list a value in double quotes
+# escapes as JSON does, so JSON twice over is just right.
+jq -r --arg url "${url%/}/api/movies" '
+    "url = \($url | tojson)", "header = \"Content-Type: application/json\"", "data-raw = \(tojson | tojson)",
+    "write-out = \"\\n%{http_code}\\n\"", "next"' "$work/movies" >"$work/requests"
+
+loaded=0 count=0
+: >"$work/refused"
+if ((total > 0)); then
+    # An answer is its body in one line, then the status in another.
+    while IFS= read -r body && IFS= read -r status; do
+        count=$((count + 1))
+        if [[ $status == 201 ]]; then
+            loaded=$((loaded + 1))
+        else
+            printf '%s\t%s %s\n' "$count" "$status" "${body:-no answer}" >>"$work/refused"
+        fi
+        if ((count % 100 == 0 || count == total)); then
+            printf '\r%s of %s sent, %s loaded, %s refused' "$count" "$total" "$loaded" $((count - loaded)) >&2
+        fi
+    done < <(curl -s -m 60 -K "$work/requests" || true)
+    printf '\n' >&2
+fi
+
+say "$loaded of $total movies loaded."
+if [[ -s $work/refused ]]; then
+    say "Refused, by reason:"
+    # The reason, how often, and the first entry that it hit.
+    awk -F'\t' '{ if (!($2 in times)) { first[$2] = $1 } times[$2]++ }
+        END { for (reason in times) printf "%d\t%d\t%s\n", times[reason], first[reason], reason }' "$work/refused" |
+        sort -rn | while IFS=$'\t' read -r times first reason; do
+        printf '  %s times: %s\n    first, entry %s: %.200s\n' "$times" "$reason" "$first" \
+            "$(sed -n "${first}p" "$work/movies")"
+    done
+fi
+if ((count < total)); then say "$((total - count)) were not sent: the gateway at $url does not answer."; fi
+if [[ $whole == no ]]; then say "The file is not JSON throughout: $(<"$work/error")"; fi
+[[ $whole == yes ]] && ((loaded == total))

@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# Runs the whole platform on this machine until Ctrl-C: PostgreSQL, broker, inventory, billing and gateway.
+#
+#   scripts/run.sh             build, start, wait until ready, tell where it listens; Ctrl-C stops it
+#   scripts/run.sh list        what runs
+#   scripts/run.sh stop NAME   stop one of api_gateway, inventory_app, billing_app, broker, postgres
+#   scripts/run.sh start NAME  start it again
+#   scripts/run.sh stop        stop everything, as Ctrl-C does
+#
+# Settings come from .env; the environment wins, so a second checkout runs beside the first with
+#   GATEWAY_PORT=3001 INVENTORY_PORT=8081 BROKER_PORT=5673 INVENTORY_DB_PORT=55433 scripts/run.sh
+# What it stores is under .data and is there again at the next start; so are the logs, in .data/logs.
+set -euo pipefail
+
+here=$(dirname -- "${BASH_SOURCE[0]}")
+# shellcheck source=lib/project.sh
+. "$here/lib/project.sh"
+# shellcheck source=lib/packages.sh
+. "$here/lib/packages.sh"
+# shellcheck source=lib/postgres.sh
+. "$here/lib/postgres.sh"
+# shellcheck source=lib/supervisor.sh
+. "$here/lib/supervisor.sh"
+
+# How long the platform may take to become ready, in seconds.
+ready_limit=60
+
+main() {
+    case ${1-} in
+        '') run ;;
+        list) list_processes ;;
+        start) send_command start "${2:?start needs a name; scripts/run.sh list shows them}" ;;
+        stop) if [[ -n ${2-} ]]; then send_command stop "$2"; else stop_supervisor; fi ;;
+        -h | --help) show_help ;;
+        *) fail "unknown command $1; see scripts/run.sh --help" ;;
+    esac
+}
+
+run() {
+    load_settings
+    connect_settings
+    supervise
+    check_ports
+    need_rust
+    need curl postgres
+    build
+    # Sockets are descriptors; the default limit is for people, not for servers.
+    ulimit -n "$(ulimit -Hn)" || true
+    trap stop_all EXIT
+    trap 'stopping=yes' INT TERM HUP
+    make_cluster "$data/postgres"
+    start_process postgres
+    wait_for "$ready_limit" cluster_answers "$INVENTORY_DB_PORT" || give_up postgres "PostgreSQL does not answer"
+    make_database "$INVENTORY_DB_PORT" "$INVENTORY_DB_NAME" "$INVENTORY_DB_USER" "$INVENTORY_DB_PASSWORD"
+    make_database "$INVENTORY_DB_PORT" "$BILLING_DB_NAME" "$BILLING_DB_USER" "$BILLING_DB_PASSWORD"
+    local name
+    for name in broker inventory_app billing_app api_gateway; do
+        start_process "$name"
+    done
+    wait_until_ready
+    [[ $stopping == yes ]] || greet
+    while [[ $stopping == no ]]; do
+        watch_over_all
+    done
+    say "Stopping."
+}
+
+# All parts are on this machine, whatever .env says for several: each finds the one that is started here.
+connect_settings() {
+    same INVENTORY_DB_HOST BILLING_DB_HOST
+    same INVENTORY_DB_PORT BILLING_DB_PORT
+    same BROKER_PORT RABBITMQ_PORT
+    export RABBITMQ_HOST=127.0.0.1
+    [[ -v given[INVENTORY_URL] ]] || export INVENTORY_URL=http://127.0.0.1:$INVENTORY_PORT
+    if [[ $INVENTORY_DB_HOST != 127.0.0.1 || $BILLING_DB_HOST != 127.0.0.1 ]]; then
+        fail "INVENTORY_DB_HOST and BILLING_DB_HOST must be 127.0.0.1: this script runs a PostgreSQL of its own"
+    fi
+    # shellcheck disable=SC2153 # all of these come from .env
+    if [[ $INVENTORY_DB_PORT != "$BILLING_DB_PORT" || $BROKER_PORT != "$RABBITMQ_PORT" ]]; then
+        fail "INVENTORY_DB_PORT and BILLING_DB_PORT must be equal, and so must BROKER_PORT and RABBITMQ_PORT"
+    fi
+    gateway=http://127.0.0.1:$GATEWAY_PORT
+}
+
+# check_ports: a port that somebody else has would only show as a process that ends again and again.
+check_ports() {
+    local setting host
+    for setting in GATEWAY INVENTORY BROKER INVENTORY_DB; do
+        host=${setting}_HOST
+        if port_is_open "${!host}" "$(eval "printf %s \"\$${setting}_PORT\"")"; then
+            host=${setting}_PORT
+            fail "port ${!host} is taken; give another, such as ${setting}_PORT=$((${!host} + 1)) scripts/run.sh"
+        fi
+    done
+}
+
+build() {
+    target=${CARGO_TARGET_DIR:-$root/target}
+    say "Building."
+    (cd "$root" && exec cargo build --release --locked --workspace --bins --target-dir "$target" 8>&- 9>&-) ||
+        fail "the build failed"
+}
+
+# command_of NAME: sets command to what runs it. The supervisor calls this at every start.
+command_of() {
+    case $1 in
+        postgres) cluster_command "$INVENTORY_DB_PORT" ;;
+        broker) command=("$target/release/broker") ;;
+        inventory_app) command=("$target/release/inventory-app") ;;
+        billing_app) command=("$target/release/billing-app") ;;
+        api_gateway) command=("$target/release/api-gateway") ;;
+    esac
+}
+
+wait_until_ready() {
+    local deadline=$((SECONDS + ready_limit)) name
+    until [[ $stopping == yes ]] || curl -fsS -m 5 -o /dev/null "$gateway/ready" 2>/dev/null; do
+        for name in "${names[@]}"; do
+            ((${restarts[$name]:-0} < 3)) || give_up "$name" "$name ends again and again"
+        done
+        ((SECONDS < deadline)) ||
+            give_up api_gateway "not ready after $ready_limit s: $(curl -sS -m 5 "$gateway/ready" 2>&1)"
+        watch_over_all
+    done
+}
+
+# give_up NAME PROBLEM: shows the end of a log, stops everything and fails.
+give_up() {
+    tail -n 20 -- "$log_folder/$1.log" >&2 || true
+    fail "$2; the log is $log_folder/$1.log"
+}
+
+greet() {
+    cat <<END
+
+The platform is ready at $gateway
+
+  curl -s $gateway/api/movies
+  curl -s $gateway/api/movies -H 'Content-Type: application/json' -d '{"title": "Alien", "description": "1979"}'
+  curl -s $gateway/api/billing -H 'Content-Type: application/json' -d '{"user_id": "3", "number_of_items": "5", "total_amount": "180"}'
+
+See the tables with  scripts/psql.sh movies_db -c 'TABLE movies'  and  scripts/psql.sh billing_db -c 'TABLE orders'.
+Stop and start parts with  scripts/run.sh stop billing_app  and  scripts/run.sh start billing_app.
+The logs are in $log_folder. Ctrl-C stops everything.
+END
+}
+
+main "$@"

@@ -1,0 +1,153 @@
+#!/usr/bin/env bash
+# Tries every endpoint of a running gateway, and how it refuses nonsense, with curl alone.
+#
+#   scripts/smoke.sh [--delete-all] [URL]     URL is http://127.0.0.1:$GATEWAY_PORT when it is left out
+#
+# It removes the movies that it creates, and leaves one order. Deleting all movies is tried only when there were none
+# before, or with --delete-all. Prints one line per check; fails when one of them does.
+set -euo pipefail
+
+here=$(dirname -- "${BASH_SOURCE[0]}")
+# shellcheck source=lib/project.sh
+. "$here/lib/project.sh"
+# shellcheck source=lib/packages.sh
+. "$here/lib/packages.sh"
+
+delete_all=no
+if [[ ${1-} == -h || ${1-} == --help ]]; then
+    show_help
+    exit
+elif [[ ${1-} == --delete-all ]]; then
+    delete_all=yes
+    shift
+fi
+load_settings
+url=${1:-http://127.0.0.1:$GATEWAY_PORT}
+url=${url%/}
+need curl
+answers=$(mktemp -d)
+trap 'rm -rf -- "$answers"' EXIT
+passed=0 failed=0
+json='Content-Type: application/json'
+# One title that nobody else has, so that the search finds exactly ours.
+title="Smoke $$-$RANDOM"
+
+# check WHAT STATUS METHOD TARGET [curl arguments…]: one request. Leaves $head and $body for expect.
+check() {
+    local what=$1 expected=$2 method=$3 target=$4 status
+    shift 4
+    # The target is sent as it is written here, dots and all.
+    local arguments=(-sS -m 30 --path-as-is -X "$method" -D "$answers/head" -o "$answers/body" -w '%{http_code}')
+    if [[ $method == HEAD ]]; then arguments+=(-I); fi
+    rm -f -- "$answers/head" "$answers/body"
+    touch -- "$answers/head" "$answers/body"
+    status=$(curl "${arguments[@]}" "$@" "$url$target" 2>"$answers/error") || status="nothing: $(<"$answers/error")"
+    head=$(tr -d '\r' <"$answers/head")
+    body=$(tr -d '\0' <"$answers/body")
+    report "$what" "$([[ $status == "$expected" ]] && echo ok)" "$method $target -> $status" "expected $expected; $body"
+}
+
+# expect WHAT PATTERN: the last answer's body matches the shell pattern.
+expect() {
+    # shellcheck disable=SC2053 # a pattern is wanted
+    report "$1" "$([[ $body == $2 ]] && echo ok)" "" "the body is: $body"
+}
+
+# expect_header WHAT PATTERN: one of its header lines does.
+expect_header() {
+    local line found=''
+    shopt -s nocasematch
+    while IFS= read -r line; do
+        # shellcheck disable=SC2053 # a pattern is wanted
+        if [[ $line == $2 ]]; then found=ok; fi
+    done <<<"$head"
+    shopt -u nocasematch
+    report "$1" "$found" "" "the header is: $head"
+}
+
+# report WHAT OK SEEN PROBLEM
+report() {
+    if [[ $2 == ok ]]; then
+        passed=$((passed + 1))
+        printf '  ok      %-58s %s\n' "$1" "$3"
+    else
+        failed=$((failed + 1))
+        printf '  FAILED  %-58s %s\n          %s\n' "$1" "$3" "$4"
+    fi
+}
+
+say "The gateway at $url"
+check "serves" 200 GET /health
+expect "says so" '{"status":*"ok"}'
+check "and its dependencies are reachable" 200 GET /ready
+check "counts what it does" 200 GET /metrics
+
+say "Movies"
+check "the list" 200 GET /api/movies
+expect "is an array" '\[*]'
+was_empty=no
+[[ $body != '[]' ]] || was_empty=yes
+check "the list, with a slash at its end" 200 GET /api/movies/
+check "create" 201 POST /api/movies -H "$json" -d "{\"title\": \"$title\", \"description\": \"by smoke.sh\"}"
+expect "answers with the movie" "{\"id\":*\"title\":*\"$title\"*\"description\":*\"by smoke.sh\"}"
+id=$(sed -n 's/^{"id": *\([0-9]*\).*/\1/p' <<<"$body")
+expect_header "and tells where it is" "location:*/api/movies/$id"
+check "read" 200 GET "/api/movies/$id"
+expect_header "with an ETag" 'etag: "*"'
+etag=$(sed -n 's/^[Ee][Tt][Aa][Gg]: *//p' <<<"$head")
+check "read again, unchanged" 304 GET "/api/movies/$id" -H "If-None-Match: $etag"
+check "its header alone" 200 HEAD "/api/movies/$id"
+check "search by a part of the title" 200 GET "/api/movies?title=${title:6}"
+expect "finds it" "*\"id\":*$id,*"
+check "search for what is not there" 200 GET "/api/movies?title=none-$RANDOM$RANDOM%25_"
+expect "finds nothing" '\[]'
+check "one page of the list" 200 GET '/api/movies?limit=1'
+expect "has one movie" '\[{"id":*}]'
+check "replace" 200 PUT "/api/movies/$id" -H "$json" -d "{\"title\": \"$title, changed\"}"
+expect "keeps what was not given" '*changed*by smoke.sh*'
+check "change one member" 200 PATCH "/api/movies/$id" -H "$json" -d '{"description": "changed too"}'
+check "change what somebody else has changed" 412 PUT "/api/movies/$id" -H "$json" -H "If-Match: $etag" \
+    -d '{"title": "too late"}'
+check "methods" 204 OPTIONS "/api/movies/$id"
+expect_header "are told" 'allow:*DELETE*'
+check "delete" 200 DELETE "/api/movies/$id"
+check "is gone" 404 GET "/api/movies/$id"
+if [[ $was_empty == yes || $delete_all == yes ]]; then
+    check "create another" 201 POST /api/movies -H "$json" -d '{"title": "the last"}'
+    check "delete all" 200 DELETE /api/movies
+    expect "says how many" '*"deleted":*'
+    check "the list" 200 GET /api/movies
+    expect "is empty" '\[]'
+else
+    say "  skipped deleting all movies, since there are some (--delete-all tries it)"
+fi
+
+say "Orders"
+order='{"user_id": "smoke", "number_of_items": "5", "total_amount": "180"}'
+check "an order" 200 POST /api/billing -H "$json" -H "Idempotency-Key: smoke-$$-$RANDOM" -d "$order"
+expect "is posted" '*Message posted*message_id*'
+check "the same path with a slash at its end refuses nonsense" 400 POST /api/billing/ -H "$json" -d '{"user_id": 3}'
+expect "and names the fields" '*number_of_items*total_amount*'
+
+say "Refusals"
+check "a movie without a title" 400 POST /api/movies -H "$json" -d '{"description": "none"}'
+expect "names the field" '*"fields":*"title":*'
+check "a body that is no JSON" 400 POST /api/movies -H "$json" -d '{"title": '
+check "a body of another type" 415 POST /api/movies -H 'Content-Type: text/plain' -d 'title'
+check "an order of another type" 415 POST /api/billing -H 'Content-Type: text/plain' -d "$order"
+check "an order that is no JSON" 400 POST /api/billing -H "$json" -d 'order'
+check "an id that is none" 400 GET /api/movies/abc
+check "an id that nobody has" 404 GET /api/movies/9223372036854775807
+check "a limit that is none" 400 GET '/api/movies?limit=0'
+check "another method" 405 PATCH /api/movies -H "$json" -d '{}'
+expect_header "tells which it could be" 'allow:*POST*'
+check "reading orders" 405 GET /api/billing
+check "another path" 404 GET /api/nothing
+check "a way out of /api/movies" 404 GET /api/movies/../../health/none
+check "a target over the limit" 414 GET "/api/movies?title=$(printf '%09000d' 0)"
+head -c 2000000 /dev/zero | tr '\0' ' ' >"$answers/large"
+check "a body over the limit" 413 POST /api/billing -H "$json" -H 'Expect:' --data-binary "@$answers/large"
+expect "is refused in JSON as well" '{"error":*}'
+
+say "$passed checks passed, $failed failed."
+((failed == 0))
