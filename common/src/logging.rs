@@ -16,6 +16,8 @@ pub(crate) fn start(level: LevelFilter) {
         .set_level_padding(LevelPadding::Right)
         // Libraries report at their own level of detail; what matters of them reaches us as errors.
         .add_filter_ignore_str("amqprs")
+        .add_filter_ignore_str("postgres")
+        .add_filter_ignore_str("tiny_http")
         .add_filter_ignore_str("tokio_postgres")
         .add_filter_ignore_str("ureq")
         .build();

@@ -105,7 +105,7 @@ impl Connected {
                  WHERE title ILIKE $3 AND id > $1 ORDER BY id LIMIT $2",
             )?,
             page_end: client.prepare(
-                "SELECT id FROM movies WHERE title ILIKE $3 AND id > $1 ORDER BY id OFFSET $2 - 1 LIMIT 2",
+                "SELECT id FROM movies WHERE title ILIKE $3 AND id > $1 ORDER BY id OFFSET $2::bigint - 1 LIMIT 2",
             )?,
             last_used: Instant::now(),
             client,
@@ -362,8 +362,14 @@ fn classify(error: &postgres::Error) -> Error {
             "08" | "53" | "57" | "40" | "58" | "25" => Error::Unavailable(text),
             _ => Error::Internal(text),
         },
-        None => Error::Unavailable(text),
+        None if error.is_closed() || source_is_io(error) => Error::Unavailable(text),
+        None => Error::Internal(text),
     }
+}
+
+fn source_is_io(error: &postgres::Error) -> bool {
+    let source = std::error::Error::source(error);
+    source.and_then(|source| source.downcast_ref::<std::io::Error>()).is_some()
 }
 
 #[cfg(test)]

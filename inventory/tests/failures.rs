@@ -1,0 +1,194 @@
+//! PostgreSQL goes away, hangs and comes back; inventory says so, and recovers by itself.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use harness::http::{request, try_request};
+use harness::{Postgres, Service, patience, wait_until};
+use support::{Inventory, json};
+
+fn assert_unavailable(inventory: &Inventory) {
+    let started = Instant::now();
+    for (method, target, body) in [
+        ("GET", "/api/movies", None),
+        ("GET", "/api/movies/1", None),
+        ("POST", "/api/movies", Some(r#"{"title":"x"}"#)),
+        ("GET", "/ready", None),
+    ] {
+        let response = request(inventory.addr(), method, target, body);
+        assert_eq!(response.status, 503, "{method} {target}");
+        assert!(response.header("retry-after").is_some(), "{method} {target}");
+        assert!(!response.text().contains("127.0.0.1"), "{}", response.text());
+    }
+    assert_eq!(inventory.get("/health").status, 200);
+    assert!(started.elapsed() < Duration::from_secs(15), "took {:?}", started.elapsed());
+}
+
+fn assert_recovers(inventory: &Inventory) {
+    wait_until(patience(), "recovery", || inventory.get("/ready").status == 200);
+    for _ in 0..20 {
+        assert_eq!(inventory.get("/api/movies/1").status, 200);
+    }
+    assert_eq!(inventory.send("POST", "/api/movies", r#"{"title":"after"}"#).status, 201);
+}
+
+#[test]
+fn a_postgresql_that_is_killed_is_told_as_503_and_its_return_is_noticed() {
+    let postgres = Postgres::start();
+    let inventory = Inventory::start_on(&postgres, &[]);
+    inventory.create("before");
+    postgres.kill_9();
+    assert_unavailable(&inventory);
+    postgres.start_again();
+    assert_recovers(&inventory);
+}
+
+#[test]
+fn a_postgresql_that_restarts_between_requests_is_not_noticed() {
+    let postgres = Postgres::start();
+    let inventory = Inventory::start_on(&postgres, &[("INVENTORY_WORKERS", "1")]);
+    inventory.create("before");
+    wait_until(patience(), "all workers to be connected", || {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'inventory-app'";
+        let mut client = postgres.superuser("postgres").unwrap();
+        client.query_one(query, &[]).unwrap().get::<_, i64>(0) == 5
+    });
+    postgres.stop();
+    postgres.start_again();
+    assert_eq!(inventory.get("/api/movies/1").status, 200);
+}
+
+#[test]
+fn a_postgresql_that_hangs_is_told_as_503_within_the_deadline() {
+    let postgres = Postgres::start();
+    let settings =
+        [("INVENTORY_DEADLINE_MS", "500"), ("INVENTORY_WORKERS", "1"), ("INVENTORY_LIST_WORKERS", "1")];
+    let inventory = Inventory::start_on(&postgres, &settings);
+    inventory.create("before");
+    assert_eq!(inventory.get("/api/movies").status, 200);
+    postgres.pause();
+    assert_unavailable(&inventory);
+    postgres.resume();
+    assert_recovers(&inventory);
+}
+
+#[test]
+fn inventory_starts_before_postgresql() {
+    let postgres = Postgres::start();
+    let mut inventory = Inventory::stopped_on(&postgres, &[]);
+    postgres.stop();
+    inventory.service.start();
+    assert_unavailable(&inventory);
+    postgres.start_again();
+    wait_until(patience(), "recovery", || inventory.get("/ready").status == 200);
+    assert_eq!(inventory.create("first"), 1);
+}
+
+#[test]
+fn a_database_newer_than_the_program_is_refused() {
+    let mut inventory = Inventory::start();
+    inventory.create("kept");
+    inventory.service.terminate();
+    let mut client = inventory.database.client();
+    client.execute("INSERT INTO schema_migrations (version, name) VALUES (9999, 'future')", &[]).unwrap();
+    inventory.service.spawn();
+    assert!(!inventory.service.wait().success());
+    assert!(inventory.service.log().contains("newer than"), "{}", inventory.service.log());
+}
+
+#[test]
+fn two_that_start_at_once_migrate_once() {
+    let postgres = Postgres::shared();
+    let mut first = Inventory::stopped_on(postgres, &[]);
+    let mut second =
+        Service::new(env!("CARGO_BIN_EXE_inventory-app"), first.database.settings("INVENTORY_DB"));
+    second.set("INVENTORY_PORT", "0");
+    first.service.spawn();
+    second.start();
+    let line = first.service.wait_for_line("listening on ");
+    assert!(!line.is_empty());
+    wait_until(patience(), "the schema", || request(second.addr(), "GET", "/ready", None).status == 200);
+    let mut client = first.database.client();
+    let row = client.query_one("SELECT count(*) FROM schema_migrations", &[]).unwrap();
+    assert_eq!(row.get::<_, i64>(0), 1);
+}
+
+#[test]
+fn a_statement_over_its_time_limit_is_told_as_504() {
+    let inventory = Inventory::start_on(Postgres::shared(), &[("INVENTORY_DB_STATEMENT_TIMEOUT_MS", "200")]);
+    let id = inventory.create("locked");
+    let mut client = inventory.database.client();
+    let mut transaction = client.transaction().unwrap();
+    transaction.execute("SELECT FROM movies WHERE id = $1 FOR UPDATE", &[&id]).unwrap();
+    let response = inventory.send("PUT", &format!("/api/movies/{id}"), r#"{"title":"x"}"#);
+    assert_eq!(response.status, 504, "{}", response.text());
+    transaction.rollback().unwrap();
+    assert_eq!(inventory.send("PUT", &format!("/api/movies/{id}"), r#"{"title":"x"}"#).status, 200);
+}
+
+#[test]
+fn a_list_whose_database_fails_midway_does_not_look_whole() {
+    let postgres = Postgres::start();
+    let inventory = Inventory::start_on(&postgres, &[]);
+    inventory
+        .database
+        .client()
+        .batch_execute(
+            "INSERT INTO movies (title, description)
+             SELECT 'Movie ' || n, repeat('x', 9000) FROM generate_series(1, 5000) n",
+        )
+        .unwrap();
+    let mut connection = harness::http::Connection::open(inventory.addr()).unwrap();
+    connection.send(b"GET /api/movies HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    // The sockets' buffers are full by now, so that the list cannot have been read to its end.
+    wait_until(patience(), "the list to begin", || {
+        let mut client = postgres.superuser("postgres").unwrap();
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+        client.query_one(query, &[]).unwrap().get::<_, i64>(0) > 0
+    });
+    postgres.kill_9();
+    assert!(connection.response("GET").is_err());
+}
+
+#[test]
+fn it_stops_at_once_when_told_and_finishes_what_runs() {
+    for signal in ["TERM", "INT"] {
+        let mut inventory = Inventory::start();
+        inventory.create("kept");
+        let _idle = harness::http::Connection::open(inventory.addr()).unwrap();
+        let started = Instant::now();
+        inventory.service.signal(signal);
+        assert!(inventory.service.wait().success());
+        assert!(started.elapsed() < Duration::from_millis(1_500), "{signal}: {:?}", started.elapsed());
+        assert!(try_request(inventory.addr(), "GET", "/health", None).is_err());
+    }
+}
+
+#[test]
+fn settings_and_dependencies_can_be_checked() {
+    let mut inventory = Inventory::stopped_on(Postgres::shared(), &[]);
+    assert!(inventory.service.output(&["--check"]).status.success());
+    assert!(inventory.service.output(&["--version"]).status.success());
+    assert_eq!(inventory.service.output(&["--nonsense"]).status.code(), Some(2));
+    inventory.service.set("INVENTORY_PORT", "eighty");
+    let refused = inventory.service.output(&["--check"]);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("INVENTORY_PORT"));
+    inventory.service.set("INVENTORY_PORT", "0");
+    inventory.service.set("INVENTORY_DB_PASSWORD", "wrong");
+    let refused = inventory.service.output(&["--check"]);
+    assert!(!refused.status.success());
+    assert!(!String::from_utf8_lossy(&refused.stderr).contains("wrong"));
+}
+
+#[test]
+fn errors_name_the_request() {
+    let postgres = Postgres::start();
+    let inventory = Inventory::start_on(&postgres, &[]);
+    postgres.stop();
+    let response = inventory.with("GET", "/api/movies/1", &[("x-request-id", "abc-123")], None);
+    assert_eq!(response.status, 503);
+    assert!(json(&response)["error"].is_string());
+    assert!(inventory.service.log().contains("request_id=abc-123 GET /api/movies/1 503"));
+}
