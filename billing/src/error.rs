@@ -1,0 +1,58 @@
+//! The one error type of this crate.
+
+use std::fmt;
+
+use common::amqp::{BrokerError, PublishError};
+
+/// What can go wrong in billing.
+#[derive(Debug)]
+pub enum Error {
+    /// PostgreSQL is away or refuses work for now; the batch is tried again.
+    Database(String),
+    /// PostgreSQL refuses something about one of the orders themselves, and would again.
+    Refused(String),
+    /// The broker is away; what was not acknowledged comes again.
+    Broker(BrokerError),
+    /// A message could not be put into the dead-letter queue.
+    DeadLetter(PublishError),
+    /// A setting is wrong, or PostgreSQL refused at start.
+    Common(common::Error),
+    /// The worker thread could not be started, or ended without a word.
+    Worker(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database(cause) => write!(f, "postgresql is not available: {cause}"),
+            Self::Refused(cause) => write!(f, "postgresql refuses the order: {cause}"),
+            Self::Broker(cause) => write!(f, "the broker is not available: {cause}"),
+            Self::DeadLetter(cause) => write!(f, "a message could not be dead-lettered: {cause}"),
+            Self::Common(source) => source.fmt(f),
+            Self::Worker(problem) => write!(f, "the worker thread: {problem}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Broker(source) => Some(source),
+            Self::DeadLetter(source) => Some(source),
+            Self::Common(source) => Some(source),
+            Self::Database(_) | Self::Refused(_) | Self::Worker(_) => None,
+        }
+    }
+}
+
+impl From<common::Error> for Error {
+    fn from(source: common::Error) -> Self {
+        Self::Common(source)
+    }
+}
+
+impl From<BrokerError> for Error {
+    fn from(source: BrokerError) -> Self {
+        Self::Broker(source)
+    }
+}

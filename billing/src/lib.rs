@@ -1,0 +1,85 @@
+//! Billing: consumes orders and stores them.
+//!
+//! A message flows through [`consumer`] (the queue) and [`service`] (what becomes of it) to [`repository`] (SQL).
+
+mod consumer;
+mod error;
+mod repository;
+mod service;
+mod settings;
+
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::Shutdown;
+use common::amqp::Connection;
+
+use repository::Repository;
+
+pub use error::Error;
+pub use settings::Settings;
+
+/// How long a batch that is being stored may take once the process has been told to stop. pm2 kills after 1.6 s;
+/// what is not acknowledged by then is delivered again, and recognised.
+const STOP_TIMEOUT: Duration = Duration::from_millis(1_300);
+
+/// How often the two reasons to leave are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Connects to both sides once, and reports what does not work.
+pub fn check(settings: &Settings) -> Result<(), Error> {
+    Repository::connect(&settings.database)?;
+    let connection = Connection::open(&settings.broker, "billing-app")?;
+    connection.declare_queue(&settings.queue)?;
+    Ok(())
+}
+
+/// A service that is ready to run.
+pub fn build(settings: Settings, shutdown: Shutdown) -> Billing {
+    Billing { settings, shutdown }
+}
+
+/// The service. It listens nowhere.
+pub struct Billing {
+    settings: Settings,
+    shutdown: Shutdown,
+}
+
+impl Billing {
+    /// Consumes until it is told to stop, or cannot go on. The work is done on a thread of its own, so that a
+    /// database or a broker that does not answer cannot keep the process from leaving in time.
+    pub fn run(self) -> Result<(), Error> {
+        let Self { settings, shutdown } = self;
+        let (done, finished) = channel();
+        let stopping = shutdown.clone();
+        thread::Builder::new()
+            .name("consumer".to_owned())
+            .spawn(move || {
+                let _ = done.send(consumer::run(&settings, &stopping));
+            })
+            .map_err(|error| Error::Worker(error.to_string()))?;
+        let mut leave_at = None;
+        loop {
+            match finished.recv_timeout(TICK) {
+                Ok(outcome) => {
+                    log::info!("billing-app stopped");
+                    return outcome;
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::Worker("it ended without a word".to_owned()));
+                }
+                Err(RecvTimeoutError::Timeout) if shutdown.requested() => {
+                    let leave_at = *leave_at.get_or_insert_with(|| Instant::now() + STOP_TIMEOUT);
+                    if Instant::now() >= leave_at {
+                        log::warn!(
+                            "billing-app stopped while a batch was unsettled; it will be delivered again"
+                        );
+                        return Ok(());
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What happens to a batch of messages. Knows neither AMQP nor SQL.
+
+use std::collections::HashSet;
+
+use common::Order;
+use common::order::SCHEMA;
+
+use crate::error::Error;
+use crate::repository::IncomingOrder;
+
+/// A message as it is looked at here.
+#[derive(Debug)]
+pub(crate) struct Message<'a> {
+    /// The sender's id for it, if it has one.
+    pub id: Option<&'a str>,
+    /// The format that its sender names, if it names one.
+    pub schema: Option<&'a str>,
+    /// The payload.
+    pub body: &'a [u8],
+}
+
+/// Where orders are stored.
+pub(crate) trait Orders {
+    /// Stores the batch in one transaction, except for what was stored before; returns how many orders were new.
+    fn store(&mut self, batch: &[IncomingOrder]) -> Result<u64, Error>;
+}
+
+/// What became of a batch.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// How many orders were stored that had not been before.
+    pub stored: u64,
+    /// Messages that can never succeed: their position in the batch, and why.
+    pub dead: Vec<(usize, String)>,
+}
+
+/// Stores the orders of a batch. An error means that nothing is settled and the batch has to come again.
+pub(crate) fn process(messages: &[Message], orders: &mut impl Orders) -> Result<Outcome, Error> {
+    let mut outcome = Outcome::default();
+    let mut incoming = Vec::with_capacity(messages.len());
+    let mut seen = HashSet::new();
+    for (position, message) in messages.iter().enumerate() {
+        match read(message) {
+            Ok(order) => {
+                if message.id.is_none_or(|id| seen.insert(id)) {
+                    let message_id = message.id.map(str::to_owned);
+                    incoming.push((position, IncomingOrder { message_id, order }));
+                }
+            }
+            Err(reason) => outcome.dead.push((position, reason)),
+        }
+    }
+    store(incoming, orders, &mut outcome)?;
+    outcome.dead.sort_unstable();
+    Ok(outcome)
+}
+
+fn read(message: &Message) -> Result<Order, String> {
+    if let Some(schema) = message.schema
+        && schema != SCHEMA
+    {
+        return Err(format!("unknown schema {schema}"));
+    }
+    if message.id.is_some_and(|id| id.contains('\0')) {
+        return Err("the message_id contains U+0000".to_owned());
+    }
+    Order::parse(message.body).map_err(|invalid| invalid.to_string())
+}
+
+/// Stores all at once; when the database refuses something about an order, one by one, so that the others get
+/// through.
+fn store(
+    incoming: Vec<(usize, IncomingOrder)>,
+    orders: &mut impl Orders,
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
+    if incoming.is_empty() {
+        return Ok(());
+    }
+    let (positions, batch): (Vec<_>, Vec<_>) = incoming.into_iter().unzip();
+    match orders.store(&batch) {
+        Err(Error::Refused(_)) => {}
+        settled => {
+            outcome.stored += settled?;
+            return Ok(());
+        }
+    }
+    for (position, order) in positions.into_iter().zip(batch) {
+        match orders.store(std::slice::from_ref(&order)) {
+            Err(Error::Refused(reason)) => outcome.dead.push((position, reason)),
+            settled => outcome.stored += settled?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORDER: &[u8] = br#"{"user_id":"3","number_of_items":"5","total_amount":"180"}"#;
+
+    /// Remembers what it was given, and refuses the orders of one user, and with them any batch they are in.
+    #[derive(Default)]
+    struct Ledger {
+        stored: Vec<IncomingOrder>,
+        refused_user: &'static str,
+        away: bool,
+    }
+
+    impl Orders for Ledger {
+        fn store(&mut self, batch: &[IncomingOrder]) -> Result<u64, Error> {
+            if self.away {
+                return Err(Error::Database("away".to_owned()));
+            }
+            if batch.iter().any(|incoming| incoming.order.user_id() == self.refused_user) {
+                return Err(Error::Refused("no such user".to_owned()));
+            }
+            self.stored.extend_from_slice(batch);
+            Ok(batch.len() as u64)
+        }
+    }
+
+    fn message<'a>(id: Option<&'a str>, body: &'a [u8]) -> Message<'a> {
+        Message { id, schema: None, body }
+    }
+
+    #[test]
+    fn a_repeated_id_in_one_batch_is_one_order_and_no_id_is_always_one() {
+        let mut ledger = Ledger::default();
+        let messages = [
+            message(Some("a"), ORDER),
+            message(Some("a"), ORDER),
+            message(None, ORDER),
+            message(None, ORDER),
+        ];
+        let outcome = process(&messages, &mut ledger).unwrap();
+        assert_eq!(outcome, Outcome { stored: 3, dead: Vec::new() });
+    }
+
+    #[test]
+    fn what_can_never_succeed_is_told_apart_with_its_reason() {
+        let mut ledger = Ledger { refused_user: "13", ..Ledger::default() };
+        let refused = br#"{"user_id":"13","number_of_items":1,"total_amount":1}"#;
+        let future = Message { id: Some("f"), schema: Some("order.v9"), body: ORDER };
+        let messages = [
+            message(Some("a"), b"{"),
+            message(Some("b"), ORDER),
+            message(Some("c"), refused),
+            future,
+            message(None, b"{}"),
+        ];
+        let outcome = process(&messages, &mut ledger).unwrap();
+        assert_eq!(outcome.stored, 1);
+        let positions: Vec<_> = outcome.dead.iter().map(|(position, _)| *position).collect();
+        assert_eq!(positions, [0, 2, 3, 4]);
+        assert_eq!(outcome.dead[1].1, "no such user");
+        assert_eq!(outcome.dead[2].1, "unknown schema order.v9");
+        assert!(outcome.dead[3].1.contains("user_id is required"), "{}", outcome.dead[3].1);
+        assert_eq!(ledger.stored.len(), 1);
+    }
+
+    #[test]
+    fn a_database_that_is_away_settles_nothing() {
+        let mut ledger = Ledger { away: true, ..Ledger::default() };
+        let messages = [message(Some("a"), ORDER), message(Some("b"), b"{")];
+        assert!(matches!(process(&messages, &mut ledger), Err(Error::Database(_))));
+    }
+}

@@ -1,0 +1,51 @@
+//! The settings of billing. Nothing else in this crate reads the environment.
+
+use std::time::Duration;
+
+use common::Environment;
+use common::amqp::AmqpSettings;
+use common::database::DatabaseSettings;
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The queue that orders come from. Messages that can never succeed go to the queue of the same name with
+    /// `.dead` behind it.
+    pub queue: String,
+    /// Most messages that are unacknowledged at a time, and most that one transaction stores.
+    pub prefetch: u16,
+    /// How long the broker may take to confirm a message in the dead-letter queue.
+    pub confirm_timeout: Duration,
+    /// For how many days a message is remembered, so that a repetition stores no second order.
+    pub inbox_days: u32,
+    /// Longest delay between attempts to reach a broker or a database that is away.
+    pub retry_max: Duration,
+    /// Where the broker is.
+    pub broker: AmqpSettings,
+    /// Where `billing_db` is.
+    pub database: DatabaseSettings,
+}
+
+impl Settings {
+    /// Reads and checks them all.
+    pub fn read(environment: &Environment) -> Result<Self, common::Error> {
+        let number = |name, default, max| {
+            let value = environment.number(name, default, 1..=max)?;
+            u32::try_from(value).map_err(|error| common::Error::setting(name, error.to_string()))
+        };
+        Ok(Self {
+            queue: environment.text("BILLING_QUEUE", "billing_queue"),
+            prefetch: u16::try_from(number("BILLING_PREFETCH", 500, 10_000)?).unwrap_or(u16::MAX),
+            confirm_timeout: environment.millis("BILLING_CONFIRM_TIMEOUT_MS", 5_000)?,
+            inbox_days: number("BILLING_INBOX_DAYS", 30, 36_500)?,
+            retry_max: environment.millis("BILLING_RETRY_MAX_MS", 5_000)?,
+            broker: AmqpSettings::read(environment)?,
+            database: DatabaseSettings::read(environment, "BILLING_DB", "billing-app")?,
+        })
+    }
+
+    /// The queue for messages that can never succeed.
+    pub fn dead_letter_queue(&self) -> String {
+        format!("{}.dead", self.queue)
+    }
+}
