@@ -71,7 +71,6 @@ connect_settings() {
     same INVENTORY_DB_PORT BILLING_DB_PORT
     same BROKER_PORT RABBITMQ_PORT
     export RABBITMQ_HOST=127.0.0.1
-    [[ -v given[INVENTORY_URL] ]] || export INVENTORY_URL=http://127.0.0.1:$INVENTORY_PORT
     if [[ $INVENTORY_DB_HOST != 127.0.0.1 || $BILLING_DB_HOST != 127.0.0.1 ]]; then
         fail "INVENTORY_DB_HOST and BILLING_DB_HOST must be 127.0.0.1: this script runs a PostgreSQL of its own"
     fi

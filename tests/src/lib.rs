@@ -23,6 +23,7 @@ mod broker;
 mod folder;
 mod guardian;
 pub mod http;
+pub mod orders;
 mod platform;
 mod ports;
 mod postgresql;

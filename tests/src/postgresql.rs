@@ -255,6 +255,11 @@ pub struct Database {
 impl Database {
     /// A connection as the owner.
     pub fn client(&self) -> Client {
+        self.try_client().unwrap_or_else(|e| panic!("connect to {}: {e}", self.name))
+    }
+
+    /// [`Database::client`] while the server may be away.
+    pub fn try_client(&self) -> Result<Client, postgres::Error> {
         Config::new()
             .host(&self.host)
             .port(self.port)
@@ -263,7 +268,6 @@ impl Database {
             .dbname(&self.name)
             .connect_timeout(Duration::from_secs(5))
             .connect(NoTls)
-            .unwrap_or_else(|e| panic!("connect to {}: {e}", self.name))
     }
 
     /// The settings of a service that uses it, such as `INVENTORY_DB_HOST` when `prefix` is `INVENTORY_DB`.

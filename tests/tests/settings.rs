@@ -1,0 +1,152 @@
+//! The settings file of the project: the services, a shell and the scripts must read the same from it.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use harness::{Folder, binary, settings};
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// The lines of `.env` that set something, or would if they were not commented out.
+fn lines() -> Vec<(String, bool)> {
+    let text = std::fs::read_to_string(project().join(".env")).unwrap();
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let (commented, line) = line.strip_prefix('#').map_or((false, line), |rest| (true, rest));
+        if let Some((name, _)) = line.split_once('=')
+            && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+        {
+            found.push((name.to_owned(), commented));
+        }
+    }
+    found
+}
+
+/// What a POSIX shell reads from a settings file.
+fn read_by_shell(file: &Path) -> BTreeMap<String, String> {
+    let output = Command::new("sh")
+        .args(["-c", "set -a; . \"$1\"; env -0", "sh"])
+        .arg(file)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split('\0')
+        .filter_map(|entry| entry.split_once('='))
+        .filter(|(name, _)| !["PATH", "PWD", "SHLVL", "_", "OLDPWD"].contains(name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// What the scripts read from the settings file of the folder that holds them.
+fn read_by_scripts(root: &Path, environment: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let output = Command::new("bash")
+        .args(["-c", ". \"$1/scripts/lib/project.sh\"; load_settings; env -0", "bash"])
+        .arg(root)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split('\0')
+        .filter_map(|entry| entry.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+#[test]
+fn the_file_names_every_setting_once() {
+    let lines = lines();
+    assert!(lines.len() > 20, "{lines:?}");
+    for (index, (name, _)) in lines.iter().enumerate() {
+        assert!(!lines[..index].iter().any(|(earlier, _)| earlier == name), "{name} is there twice");
+    }
+}
+
+#[test]
+fn shell_and_scripts_read_the_same() {
+    let shell = read_by_shell(&project().join(".env"));
+    let scripts = read_by_scripts(&project(), &[("GATEWAY_PORT", "4000")]);
+    assert!(shell.len() > 15, "{shell:?}");
+    for (name, value) in &shell {
+        let expected = if name == "GATEWAY_PORT" { "4000" } else { value };
+        assert_eq!(scripts.get(name).map(String::as_str), Some(expected), "{name}");
+    }
+}
+
+#[test]
+fn the_services_understand_every_line_including_the_defaults() {
+    let folder = Folder::new("settings");
+    let text = std::fs::read_to_string(project().join(".env")).unwrap();
+    // With every default uncommented, the values still have to be valid.
+    let mut file = String::new();
+    for line in text.lines() {
+        let bare = line.strip_prefix('#').unwrap_or(line);
+        let name = bare.split_once('=').map(|(name, _)| name);
+        let sets = name.is_some_and(|name| lines().iter().any(|(known, _)| known == name));
+        file.push_str(if sets { bare } else { line });
+        file.push('\n');
+    }
+    std::fs::write(folder.path().join(".env"), file).unwrap();
+    for (name, first_dependency) in
+        [("api-gateway", "inventory"), ("inventory-app", "postgresql"), ("billing-app", "postgresql")]
+    {
+        // Nothing listens on port 1, so the check ends with the complaint about a dependency, not about a setting.
+        let output = Command::new(binary(name))
+            .arg("--check")
+            .env_clear()
+            .envs(settings([
+                ("INVENTORY_URL", "http://127.0.0.1:1"),
+                ("INVENTORY_DB_PORT", "1"),
+                ("BILLING_DB_PORT", "1"),
+                ("RABBITMQ_PORT", "1"),
+            ]))
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr).to_lowercase();
+        assert_eq!(output.status.code(), Some(1), "{name}: {complaint}");
+        assert!(!complaint.contains("setting "), "{name}: {complaint}");
+        assert!(complaint.contains(first_dependency) || complaint.contains("amqp"), "{name}: {complaint}");
+    }
+}
+
+#[test]
+fn a_password_with_every_special_character_is_read_alike() {
+    let folder = Folder::new("settings");
+    let scripts = folder.path().join("scripts/lib");
+    std::fs::create_dir_all(&scripts).unwrap();
+    std::fs::copy(project().join("scripts/lib/project.sh"), scripts.join("project.sh")).unwrap();
+    let password = r#"a b'c"d$e\f`g#h%i=j!k&l;m|n<o>p(q)*é "#;
+    let quoted = password.replace('\'', r"'\''");
+    std::fs::write(folder.path().join(".env"), format!("# a comment\nPASSWORD='{quoted}'\nEMPTY=\n"))
+        .unwrap();
+    let shell = read_by_shell(&folder.path().join(".env"));
+    assert_eq!(shell["PASSWORD"], password);
+    assert_eq!(read_by_scripts(folder.path(), &[])["PASSWORD"], password);
+    // The library that the services use reads the nearest file above the working directory.
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "what_a_service_reads", "--nocapture"])
+        .env("SETTINGS_PRINT", "PASSWORD")
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains(&format!("PASSWORD is {password}.")), "{text}");
+}
+
+/// The test above runs this one in a folder of its own. Alone it has nothing to do.
+#[test]
+fn what_a_service_reads() {
+    let Ok(name) = std::env::var("SETTINGS_PRINT") else { return };
+    let value = common::Environment::load().unwrap().required(&name).unwrap();
+    println!("{name} is {value}.");
+}
