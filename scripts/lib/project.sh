@@ -64,3 +64,6 @@ port_is_open() {
     [[ $host != 0.0.0.0 && $host != '[::]' && $host != '::' ]] || host=127.0.0.1
     (exec 3<>"/dev/tcp/$host/$2") 2>/dev/null
 }
+
+# is_gone PID: whether the process has ended.
+is_gone() { ! kill -0 "$1" 2>/dev/null; }

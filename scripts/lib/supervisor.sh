@@ -92,8 +92,6 @@ stop_process() {
     note "$name" stopped
 }
 
-is_gone() { ! kill -0 "$1" 2>/dev/null; }
-
 # stop_all: stops everything in the right order.
 stop_all() {
     local index

@@ -1,0 +1,51 @@
+-- The requests that wrk sends for scripts/bench.sh, and its figures in one line that a script can read.
+--
+--   wrk … -s requests.lua URL -- KIND [FILE]
+--
+-- KIND is movie (one of 100,000 by a random id), title (a search for a word of FILE), list (all movies), create (a new
+-- movie) or order (a new order).
+
+local kind
+local words = {}
+local json = { ["Content-Type"] = "application/json" }
+local threads = 0
+
+-- Every thread draws its own numbers.
+function setup(thread)
+    threads = threads + 1
+    thread:set("seed", threads)
+end
+
+function init(args)
+    kind = args[1] or error("which kind of request?")
+    math.randomseed(os.time() * 10 + seed)
+    if args[2] then
+        for word in io.lines(args[2]) do
+            words[#words + 1] = word
+        end
+    end
+end
+
+function request()
+    if kind == "movie" then
+        return wrk.format("GET", "/api/movies/" .. math.random(1, 100000))
+    elseif kind == "title" then
+        return wrk.format("GET", "/api/movies?title=" .. words[math.random(#words)])
+    elseif kind == "list" then
+        return wrk.format("GET", "/api/movies")
+    elseif kind == "create" then
+        local title = "New movie " .. math.random(1, 2000000000)
+        return wrk.format("POST", "/api/movies", json, '{"title": "' .. title .. '", "description": "of the benchmark"}')
+    end
+    local body = '{"user_id": "' .. math.random(1, 1000000) .. '", "number_of_items": "5", "total_amount": "180.50"}'
+    return wrk.format("POST", "/api/billing", json, body)
+end
+
+-- Requests per second, 99th percentile in milliseconds, bytes per second, answers, and failures of every kind.
+function done(summary, latency)
+    local seconds = summary.duration / 1e6
+    local errors = summary.errors
+    local failures = errors.connect + errors.read + errors.write + errors.status + errors.timeout
+    io.write(string.format("RESULT %.1f %.3f %.0f %d %d\n", summary.requests / seconds, latency:percentile(99) / 1000,
+        summary.bytes / seconds, summary.requests, failures))
+end
