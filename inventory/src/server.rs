@@ -23,7 +23,8 @@ use crate::service::MovieService;
 use crate::settings::Settings;
 
 /// Opens the listening socket. Its options are inherited by every accepted connection, which is the one way to set
-/// them, as the server library keeps its connections to itself.
+/// them, as the server library keeps its connections to itself. A read timeout cannot be set this way: it would end
+/// waiting for connections, too.
 pub(crate) fn listen(settings: &Settings) -> Result<TcpListener, Error> {
     let address = format!("{}:{}", settings.host, settings.port);
     let failed = |source| Error::Listen { address: address.clone(), source };
@@ -38,7 +39,6 @@ fn open_socket(address: SocketAddr, stall_timeout: Duration) -> io::Result<TcpLi
     socket.bind(&address.into())?;
     let options = SockRef::from(&socket);
     options.set_tcp_nodelay(true)?;
-    options.set_read_timeout(Some(stall_timeout))?;
     options.set_write_timeout(Some(stall_timeout))?;
     options.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(30)))?;
     #[cfg(target_os = "linux")]

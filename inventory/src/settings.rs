@@ -23,7 +23,7 @@ pub struct Settings {
     pub body_max_bytes: usize,
     /// How long PostgreSQL may keep a client waiting before it is told 503.
     pub deadline: Duration,
-    /// How long a client may take none of a response, or leave a connection idle, before it is cut.
+    /// How long a client may take none of a response before it is cut.
     pub stall_timeout: Duration,
     /// Where `movies_db` is.
     pub database: DatabaseSettings,

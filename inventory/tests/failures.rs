@@ -166,6 +166,18 @@ fn it_stops_at_once_when_told_and_finishes_what_runs() {
 }
 
 #[test]
+fn silence_does_not_end_it() {
+    let mut inventory = Inventory::start_on(Postgres::shared(), &[("INVENTORY_STALL_TIMEOUT_MS", "100")]);
+    let mut idle = harness::http::Connection::open(inventory.addr()).unwrap();
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(500) {
+        assert!(inventory.service.is_running());
+        std::thread::yield_now();
+    }
+    assert_eq!(idle.request("GET", "/health", &[], None).unwrap().status, 200);
+}
+
+#[test]
 fn settings_and_dependencies_can_be_checked() {
     let mut inventory = Inventory::stopped_on(Postgres::shared(), &[]);
     assert!(inventory.service.output(&["--check"]).status.success());
