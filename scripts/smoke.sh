@@ -80,7 +80,6 @@ say "The gateway at $url"
 check "serves" 200 GET /health
 expect "says so" '{"status":*"ok"}'
 check "and its dependencies are reachable" 200 GET /ready
-check "counts what it does" 200 GET /metrics
 
 say "Movies"
 check "the list" 200 GET /api/movies

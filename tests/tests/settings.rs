@@ -1,7 +1,7 @@
 //! The settings file of the project: the services, a shell and the scripts must read the same from it.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,9 +17,7 @@ fn lines() -> Vec<(String, bool)> {
     let mut found = Vec::new();
     for line in text.lines() {
         let (commented, line) = line.strip_prefix('#').map_or((false, line), |rest| (true, rest));
-        if let Some((name, _)) = line.split_once('=')
-            && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
-        {
+        if let Some((name, _)) = line.split_once('=').filter(|(name, _)| is_name(name)) {
             found.push((name.to_owned(), commented));
         }
     }
@@ -62,13 +60,41 @@ fn read_by_scripts(root: &Path, environment: &[(&str, &str)]) -> BTreeMap<String
         .collect()
 }
 
+/// The names of variables in a source file, in front of its tests: every string literal that looks like one.
+fn names_in(file: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(project().join(file)).unwrap();
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let literals = text.split('"').skip(1).step_by(2);
+    literals.filter(|literal| is_name(literal.trim_start_matches("{prefix}"))).map(str::to_owned).collect()
+}
+
+fn is_name(text: &str) -> bool {
+    text.contains('_') && text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+}
+
 #[test]
-fn the_file_names_every_setting_once() {
-    let lines = lines();
-    assert!(lines.len() > 20, "{lines:?}");
-    for (index, (name, _)) in lines.iter().enumerate() {
-        assert!(!lines[..index].iter().any(|(earlier, _)| earlier == name), "{name} is there twice");
+fn the_file_has_every_setting_of_the_sources_once_and_no_other() {
+    let mut known = BTreeSet::new();
+    for file in [
+        "gateway/src/settings.rs",
+        "inventory/src/settings.rs",
+        "billing/src/settings.rs",
+        "broker/src/settings.rs",
+        "common/src/amqp/mod.rs",
+        "common/src/program.rs",
+    ] {
+        known.extend(names_in(file));
     }
+    for name in names_in("common/src/database.rs") {
+        known.extend(["INVENTORY_DB", "BILLING_DB"].map(|prefix| name.replace("{prefix}", prefix)));
+    }
+    let mut found = BTreeSet::new();
+    for (name, _) in lines() {
+        assert!(found.insert(name.clone()), "{name} is there twice");
+    }
+    let missing: Vec<_> = known.difference(&found).collect();
+    let unknown: Vec<_> = found.difference(&known).collect();
+    assert!(missing.is_empty() && unknown.is_empty(), "missing: {missing:?}, unknown: {unknown:?}");
 }
 
 #[test]
