@@ -1,0 +1,319 @@
+//! One client connection: its two threads, its channels, and what ends it.
+
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::broker::{Broker, Peer};
+use crate::channel::Channel;
+use crate::codec::frame::{Frame, FrameKind, Scan, scan};
+use crate::codec::method::{self, Connection as ConnectionMethod, Method};
+use crate::codec::reply::Reply;
+use crate::dispatch;
+use crate::fault::{
+    CHANNEL_ERROR, Code, FRAME_ERROR, Fault, NOT_ALLOWED, NOT_IMPLEMENTED, Outcome, UNEXPECTED_FRAME,
+    close_text,
+};
+use crate::handshake::{Agreement, Input, shake};
+use crate::outbox::Outbox;
+
+/// Both threads of a connection need little; a thousand connections should too.
+const STACK_BYTES: usize = 192 << 10;
+/// How long a client may take to answer the broker's connection.close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a channel needs to know of its connection.
+pub(crate) struct Session {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) agreement: Agreement,
+}
+
+/// A channel number that is in use.
+enum Slot {
+    Open(Box<Channel>),
+    /// The broker has closed it and waits for close-ok; everything else is ignored until then.
+    Closing,
+}
+
+/// Starts the threads of a new connection.
+pub(crate) fn start(broker: &Arc<Broker>, socket: TcpStream, address: String) -> std::io::Result<()> {
+    let options = SockRef::from(&socket);
+    options.set_tcp_nodelay(true)?;
+    options.set_keepalive(true)?;
+    options.set_write_timeout(Some(broker.settings.send_timeout))?;
+    let outbox = Outbox::new(socket.try_clone()?);
+    let peer = Peer::new(broker.next_id(), address, outbox);
+    if !broker.admit(&peer) {
+        log::warn!("{}: refused, there are {} connections", peer.address, broker.settings.max_connections);
+        return Ok(());
+    }
+    let spawned = spawn_writer(broker, &peer).and_then(|()| {
+        let (broker, peer) = (Arc::clone(broker), Arc::clone(&peer));
+        let reader = move || {
+            serve(&broker, &peer, Input::new(socket));
+            peer.outbox.finish();
+            broker.dismiss(peer.id);
+        };
+        std::thread::Builder::new().name("reader".to_owned()).stack_size(STACK_BYTES).spawn(reader)
+    });
+    if let Err(error) = spawned {
+        peer.outbox.close();
+        broker.dismiss(peer.id);
+        return Err(error);
+    }
+    Ok(())
+}
+
+fn spawn_writer(broker: &Arc<Broker>, peer: &Arc<Peer>) -> std::io::Result<()> {
+    let (broker, peer) = (Arc::clone(broker), Arc::clone(peer));
+    let writer = move || {
+        peer.outbox.run_writer(|| {
+            for queue in peer.consumed() {
+                dispatch::pump(&broker, &queue);
+            }
+        });
+    };
+    std::thread::Builder::new().name("writer".to_owned()).stack_size(STACK_BYTES).spawn(writer).map(drop)
+}
+
+/// The life of a connection, on its reader thread.
+fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
+    let outcome = shake(broker, &mut input, &peer.outbox).and_then(|agreement| {
+        log::debug!("{}: user '{}' connected", peer.address, agreement.user);
+        let heartbeat = Duration::from_secs(agreement.heartbeat_s.into());
+        let beats = !heartbeat.is_zero();
+        peer.outbox.set_heartbeat(beats.then_some(heartbeat / 2));
+        // Silence of two intervals means that the client is gone (AMQP 0-9-1 §4.2.7).
+        input.set_timeout(beats.then_some(heartbeat * 2 + Duration::from_secs(1)))?;
+        let session = Session { broker: Arc::clone(broker), peer: Arc::clone(peer), agreement };
+        let mut connection = Connection { session, channels: HashMap::new() };
+        let outcome = connection.run(&mut input);
+        connection.release();
+        outcome
+    });
+    match outcome {
+        Ok(()) => log::debug!("{}: closed by the client", peer.address),
+        Err(Fault::Gone(why)) if why.is_empty() => log::debug!("{}: disconnected", peer.address),
+        Err(Fault::Gone(why)) => log::info!("{}: connection dropped: {why}", peer.address),
+        Err(Fault::Connection(code, text) | Fault::Channel(code, text)) => {
+            log::info!("{}: connection closed: {} {text}", peer.address, code.0);
+            close(peer, &mut input, code, &text);
+        }
+    }
+}
+
+/// Tells the client that its connection ends, and waits a moment for its answer: a socket closed with unread input
+/// would be reset, and the client might never see why.
+fn close(peer: &Peer, input: &mut Input, code: Code, text: &str) {
+    let text = close_text(code, text);
+    peer.outbox.push(|out| Reply::ConnectionClose { code: code.0, text: &text, failed: (0, 0) }.put(out, 0));
+    peer.outbox.flush();
+    if code == FRAME_ERROR {
+        // The input has no frames any more that could be told apart.
+        peer.outbox.finish();
+    }
+    let deadline = Instant::now() + CLOSE_TIMEOUT;
+    loop {
+        let wanted = match scan(input.pending(), u32::MAX) {
+            Scan::Whole(frame, taken) => {
+                let answered = frame.kind == FrameKind::Method && method::ids(frame.payload) == (10, 51);
+                input.take(taken);
+                if answered {
+                    return;
+                }
+                continue;
+            }
+            Scan::Partial(_) | Scan::Bad(_) => {
+                let pending = input.pending().len();
+                input.take(pending);
+                0
+            }
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || input.set_timeout(Some(left)).and_then(|()| input.read(wanted)).is_err() {
+            return;
+        }
+    }
+}
+
+struct Connection {
+    session: Session,
+    channels: HashMap<u16, Slot>,
+}
+
+impl Connection {
+    /// Handles frames until the connection ends; Ok means that the client closed it.
+    fn run(&mut self, input: &mut Input) -> Outcome {
+        let frame_max = self.session.agreement.frame_max;
+        loop {
+            let wanted = match scan(input.pending(), frame_max) {
+                Scan::Whole(frame, taken) => {
+                    let goes_on = self.frame(frame)?;
+                    input.take(taken);
+                    if !goes_on {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Scan::Partial(wanted) => wanted,
+                Scan::Bad(text) => return Fault::connection(FRAME_ERROR, text),
+            };
+            // Everything that came is handled: now the log and the client may have what it led to.
+            self.session.broker.persister.kick();
+            self.session.peer.outbox.flush();
+            self.session.peer.outbox.wait_for_room();
+            input.read(wanted)?;
+        }
+    }
+
+    /// Handles one frame; false means that the client closed the connection.
+    fn frame(&mut self, frame: Frame<'_>) -> Outcome<bool> {
+        match (frame.kind, frame.channel) {
+            (FrameKind::Heartbeat, 0) if frame.payload.is_empty() => Ok(true),
+            (FrameKind::Heartbeat, 0) => Fault::connection(FRAME_ERROR, "a heartbeat with a payload"),
+            (FrameKind::Heartbeat, _) => Fault::connection(UNEXPECTED_FRAME, "heartbeat on a channel"),
+            (FrameKind::Method, 0) => self.connection_method(frame.payload),
+            (_, 0) => Fault::connection(UNEXPECTED_FRAME, "content on channel 0"),
+            _ => self.channel_frame(frame).map(|()| true),
+        }
+    }
+
+    fn connection_method(&mut self, payload: &[u8]) -> Outcome<bool> {
+        let reply = |reply: Reply<'_>| {
+            self.session.peer.outbox.push(|out| reply.put(out, 0));
+            self.session.peer.outbox.flush();
+        };
+        match method::decode(payload) {
+            Ok(Method::Connection(ConnectionMethod::Close { code, text })) => {
+                log::debug!("{}: client closes the connection: {code} {text}", self.session.peer.address);
+                reply(Reply::ConnectionCloseOk);
+                Ok(false)
+            }
+            Ok(Method::Connection(ConnectionMethod::CloseOk)) => Ok(false),
+            // Passwords come from the settings alone, so there is no credential that could expire.
+            Ok(Method::Connection(ConnectionMethod::UpdateSecret { secret: _ })) => {
+                reply(Reply::ConnectionUpdateSecretOk);
+                Ok(true)
+            }
+            Ok(Method::Unsupported) => not_implemented(payload),
+            Ok(_) => Fault::connection(CHANNEL_ERROR, "unexpected method on channel 0"),
+            Err(_) => Fault::connection(FRAME_ERROR, "the method cannot be decoded"),
+        }
+    }
+
+    fn channel_frame(&mut self, frame: Frame<'_>) -> Outcome {
+        let number = frame.channel;
+        let outcome = match self.channels.get_mut(&number) {
+            None => return self.open_channel(frame),
+            Some(Slot::Closing) => {
+                self.closing_frame(frame);
+                return Ok(());
+            }
+            Some(Slot::Open(channel)) => match frame.kind {
+                FrameKind::Method => match method::decode(frame.payload) {
+                    Ok(Method::Unsupported) => return not_implemented(frame.payload),
+                    Ok(method) => channel.method(&self.session, method),
+                    Err(_) => return Fault::connection(FRAME_ERROR, "the method cannot be decoded"),
+                },
+                _ => channel.content(&self.session, frame).map(|()| true),
+            },
+        };
+        match outcome {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.close_channel(number, &Reply::ChannelCloseOk);
+                self.channels.remove(&number);
+                Ok(())
+            }
+            Err(Fault::Channel(code, text)) => {
+                log::info!("{}: channel {number} closed: {} {text}", self.session.peer.address, code.0);
+                let failed = match frame.kind {
+                    FrameKind::Method => method::ids(frame.payload),
+                    _ => (60, 40),
+                };
+                let text = close_text(code, &text);
+                self.close_channel(number, &Reply::ChannelClose { code: code.0, text: &text, failed });
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn open_channel(&mut self, frame: Frame<'_>) -> Outcome {
+        use crate::codec::method::Channel as ChannelMethod;
+        let opens = frame.kind == FrameKind::Method
+            && matches!(method::decode(frame.payload), Ok(Method::Channel(ChannelMethod::Open)));
+        let limit = self.session.agreement.channel_max;
+        if !opens {
+            let text = if frame.kind == FrameKind::Method && method::decode(frame.payload).is_err() {
+                return Fault::connection(FRAME_ERROR, "the method cannot be decoded");
+            } else {
+                "expected 'channel.open'"
+            };
+            return Fault::connection(CHANNEL_ERROR, text);
+        }
+        if frame.channel > limit {
+            let text = format!("channel {} is above the negotiated channel_max ({limit})", frame.channel);
+            return Fault::connection(NOT_ALLOWED, text);
+        }
+        let channel = Channel::new(&self.session, frame.channel);
+        self.channels.insert(frame.channel, Slot::Open(Box::new(channel)));
+        self.session.peer.outbox.push(|out| Reply::ChannelOpenOk.put(out, frame.channel));
+        Ok(())
+    }
+
+    /// A channel that the broker closed: only the end of closing matters.
+    fn closing_frame(&mut self, frame: Frame<'_>) {
+        if frame.kind != FrameKind::Method {
+            return;
+        }
+        match method::ids(frame.payload) {
+            (20, 41) => drop(self.channels.remove(&frame.channel)),
+            // Both sides closed at the same time: the client's close wants its answer as well.
+            (20, 40) => {
+                self.session.peer.outbox.push(|out| Reply::ChannelCloseOk.put(out, frame.channel));
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives up what a channel holds and says a last word on it.
+    fn close_channel(&mut self, number: u16, last: &Reply<'_>) {
+        if let Some(Slot::Open(mut channel)) = self.channels.insert(number, Slot::Closing) {
+            let unsettled = channel.silence(&self.session);
+            self.session.peer.outbox.push(|out| last.put(out, number));
+            self.session.peer.outbox.flush();
+            dispatch::give_back(&self.session.broker, &unsettled, dispatch::Verdict::Requeue);
+        }
+    }
+
+    /// Gives up everything the connection holds.
+    fn release(&mut self) {
+        let broker = &self.session.broker;
+        broker.persister.kick();
+        let mut unsettled = Vec::new();
+        for slot in self.channels.values_mut() {
+            if let Slot::Open(channel) = slot {
+                unsettled.extend(channel.silence(&self.session));
+            }
+        }
+        dispatch::give_back(broker, &unsettled, dispatch::Verdict::Requeue);
+        for queue in broker.topology.queues() {
+            if queue.owner == Some(self.session.peer.id)
+                && let Err(fault) = broker.delete_queue(&queue)
+            {
+                log::error!("exclusive queue '{}' cannot be deleted: {fault}", queue.name);
+            }
+        }
+        self.channels.clear();
+    }
+}
+
+fn not_implemented<T>(payload: &[u8]) -> Outcome<T> {
+    let (class, method) = method::ids(payload);
+    Fault::connection(NOT_IMPLEMENTED, format!("method {method} of class {class} is not implemented"))
+}

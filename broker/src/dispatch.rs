@@ -1,0 +1,97 @@
+//! Moves messages from queues to consumers: the only place where a queue's wish for a page becomes a read.
+
+use std::sync::Arc;
+
+use crate::broker::Broker;
+use crate::outlet::{ConsumerSink, Unsettled};
+use crate::queue::{Effects, Entry, Taken};
+use crate::topology::SharedQueue;
+
+/// Sends what was appended for these consumers.
+pub(crate) fn wake(sinks: &[ConsumerSink]) {
+    for sink in sinks {
+        sink.outlet.outbox().flush();
+    }
+}
+
+/// Delivers as much of a queue as its consumers have room for. No lock is held while a page is read or a socket is
+/// written.
+pub(crate) fn pump(broker: &Broker, queue: &SharedQueue) {
+    loop {
+        let mut effects = Effects::default();
+        let mut state = queue.lock();
+        let fetch = state.dispatch(&mut effects);
+        broker.persister.settle(&effects.settled);
+        drop(state);
+        wake(&effects.wake);
+        let Some(fetch) = fetch else { return };
+        match broker.wal.read(fetch) {
+            Ok(Some((number, page))) => queue.lock().install(fetch, number, &Arc::new(page)),
+            // The log was rearranged meanwhile; the queue knows the new place.
+            Ok(None) => {}
+            Err(error) => return broker.fail(error),
+        }
+    }
+}
+
+/// Takes the message at the head of a queue, for basic.get. Returns it with its page, where its record begins there,
+/// and how many messages are left.
+pub(crate) fn take(
+    broker: &Broker,
+    queue: &SharedQueue,
+    no_ack: bool,
+) -> Option<(Entry, Arc<Vec<u8>>, usize, u64)> {
+    loop {
+        let mut effects = Effects::default();
+        let mut state = queue.lock();
+        let taken = state.take(no_ack, &mut effects);
+        let left = state.waiting();
+        broker.persister.settle(&effects.settled);
+        drop(state);
+        let fetch = match taken {
+            Taken::Empty => return None,
+            Taken::Message(entry, page, start) => return Some((entry, page, start, left)),
+            Taken::Fetch(fetch) => fetch,
+        };
+        match broker.wal.read(fetch) {
+            Ok(Some((number, page))) => queue.lock().install(fetch, number, &Arc::new(page)),
+            Ok(None) => {}
+            Err(error) => {
+                broker.fail(error);
+                return None;
+            }
+        }
+    }
+}
+
+/// What becomes of deliveries that are given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The message is done with: acked, or rejected for good.
+    Settle,
+    /// The message returns to its place.
+    Requeue,
+}
+
+/// Settles or requeues deliveries, and lets their queues go on.
+pub(crate) fn give_back(broker: &Broker, deliveries: &[Unsettled], verdict: Verdict) {
+    let mut queues: Vec<&Arc<SharedQueue>> = Vec::new();
+    for group in deliveries.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
+        let Some(first) = group.first() else { continue };
+        let mut state = first.queue.lock();
+        match verdict {
+            Verdict::Settle => {
+                let settled: Vec<_> = group.iter().filter_map(|one| state.settle(one.position)).collect();
+                broker.persister.settle(&settled);
+            }
+            Verdict::Requeue => group.iter().for_each(|one| state.requeue(one.position)),
+        }
+        drop(state);
+        if !queues.iter().any(|known| Arc::ptr_eq(known, &first.queue)) {
+            queues.push(&first.queue);
+        }
+    }
+    for queue in queues {
+        pump(broker, queue);
+    }
+}

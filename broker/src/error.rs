@@ -1,0 +1,83 @@
+//! The one error type of this crate. What a client is told is in [`crate::fault`]; this is what ends the process.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// What can keep the broker from starting or from going on.
+#[derive(Debug)]
+pub enum Error {
+    /// A setting is missing or malformed, or a signal handler could not be installed.
+    Common(common::Error),
+    /// Another instance holds the data folder.
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The operating system refused something outside the log.
+    Io {
+        /// What was being done.
+        action: String,
+        /// The operating system's own report.
+        source: std::io::Error,
+    },
+    /// The log could not be written, synced or read back. Nothing was confirmed after it.
+    Log {
+        /// What was being done, naming the file.
+        action: String,
+        /// The operating system's own report.
+        source: std::io::Error,
+    },
+    /// A file of the data folder cannot be understood.
+    Format {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// An error of the operating system while doing `action`.
+    pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Io { action, source }
+    }
+
+    /// An error of the log while doing `action`.
+    pub(crate) fn log(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Log { action, source }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Common(error) => error.fmt(f),
+            Self::Locked { path } => {
+                write!(f, "another broker uses this data folder: {} is locked", path.display())
+            }
+            Self::Io { action, source } => write!(f, "{action}: {source}"),
+            Self::Log { action, source } => {
+                write!(f, "the log failed, nothing was confirmed after this: {action}: {source}")
+            }
+            Self::Format { file, problem } => write!(f, "{file}: {problem}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Common(error) => Some(error),
+            Self::Io { source, .. } | Self::Log { source, .. } => Some(source),
+            Self::Locked { .. } | Self::Format { .. } => None,
+        }
+    }
+}
+
+impl From<common::Error> for Error {
+    fn from(error: common::Error) -> Self {
+        Self::Common(error)
+    }
+}

@@ -1,0 +1,200 @@
+//! An embedded AMQP 0-9-1 broker: durable work queues for one machine, that any AMQP client can use.
+//!
+//! A request's way through the modules: [`server`] accepts, [`connection`] reads frames and [`channel`] handles
+//! methods ([`declare`], [`consume`], [`publish`]); messages go through [`persister`] and [`wal`] to disk before they
+//! enter a [`queue`], from which [`dispatch`] moves them to the [`outlet`] of a consumer's channel and the [`outbox`]
+//! of its connection. [`recovery`] reads the log back, [`housekeeper`] and [`compaction`] keep it small.
+//!
+//! Only [`storage`] touches files; [`queue`], [`exchange`], [`record`] and [`codec`] do no I/O at all. Locks are taken
+//! in one order: a queue, then an outlet, then an outbox; or a queue, then the log's batch or segment table.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use common::Shutdown;
+
+mod broker;
+mod channel;
+mod codec;
+mod compaction;
+mod connection;
+mod consume;
+mod declare;
+mod definitions;
+mod dispatch;
+mod error;
+mod exchange;
+mod fault;
+mod handshake;
+mod housekeeper;
+mod outbox;
+mod outlet;
+mod persister;
+mod publish;
+mod queue;
+mod record;
+mod recovery;
+mod server;
+mod settings;
+mod storage;
+#[cfg(test)]
+mod testing;
+mod topology;
+mod wal;
+
+pub use error::Error;
+pub use settings::Settings;
+
+use crate::broker::Broker;
+use crate::codec::reply::Reply;
+use crate::fault::{CONNECTION_FORCED, close_text};
+use crate::persister::Persister;
+use crate::storage::{DiskStorage, Storage};
+use crate::wal::Wal;
+
+/// How long clients get to take note that the broker stops.
+const FAREWELL: Duration = Duration::from_millis(300);
+
+/// A broker that has recovered its log and is bound, and does not accept yet.
+pub struct Server {
+    broker: Arc<Broker>,
+    listener: Arc<TcpListener>,
+    address: SocketAddr,
+    /// Held for as long as the data folder is ours.
+    _lock: File,
+}
+
+/// Takes the data folder, recovers what is in it, and binds. `shutdown` ends [`Server::run`].
+pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Server, Error> {
+    let folder = settings.data_dir.display().to_string();
+    let storage: Arc<dyn Storage> =
+        Arc::new(DiskStorage::open(&settings.data_dir).map_err(Error::io(format!("create {folder}")))?);
+    let lock = lock_folder(&settings)?;
+    let address = format!("{}:{}", settings.host, settings.port);
+    let listener = TcpListener::bind(&address).map_err(Error::io(format!("listen on {address}")))?;
+    let address = listener.local_addr().map_err(Error::io("read the listening address"))?;
+    let broker = assemble(settings, storage, shutdown)?;
+    Ok(Server { broker: Arc::new(broker), listener: Arc::new(listener), address, _lock: lock })
+}
+
+/// Refuses a second broker on the same folder. The lock goes with the process, however that ends.
+fn lock_folder(settings: &Settings) -> Result<File, Error> {
+    let path = settings.data_dir.join("lock");
+    let file = File::create(&path).map_err(Error::io(format!("create {}", path.display())))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked { path }),
+        Err(error) => Err(Error::io(format!("lock {}", path.display()))(error.into())),
+    }
+}
+
+/// Puts the parts together on top of what recovery finds.
+fn assemble(settings: Settings, storage: Arc<dyn Storage>, shutdown: Shutdown) -> Result<Broker, Error> {
+    let started = Instant::now();
+    let topology = topology::load(&storage, settings.max_queues)?;
+    let durable: HashSet<u32> = topology.queues().iter().map(|queue| queue.id).collect();
+    let recovered = recovery::recover(&*storage, settings.segment_bytes, |id| durable.contains(&id))?;
+    let mut recovered_queues = recovered.queues;
+    let mut messages = 0;
+    for queue in topology.queues() {
+        if let Some(found) = recovered_queues.remove(&queue.id) {
+            queue.set_next_position(found.next_position);
+            let mut state = queue.lock();
+            state.restore(found.runs, found.redelivered_through);
+            messages += state.waiting();
+        }
+    }
+    log::info!(
+        "recovered {messages} messages in {} durable queues within {} ms",
+        durable.len(),
+        started.elapsed().as_millis()
+    );
+    let wal = Arc::new(Wal::new(storage, settings.segment_bytes, recovered.segments));
+    if let Some(file) = recovered.prepared {
+        wal.set_prepared(file);
+    }
+    let persister = Persister::new(Arc::clone(&wal), recovered.position);
+    Ok(Broker::new(settings, topology, persister, wal, shutdown))
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until the shutdown flag is raised or the log fails. Everything that was published by then is written,
+    /// and clients are told that the broker goes.
+    pub fn run(self) -> Result<(), Error> {
+        let broker = &self.broker;
+        let persister = spawn("persister", {
+            let broker = Arc::clone(broker);
+            move || {
+                if let Err(error) = broker.persister.run() {
+                    broker.fail(error);
+                }
+            }
+        })?;
+        let housekeeper = spawn("housekeeper", {
+            let broker = Arc::clone(broker);
+            move || housekeeper::run(&broker)
+        })?;
+        spawn("accept", {
+            let (broker, listener) = (Arc::clone(broker), Arc::clone(&self.listener));
+            move || server::accept(&broker, &listener)
+        })?;
+        log::info!("listening on {}", self.address);
+        broker.shutdown.wait();
+        server::stop_accepting(&self.listener);
+        say_farewell(broker);
+        broker.persister.stop();
+        // The housekeeper may be asleep, or the persister be waiting for it.
+        broker.wal.wake(false);
+        let ended = join(housekeeper, "housekeeper");
+        broker.wal.wake(true);
+        join(persister, "persister")?;
+        ended?;
+        if let Some(failure) = broker.take_failure() {
+            return Err(failure);
+        }
+        let queues = broker.topology.queues();
+        let durable = queues.iter().filter(|queue| queue.durable);
+        let delivered: Vec<(u32, u64)> =
+            durable.map(|queue| (queue.id, queue.lock().delivered_through())).collect();
+        broker.persister.write_close(&delivered)?;
+        log::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Closes every connection with 320 and gives clients a moment to answer.
+fn say_farewell(broker: &Broker) {
+    let text = close_text(CONNECTION_FORCED, "broker forced connection closure with reason 'shutdown'");
+    for peer in broker.peers() {
+        let close = Reply::ConnectionClose { code: CONNECTION_FORCED.0, text: &text, failed: (0, 0) };
+        peer.outbox.push(|out| close.put(out, 0));
+        peer.outbox.flush();
+        peer.outbox.finish();
+    }
+    let deadline = Instant::now() + FAREWELL;
+    while !broker.peers().is_empty() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for peer in broker.peers() {
+        peer.outbox.close();
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(body).map_err(Error::io(format!("start the thread {name}")))
+}
+
+fn join(thread: JoinHandle<()>, name: &str) -> Result<(), Error> {
+    let panicked = || std::io::Error::other("it panicked");
+    thread.join().map_err(|_| Error::io(format!("end the thread {name}"))(panicked()))
+}

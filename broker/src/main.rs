@@ -1,0 +1,35 @@
+//! The binary: settings, then the broker, then an exit status.
+
+use std::process::ExitCode;
+
+use broker::{Error, Settings};
+use common::program::{Mode, Program};
+use common::{Environment, Shutdown};
+
+const ABOUT: &str = "An embedded AMQP 0-9-1 broker: durable work queues for one machine.
+
+Settings (environment, or the nearest .env):
+  BROKER_HOST, BROKER_PORT     where to listen (127.0.0.1, 5672; port 0: any free one)
+  BROKER_DATA_DIR              the folder for queues and messages (.data/broker)
+  RABBITMQ_USER, RABBITMQ_PASSWORD  the first user
+  BROKER_USERS                 names of further users, comma-separated; the password of NAME is in
+                               BROKER_PASSWORD_NAME
+  limits                       BROKER_MAX_CONNECTIONS, BROKER_MAX_QUEUES, BROKER_CHANNEL_MAX,
+                               BROKER_FRAME_MAX_BYTES, BROKER_BODY_MAX_BYTES, BROKER_HEARTBEAT_S,
+                               BROKER_HANDSHAKE_TIMEOUT_MS, BROKER_SEND_TIMEOUT_MS,
+                               BROKER_SEGMENT_BYTES, BROKER_DISK_FREE_MIN_BYTES
+  LOG_LEVEL                    error, warn, info, debug (info)";
+
+fn main() -> ExitCode {
+    let program = Program { name: "broker", version: env!("CARGO_PKG_VERSION"), about: ABOUT };
+    common::program::run(&program, work)
+}
+
+fn work(environment: &Environment, mode: Mode) -> Result<(), Error> {
+    let settings = Settings::read(environment)?;
+    match mode {
+        // The data folder may be in use by the running broker, so a check leaves it alone.
+        Mode::Check => Ok(()),
+        Mode::Serve => broker::build(settings, Shutdown::on_signals()?)?.run(),
+    }
+}

@@ -1,0 +1,177 @@
+//! The sending side of a channel, which other threads use: deliveries, confirms, and which deliveries are unsettled.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::codec::frame::put_content;
+use crate::codec::reply::Reply;
+use crate::outbox::Outbox;
+use crate::queue::{Delivery, Offer, Sink};
+use crate::record;
+use crate::topology::SharedQueue;
+
+/// What other threads may send on a channel while it is open.
+pub(crate) struct Outlet {
+    channel: u16,
+    frame_max: u32,
+    outbox: Arc<Outbox>,
+    state: Mutex<State>,
+}
+
+struct State {
+    open: bool,
+    next_tag: u64,
+    /// Unsettled deliveries in the order of their tags.
+    unsettled: VecDeque<Unsettled>,
+    /// The channel's own limit (basic.qos with global=true); 0 for none.
+    prefetch: u32,
+    /// Unsettled deliveries to consumers, which that limit counts.
+    to_consumers: u32,
+}
+
+/// A delivery that was not settled yet.
+pub(crate) struct Unsettled {
+    tag: u64,
+    pub(crate) queue: Arc<SharedQueue>,
+    pub(crate) position: u64,
+    /// 0 for basic.get.
+    consumer: u64,
+}
+
+impl Outlet {
+    pub(crate) fn new(channel: u16, frame_max: u32, outbox: Arc<Outbox>) -> Arc<Self> {
+        let state =
+            State { open: true, next_tag: 1, unsettled: VecDeque::new(), prefetch: 0, to_consumers: 0 };
+        Arc::new(Self { channel, frame_max, outbox, state: Mutex::new(state) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    /// Sends a method on the channel while it is open. The caller owes a flush.
+    pub(crate) fn push(&self, reply: &Reply<'_>) {
+        if self.lock().open {
+            self.outbox.push(|out| reply.put(out, self.channel));
+        }
+    }
+
+    /// Sends a method with content on the channel while it is open. The caller owes a flush.
+    pub(crate) fn push_content(&self, fill: impl FnOnce(&mut Vec<u8>, u16)) {
+        if self.lock().open {
+            self.outbox.push(|out| fill(out, self.channel));
+        }
+    }
+
+    /// Answers a basic.get with a message.
+    pub(crate) fn push_get(&self, queue: &Arc<SharedQueue>, delivery: &Delivery<'_>, messages: u32) {
+        let mut state = self.lock();
+        let tag = state.next_tag;
+        state.next_tag += 1;
+        let Some(message) = record::read_message(delivery.payload) else { return };
+        self.outbox.push(|out| {
+            let (exchange, routing_key) = (message.exchange, message.routing_key);
+            let redelivered = delivery.redelivered;
+            Reply::BasicGetOk { tag, redelivered, exchange, routing_key, messages }.put(out, self.channel);
+            put_content(out, self.channel, message.properties, message.body, self.frame_max);
+        });
+        if !delivery.no_ack {
+            let (queue, position) = (Arc::clone(queue), delivery.position);
+            state.unsettled.push_back(Unsettled { tag, queue, position, consumer: 0 });
+        }
+    }
+
+    /// Sets the channel's own limit.
+    pub(crate) fn set_prefetch(&self, limit: u16) {
+        self.lock().prefetch = limit.into();
+    }
+
+    /// Takes the deliveries that `tag` settles out of the unsettled ones. None if there is no such delivery.
+    pub(crate) fn settle(&self, tag: u64, multiple: bool) -> Option<Vec<Unsettled>> {
+        let mut state = self.lock();
+        let settled: Vec<Unsettled> = if multiple && tag == 0 {
+            state.unsettled.drain(..).collect()
+        } else {
+            let index = state.unsettled.binary_search_by_key(&tag, |unsettled| unsettled.tag).ok()?;
+            if multiple {
+                state.unsettled.drain(..=index).collect()
+            } else {
+                state.unsettled.remove(index).into_iter().collect()
+            }
+        };
+        let to_consumers = settled.iter().filter(|unsettled| unsettled.consumer != 0).count();
+        state.to_consumers -= u32::try_from(to_consumers).unwrap_or(u32::MAX);
+        Some(settled)
+    }
+
+    /// Sends nothing from now on, and gives up all unsettled deliveries.
+    pub(crate) fn close(&self) -> Vec<Unsettled> {
+        let mut state = self.lock();
+        state.open = false;
+        state.to_consumers = 0;
+        state.unsettled.drain(..).collect()
+    }
+
+    fn offer(&self, consumer_tag: &str, queue: &Weak<SharedQueue>, delivery: &Delivery<'_>) -> Offer {
+        let mut state = self.lock();
+        let full = state.prefetch != 0 && state.to_consumers >= state.prefetch && !delivery.no_ack;
+        if !state.open || full || !self.outbox.has_room() {
+            return Offer::Refused;
+        }
+        let (Some(queue), Some(message)) = (queue.upgrade(), record::read_message(delivery.payload)) else {
+            return Offer::Refused;
+        };
+        let tag = state.next_tag;
+        state.next_tag += 1;
+        let wake = self.outbox.push(|out| {
+            let (exchange, routing_key) = (message.exchange, message.routing_key);
+            let redelivered = delivery.redelivered;
+            Reply::BasicDeliver { consumer_tag, tag, redelivered, exchange, routing_key }
+                .put(out, self.channel);
+            put_content(out, self.channel, message.properties, message.body, self.frame_max);
+        });
+        if !delivery.no_ack {
+            let (position, consumer) = (delivery.position, delivery.consumer);
+            state.unsettled.push_back(Unsettled { tag, queue, position, consumer });
+            state.to_consumers += 1;
+        }
+        Offer::Taken { wake }
+    }
+}
+
+/// A consumer of a channel, as its queue sees it.
+#[derive(Clone)]
+pub(crate) struct ConsumerSink {
+    pub(crate) outlet: Arc<Outlet>,
+    pub(crate) consumer_tag: Arc<str>,
+    pub(crate) queue: Weak<SharedQueue>,
+    /// The client understands a basic.cancel that the broker sends.
+    pub(crate) cancel_notify: bool,
+}
+
+impl ConsumerSink {
+    /// Tells the client that its consumer is gone because the queue is, if it understands that.
+    pub(crate) fn cancel(&self) {
+        if self.cancel_notify {
+            self.outlet.push(&Reply::BasicCancel { consumer_tag: &self.consumer_tag });
+            self.outlet.outbox.flush();
+        }
+    }
+}
+
+impl Sink for ConsumerSink {
+    fn is_open(&self) -> bool {
+        let state = self.outlet.lock();
+        state.open
+            && (state.prefetch == 0 || state.to_consumers < state.prefetch)
+            && self.outlet.outbox.has_room()
+    }
+
+    fn offer(&self, delivery: &Delivery<'_>) -> Offer {
+        self.outlet.offer(&self.consumer_tag, &self.queue, delivery)
+    }
+}

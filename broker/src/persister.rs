@@ -1,0 +1,418 @@
+//! The one writer of the log, and with it the only place where messages enter queues and confirms are sent.
+//!
+//! Channels append to a batch in memory. One thread takes the batch, writes it, makes it durable if a message in it
+//! asked for that, hands its messages to their queues in the order of the log, and confirms. While it does so the
+//! next batch gathers, so one fdatasync serves all that came meanwhile and no timer is needed.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::codec::reply::Reply;
+use crate::dispatch;
+use crate::error::Error;
+use crate::outlet::Outlet;
+use crate::queue::{Effects, Entry, Location, Settled};
+use crate::record::{self, Head, Kind, Message, Range};
+use crate::topology::SharedQueue;
+use crate::wal::{Chunk, Wal};
+
+/// Publishers wait while the gathering batch holds this much; TCP then slows their clients.
+const BATCH_LIMIT_BYTES: usize = 1 << 20;
+/// A batch of nothing but acks may wait this long for company; nobody waits for it.
+const ACKS_DELAY: Duration = Duration::from_millis(5);
+/// Bytes kept free at the end of a segment for its end record.
+const END_BYTES: usize = record::HEADER_BYTES;
+
+/// The queues that a message goes to.
+pub(crate) type Routes = Arc<[Arc<SharedQueue>]>;
+
+/// Whom to tell that a message is safe.
+#[derive(Clone)]
+pub(crate) struct Confirm {
+    pub(crate) outlet: Arc<Outlet>,
+    pub(crate) tag: u64,
+}
+
+/// Where the log goes on after recovery.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    pub(crate) segment: u32,
+    pub(crate) sequence: u64,
+}
+
+/// Accepts messages and acks for the log.
+pub(crate) struct Persister {
+    wal: Arc<Wal>,
+    state: Mutex<State>,
+    /// Wakes the persister's thread.
+    work: Condvar,
+    /// Wakes those who wait for room or for a batch to be through.
+    progress: Condvar,
+}
+
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a condition of its own, and all combinations occur"
+)]
+struct State {
+    batch: Batch,
+    /// Messages settled since the last batch was taken.
+    acks: Vec<Range>,
+    segment: u32,
+    offset: u32,
+    sequence: u64,
+    /// The number of the batch that gathers.
+    number: u64,
+    /// All batches before this one are in their queues.
+    through: u64,
+    /// Everything before the gathering batch will be durable when that is written.
+    synced: bool,
+    /// The thread waits for work.
+    idle: bool,
+    stopping: bool,
+    /// The thread has ended; nothing is accepted any more.
+    ended: bool,
+}
+
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    chunks: Vec<Chunk>,
+    items: Vec<Item>,
+    confirms: Vec<(Confirm, u64)>,
+    /// Segments that end in this batch, with their ends.
+    sealed: Vec<(u32, u32)>,
+    /// A message in it has to be durable before it is confirmed.
+    sync: bool,
+}
+
+/// A message of a batch.
+struct Item {
+    routes: Routes,
+    at: Location,
+    /// Where its record begins in the batch.
+    start: usize,
+    length: u32,
+    persistent: bool,
+}
+
+impl Persister {
+    pub(crate) fn new(wal: Arc<Wal>, position: Position) -> Self {
+        let state = State {
+            batch: Batch::default(),
+            acks: Vec::new(),
+            segment: position.segment,
+            offset: 0,
+            sequence: position.sequence,
+            number: 1,
+            through: 1,
+            synced: true,
+            idle: false,
+            stopping: false,
+            ended: false,
+        };
+        Self { wal, state: Mutex::new(state), work: Condvar::new(), progress: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a message and the wish for its confirm to the batch; waits while that is full. Returns the number of
+    /// the batch, for [`Persister::wait_through`]. The caller owes a [`Persister::kick`].
+    pub(crate) fn publish(
+        &self,
+        message: &Message<'_>,
+        routes: &Routes,
+        persistent: bool,
+        confirm: Option<Confirm>,
+    ) -> u64 {
+        let mut state = self.lock();
+        if state.ended {
+            return state.number;
+        }
+        while state.batch.bytes.len() >= BATCH_LIMIT_BYTES && !state.ended {
+            self.wake(&mut state);
+            state = self.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !routes.is_empty() {
+            state.append_message(self.wal.segment_bytes(), message, routes, persistent);
+        }
+        if let Some(confirm) = confirm {
+            match state.batch.confirms.last_mut() {
+                Some((last, count)) if Arc::ptr_eq(&last.outlet, &confirm.outlet) => {
+                    last.tag = confirm.tag;
+                    *count += 1;
+                }
+                _ => state.batch.confirms.push((confirm, 1)),
+            }
+        }
+        state.number
+    }
+
+    /// Notes what a queue settled. Called under that queue's lock; never waits.
+    pub(crate) fn settle(&self, settled: &[Settled]) {
+        if settled.is_empty() {
+            return;
+        }
+        self.wal.subtract(settled);
+        let mut state = self.lock();
+        let first = state.acks.is_empty();
+        state.acks.extend(settled.iter().filter(|settled| settled.logged).map(|settled| settled.range));
+        if first && !state.acks.is_empty() {
+            self.wake(&mut state);
+        }
+    }
+
+    /// Sees to it that the batch is written soon.
+    pub(crate) fn kick(&self) {
+        let mut state = self.lock();
+        if !state.batch.is_empty() {
+            self.wake(&mut state);
+        }
+    }
+
+    fn wake(&self, state: &mut State) {
+        if std::mem::take(&mut state.idle) {
+            self.work.notify_one();
+        }
+    }
+
+    /// Waits until batch `number` is in its queues.
+    pub(crate) fn wait_through(&self, number: u64) {
+        let mut state = self.lock();
+        self.wake(&mut state);
+        drop(self.progress.wait_while(state, |state| state.through <= number && !state.ended));
+    }
+
+    /// Has the thread write what is there, and end.
+    pub(crate) fn stop(&self) {
+        let mut state = self.lock();
+        state.stopping = true;
+        state.idle = false;
+        self.work.notify_one();
+    }
+
+    /// The body of the persister's thread. Returns when it is told to stop, or with the first failure of the log,
+    /// after which nothing more is confirmed.
+    pub(crate) fn run(&self) -> Result<(), Error> {
+        let outcome = self.run_batches();
+        let mut state = self.lock();
+        state.ended = true;
+        drop(state);
+        self.progress.notify_all();
+        outcome
+    }
+
+    fn run_batches(&self) -> Result<(), Error> {
+        let mut batch = Batch::default();
+        while let Some(number) = self.take(&mut batch) {
+            self.wal.write(&batch.bytes, &batch.chunks, batch.sync)?;
+            self.distribute(&batch);
+            self.wal.seal(&batch.sealed);
+            for (confirm, count) in &batch.confirms {
+                confirm.outlet.push(&Reply::BasicAck { tag: confirm.tag, multiple: *count > 1 });
+            }
+            for (confirm, _) in &batch.confirms {
+                confirm.outlet.outbox().flush();
+            }
+            self.lock().through = number + 1;
+            self.progress.notify_all();
+        }
+        Ok(())
+    }
+
+    /// Exchanges the batch that gathered for the empty one in `batch` and returns its number; waits for work before.
+    /// None when the thread shall end.
+    fn take(&self, batch: &mut Batch) -> Option<u64> {
+        batch.clear();
+        let mut state = self.lock();
+        let mut delayed = false;
+        while state.batch.is_empty() {
+            let acks_are_due = !state.acks.is_empty() && (delayed || state.stopping);
+            if acks_are_due {
+                break;
+            }
+            if state.stopping {
+                return None;
+            }
+            state.idle = true;
+            if state.acks.is_empty() {
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                let waited = self.work.wait_timeout(state, ACKS_DELAY);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                delayed = true;
+            }
+        }
+        state.idle = false;
+        state.append_acks(self.wal.segment_bytes());
+        std::mem::swap(batch, &mut state.batch);
+        state.synced = batch.sync;
+        let number = state.number;
+        state.number += 1;
+        drop(state);
+        self.progress.notify_all();
+        Some(number)
+    }
+
+    /// Hands the messages of a batch to their queues, in order.
+    fn distribute(&self, batch: &Batch) {
+        let mut at = 0;
+        while let Some(item) = batch.items.get(at) {
+            // Most batches are for one queue, which then is locked once.
+            let together =
+                batch.items[at..].iter().take_while(|next| Arc::ptr_eq(&next.routes, &item.routes)).count();
+            for queue in item.routes.iter() {
+                self.push_all(queue, &batch.items[at..at + together], &batch.bytes);
+            }
+            at += together;
+        }
+    }
+
+    fn push_all(&self, queue: &SharedQueue, items: &[Item], bytes: &[u8]) {
+        let mut effects = Effects::default();
+        let mut state = queue.lock();
+        let mut added = (0, 0, 0);
+        for item in items {
+            let record = &bytes[item.start..item.start + item.length as usize];
+            let Some(payload) = crate::queue::payload_at(record, 0, item.length) else { continue };
+            let place = record::message_places(payload).find(|(id, _)| *id == queue.id);
+            let Some((_, position)) = place else { continue };
+            let entry = Entry {
+                position,
+                at: item.at,
+                length: item.length,
+                persistent: item.persistent,
+                redelivered: false,
+            };
+            // Counted before anybody can settle it: the queue's lock is held, and what this very push settles is
+            // only subtracted below.
+            if state.push(entry, payload, &mut effects) {
+                if added.0 != item.at.slot {
+                    self.wal.add(added.0, added.1, added.2);
+                    added = (item.at.slot, 0, 0);
+                }
+                added = (added.0, added.1 + 1, added.2 + u64::from(item.length));
+            }
+        }
+        self.wal.add(added.0, added.1, added.2);
+        self.settle(&effects.settled);
+        drop(state);
+        dispatch::wake(&effects.wake);
+    }
+
+    /// Writes down, durably, that the broker stopped in good order. The thread must have ended.
+    pub(crate) fn write_close(&self, delivered: &[(u32, u64)]) -> Result<(), Error> {
+        let mut state = self.lock();
+        if state.offset == 0 {
+            // Nothing was written since the start, so the last close record still is the last record.
+            return Ok(());
+        }
+        state.synced = true;
+        let length = delivered.len() * 12;
+        state.append(self.wal.segment_bytes(), Kind::Close, 0, length, |out| {
+            record::put_close(out, delivered);
+        });
+        let batch = std::mem::take(&mut state.batch);
+        // Whatever was not synced before must be, for the close record claims that it is.
+        let chunk = batch.chunks.first().map(|chunk| Chunk { start: 0, ..*chunk });
+        self.wal.write(&[], chunk.as_slice(), true)?;
+        self.wal.write(&batch.bytes, &batch.chunks, true)
+    }
+}
+
+impl State {
+    fn append_message(
+        &mut self,
+        segment_bytes: u32,
+        message: &Message<'_>,
+        routes: &Routes,
+        persistent: bool,
+    ) {
+        let length = record::message_bytes(message, routes.len());
+        let flags = if persistent { record::FLAG_PERSISTENT } else { 0 };
+        let (at, start) = self.append(segment_bytes, Kind::Message, flags, length, |out| {
+            record::put_message(out, message, routes.iter().map(|queue| (queue.id, queue.next_position())));
+        });
+        let length = u32::try_from(self.batch.bytes.len() - start).unwrap_or(u32::MAX);
+        self.batch.sync |= persistent && routes.iter().any(|queue| queue.durable);
+        self.batch.items.push(Item { routes: Arc::clone(routes), at, start, length, persistent });
+    }
+
+    /// Appends what was settled, as few ranges as possible.
+    fn append_acks(&mut self, segment_bytes: u32) {
+        /// Ranges in one record.
+        const MOST: usize = 4096;
+        let mut acks = std::mem::take(&mut self.acks);
+        acks.sort_unstable();
+        acks.dedup_by(|next, last| {
+            let joins = next.queue == last.queue && next.from == last.to + 1;
+            if joins {
+                last.to = next.to;
+            }
+            joins
+        });
+        for ranges in acks.chunks(MOST) {
+            self.append(segment_bytes, Kind::Acks, 0, ranges.len() * 20, |out| record::put_acks(out, ranges));
+        }
+        acks.clear();
+        acks.shrink_to(MOST);
+        self.acks = acks;
+    }
+
+    /// Appends a record to the batch, in a new segment if the current one has no room. Returns its location and where
+    /// it begins in the batch.
+    fn append(
+        &mut self,
+        segment_bytes: u32,
+        kind: Kind,
+        flags: u8,
+        length: usize,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) -> (Location, usize) {
+        let total = record::total_bytes(length);
+        if self.offset > 0 && self.offset as usize + total + END_BYTES > segment_bytes as usize {
+            self.put(Kind::End, 0, |_| {});
+            self.batch.sealed.push((self.segment, self.offset));
+            self.segment += 1;
+            self.offset = 0;
+        }
+        if self.offset == 0 {
+            let segment = self.segment;
+            self.put(Kind::Start, 0, |out| record::put_start(out, segment));
+        }
+        self.put(kind, flags, fill)
+    }
+
+    fn put(&mut self, kind: Kind, flags: u8, fill: impl FnOnce(&mut Vec<u8>)) -> (Location, usize) {
+        let start = self.batch.bytes.len();
+        if self.batch.chunks.last().is_none_or(|chunk| chunk.segment != self.segment) {
+            self.batch.chunks.push(Chunk { segment: self.segment, offset: self.offset, start });
+        }
+        let synced = if start == 0 && self.synced { record::FLAG_SYNCED } else { 0 };
+        let head = Head { kind, flags: flags | synced, segment: self.segment, sequence: self.sequence };
+        record::put(&mut self.batch.bytes, head, fill);
+        self.sequence += 1;
+        let at = Location { slot: self.segment, offset: self.offset };
+        self.offset += u32::try_from(self.batch.bytes.len() - start).unwrap_or(u32::MAX);
+        (at, start)
+    }
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.confirms.is_empty()
+    }
+
+    /// Empties it, and gives back what a large message made it grow to.
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(2 * BATCH_LIMIT_BYTES);
+        self.chunks.clear();
+        self.items.clear();
+        self.confirms.clear();
+        self.sealed.clear();
+        self.sync = false;
+    }
+}

@@ -1,0 +1,241 @@
+//! Publishing: from basic.publish over its content frames to the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::codec::frame::{Frame, FrameKind, put_content};
+use crate::codec::properties::Properties;
+use crate::codec::reply::Reply;
+use crate::codec::wire::Reader;
+use crate::connection::Session;
+use crate::fault::{
+    ACCESS_REFUSED, FRAME_ERROR, Fault, Outcome, PRECONDITION_FAILED, SYNTAX_ERROR, UNEXPECTED_FRAME,
+};
+use crate::outlet::Outlet;
+use crate::persister::Confirm;
+use crate::record::Message;
+use crate::topology::Route;
+
+/// A buffer that grew beyond this for a large message is given back.
+const KEEP_BYTES: usize = 64 << 10;
+/// While publishers wait for disk space, how often they look whether their client is still there.
+const BLOCKED_POLL: Duration = Duration::from_millis(250);
+
+/// The publishing half of a channel.
+#[derive(Default)]
+pub(crate) struct Publisher {
+    stage: Stage,
+    exchange: String,
+    routing_key: String,
+    mandatory: bool,
+    properties: Vec<u8>,
+    persistent: bool,
+    body: Vec<u8>,
+    /// The tag of the next message, once confirms are selected.
+    next_tag: Option<u64>,
+    last_batch: Option<u64>,
+    /// The last route that was looked up: for [`Publisher::exchange`] and [`Publisher::routing_key`] as they were
+    /// then.
+    route: Option<(String, String, Route)>,
+}
+
+/// What frame is expected next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Method,
+    Header,
+    /// This many bytes are missing.
+    Body(usize),
+}
+
+impl Publisher {
+    /// Whether the next frame must carry content.
+    pub(crate) fn expects_content(&self) -> bool {
+        self.stage != Stage::Method
+    }
+
+    pub(crate) fn last_batch(&self) -> Option<u64> {
+        self.last_batch
+    }
+
+    pub(crate) fn select_confirms(&mut self) {
+        self.next_tag.get_or_insert(1);
+    }
+
+    /// basic.publish. Fails with 404 if the exchange does not exist.
+    pub(crate) fn begin(
+        &mut self,
+        session: &Session,
+        exchange: &str,
+        routing_key: &str,
+        mandatory: bool,
+    ) -> Outcome {
+        if !exchange.is_empty() && session.broker.topology.exchange_is_internal(exchange)? {
+            let text = format!("cannot publish to internal exchange '{exchange}' in vhost '/'");
+            return Fault::channel(ACCESS_REFUSED, text);
+        }
+        self.exchange.clear();
+        self.exchange.push_str(exchange);
+        self.routing_key.clear();
+        self.routing_key.push_str(routing_key);
+        self.mandatory = mandatory;
+        self.stage = Stage::Header;
+        Ok(())
+    }
+
+    /// A header or body frame.
+    pub(crate) fn content(&mut self, session: &Session, outlet: &Arc<Outlet>, frame: Frame<'_>) -> Outcome {
+        match (self.stage, frame.kind) {
+            (Stage::Header, FrameKind::Header) => self.header(session, outlet, frame.payload),
+            (Stage::Body(missing), FrameKind::Body) => self.body(session, outlet, missing, frame.payload),
+            (Stage::Header, _) => {
+                let text = "expected content header for class 60, got non content header frame instead";
+                Fault::connection(UNEXPECTED_FRAME, text)
+            }
+            (Stage::Body(_), _) => Fault::connection(
+                UNEXPECTED_FRAME,
+                "expected content body, got non content body frame instead",
+            ),
+            (Stage::Method, _) => {
+                Fault::connection(UNEXPECTED_FRAME, "expected method frame, got non method frame instead")
+            }
+        }
+    }
+
+    fn header(&mut self, session: &Session, outlet: &Arc<Outlet>, payload: &[u8]) -> Outcome {
+        let mut reader = Reader::new(payload);
+        let (Ok(class), Ok(_weight), Ok(size)) = (reader.u16(), reader.u16(), reader.u64()) else {
+            return Fault::connection(FRAME_ERROR, "the content header cannot be decoded");
+        };
+        if class != 60 {
+            let text = format!("expected content header for class 60, got one for class {class} instead");
+            return Fault::connection(UNEXPECTED_FRAME, text);
+        }
+        let Ok(properties) = Properties::read(reader.rest()) else {
+            return Fault::connection(SYNTAX_ERROR, "the message properties cannot be decoded");
+        };
+        let limit = session.broker.settings.body_max_bytes;
+        let size = match usize::try_from(size) {
+            Ok(size) if size <= limit => size,
+            _ => {
+                self.stage = Stage::Method;
+                let text = format!("message size {size} is larger than configured max size {limit}");
+                return Fault::channel(PRECONDITION_FAILED, text);
+            }
+        };
+        if let Some(user) = properties.user_id
+            && user != session.agreement.user
+        {
+            self.stage = Stage::Method;
+            let text = format!(
+                "user_id property set to '{user}' but authenticated user was '{}'",
+                session.agreement.user
+            );
+            return Fault::channel(PRECONDITION_FAILED, text);
+        }
+        self.persistent = properties.persistent;
+        self.properties.clear();
+        self.properties.extend_from_slice(reader.rest());
+        self.stage = Stage::Body(size);
+        if size == 0 { self.complete(session, outlet, b"") } else { Ok(()) }
+    }
+
+    fn body(&mut self, session: &Session, outlet: &Arc<Outlet>, missing: usize, payload: &[u8]) -> Outcome {
+        if payload.len() > missing {
+            return Fault::connection(FRAME_ERROR, "the body is longer than its header says");
+        }
+        let left = missing - payload.len();
+        if left == 0 && self.body.is_empty() {
+            // The usual message has one body frame, and is copied only into the log.
+            return self.complete(session, outlet, payload);
+        }
+        self.body.extend_from_slice(payload);
+        self.stage = Stage::Body(left);
+        if left > 0 {
+            return Ok(());
+        }
+        let mut body = std::mem::take(&mut self.body);
+        let outcome = self.complete(session, outlet, &body);
+        body.clear();
+        body.shrink_to(KEEP_BYTES);
+        self.body = body;
+        outcome
+    }
+
+    /// Hands the whole message to the log.
+    fn complete(&mut self, session: &Session, outlet: &Arc<Outlet>, body: &[u8]) -> Outcome {
+        self.stage = Stage::Method;
+        wait_for_space(session)?;
+        let route = self.route(session)?;
+        let confirm = self.next_tag.as_mut().map(|next| {
+            let tag = *next;
+            *next += 1;
+            Confirm { outlet: Arc::clone(outlet), tag }
+        });
+        if route.routes.is_empty() && self.mandatory {
+            self.give_back(session, outlet, body);
+        }
+        if route.routes.is_empty() && confirm.is_none() {
+            return Ok(());
+        }
+        let message = Message {
+            exchange: self.exchange.as_bytes(),
+            routing_key: self.routing_key.as_bytes(),
+            properties: &self.properties,
+            body,
+        };
+        let batch = session.broker.persister.publish(&message, &route.routes, self.persistent, confirm);
+        self.last_batch = Some(batch);
+        Ok(())
+    }
+
+    /// The queues for this message; looked up only when the last message went elsewhere or something was rebound.
+    fn route(&mut self, session: &Session) -> Outcome<Route> {
+        let topology = &session.broker.topology;
+        if let Some((exchange, routing_key, route)) = &self.route
+            && route.version == topology.version()
+            && *exchange == self.exchange
+            && *routing_key == self.routing_key
+        {
+            return Ok(route.clone());
+        }
+        let route = topology.route(&self.exchange, &self.routing_key)?;
+        self.route = Some((self.exchange.clone(), self.routing_key.clone(), route.clone()));
+        Ok(route)
+    }
+
+    /// basic.return: no queue is bound, and the client wanted to know. It goes out before the confirm.
+    fn give_back(&self, session: &Session, outlet: &Outlet, body: &[u8]) {
+        let frame_max = session.agreement.frame_max;
+        outlet.push_content(|out, channel| {
+            let (exchange, routing_key) = (self.exchange.as_str(), self.routing_key.as_str());
+            Reply::BasicReturn { code: 312, text: "NO_ROUTE", exchange, routing_key }.put(out, channel);
+            put_content(out, channel, &self.properties, body, frame_max);
+        });
+    }
+}
+
+/// Holds a publisher up while the disk is nearly full. Its client is told, if it understands that.
+fn wait_for_space(session: &Session) -> Outcome {
+    let (broker, outbox) = (&session.broker, &session.peer.outbox);
+    if !broker.alarm.is_raised() {
+        return Ok(());
+    }
+    let tell = |reply: Reply<'_>| {
+        if session.agreement.blocked_notify {
+            outbox.push(|out| reply.put(out, 0));
+            outbox.flush();
+        }
+    };
+    broker.persister.kick();
+    tell(Reply::ConnectionBlocked { reason: "low on disk" });
+    outbox.flush();
+    while broker.alarm.wait(BLOCKED_POLL) {
+        if outbox.is_closed() || broker.shutdown.requested() {
+            return Fault::gone("the connection ended while its publishes waited for disk space");
+        }
+    }
+    tell(Reply::ConnectionUnblocked);
+    Ok(())
+}

@@ -1,0 +1,512 @@
+//! A queue as a pure state machine: which messages wait, which are out with whom, and who is next. It does no I/O:
+//! it asks for a page of the log when it needs bodies, and offers deliveries to [`Sink`]s.
+//!
+//! A waiting message is in one of two places. `ready` holds single entries at the head: those whose page was read,
+//! and those that came back. `runs` describe everything behind them as stretches of the log, so that a backlog of any
+//! length costs a few dozen bytes per segment. Positions in `ready` are all lower than those in `runs`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::record::{self, Kind, Range};
+
+/// Where a record is: the slot of its segment in the segment table, and its offset there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Location {
+    pub(crate) slot: u32,
+    pub(crate) offset: u32,
+}
+
+/// A message of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Its position: positions of a queue are dense and ascend in the order of arrival.
+    pub(crate) position: u64,
+    pub(crate) at: Location,
+    /// Bytes of its record.
+    pub(crate) length: u32,
+    pub(crate) persistent: bool,
+    pub(crate) redelivered: bool,
+}
+
+/// A message at the head, with its record if its page was read.
+#[derive(Debug)]
+struct Ready {
+    entry: Entry,
+    page: Option<(Arc<Vec<u8>>, usize)>,
+}
+
+/// A stretch of one segment in which every message of this queue from position `first` on waits. Other queues'
+/// records may lie between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) slot: u32,
+    /// Where to start reading.
+    pub(crate) offset: u32,
+    /// The end of the last message.
+    pub(crate) end: u32,
+    pub(crate) first: u64,
+    pub(crate) count: u32,
+    /// Bytes of the records that are this queue's.
+    pub(crate) bytes: u64,
+}
+
+impl Run {
+    /// A stretch of one message.
+    pub(crate) fn of(entry: &Entry) -> Self {
+        Self {
+            slot: entry.at.slot,
+            offset: entry.at.offset,
+            end: entry.at.offset + entry.length,
+            first: entry.position,
+            count: 1,
+            bytes: u64::from(entry.length),
+        }
+    }
+
+    /// Takes `entry` in, if it is the next message of the same stretch.
+    pub(crate) fn extend(&mut self, entry: &Entry) -> bool {
+        let fits = self.slot == entry.at.slot
+            && self.end <= entry.at.offset
+            && self.first + u64::from(self.count) == entry.position;
+        if fits {
+            self.end = entry.at.offset + entry.length;
+            self.count += 1;
+            self.bytes += u64::from(entry.length);
+        }
+        fits
+    }
+
+    fn range(&self, queue: u32) -> Range {
+        Range { queue, from: self.first, to: self.first + u64::from(self.count) - 1 }
+    }
+}
+
+/// Messages that are settled: what the log and the segment table have to know of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settled {
+    pub(crate) range: Range,
+    pub(crate) slot: u32,
+    pub(crate) count: u32,
+    pub(crate) bytes: u64,
+    /// Whether the log has to remember it: a message that would not come back anyway needs no record.
+    pub(crate) logged: bool,
+}
+
+/// A message on its way to a consumer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivery<'a> {
+    pub(crate) position: u64,
+    pub(crate) redelivered: bool,
+    pub(crate) consumer: u64,
+    pub(crate) no_ack: bool,
+    /// The payload of its record.
+    pub(crate) payload: &'a [u8],
+}
+
+/// The receiving side of a consumer. Clones are the same side.
+pub(crate) trait Sink: Clone {
+    /// Whether an offer has a chance at the moment.
+    fn is_open(&self) -> bool;
+    /// Takes the delivery, or refuses it for want of room. Never blocks.
+    fn offer(&self, delivery: &Delivery<'_>) -> Offer;
+}
+
+/// The answer to [`Sink::offer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// There is no room.
+    Refused,
+    /// The delivery was taken. `wake` asks that the sink appear in [`Effects::wake`].
+    Taken {
+        /// Whether nobody has promised to wake the sink yet.
+        wake: bool,
+    },
+}
+
+/// What a change to a queue asks its caller to do: write down what was settled before the queue's lock is released,
+/// and wake sinks after that.
+pub(crate) struct Effects<S> {
+    pub(crate) settled: Vec<Settled>,
+    pub(crate) wake: Vec<S>,
+}
+
+impl<S> Default for Effects<S> {
+    fn default() -> Self {
+        Self { settled: Vec::new(), wake: Vec::new() }
+    }
+}
+
+/// A consumer of the queue.
+pub(crate) struct Consumer<S> {
+    pub(crate) id: u64,
+    pub(crate) sink: S,
+    pub(crate) no_ack: bool,
+    pub(crate) exclusive: bool,
+    /// How many deliveries it may have unsettled; 0 for any number.
+    pub(crate) prefetch: u32,
+    pub(crate) unsettled: u32,
+}
+
+impl<S: Sink> Consumer<S> {
+    fn has_room(&self) -> bool {
+        (self.no_ack || self.prefetch == 0 || self.unsettled < self.prefetch) && self.sink.is_open()
+    }
+}
+
+/// A part of the log that the queue needs, and what it will do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fetch {
+    pub(crate) at: Location,
+    /// Nothing at or after this offset is of interest.
+    pub(crate) end: u32,
+}
+
+/// What basic.get found.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    Empty,
+    /// A page has to be read first.
+    Fetch(Fetch),
+    Message(Entry, Arc<Vec<u8>>, usize),
+}
+
+/// The messages and consumers of one queue.
+pub(crate) struct Queue<S> {
+    id: u32,
+    durable: bool,
+    ready: VecDeque<Ready>,
+    runs: VecDeque<Run>,
+    /// Messages that were delivered and are not settled, with the consumer that has them (0 for basic.get).
+    unsettled: BTreeMap<u64, (Entry, u64)>,
+    consumers: Vec<Consumer<S>>,
+    /// The consumer that is asked first next time.
+    turn: usize,
+    /// Messages in `ready` and `runs`.
+    waiting: u64,
+    /// The highest position that was ever delivered: what a stop in good order writes down.
+    delivered_through: u64,
+    /// Messages up to this position may have been delivered before the last start.
+    redelivered_through: u64,
+    deleted: bool,
+}
+
+impl<S: Sink> Queue<S> {
+    pub(crate) fn new(id: u32, durable: bool) -> Self {
+        Self {
+            id,
+            durable,
+            ready: VecDeque::new(),
+            runs: VecDeque::new(),
+            unsettled: BTreeMap::new(),
+            consumers: Vec::new(),
+            turn: 0,
+            waiting: 0,
+            delivered_through: 0,
+            redelivered_through: 0,
+            deleted: false,
+        }
+    }
+
+    /// Takes over what recovery found. Messages up to `redelivered_through` are marked when they go out.
+    pub(crate) fn restore(&mut self, runs: VecDeque<Run>, redelivered_through: u64) {
+        self.waiting = runs.iter().map(|run| u64::from(run.count)).sum();
+        self.runs = runs;
+        self.redelivered_through = redelivered_through;
+        self.delivered_through = redelivered_through;
+    }
+
+    /// Messages that wait for a consumer.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
+    pub(crate) fn consumers(&self) -> &[Consumer<S>] {
+        &self.consumers
+    }
+
+    pub(crate) fn delivered_through(&self) -> u64 {
+        self.delivered_through
+    }
+
+    fn settled(&self, entry: &Entry) -> Settled {
+        let range = Range { queue: self.id, from: entry.position, to: entry.position };
+        let logged = self.durable && entry.persistent;
+        Settled { range, slot: entry.at.slot, count: 1, bytes: u64::from(entry.length), logged }
+    }
+
+    /// A new message at the tail: delivered at once if nothing waits before it and somebody has room. Returns false if the queue is deleted and keeps nothing.
+    pub(crate) fn push(&mut self, entry: Entry, payload: &[u8], effects: &mut Effects<S>) -> bool {
+        if self.deleted {
+            return false;
+        }
+        if self.waiting == 0 && self.offer(&entry, payload, effects) {
+            return true;
+        }
+        self.waiting += 1;
+        if !self.runs.back_mut().is_some_and(|run| run.extend(&entry)) {
+            self.runs.push_back(Run::of(&entry));
+        }
+        true
+    }
+
+    /// Offers a message to the consumers in turn.
+    fn offer(&mut self, entry: &Entry, payload: &[u8], effects: &mut Effects<S>) -> bool {
+        let count = self.consumers.len();
+        for step in 0..count {
+            let index = (self.turn + step) % count;
+            let consumer = &mut self.consumers[index];
+            if !consumer.has_room() {
+                continue;
+            }
+            let delivery = Delivery {
+                position: entry.position,
+                redelivered: entry.redelivered,
+                consumer: consumer.id,
+                no_ack: consumer.no_ack,
+                payload,
+            };
+            let Offer::Taken { wake } = consumer.sink.offer(&delivery) else { continue };
+            if wake {
+                effects.wake.push(consumer.sink.clone());
+            }
+            self.turn = index + 1;
+            self.delivered_through = self.delivered_through.max(entry.position);
+            if self.consumers[index].no_ack {
+                effects.settled.push(self.settled(entry));
+            } else {
+                let consumer = &mut self.consumers[index];
+                consumer.unsettled += 1;
+                self.unsettled.insert(entry.position, (*entry, consumer.id));
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Delivers as much as consumers have room for. Returns the page that is needed to go on, if one is.
+    pub(crate) fn dispatch(&mut self, effects: &mut Effects<S>) -> Option<Fetch> {
+        while self.waiting > 0 && self.consumers.iter().any(Consumer::has_room) {
+            let Some(front) = self.ready.front() else {
+                return self.next_fetch();
+            };
+            let Some((page, start)) = front.page.clone() else {
+                return self.next_fetch();
+            };
+            let entry = front.entry;
+            let payload = payload_at(&page, start, entry.length)?;
+            if !self.offer(&entry, payload, effects) {
+                return None;
+            }
+            self.ready.pop_front();
+            self.waiting -= 1;
+        }
+        None
+    }
+
+    /// Takes the message at the head for basic.get, whatever consumers there are.
+    pub(crate) fn take(&mut self, no_ack: bool, effects: &mut Effects<S>) -> Taken {
+        match self.ready.front() {
+            Some(Ready { entry, page: Some((page, start)) }) => {
+                let (entry, page, start) = (*entry, Arc::clone(page), *start);
+                self.ready.pop_front();
+                self.waiting -= 1;
+                self.delivered_through = self.delivered_through.max(entry.position);
+                if no_ack {
+                    effects.settled.push(self.settled(&entry));
+                } else {
+                    self.unsettled.insert(entry.position, (entry, 0));
+                }
+                Taken::Message(entry, page, start)
+            }
+            _ => self.next_fetch().map_or(Taken::Empty, Taken::Fetch),
+        }
+    }
+
+    /// The part of the log that holds the messages at the head.
+    fn next_fetch(&self) -> Option<Fetch> {
+        let Some(front) = self.ready.front() else {
+            let run = self.runs.front()?;
+            return Some(Fetch { at: Location { slot: run.slot, offset: run.offset }, end: run.end });
+        };
+        // Messages that came back together usually lie together, so one page serves many of them.
+        let mut end = front.entry.at.offset;
+        for Ready { entry, page } in &self.ready {
+            if page.is_some() || entry.at.slot != front.entry.at.slot || entry.at.offset < end {
+                break;
+            }
+            end = entry.at.offset + entry.length;
+        }
+        Some(Fetch { at: front.entry.at, end })
+    }
+
+    /// Takes a page that [`Queue::dispatch`] or [`Queue::take`] asked for: whole records of segment `number`. A page
+    /// that no longer fits, because another thread was faster or the log was rearranged, changes nothing.
+    pub(crate) fn install(&mut self, fetch: Fetch, number: u32, page: &Arc<Vec<u8>>) {
+        if self.next_fetch().is_none_or(|wanted| wanted.at != fetch.at) {
+            return;
+        }
+        if self.ready.is_empty() {
+            self.read_run(number, page);
+            return;
+        }
+        for Ready { entry, page: slot } in &mut self.ready {
+            let start = entry.at.offset.wrapping_sub(fetch.at.offset) as usize;
+            let inside = entry.at.slot == fetch.at.slot
+                && entry.at.offset >= fetch.at.offset
+                && start + entry.length as usize <= page.len();
+            if slot.is_some() || !inside {
+                break;
+            }
+            *slot = Some((Arc::clone(page), start));
+        }
+    }
+
+    /// Turns the front of the first run into entries.
+    fn read_run(&mut self, number: u32, page: &Arc<Vec<u8>>) {
+        let Some(run) = self.runs.front_mut() else { return };
+        let start = run.offset;
+        for (at, found) in record::iterate(page, number) {
+            if run.count == 0 {
+                break;
+            }
+            let total = u32::try_from(found.total).unwrap_or(u32::MAX);
+            let offset = start + u32::try_from(at).unwrap_or(u32::MAX);
+            run.offset = offset + total;
+            let mine = found.kind == Kind::Message
+                && record::message_places(found.payload).any(|place| place == (self.id, run.first));
+            if mine {
+                let entry = Entry {
+                    position: run.first,
+                    at: Location { slot: run.slot, offset },
+                    length: total,
+                    persistent: found.flags & record::FLAG_PERSISTENT != 0,
+                    redelivered: run.first <= self.redelivered_through,
+                };
+                self.ready.push_back(Ready { entry, page: Some((Arc::clone(page), at)) });
+                run.first += 1;
+                run.count -= 1;
+                run.bytes -= u64::from(total);
+            }
+        }
+        if run.count == 0 {
+            self.runs.pop_front();
+        } else if run.offset >= run.end {
+            // Cannot be: the run promised more messages than its bytes hold. Reading on would never end.
+            log::error!("queue {}: {} messages are missing from segment {number}", self.id, run.count);
+            self.waiting -= u64::from(run.count);
+            self.runs.pop_front();
+        }
+    }
+
+    /// Settles a delivered message. None if it is not out.
+    pub(crate) fn settle(&mut self, position: u64) -> Option<Settled> {
+        let (entry, consumer) = self.unsettled.remove(&position)?;
+        self.release(consumer);
+        Some(self.settled(&entry))
+    }
+
+    /// Puts a delivered message back at its position.
+    pub(crate) fn requeue(&mut self, position: u64) {
+        let Some((mut entry, consumer)) = self.unsettled.remove(&position) else { return };
+        self.release(consumer);
+        entry.redelivered = true;
+        let at = self.ready.partition_point(|ready| ready.entry.position < position);
+        self.ready.insert(at, Ready { entry, page: None });
+        self.waiting += 1;
+    }
+
+    fn release(&mut self, consumer: u64) {
+        if let Some(consumer) = self.consumers.iter_mut().find(|known| known.id == consumer) {
+            consumer.unsettled -= 1;
+        }
+    }
+
+    pub(crate) fn add_consumer(&mut self, consumer: Consumer<S>) {
+        self.consumers.push(consumer);
+    }
+
+    /// Removes a consumer; what it has unsettled stays out.
+    pub(crate) fn remove_consumer(&mut self, id: u64) -> Option<Consumer<S>> {
+        let index = self.consumers.iter().position(|consumer| consumer.id == id)?;
+        if self.turn > index {
+            self.turn -= 1;
+        }
+        Some(self.consumers.remove(index))
+    }
+
+    /// Drops every waiting message and tells what was dropped.
+    pub(crate) fn purge(&mut self) -> Vec<Settled> {
+        let mut settled: Vec<Settled> = self.ready.iter().map(|ready| self.settled(&ready.entry)).collect();
+        settled.extend(self.runs.iter().map(|run| Settled {
+            range: run.range(self.id),
+            slot: run.slot,
+            count: run.count,
+            bytes: run.bytes,
+            logged: self.durable,
+        }));
+        self.ready = VecDeque::new();
+        self.runs = VecDeque::new();
+        self.waiting = 0;
+        settled
+    }
+
+    /// Drops everything, delivered messages too, and keeps nothing from now on. Returns what was dropped and the
+    /// consumers, who have to be told.
+    pub(crate) fn delete(&mut self) -> (Vec<Settled>, Vec<Consumer<S>>) {
+        self.deleted = true;
+        let mut settled = self.purge();
+        let unsettled = std::mem::take(&mut self.unsettled);
+        settled.extend(unsettled.values().map(|(entry, _)| self.settled(entry)));
+        (settled, std::mem::take(&mut self.consumers))
+    }
+
+    /// Whether the message at `position` is still wanted.
+    #[expect(dead_code, reason = "segments are only removed whole so far")]
+    pub(crate) fn holds(&self, position: u64) -> bool {
+        self.unsettled.contains_key(&position)
+            || self.ready.binary_search_by_key(&position, |ready| ready.entry.position).is_ok()
+            || self
+                .runs
+                .iter()
+                .any(|run| run.first <= position && position - run.first < u64::from(run.count))
+    }
+
+    /// The log was rearranged: messages that were in `slots` are now where `moved` (ascending by position) says.
+    /// Returns the count and bytes of those that the queue still holds.
+    #[expect(dead_code, reason = "segments are only removed whole so far")]
+    pub(crate) fn relocate(&mut self, slots: &[u32], moved: &[Entry]) -> (u32, u64) {
+        let find = |position: u64| {
+            moved.binary_search_by_key(&position, |entry| entry.position).ok().map(|index| &moved[index])
+        };
+        let mut held = (0, 0);
+        let ready = self.ready.iter_mut().map(|ready| &mut ready.entry);
+        for entry in ready.chain(self.unsettled.values_mut().map(|(entry, _)| entry)) {
+            if slots.contains(&entry.at.slot)
+                && let Some(moved) = find(entry.position)
+            {
+                entry.at = moved.at;
+                held = (held.0 + 1, held.1 + u64::from(entry.length));
+            }
+        }
+        for run in &mut self.runs {
+            let last = run.first + u64::from(run.count) - 1;
+            if slots.contains(&run.slot)
+                && let (Some(first), Some(last)) = (find(run.first), find(last))
+            {
+                run.slot = first.at.slot;
+                run.offset = first.at.offset;
+                run.end = last.at.offset + last.length;
+                held = (held.0 + run.count, held.1 + run.bytes);
+            }
+        }
+        held
+    }
+}
+
+/// The payload of the record of `length` bytes at `start` of a page whose records were checked when it was read.
+pub(crate) fn payload_at(page: &[u8], start: usize, length: u32) -> Option<&[u8]> {
+    let bytes = page.get(start..start + length as usize)?;
+    let payload = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
+    bytes.get(record::HEADER_BYTES..record::HEADER_BYTES + payload)
+}

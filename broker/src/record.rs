@@ -1,0 +1,308 @@
+//! The records of the log: their bytes, and nothing about files.
+//!
+//! A record is a header of 24 bytes, a payload, and zeros up to the next multiple of 8. All integers are little-endian.
+//!
+//! | offset | bytes | what |
+//! |---|---|---|
+//! | 0 | 4 | length of the payload |
+//! | 4 | 4 | CRC-32C of everything else: length, then offset 8 to the end of the padding |
+//! | 8 | 8 | sequence number of the record in the log |
+//! | 16 | 4 | number of the segment it is in, so that the bytes of a recycled file cannot pass |
+//! | 20 | 1 | kind |
+//! | 21 | 1 | flags |
+//! | 22 | 2 | zero |
+
+/// Bytes in front of every payload.
+pub(crate) const HEADER_BYTES: usize = 24;
+/// Records begin at multiples of this.
+pub(crate) const ALIGNMENT: usize = 8;
+/// The largest payload that is believed when a log is read: the largest body, properties, names and many queues.
+pub(crate) const MAX_PAYLOAD_BYTES: usize = 64 << 20;
+/// Everything before this record was durable when it was written. Damage in front of such a record is therefore no
+/// torn write.
+pub(crate) const FLAG_SYNCED: u8 = 1;
+/// The message asked to survive a restart (`delivery_mode` 2).
+pub(crate) const FLAG_PERSISTENT: u8 = 2;
+/// The version of this format, in every start record.
+pub(crate) const VERSION: u32 = 1;
+
+/// What a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The first record of a segment: [`VERSION`], and the first of the segments that this one replaces.
+    Start = 1,
+    /// A message and its place in each of its queues.
+    Message = 2,
+    /// Ranges of queue positions that are settled.
+    Acks = 3,
+    /// The segment is complete; what follows in the file means nothing.
+    End = 4,
+    /// The broker stopped in good order: how far each queue had delivered.
+    Close = 5,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Start,
+            2 => Self::Message,
+            3 => Self::Acks,
+            4 => Self::End,
+            5 => Self::Close,
+            _ => return None,
+        })
+    }
+}
+
+/// A record whose checksum holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    pub(crate) sequence: u64,
+    pub(crate) kind: Kind,
+    pub(crate) flags: u8,
+    pub(crate) payload: &'a [u8],
+    /// Bytes from its start to the start of the next record.
+    pub(crate) total: usize,
+}
+
+/// Header, payload and padding of a payload of `length` bytes.
+pub(crate) fn total_bytes(length: usize) -> usize {
+    (HEADER_BYTES + length).next_multiple_of(ALIGNMENT)
+}
+
+/// What distinguishes one record from another besides its payload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) kind: Kind,
+    pub(crate) flags: u8,
+    pub(crate) segment: u32,
+    pub(crate) sequence: u64,
+}
+
+/// Appends a record whose payload `fill` appends.
+pub(crate) fn put(out: &mut Vec<u8>, head: Head, fill: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; 8]);
+    out.extend_from_slice(&head.sequence.to_le_bytes());
+    out.extend_from_slice(&head.segment.to_le_bytes());
+    out.extend_from_slice(&[head.kind as u8, head.flags, 0, 0]);
+    fill(out);
+    let length = u32::try_from(out.len() - start - HEADER_BYTES).unwrap_or(u32::MAX).to_le_bytes();
+    out.resize(start + (out.len() - start).next_multiple_of(ALIGNMENT), 0);
+    out[start..start + 4].copy_from_slice(&length);
+    let crc = checksum(&length, &out[start + 8..]);
+    out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn checksum(length: &[u8], rest: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(length), rest)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|chunk| u32::from_le_bytes(*chunk))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|chunk| u64::from_le_bytes(*chunk))
+}
+
+/// The whole length of the record that seems to begin at the front of `bytes`, checked against the bound alone.
+pub(crate) fn claimed_total(bytes: &[u8]) -> Option<usize> {
+    let length = u32_at(bytes, 0)? as usize;
+    (length <= MAX_PAYLOAD_BYTES).then(|| total_bytes(length))
+}
+
+/// Reads the record at the front of `bytes`, if there is a valid one of `segment`.
+pub(crate) fn parse(bytes: &[u8], segment: u32) -> Option<Record<'_>> {
+    let total = claimed_total(bytes)?;
+    let length = u32_at(bytes, 0)? as usize;
+    if u32_at(bytes, 16)? != segment {
+        return None;
+    }
+    let kind = Kind::from_byte(*bytes.get(20)?)?;
+    let whole = bytes.get(..total)?;
+    if checksum(&whole[..4], &whole[8..]) != u32_at(whole, 4)? {
+        return None;
+    }
+    let payload = &whole[HEADER_BYTES..HEADER_BYTES + length];
+    Some(Record { sequence: u64_at(whole, 8)?, kind, flags: whole[21], payload, total })
+}
+
+/// The records at the front of `bytes`, up to the first that is not valid.
+pub(crate) fn iterate(bytes: &[u8], segment: u32) -> impl Iterator<Item = (usize, Record<'_>)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let record = parse(bytes.get(at..)?, segment)?;
+        let found = (at, record);
+        at += record.total;
+        Some(found)
+    })
+}
+
+/// A message as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Message<'a> {
+    pub(crate) exchange: &'a [u8],
+    pub(crate) routing_key: &'a [u8],
+    /// Property flags and property list, as they came over the wire.
+    pub(crate) properties: &'a [u8],
+    pub(crate) body: &'a [u8],
+}
+
+/// Bytes that a message's payload takes when it goes to `places` queues.
+pub(crate) fn message_bytes(message: &Message<'_>, places: usize) -> usize {
+    let texts = message.exchange.len() + message.routing_key.len() + message.properties.len();
+    8 + places * PLACE_BYTES + texts + message.body.len()
+}
+
+/// Appends a message's payload. `places` are its queues with its position in each.
+pub(crate) fn put_message(
+    out: &mut Vec<u8>,
+    message: &Message<'_>,
+    places: impl ExactSizeIterator<Item = (u32, u64)>,
+) {
+    let short = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap_or(u8::MAX);
+    out.extend_from_slice(&u16::try_from(places.len()).unwrap_or(u16::MAX).to_le_bytes());
+    out.extend_from_slice(&[short(message.exchange), short(message.routing_key)]);
+    let properties = u32::try_from(message.properties.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&properties.to_le_bytes());
+    for (queue, position) in places {
+        put_place(out, queue, position);
+    }
+    out.extend_from_slice(message.exchange);
+    out.extend_from_slice(message.routing_key);
+    out.extend_from_slice(message.properties);
+    out.extend_from_slice(message.body);
+}
+
+const PLACE_BYTES: usize = 12;
+
+fn put_place(out: &mut Vec<u8>, queue: u32, position: u64) {
+    out.extend_from_slice(&queue.to_le_bytes());
+    out.extend_from_slice(&position.to_le_bytes());
+}
+
+/// Queues with the message's position in each.
+fn read_places(bytes: &[u8]) -> impl Iterator<Item = (u32, u64)> + Clone + '_ {
+    bytes.chunks_exact(PLACE_BYTES).filter_map(|place| Some((u32_at(place, 0)?, u64_at(place, 4)?)))
+}
+
+/// The queues of a stored message, with its position in each.
+pub(crate) fn message_places(payload: &[u8]) -> impl Iterator<Item = (u32, u64)> + Clone + '_ {
+    let count = payload.first_chunk().map_or(0, |chunk| usize::from(u16::from_le_bytes(*chunk)));
+    read_places(payload.get(8..8 + count * PLACE_BYTES).unwrap_or_default())
+}
+
+/// Reads a message's payload.
+pub(crate) fn read_message(payload: &[u8]) -> Option<Message<'_>> {
+    let (count, rest) = payload.split_first_chunk::<2>()?;
+    let (names, rest) = rest.split_first_chunk::<2>()?;
+    let (properties, rest) = rest.split_first_chunk::<4>()?;
+    let rest = rest.get(usize::from(u16::from_le_bytes(*count)) * PLACE_BYTES..)?;
+    let (exchange, rest) = rest.split_at_checked(usize::from(names[0]))?;
+    let (routing_key, rest) = rest.split_at_checked(usize::from(names[1]))?;
+    let (properties, body) = rest.split_at_checked(u32::from_le_bytes(*properties) as usize)?;
+    Some(Message { exchange, routing_key, properties, body })
+}
+
+/// Positions `from..=to` of one queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Range {
+    pub(crate) queue: u32,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// Appends the payload of an acks record.
+pub(crate) fn put_acks(out: &mut Vec<u8>, ranges: &[Range]) {
+    for range in ranges {
+        put_place(out, range.queue, range.from);
+        out.extend_from_slice(&range.to.to_le_bytes());
+    }
+}
+
+/// Reads the payload of an acks record.
+pub(crate) fn read_acks(payload: &[u8]) -> impl Iterator<Item = Range> + '_ {
+    payload.chunks_exact(PLACE_BYTES + 8).filter_map(|bytes| {
+        Some(Range { queue: u32_at(bytes, 0)?, from: u64_at(bytes, 4)?, to: u64_at(bytes, 12)? })
+    })
+}
+
+/// Appends the payload of a start record. `replaces` is the first of the segments whose contents this one took over;
+/// a segment that replaces none names itself.
+pub(crate) fn put_start(out: &mut Vec<u8>, replaces: u32) {
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&replaces.to_le_bytes());
+}
+
+/// Reads the payload of a start record: version, and first replaced segment.
+pub(crate) fn read_start(payload: &[u8]) -> Option<(u32, u32)> {
+    Some((u32_at(payload, 0)?, u32_at(payload, 4)?))
+}
+
+/// Appends the payload of a close record: how far each queue had delivered.
+pub(crate) fn put_close(out: &mut Vec<u8>, delivered: &[(u32, u64)]) {
+    for &(queue, position) in delivered {
+        put_place(out, queue, position);
+    }
+}
+
+/// Reads the payload of a close record.
+pub(crate) fn read_close(payload: &[u8]) -> impl Iterator<Item = (u32, u64)> + '_ {
+    read_places(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let head = Head { kind: Kind::Message, flags: FLAG_PERSISTENT, segment: 3, sequence: 41 };
+        let message =
+            Message { exchange: b"ex", routing_key: b"key", properties: b"\x10\0\x02", body: b"hello" };
+        put(&mut bytes, head, |out| put_message(out, &message, [(7, 100), (9, 2)].into_iter()));
+        bytes
+    }
+
+    #[test]
+    fn a_message_survives_a_round_trip() {
+        let bytes = sample();
+        let record = parse(&bytes, 3).unwrap();
+        assert_eq!((record.sequence, record.kind, record.flags), (41, Kind::Message, FLAG_PERSISTENT));
+        assert_eq!(record.total, bytes.len());
+        assert_eq!(message_places(record.payload).collect::<Vec<_>>(), [(7, 100), (9, 2)]);
+        let message = read_message(record.payload).unwrap();
+        assert_eq!((message.exchange, message.routing_key), (&b"ex"[..], &b"key"[..]));
+        assert_eq!((message.properties, message.body), (&b"\x10\0\x02"[..], &b"hello"[..]));
+        assert_eq!(record.payload.len(), message_bytes(&message, 2));
+    }
+
+    #[test]
+    fn no_flipped_bit_and_no_cut_passes() {
+        let bytes = sample();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                assert_eq!(parse(&flipped, 3), None, "byte {at} bit {bit}");
+            }
+            assert_eq!(parse(&bytes[..at], 3), None, "cut at {at}");
+        }
+        assert_eq!(parse(&bytes, 4), None, "another segment");
+    }
+
+    #[test]
+    fn ranges_start_and_close_survive_a_round_trip() {
+        let ranges = [Range { queue: 1, from: 2, to: 3 }, Range { queue: 4, from: 5, to: u64::MAX }];
+        let mut bytes = Vec::new();
+        put_acks(&mut bytes, &ranges);
+        assert_eq!(read_acks(&bytes).collect::<Vec<_>>(), ranges);
+        bytes.clear();
+        put_start(&mut bytes, 12);
+        assert_eq!(read_start(&bytes), Some((VERSION, 12)));
+        bytes.clear();
+        put_close(&mut bytes, &[(1, 10), (2, 20)]);
+        assert_eq!(read_close(&bytes).collect::<Vec<_>>(), [(1, 10), (2, 20)]);
+    }
+}

@@ -1,0 +1,170 @@
+//! The settings of the broker; the only reader of its environment.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::{Environment, Error};
+
+/// Everything that can be set, with every limit.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `BROKER_HOST`, default 127.0.0.1.
+    pub(crate) host: String,
+    /// `BROKER_PORT`, default 5672; 0 lets the operating system choose.
+    pub(crate) port: u16,
+    /// `BROKER_DATA_DIR`, default `.data/broker`.
+    pub(crate) data_dir: PathBuf,
+    /// `RABBITMQ_USER` with `RABBITMQ_PASSWORD`, and those of `BROKER_USERS`.
+    pub(crate) users: Users,
+    /// `BROKER_MAX_CONNECTIONS`, default 2,048.
+    pub(crate) max_connections: usize,
+    /// `BROKER_MAX_QUEUES`, default 10,000.
+    pub(crate) max_queues: usize,
+    /// `BROKER_CHANNEL_MAX`, default 2,047 channels per connection.
+    pub(crate) channel_max: u16,
+    /// `BROKER_FRAME_MAX_BYTES`, default 131,072.
+    pub(crate) frame_max_bytes: u32,
+    /// `BROKER_BODY_MAX_BYTES`, default and maximum 16 MiB per message.
+    pub(crate) body_max_bytes: usize,
+    /// `BROKER_HEARTBEAT_S`, default 60 seconds; 0 switches heartbeats off.
+    pub(crate) heartbeat_s: u16,
+    /// `BROKER_HANDSHAKE_TIMEOUT_MS`, default 10 seconds from connect to open.
+    pub(crate) handshake_timeout: Duration,
+    /// `BROKER_SEND_TIMEOUT_MS`, default 30 seconds in which a client that was sent something must read some of it.
+    pub(crate) send_timeout: Duration,
+    /// `BROKER_SEGMENT_BYTES`, default 8 MiB per file of the log.
+    pub(crate) segment_bytes: u32,
+    /// `BROKER_DISK_FREE_MIN_BYTES`, default 64 MiB: publishers wait while less is free.
+    pub(crate) disk_free_min_bytes: u64,
+}
+
+const MAX_BODY_BYTES: usize = 16 << 20;
+
+impl Settings {
+    /// Reads them all; the error names the one that is missing or malformed.
+    pub fn read(environment: &Environment) -> Result<Self, Error> {
+        let vhost = environment.text("RABBITMQ_VHOST", "/");
+        if vhost != "/" {
+            return Err(Error::setting("RABBITMQ_VHOST", "the embedded broker has the vhost / only"));
+        }
+        let narrow = |name: &str, default: u64, range| environment.number(name, default, range);
+        Ok(Self {
+            host: environment.text("BROKER_HOST", "127.0.0.1"),
+            port: environment.port("BROKER_PORT", 5672)?,
+            data_dir: environment.text("BROKER_DATA_DIR", ".data/broker").into(),
+            users: Users::read(environment)?,
+            max_connections: environment.size("BROKER_MAX_CONNECTIONS", 2_048, 100_000)?,
+            max_queues: environment.size("BROKER_MAX_QUEUES", 10_000, 1_000_000)?,
+            channel_max: saturate(narrow("BROKER_CHANNEL_MAX", 2_047, 1..=65_535)?),
+            frame_max_bytes: saturate(narrow("BROKER_FRAME_MAX_BYTES", 131_072, 4_096..=1 << 24)?),
+            body_max_bytes: environment.size("BROKER_BODY_MAX_BYTES", MAX_BODY_BYTES, MAX_BODY_BYTES)?,
+            heartbeat_s: saturate(narrow("BROKER_HEARTBEAT_S", 60, 0..=65_535)?),
+            handshake_timeout: environment.millis("BROKER_HANDSHAKE_TIMEOUT_MS", 10_000)?,
+            send_timeout: environment.millis("BROKER_SEND_TIMEOUT_MS", 30_000)?,
+            segment_bytes: saturate(narrow("BROKER_SEGMENT_BYTES", 8 << 20, 64 << 10..=1 << 30)?),
+            disk_free_min_bytes: narrow("BROKER_DISK_FREE_MIN_BYTES", 64 << 20, 0..=1 << 50)?,
+        })
+    }
+}
+
+/// Narrows a number whose range was checked.
+fn saturate<T: TryFrom<u64> + From<u8>>(value: u64) -> T {
+    T::try_from(value).unwrap_or_else(|_| T::from(u8::MAX))
+}
+
+/// Who may connect.
+#[derive(Clone)]
+pub(crate) struct Users(Vec<(String, String)>);
+
+impl std::fmt::Debug for Users {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+impl Users {
+    /// The first user is `RABBITMQ_USER`; `BROKER_USERS` names further ones, comma-separated, and the password of
+    /// the user `audit` is in `BROKER_PASSWORD_AUDIT`, so that passwords may contain any character.
+    fn read(environment: &Environment) -> Result<Self, Error> {
+        let mut users =
+            vec![(environment.required("RABBITMQ_USER")?, environment.required("RABBITMQ_PASSWORD")?)];
+        let further = environment.text("BROKER_USERS", "");
+        for name in further.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let sane = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            if !name.chars().all(sane) || users.iter().any(|(known, _)| known == name) {
+                let problem = "must be distinct names of letters, digits, - and _";
+                return Err(Error::setting("BROKER_USERS", problem));
+            }
+            let variable = format!("BROKER_PASSWORD_{}", name.to_ascii_uppercase().replace('-', "_"));
+            users.push((name.to_owned(), environment.required(&variable)?));
+        }
+        Ok(Self(users))
+    }
+
+    /// Whether there is such a user with this password. Takes the same time for every wrong password of one length.
+    pub(crate) fn accepts(&self, name: &[u8], password: &[u8]) -> bool {
+        self.0
+            .iter()
+            .filter(|(known, _)| known.as_bytes() == name)
+            .any(|(_, expected)| same(expected.as_bytes(), password))
+    }
+}
+
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&'static str, &'static str)]) -> Result<Settings, Error> {
+        let first = [("RABBITMQ_USER", "first"), ("RABBITMQ_PASSWORD", "p:a,s s")];
+        Settings::read(&Environment::from_pairs(first.into_iter().chain(pairs.iter().copied())))
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        let settings = read(&[]).unwrap();
+        assert_eq!((settings.host.as_str(), settings.port), ("127.0.0.1", 5672));
+        assert_eq!(
+            (settings.channel_max, settings.frame_max_bytes, settings.heartbeat_s),
+            (2047, 131_072, 60)
+        );
+        assert!(settings.users.accepts(b"first", b"p:a,s s"));
+    }
+
+    #[test]
+    fn further_users_have_a_variable_each() {
+        let settings = read(&[
+            ("BROKER_USERS", "audit, ops-2"),
+            ("BROKER_PASSWORD_AUDIT", "x"),
+            ("BROKER_PASSWORD_OPS_2", "y"),
+        ]);
+        let users = settings.unwrap().users;
+        assert!(users.accepts(b"audit", b"x") && users.accepts(b"ops-2", b"y"));
+        assert!(
+            !users.accepts(b"audit", b"y")
+                && !users.accepts(b"nobody", b"x")
+                && !users.accepts(b"audit", b"")
+        );
+        assert!(!format!("{users:?}").contains('y'), "passwords are not shown");
+        let error = read(&[("BROKER_USERS", "audit")]).unwrap_err().to_string();
+        assert_eq!(error, "setting BROKER_PASSWORD_AUDIT: is not set");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        for (name, value) in [
+            ("RABBITMQ_VHOST", "other"),
+            ("BROKER_FRAME_MAX_BYTES", "4095"),
+            ("BROKER_BODY_MAX_BYTES", "16777217"),
+            ("BROKER_SEGMENT_BYTES", "1000"),
+            ("BROKER_USERS", "first"),
+            ("BROKER_HEARTBEAT_S", "65536"),
+        ] {
+            let error = read(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! The queues and exchanges that exist, and the rules for declaring, binding and deleting them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use crate::definitions::{self, Definition};
+use crate::error::Error;
+use crate::exchange::{Exchange, Kind};
+use crate::fault::{
+    ACCESS_REFUSED, Fault, INTERNAL_ERROR, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR,
+    RESOURCE_LOCKED,
+};
+use crate::outlet::ConsumerSink;
+use crate::persister::Routes;
+use crate::queue::Queue;
+use crate::storage::Storage;
+
+/// Queues that do not survive a restart have numbers from here on; they are counted anew after it.
+const FIRST_TRANSIENT_ID: u32 = 1 << 31;
+
+/// A queue with its name and attributes.
+pub(crate) struct SharedQueue {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    /// As declared.
+    pub(crate) declared_durable: bool,
+    pub(crate) auto_delete: bool,
+    /// The connection that owns it exclusively.
+    pub(crate) owner: Option<u64>,
+    /// It survives a restart: declared durable, and not exclusive.
+    pub(crate) durable: bool,
+    next_position: AtomicU64,
+    state: Mutex<Queue<ConsumerSink>>,
+}
+
+impl SharedQueue {
+    fn new(id: u32, name: &str, durable: bool, auto_delete: bool, owner: Option<u64>) -> Self {
+        let survives = durable && owner.is_none();
+        Self {
+            id,
+            name: name.to_owned(),
+            declared_durable: durable,
+            auto_delete,
+            owner,
+            durable: survives,
+            next_position: AtomicU64::new(1),
+            state: Mutex::new(Queue::new(id, survives)),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Queue<ConsumerSink>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The position of the next message. Only called under the lock of the log's batch, so positions ascend in the
+    /// order of the log.
+    pub(crate) fn next_position(&self) -> u64 {
+        self.next_position.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Continues after a restart.
+    pub(crate) fn set_next_position(&self, position: u64) {
+        self.next_position.store(position.max(1), Ordering::Relaxed);
+    }
+
+    /// Refuses other connections than the owner's (error 405).
+    pub(crate) fn check_access(&self, connection: u64) -> Outcome {
+        match self.owner {
+            Some(owner) if owner != connection => Fault::channel(
+                RESOURCE_LOCKED,
+                format!(
+                    "cannot obtain exclusive access to locked queue '{}' in vhost '/'. It could be originally \
+                     declared on another connection or the exclusive property value does not match that of the \
+                     original declaration.",
+                    self.name
+                ),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What exists. Cloning shares the queues themselves.
+#[derive(Clone)]
+struct Registry {
+    queues: HashMap<String, Arc<SharedQueue>>,
+    exchanges: HashMap<String, Exchange>,
+    next_id: u32,
+    next_transient_id: u32,
+}
+
+/// The queues, exchanges and bindings of the one vhost.
+pub(crate) struct Topology {
+    storage: Arc<dyn Storage>,
+    registry: RwLock<Registry>,
+    /// Changes whenever a route may have changed, so that channels can keep routes they looked up.
+    version: AtomicU64,
+    max_queues: usize,
+}
+
+/// The attributes in a declaration of a queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueueAttributes {
+    pub(crate) durable: bool,
+    pub(crate) auto_delete: bool,
+    /// The connection, if the queue shall be exclusive to it.
+    pub(crate) owner: Option<u64>,
+}
+
+/// The answer to [`Topology::route`].
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub(crate) routes: Routes,
+    /// The [`Topology::version`] that it is right for.
+    pub(crate) version: u64,
+}
+
+impl Topology {
+    /// The topology that the definitions describe, besides the exchanges that always exist.
+    pub(crate) fn new(storage: Arc<dyn Storage>, definitions: Vec<Definition>, max_queues: usize) -> Self {
+        let mut registry = Registry {
+            queues: HashMap::new(),
+            exchanges: HashMap::new(),
+            next_id: 1,
+            next_transient_id: FIRST_TRANSIENT_ID,
+        };
+        for kind in [Kind::Direct, Kind::Fanout, Kind::Topic] {
+            registry
+                .exchanges
+                .insert(format!("amq.{}", kind.name()), Exchange::new(kind, true, false, false));
+        }
+        for definition in definitions {
+            registry.restore(definition);
+        }
+        Self { storage, registry: RwLock::new(registry), version: AtomicU64::new(1), max_queues }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Registry> {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the registry; what `change` says is durable is on disk before anybody sees it.
+    fn change<T>(&self, durable: bool, change: impl FnOnce(&mut Registry) -> T) -> Outcome<T> {
+        let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
+        let result = if durable {
+            let mut next = registry.clone();
+            let result = change(&mut next);
+            if let Err(error) = definitions::save(&*self.storage, &next.definitions()) {
+                log::error!("{error}");
+                return Fault::connection(INTERNAL_ERROR, "the definition could not be stored");
+            }
+            *registry = next;
+            result
+        } else {
+            change(&mut registry)
+        };
+        self.version.fetch_add(1, Ordering::Release);
+        Ok(result)
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// All queues.
+    pub(crate) fn queues(&self) -> Vec<Arc<SharedQueue>> {
+        self.read().queues.values().cloned().collect()
+    }
+
+    pub(crate) fn find_queue(&self, name: &str) -> Option<Arc<SharedQueue>> {
+        self.read().queues.get(name).cloned()
+    }
+
+    /// The queue called `name`, for a client of `connection`.
+    pub(crate) fn queue(&self, name: &str, connection: u64) -> Outcome<Arc<SharedQueue>> {
+        let Some(queue) = self.find_queue(name) else {
+            return Fault::channel(NOT_FOUND, format!("no queue '{name}' in vhost '/'"));
+        };
+        queue.check_access(connection)?;
+        Ok(queue)
+    }
+
+    /// Creates a queue, or checks that the one that exists has these attributes.
+    pub(crate) fn declare_queue(
+        &self,
+        name: &str,
+        attributes: QueueAttributes,
+        connection: u64,
+    ) -> Outcome<Arc<SharedQueue>> {
+        let QueueAttributes { durable, auto_delete, owner } = attributes;
+        if let Some(queue) = self.find_queue(name) {
+            queue.check_access(connection)?;
+            for (argument, received, current) in [
+                ("durable", durable, queue.declared_durable),
+                ("exclusive", owner.is_some(), queue.owner.is_some()),
+                ("auto_delete", auto_delete, queue.auto_delete),
+            ] {
+                if argument == "exclusive" && received != current {
+                    // What RabbitMQ answers when only the exclusivity differs.
+                    return Fault::channel(RESOURCE_LOCKED, locked_text(name));
+                }
+                check_equivalent(argument, &format!("queue '{name}'"), received, current)?;
+            }
+            return Ok(queue);
+        }
+        let limit = self.max_queues;
+        self.change(durable && owner.is_none(), |registry| {
+            if let Some(queue) = registry.queues.get(name) {
+                return Ok(Arc::clone(queue)); // Another connection was faster.
+            }
+            if registry.queues.len() >= limit {
+                return Fault::channel(RESOURCE_ERROR, format!("there are {limit} queues, the most allowed"));
+            }
+            let counter = if durable && owner.is_none() {
+                &mut registry.next_id
+            } else {
+                &mut registry.next_transient_id
+            };
+            let id = *counter;
+            *counter += 1;
+            let queue = Arc::new(SharedQueue::new(id, name, durable, auto_delete, owner));
+            registry.queues.insert(name.to_owned(), Arc::clone(&queue));
+            Ok(queue)
+        })?
+    }
+
+    /// Forgets a queue and its bindings. False if it was gone already.
+    pub(crate) fn remove_queue(&self, queue: &SharedQueue) -> Outcome<bool> {
+        self.change(queue.durable, |registry| {
+            if registry.queues.get(&queue.name).is_none_or(|known| known.id != queue.id) {
+                return false;
+            }
+            registry.queues.remove(&queue.name);
+            registry.exchanges.retain(|_, exchange| {
+                let was_bound = !exchange.is_unbound();
+                exchange.unbind(None, queue.id);
+                !(exchange.auto_delete && was_bound && exchange.is_unbound())
+            });
+            true
+        })
+    }
+
+    /// Creates an exchange, or checks that the one that exists is the same.
+    pub(crate) fn declare_exchange(&self, name: &str, wanted: Exchange) -> Outcome {
+        if let Some(current) = self.read().exchanges.get(name) {
+            let what = format!("exchange '{name}'");
+            if current.kind != wanted.kind {
+                return Fault::channel(
+                    PRECONDITION_FAILED,
+                    format!(
+                        "inequivalent arg 'type' for {what} in vhost '/': received '{}' but current is '{}'",
+                        wanted.kind.name(),
+                        current.kind.name()
+                    ),
+                );
+            }
+            check_equivalent("durable", &what, wanted.durable, current.durable)?;
+            check_equivalent("auto_delete", &what, wanted.auto_delete, current.auto_delete)?;
+            return check_equivalent("internal", &what, wanted.internal, current.internal);
+        }
+        self.change(wanted.durable, |registry| {
+            registry.exchanges.entry(name.to_owned()).or_insert(wanted);
+        })
+    }
+
+    /// Fails with 404 if there is no exchange called `name`; tells whether it is internal.
+    pub(crate) fn exchange_is_internal(&self, name: &str) -> Outcome<bool> {
+        match self.read().exchanges.get(name) {
+            Some(exchange) => Ok(exchange.internal),
+            None if name.is_empty() => Ok(false),
+            None => Fault::channel(NOT_FOUND, format!("no exchange '{name}' in vhost '/'")),
+        }
+    }
+
+    /// Deletes an exchange; one that is not there counts as deleted.
+    pub(crate) fn delete_exchange(&self, name: &str, if_unused: bool) -> Outcome {
+        let durable = match self.read().exchanges.get(name) {
+            None => return Ok(()),
+            Some(exchange) if if_unused && !exchange.is_unbound() => {
+                return Fault::channel(PRECONDITION_FAILED, format!("exchange '{name}' in vhost '/' in use"));
+            }
+            Some(exchange) => exchange.durable,
+        };
+        self.change(durable, |registry| {
+            registry.exchanges.remove(name);
+        })
+    }
+
+    /// Binds a queue.
+    pub(crate) fn bind(&self, exchange: &str, routing_key: &str, queue: &Arc<SharedQueue>) -> Outcome {
+        self.exchange_is_internal(exchange)?;
+        let (known, durable) = match self.read().exchanges.get(exchange) {
+            Some(found) => (found.is_bound(routing_key, queue.id), found.durable && queue.durable),
+            None => return Fault::channel(ACCESS_REFUSED, "operation not permitted on the default exchange"),
+        };
+        if known {
+            return Ok(());
+        }
+        self.change(durable, |registry| {
+            if let Some(exchange) = registry.exchanges.get_mut(exchange) {
+                exchange.bind(routing_key, queue);
+            }
+        })
+    }
+
+    /// Removes a binding; one that is not there counts as removed.
+    pub(crate) fn unbind(&self, exchange: &str, routing_key: &str, queue: &SharedQueue) -> Outcome {
+        self.exchange_is_internal(exchange)?;
+        let durable = match self.read().exchanges.get(exchange) {
+            Some(found) if found.is_bound(routing_key, queue.id) => found.durable && queue.durable,
+            _ => return Ok(()),
+        };
+        self.change(durable, |registry| {
+            let Some(found) = registry.exchanges.get_mut(exchange) else { return };
+            found.unbind(Some(routing_key), queue.id);
+            if found.auto_delete && found.is_unbound() {
+                registry.exchanges.remove(exchange);
+            }
+        })
+    }
+
+    /// Where a message goes. Fails with 404 if the exchange does not exist.
+    pub(crate) fn route(&self, exchange: &str, routing_key: &str) -> Outcome<Route> {
+        let version = self.version();
+        let registry = self.read();
+        let routes = if exchange.is_empty() {
+            registry.queues.get(routing_key).cloned().into_iter().collect()
+        } else if let Some(exchange) = registry.exchanges.get(exchange) {
+            exchange.route(routing_key)
+        } else {
+            return Fault::channel(NOT_FOUND, format!("no exchange '{exchange}' in vhost '/'"));
+        };
+        Ok(Route { routes: routes.into(), version })
+    }
+}
+
+fn locked_text(name: &str) -> String {
+    format!(
+        "cannot obtain exclusive access to locked queue '{name}' in vhost '/'. It could be originally declared on \
+         another connection or the exclusive property value does not match that of the original declaration."
+    )
+}
+
+fn check_equivalent(argument: &str, what: &str, received: bool, current: bool) -> Outcome {
+    if received == current {
+        return Ok(());
+    }
+    let text = format!(
+        "inequivalent arg '{argument}' for {what} in vhost '/': received '{received}' but current is '{current}'"
+    );
+    Fault::channel(PRECONDITION_FAILED, text)
+}
+
+impl Registry {
+    fn restore(&mut self, definition: Definition) {
+        match definition {
+            Definition::NextQueue(id) => self.next_id = self.next_id.max(id),
+            Definition::Queue { id, name, auto_delete } => {
+                self.next_id = self.next_id.max(id + 1);
+                let queue = Arc::new(SharedQueue::new(id, &name, true, auto_delete, None));
+                self.queues.insert(name, queue);
+            }
+            Definition::Exchange { name, kind, auto_delete, internal } => {
+                if let Some(kind) = Kind::parse(&kind) {
+                    self.exchanges.insert(name, Exchange::new(kind, true, auto_delete, internal));
+                }
+            }
+            Definition::Binding { exchange, routing_key, queue } => {
+                // One side may have been lost to damage, which was reported when the file was read.
+                if let (Some(exchange), Some(queue)) =
+                    (self.exchanges.get_mut(&exchange), self.queues.get(&queue))
+                {
+                    exchange.bind(&routing_key, queue);
+                }
+            }
+        }
+    }
+
+    /// Everything that survives a restart, in an order that [`Registry::restore`] can follow.
+    fn definitions(&self) -> Vec<Definition> {
+        let mut definitions = vec![Definition::NextQueue(self.next_id)];
+        let queues = self.queues.values().filter(|queue| queue.durable);
+        definitions.extend(queues.map(|queue| Definition::Queue {
+            id: queue.id,
+            name: queue.name.clone(),
+            auto_delete: queue.auto_delete,
+        }));
+        for (name, exchange) in self.exchanges.iter().filter(|(_, exchange)| exchange.durable) {
+            if !name.starts_with("amq.") {
+                definitions.push(Definition::Exchange {
+                    name: name.clone(),
+                    kind: exchange.kind.name().to_owned(),
+                    auto_delete: exchange.auto_delete,
+                    internal: exchange.internal,
+                });
+            }
+            for (routing_key, queue) in exchange.bindings().filter(|(_, queue)| queue.durable) {
+                definitions.push(Definition::Binding {
+                    exchange: name.clone(),
+                    routing_key: routing_key.to_owned(),
+                    queue: queue.name.clone(),
+                });
+            }
+        }
+        definitions
+    }
+}
+
+/// Loads what an earlier life defined.
+pub(crate) fn load(storage: &Arc<dyn Storage>, max_queues: usize) -> Result<Topology, Error> {
+    let (definitions, _damage) = definitions::load(&**storage)?;
+    Ok(Topology::new(Arc::clone(storage), definitions, max_queues))
+}

@@ -1,0 +1,246 @@
+//! The write-ahead log as files: which segments exist, how much of each is still wanted, writing and reading.
+//!
+//! Segments are files of equal size whose blocks are written (with zeros, or by an earlier life of the file) before
+//! the first record is, so that an fdatasync of a record has no metadata to bring along. [`crate::housekeeper`]
+//! prepares them and removes those that nobody wants; [`crate::persister`] is the only writer.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::error::Error;
+use crate::queue::{Fetch, Settled};
+use crate::record;
+use crate::storage::{Storage, StorageFile};
+
+/// The prepared file that becomes the next segment.
+pub(crate) const NEXT: &str = "next.log";
+/// Bytes of a page that is read for consumers, unless one record is larger.
+const PAGE_BYTES: usize = 32 << 10;
+
+/// The file name of a segment.
+pub(crate) fn file_name(number: u32) -> String {
+    format!("{number:010}.log")
+}
+
+/// The number of the segment with this file name.
+pub(crate) fn file_number(name: &str) -> Option<u32> {
+    let digits = name.strip_suffix(".log")?;
+    (digits.len() == 10).then(|| digits.parse().ok()).flatten()
+}
+
+/// One file of the log.
+#[derive(Clone)]
+pub(crate) struct Segment {
+    pub(crate) number: u32,
+    pub(crate) file: Arc<dyn StorageFile>,
+    /// Where its records end, once it is sealed.
+    pub(crate) end: u32,
+    pub(crate) sealed: bool,
+    /// Messages that queues still want; one that is in two queues counts twice.
+    pub(crate) live: u64,
+    pub(crate) live_bytes: u64,
+}
+
+/// The segments by slot. A slot is never used twice, so that a location from before a rearrangement cannot be
+/// mistaken for one after it. The slot of a segment that was written in order is its number.
+#[derive(Default)]
+struct Table {
+    segments: BTreeMap<u32, Segment>,
+    prepared: Option<Arc<dyn StorageFile>>,
+    /// The housekeeper gave up; nobody may wait for it.
+    failed: bool,
+}
+
+/// Bytes that belong at one place of the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunk {
+    pub(crate) segment: u32,
+    pub(crate) offset: u32,
+    /// Where they begin in the batch.
+    pub(crate) start: usize,
+}
+
+/// The log's files.
+pub(crate) struct Wal {
+    storage: Arc<dyn Storage>,
+    segment_bytes: u32,
+    table: Mutex<Table>,
+    /// A segment was prepared, or something became unwanted.
+    changed: Condvar,
+}
+
+impl Wal {
+    /// Takes over the segments that recovery found, by number.
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        segment_bytes: u32,
+        segments: BTreeMap<u32, Segment>,
+    ) -> Self {
+        let table = Table { segments, ..Table::default() };
+        Self { storage, segment_bytes, table: Mutex::new(table), changed: Condvar::new() }
+    }
+
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    pub(crate) fn segment_bytes(&self) -> u32 {
+        self.segment_bytes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a batch at its places, and makes it durable if `sync` is set. A segment that the batch leaves behind is
+    /// made durable in any case, before anything is written to the next one.
+    pub(crate) fn write(&self, bytes: &[u8], chunks: &[Chunk], sync: bool) -> Result<(), Error> {
+        for (index, chunk) in chunks.iter().enumerate() {
+            let next = chunks.get(index + 1);
+            let end = next.map_or(bytes.len(), |next| next.start);
+            let doing = |what: &str| format!("{what} {}", file_name(chunk.segment));
+            let file = self.file_for_writing(chunk.segment)?;
+            file.write_at(&bytes[chunk.start..end], chunk.offset.into())
+                .map_err(Error::log(doing("write")))?;
+            if sync || next.is_some() {
+                file.sync().map_err(Error::log(doing("sync")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of the segment that is being written; the prepared one if the segment is new.
+    fn file_for_writing(&self, number: u32) -> Result<Arc<dyn StorageFile>, Error> {
+        let mut table = self.lock();
+        if let Some(segment) = table.segments.get(&number) {
+            return Ok(Arc::clone(&segment.file));
+        }
+        let file = loop {
+            if let Some(file) = table.prepared.take() {
+                break file;
+            }
+            if table.failed {
+                let gone = io::Error::other("no segment can be prepared");
+                return Err(Error::log(format!("begin {}", file_name(number)))(gone));
+            }
+            table = self.changed.wait(table).unwrap_or_else(PoisonError::into_inner);
+        };
+        let name = file_name(number);
+        let renamed = self.storage.rename(NEXT, &name).and_then(|()| self.storage.sync_folder());
+        renamed.map_err(Error::log(format!("begin {name}")))?;
+        let segment =
+            Segment { number, file: Arc::clone(&file), end: 0, sealed: false, live: 0, live_bytes: 0 };
+        table.segments.insert(number, segment);
+        self.changed.notify_all();
+        Ok(file)
+    }
+
+    /// Marks segments that are complete, with the ends of their records. Everything in them has been counted by now.
+    pub(crate) fn seal(&self, sealed: &[(u32, u32)]) {
+        if sealed.is_empty() {
+            return;
+        }
+        let mut table = self.lock();
+        for (number, end) in sealed {
+            if let Some(segment) = table.segments.get_mut(number) {
+                segment.sealed = true;
+                segment.end = *end;
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// Counts messages that a queue took.
+    pub(crate) fn add(&self, slot: u32, count: u64, bytes: u64) {
+        if count > 0
+            && let Some(segment) = self.lock().segments.get_mut(&slot)
+        {
+            segment.live += count;
+            segment.live_bytes += bytes;
+        }
+    }
+
+    /// Counts messages that a queue settled. Called under the lock of that queue, so that a message is either held
+    /// by its queue or not counted.
+    pub(crate) fn subtract(&self, settled: &[Settled]) {
+        let mut table = self.lock();
+        let mut emptied = false;
+        for settled in settled {
+            if let Some(segment) = table.segments.get_mut(&settled.slot) {
+                segment.live -= u64::from(settled.count);
+                segment.live_bytes -= settled.bytes;
+                emptied |= segment.live == 0 && segment.sealed;
+            }
+        }
+        if emptied {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Reads a page of whole, checked records: at least the first, however large. Returns the number of the segment
+    /// too, or None if the slot is gone because the log was rearranged.
+    pub(crate) fn read(&self, fetch: Fetch) -> Result<Option<(u32, Vec<u8>)>, Error> {
+        let Some((number, file)) = self
+            .lock()
+            .segments
+            .get(&fetch.at.slot)
+            .map(|segment| (segment.number, Arc::clone(&segment.file)))
+        else {
+            return Ok(None);
+        };
+        let doing = || format!("read {} at offset {}", file_name(number), fetch.at.offset);
+        let available = fetch.end.saturating_sub(fetch.at.offset) as usize;
+        let mut page = vec![0; available.min(PAGE_BYTES)];
+        file.read_at(&mut page, fetch.at.offset.into()).map_err(Error::log(doing()))?;
+        let first = record::claimed_total(&page).filter(|total| *total <= available);
+        if let Some(first) = first
+            && first > page.len()
+        {
+            page.resize(first, 0);
+            file.read_at(&mut page, fetch.at.offset.into()).map_err(Error::log(doing()))?;
+        }
+        let whole = record::iterate(&page, number).last().map_or(0, |(at, record)| at + record.total);
+        if whole == 0 {
+            let damaged = io::Error::new(io::ErrorKind::InvalidData, "the record is damaged");
+            return Err(Error::log(doing())(damaged));
+        }
+        page.truncate(whole);
+        Ok(Some((number, page)))
+    }
+
+    /// All segments by slot, as they are now.
+    pub(crate) fn segments(&self) -> BTreeMap<u32, Segment> {
+        self.lock().segments.clone()
+    }
+
+    /// Whether a file is ready to become the next segment.
+    pub(crate) fn is_prepared(&self) -> bool {
+        self.lock().prepared.is_some()
+    }
+
+    /// Hands over the file that becomes the next segment. It is called [`NEXT`], durably.
+    pub(crate) fn set_prepared(&self, file: Arc<dyn StorageFile>) {
+        self.lock().prepared = Some(file);
+        self.changed.notify_all();
+    }
+
+    /// Forgets segments that nothing refers to any more.
+    pub(crate) fn forget(&self, slots: &[u32]) {
+        let mut table = self.lock();
+        for slot in slots {
+            table.segments.remove(slot);
+        }
+    }
+
+    /// Waits for a change that concerns the housekeeper, or for `timeout`.
+    pub(crate) fn wait_for_change(&self, timeout: std::time::Duration) {
+        drop(self.changed.wait_timeout(self.lock(), timeout));
+    }
+
+    /// Wakes everyone who waits for the housekeeper; with `failed`, for good.
+    pub(crate) fn wake(&self, failed: bool) {
+        self.lock().failed |= failed;
+        self.changed.notify_all();
+    }
+}
