@@ -1,0 +1,62 @@
+//! The bytes that were read from a client and not used yet.
+
+use std::io;
+use std::time::Duration;
+
+use super::socket::Socket;
+
+/// What an idle connection keeps allocated, in bytes.
+const IDLE_CAPACITY: usize = 4 << 10;
+
+/// A buffer in front of a socket. It holds at most what its user asks it to hold; everything else stays in the
+/// kernel, which slows the sender down.
+#[derive(Debug)]
+pub(crate) struct Input {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    pub(crate) fn new() -> Self {
+        Self { bytes: vec![0; IDLE_CAPACITY], start: 0, end: 0 }
+    }
+
+    /// What is here.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Marks the first `count` unread bytes as used.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Reads once from the socket, making room for up to `max` unread bytes. Returns 0 at the end of file; the
+    /// caller makes sure that fewer than `max` bytes are unread.
+    pub(crate) fn fill(&mut self, socket: &Socket, timeout: Duration, max: usize) -> io::Result<usize> {
+        if self.end == self.bytes.len() && self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.bytes.len() && self.bytes.len() < max {
+            self.bytes.resize((self.bytes.len() * 2).min(max), 0);
+        }
+        let count = socket.read(&mut self.bytes[self.end..], timeout)?;
+        self.end += count;
+        Ok(count)
+    }
+
+    /// Gives back what a large head made it allocate.
+    pub(crate) fn shrink(&mut self) {
+        if self.bytes.len() > 2 * IDLE_CAPACITY && self.start == self.end {
+            self.bytes.truncate(IDLE_CAPACITY);
+            self.bytes.shrink_to_fit();
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Whether the gateway lives, and whether it could do its work.
+
+use std::sync::Arc;
+
+use crate::Problem;
+use crate::edge::Exchange;
+use crate::publisher::Publisher;
+use crate::upstream::Upstreams;
+
+/// Answers probes.
+pub(crate) struct Health {
+    upstreams: Arc<Upstreams>,
+    publisher: Arc<Publisher>,
+}
+
+impl Health {
+    pub(crate) fn new(upstreams: Arc<Upstreams>, publisher: Arc<Publisher>) -> Self {
+        Self { upstreams, publisher }
+    }
+
+    /// 200 for as long as the process serves, whatever has become of its dependencies.
+    pub(crate) fn serve_health(exchange: &mut Exchange<'_>) -> Result<(), Problem> {
+        exchange.answer(200, br#"{"status":"ok"}"#)
+    }
+
+    /// 200 when every dependency is reachable, else 503 with the names of those that are not.
+    pub(crate) fn serve_ready(&self, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
+        let mut missing = Vec::new();
+        if let Err(cause) = self.upstreams.probe() {
+            log::warn!("{} not ready: inventory: {cause}", exchange.request_id);
+            missing.push("inventory");
+        }
+        if !self.publisher.is_connected() {
+            log::warn!("{} not ready: broker: not connected", exchange.request_id);
+            missing.push("broker");
+        }
+        if missing.is_empty() {
+            return exchange.answer(200, br#"{"status":"ready"}"#);
+        }
+        let state = |name| if missing.contains(&name) { "unreachable" } else { "ok" };
+        let answer = serde_json::json!({
+            "error": format!("not ready: {} unreachable", missing.join(" and ")),
+            "dependencies": { "inventory": state("inventory"), "broker": state("broker") },
+        });
+        exchange.answer_with(503, &[("retry-after", "1")], answer.to_string().as_bytes())
+    }
+}

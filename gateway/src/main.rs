@@ -1,0 +1,27 @@
+//! The binary: settings, then the gateway, then an exit status.
+
+use std::process::ExitCode;
+
+use common::program::{self, Mode, Program};
+use common::{Environment, Shutdown};
+use gateway::{Error, Gateway, Settings};
+
+const PROGRAM: Program = Program {
+    name: "api-gateway",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "The public face of the movie platform: passes /api/movies on to inventory and puts orders that arrive\n\
+            at /api/billing on the queue. Every setting comes from the environment or from .env; the main ones are\n\
+            GATEWAY_HOST, GATEWAY_PORT, INVENTORY_URL, RABBITMQ_HOST and LOG_LEVEL.",
+};
+
+fn main() -> ExitCode {
+    program::run(&PROGRAM, work)
+}
+
+fn work(environment: &Environment, mode: Mode) -> Result<(), Error> {
+    let settings = Settings::read(environment)?;
+    match mode {
+        Mode::Check => gateway::check(&settings),
+        Mode::Serve => Gateway::build(settings, Shutdown::on_signals()?)?.run(),
+    }
+}

@@ -1,0 +1,83 @@
+//! POST /api/billing: an order is checked, put on the queue, and only then confirmed to the client.
+
+use std::sync::Arc;
+
+use common::{Order, order};
+
+use crate::Problem;
+use crate::edge::Exchange;
+use crate::publisher::{Publisher, QueuedOrder};
+
+/// The longest idempotency key, in bytes; it has to fit into a message id (AMQP 0-9-1 §4.2.5.3: a short string).
+const KEY_MAX_BYTES: usize = 128;
+
+/// Accepts orders.
+pub(crate) struct Orders {
+    publisher: Arc<Publisher>,
+    max_bytes: u64,
+}
+
+impl Orders {
+    pub(crate) fn new(publisher: Arc<Publisher>, max_bytes: u64) -> Self {
+        Self { publisher, max_bytes }
+    }
+
+    /// Answers 200 only after the broker has confirmed that it stored the order.
+    pub(crate) fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
+        exchange.body.set_limit(self.max_bytes)?;
+        if !exchange.head.field("content-type").is_some_and(is_json) {
+            return Err(Problem::UnsupportedMediaType);
+        }
+        let message_id = if exchange.head.has_field("idempotency-key") {
+            let key = exchange.head.field("idempotency-key").and_then(idempotency_key);
+            key.ok_or(Problem::BadRequest("Idempotency-Key must be 1 to 128 visible ASCII characters, once"))?
+        } else {
+            uuid::Uuid::new_v4().to_string()
+        };
+        let mut body = Vec::new();
+        exchange.body.read_up_to(&mut body, usize::try_from(self.max_bytes).unwrap_or(usize::MAX))?;
+        if !exchange.body.is_done() {
+            return Err(Problem::BodyTooLarge(self.max_bytes));
+        }
+        Order::parse(&body).map_err(Problem::InvalidOrder)?;
+        let confirmed = self.publisher.publish(QueuedOrder { message_id, body: order::compact(&body) })?;
+        let answer = serde_json::json!({ "message": "Message posted", "message_id": confirmed.message_id });
+        exchange.answer(200, answer.to_string().as_bytes())
+    }
+}
+
+/// Whether a media type is JSON: `application/json`, or a type with the suffix `+json` (RFC 6839 §3.1).
+fn is_json(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let Ok(media_type) = std::str::from_utf8(media_type) else { return false };
+    let media_type = media_type.to_ascii_lowercase();
+    media_type == "application/json" || (media_type.contains('/') && media_type.ends_with("+json"))
+}
+
+fn idempotency_key(value: &[u8]) -> Option<String> {
+    let valid = (1..=KEY_MAX_BYTES).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+    if valid { String::from_utf8(value.to_vec()).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_recognised_by_its_media_type() {
+        for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.order.v1+json"] {
+            assert!(is_json(json.as_bytes()), "{json}");
+        }
+        for other in ["", "text/plain", "application/jsonx", "text/json", "+json", "application/x; a=+json"] {
+            assert!(!is_json(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_idempotency_key_is_short_and_visible() {
+        assert_eq!(idempotency_key(b"order-1!").as_deref(), Some("order-1!"));
+        for bad in [&b""[..], b"a b", b"\xc3\xa9", b"a\tb", &[b'a'; 129]] {
+            assert_eq!(idempotency_key(bad), None);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Passes requests on to inventory and its responses back, verbatim except for what belongs to one connection only.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use ureq::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use ureq::http::{self, Request, Response};
+
+use crate::Problem;
+use crate::edge::{BodySize, Exchange, Head, Method, tokens};
+use crate::upstream::{Failure, RequestBody, Upstream, Upstreams, unread_input};
+
+/// A body of up to this many bytes is read completely before inventory is asked: a slow client then holds nothing of
+/// inventory's, and the request can be sent again.
+const BUFFERED_MAX_BYTES: usize = 64 << 10;
+/// How much of a response's body is read at once, in bytes.
+const READ_BYTES: usize = 16 << 10;
+/// The shortest thing that can still be unread when a chunked body goes on: the end of a chunk and the last chunk,
+/// `CR LF 0 CR LF CR LF`.
+const CHUNKED_END_BYTES: usize = 7;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The proxy in front of inventory.
+pub(crate) struct Proxy {
+    upstreams: Arc<Upstreams>,
+    max_bytes: u64,
+}
+
+impl Proxy {
+    pub(crate) fn new(upstreams: Arc<Upstreams>, max_bytes: u64) -> Self {
+        Self { upstreams, max_bytes }
+    }
+
+    /// Passes the request on; `target` is its path and query as they were sent.
+    pub(crate) fn serve(&self, exchange: &mut Exchange<'_>, target: &[u8]) -> Result<(), Problem> {
+        exchange.body.set_limit(self.max_bytes)?;
+        let length = exchange.body.remaining();
+        let mut buffered = Vec::new();
+        if length.is_none_or(|length| length <= BUFFERED_MAX_BYTES as u64) {
+            exchange.body.read_up_to(&mut buffered, BUFFERED_MAX_BYTES)?;
+        }
+        let outgoing = Outgoing {
+            head: exchange.head,
+            target,
+            peer: exchange.peer.to_string(),
+            request_id: exchange.request_id,
+            framing: match length {
+                _ if exchange.body.is_done() => OutgoingFraming::Automatic,
+                Some(length) => OutgoingFraming::Length(length),
+                None => OutgoingFraming::Chunked,
+            },
+        };
+        let mut body = if !exchange.body.is_done() {
+            RequestBody::Stream(&buffered, &mut exchange.body)
+        } else if buffered.is_empty() && !outgoing.announces_body() {
+            RequestBody::None
+        } else {
+            RequestBody::Bytes(&buffered)
+        };
+        match self.send(&outgoing, &mut body) {
+            Ok(response) => relay(exchange, response),
+            // A body that failed is the reason why sending failed, and the client's own doing.
+            Err(failure) => Err(exchange.body.take_failure().unwrap_or_else(|| describe(&failure))),
+        }
+    }
+
+    /// Sends the request to one instance after the other until one can be reached. A request that may be repeated is
+    /// repeated once when its connection, taken from the pool, proved dead.
+    fn send(
+        &self,
+        outgoing: &Outgoing<'_>,
+        body: &mut RequestBody<'_, '_>,
+    ) -> Result<Response<ureq::Body>, Failure> {
+        let mut last = Failure::NotConnected("there is no instance".to_owned());
+        let mut retried = false;
+        for upstream in self.upstreams.candidates() {
+            loop {
+                let request = outgoing.request(upstream).ok_or(Failure::BadTarget)?;
+                let failure = match self.upstreams.send(upstream, request, body) {
+                    Ok(response) => return Ok(response),
+                    Err(failure) => failure,
+                };
+                match &failure {
+                    Failure::NotConnected(_) => {
+                        last = failure;
+                        break;
+                    }
+                    Failure::Lost { reused: true, unsent, cause } if !retried => {
+                        let repeatable = !matches!(body, RequestBody::Stream(..))
+                            && (*unsent || outgoing.head.method().is_idempotent());
+                        if !repeatable {
+                            return Err(failure);
+                        }
+                        log::debug!("{} sent again: {cause}", outgoing.request_id);
+                        retried = true;
+                    }
+                    _ => return Err(failure),
+                }
+            }
+        }
+        Err(last)
+    }
+}
+
+fn describe(failure: &Failure) -> Problem {
+    let cause = failure.cause().to_owned();
+    match failure {
+        Failure::NotConnected(_) => Problem::UpstreamDown(cause),
+        Failure::TimedOut(_) => Problem::UpstreamTimeout(cause),
+        Failure::Lost { .. } | Failure::Invalid(_) => Problem::BadUpstream(cause),
+        Failure::BadTarget => Problem::BadRequest("the request target has an invalid character"),
+    }
+}
+
+/// Who announces the body of a request to inventory.
+#[derive(Clone, Copy, Debug)]
+enum OutgoingFraming {
+    /// ureq: it has the whole body, or there is none.
+    Automatic,
+    /// We: the body is streamed, and the client told its length.
+    Length(u64),
+    /// We: the body is streamed, and nobody knows its length.
+    Chunked,
+}
+
+/// A request as inventory shall see it, made anew for every attempt.
+struct Outgoing<'e> {
+    head: &'e Head,
+    target: &'e [u8],
+    peer: String,
+    request_id: &'e str,
+    framing: OutgoingFraming,
+}
+
+impl Outgoing<'_> {
+    /// Whether an empty body has to be announced: by those methods that usually have one (RFC 9110 §8.6), and when
+    /// the client did.
+    fn announces_body(&self) -> bool {
+        matches!(self.head.method(), Method::Post | Method::Put | Method::Patch)
+            || self.head.has_field("content-length")
+    }
+
+    /// `None` when the target has a character that cannot be sent.
+    fn request(&self, upstream: &Upstream) -> Option<Request<()>> {
+        let mut request = Request::new(());
+        *request.method_mut() = match self.head.method() {
+            Method::Get => http::Method::GET,
+            Method::Head => http::Method::HEAD,
+            Method::Post => http::Method::POST,
+            Method::Put => http::Method::PUT,
+            Method::Patch => http::Method::PATCH,
+            Method::Delete => http::Method::DELETE,
+            Method::Options => http::Method::OPTIONS,
+        };
+        *request.uri_mut() = upstream.uri(self.target)?;
+        let fields = request.headers_mut();
+        fields.reserve(24);
+        fields.insert(header::HOST, upstream.host().clone());
+        self.copy_fields(fields);
+        self.add_fields(fields);
+        Some(request)
+    }
+
+    /// Takes over the end-to-end fields.
+    fn copy_fields(&self, fields: &mut HeaderMap) {
+        for (name, value) in self.head.fields() {
+            // The parser has accepted both, so that neither conversion fails.
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                let own = name == header::HOST
+                    || name == header::CONTENT_LENGTH
+                    || name == header::EXPECT
+                    || name == X_REQUEST_ID
+                    || name == X_FORWARDED_HOST
+                    || name == X_FORWARDED_PROTO;
+                if !own && (name == header::CONNECTION || !is_hop_by_hop(&name)) {
+                    fields.append(name, value);
+                }
+            }
+        }
+        remove_named_in_connection(fields);
+    }
+
+    /// Adds what the gateway has to say.
+    fn add_fields(&self, fields: &mut HeaderMap) {
+        let mut forwarded_for = Vec::new();
+        for value in fields.get_all(X_FORWARDED_FOR) {
+            forwarded_for.extend_from_slice(value.as_bytes());
+            forwarded_for.extend_from_slice(b", ");
+        }
+        forwarded_for.extend_from_slice(self.peer.as_bytes());
+        let mut insert = |name, value: &[u8]| {
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                fields.insert(name, value);
+            }
+        };
+        insert(X_FORWARDED_FOR, &forwarded_for);
+        insert(X_FORWARDED_PROTO, b"http");
+        if !self.head.host().is_empty() {
+            insert(X_FORWARDED_HOST, self.head.host());
+        }
+        insert(X_REQUEST_ID, self.request_id.as_bytes());
+        match self.framing {
+            OutgoingFraming::Automatic => {}
+            OutgoingFraming::Length(length) => {
+                fields.insert(header::CONTENT_LENGTH, length.into());
+            }
+            OutgoingFraming::Chunked => {
+                fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+        }
+    }
+}
+
+/// Fields that concern one connection, not the message (RFC 9110 §7.6.1), and those meant for a proxy.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    *name == header::CONNECTION
+        || *name == header::TRANSFER_ENCODING
+        || *name == header::TE
+        || *name == header::TRAILER
+        || *name == header::UPGRADE
+        || matches!(name.as_str(), "keep-alive" | "http2-settings")
+        || name.as_str().starts_with("proxy-")
+}
+
+/// Drops `Connection` and the fields that it names.
+fn remove_named_in_connection(fields: &mut HeaderMap) {
+    if !fields.contains_key(header::CONNECTION) {
+        return;
+    }
+    let named: Vec<HeaderName> = fields
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| tokens(value.as_bytes()))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .collect();
+    fields.remove(header::CONNECTION);
+    for name in named {
+        // Naming the length would change where the message ends.
+        if name != header::CONTENT_LENGTH && name != header::HOST {
+            fields.remove(name);
+        }
+    }
+}
+
+/// Passes the response on to the client.
+fn relay(exchange: &mut Exchange<'_>, mut response: Response<ureq::Body>) -> Result<(), Problem> {
+    let status = response.status().as_u16();
+    if status < 200 {
+        return Err(Problem::BadUpstream(format!("it answered {status}")));
+    }
+    remove_named_in_connection(response.headers_mut());
+    let bodiless = exchange.head.method() == Method::Head || matches!(status, 204 | 304);
+    let size = if bodiless { BodySize::None } else { announced_size(response.headers()) };
+    exchange.begin(status);
+    for (name, value) in response.headers() {
+        let own = name == X_REQUEST_ID || (name == header::CONTENT_LENGTH && (!bodiless || status == 204));
+        if !own && !is_hop_by_hop(name) {
+            exchange.response.field(name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    exchange.response.end_head(size);
+    if !bodiless {
+        relay_body(exchange, size, &mut response.body_mut().as_reader())?;
+    }
+    exchange.response.finish().map_err(Problem::ClientGone)
+}
+
+/// The length that the response's body will have, if its head tells it.
+fn announced_size(fields: &HeaderMap) -> BodySize {
+    if fields.contains_key(header::TRANSFER_ENCODING) {
+        return BodySize::Unknown;
+    }
+    let length =
+        fields.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    length.map_or(BodySize::Unknown, BodySize::Known)
+}
+
+fn relay_body(exchange: &mut Exchange<'_>, size: BodySize, body: &mut impl Read) -> Result<(), Problem> {
+    let mut left = match size {
+        BodySize::Known(length) => length,
+        BodySize::None | BodySize::Unknown => u64::MAX,
+    };
+    let room = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, READ_BYTES);
+    let mut buffer = vec![0; room];
+    loop {
+        let count = body.read(&mut buffer).map_err(|error| {
+            let cause = format!("the answer's body: {error}");
+            if matches!(error.get_ref().and_then(|e| e.downcast_ref()), Some(ureq::Error::Timeout(_))) {
+                Problem::UpstreamTimeout(cause)
+            } else {
+                Problem::BadUpstream(cause)
+            }
+        })?;
+        if count == 0 {
+            return Ok(());
+        }
+        exchange.response.write(&buffer[..count]).map_err(Problem::ClientGone)?;
+        left = left.saturating_sub(count as u64);
+        // What is here is not held back while inventory takes its time with the rest.
+        if left > 0 && unread_input() < CHUNKED_END_BYTES {
+            exchange.response.flush().map_err(Problem::ClientGone)?;
+        }
+    }
+}

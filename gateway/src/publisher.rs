@@ -1,0 +1,156 @@
+//! Puts orders on the queue. A supervisor thread keeps one connection to the broker; requests share its channel, so
+//! that many of them can wait for their confirms at the same time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use common::amqp::{Connection, Properties, PublishError};
+use common::{Backoff, Shutdown, order};
+
+use crate::settings::QueueSettings;
+use crate::{Error, Problem};
+
+/// How the gateway names itself to the broker and in its messages.
+const APP_ID: &str = "api-gateway";
+/// The delay before the first attempt to reconnect, and the longest.
+const RECONNECT_FIRST: Duration = Duration::from_millis(100);
+const RECONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long the goodbye to the broker may take when the gateway stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// A valid order on its way to the queue.
+pub(crate) struct QueuedOrder {
+    /// The identity under which billing recognises a repetition.
+    pub(crate) message_id: String,
+    /// The order as compact JSON.
+    pub(crate) body: Vec<u8>,
+}
+
+/// The broker has stored the order. Only [`Publisher::publish`] can say so.
+#[derive(Debug)]
+pub(crate) struct Confirmed {
+    /// The order's identity.
+    pub(crate) message_id: String,
+}
+
+/// Publishes orders, while there is a broker.
+pub(crate) struct Publisher {
+    settings: QueueSettings,
+    current: Mutex<Option<Arc<Connection>>>,
+    /// Raised when nothing more will be published.
+    stop: Shutdown,
+}
+
+impl Publisher {
+    /// Starts to connect. The gateway serves everything else in the meantime.
+    pub(crate) fn start(settings: QueueSettings) -> Result<Arc<Self>, Error> {
+        let publisher = Arc::new(Self { settings, current: Mutex::new(None), stop: Shutdown::new() });
+        let supervisor = publisher.clone();
+        thread::Builder::new()
+            .name("publisher".to_owned())
+            .spawn(move || supervisor.supervise())
+            .map_err(|source| Error::Io { action: "start the publisher", source })?;
+        Ok(publisher)
+    }
+
+    /// Whether orders can be published right now.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.current().is_some()
+    }
+
+    /// Publishes one order and waits until the broker has confirmed that it stored it. Fails at once when there is
+    /// no broker, and otherwise within the confirm timeout.
+    pub(crate) fn publish(&self, order: QueuedOrder) -> Result<Confirmed, Problem> {
+        let QueuedOrder { message_id, body } = order;
+        let Some(connection) = self.current() else {
+            return Err(Problem::NotPublished {
+                message_id,
+                cause: "the broker is not connected".to_owned(),
+            });
+        };
+        let queue = &self.settings.queue;
+        let properties =
+            Properties::persistent_json(APP_ID, &message_id).with_header("schema", order::SCHEMA);
+        match connection.publish(queue, properties, body, self.settings.confirm_timeout) {
+            Ok(()) => Ok(Confirmed { message_id }),
+            Err(error) => {
+                if matches!(error, PublishError::Returned(_)) {
+                    // Somebody deleted the queue; the next order shall find it again.
+                    if let Err(e) = connection.declare_queue(queue) {
+                        log::warn!("cannot declare {queue} again: {e}");
+                    }
+                }
+                Err(Problem::NotPublished { message_id, cause: error.to_string() })
+            }
+        }
+    }
+
+    /// Says goodbye to the broker. Orders that are still being published fail.
+    pub(crate) fn stop(&self) {
+        self.stop.request();
+        let connection = self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(connection) = connection.and_then(Arc::into_inner) {
+            connection.close(CLOSE_TIMEOUT);
+        }
+    }
+
+    fn current(&self) -> Option<Arc<Connection>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Connects, waits for the connection to end, and starts over, until the gateway stops.
+    fn supervise(&self) {
+        let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MAX);
+        let mut reported = String::new();
+        while !self.stop.requested() {
+            match connect(&self.settings) {
+                Ok(connection) => {
+                    log::info!("connected to the broker");
+                    backoff.reset();
+                    reported.clear();
+                    self.attend(Arc::new(connection));
+                }
+                // A broker that stays away is reported once per reason, not once per attempt.
+                Err(cause) if cause != reported => {
+                    log::warn!("cannot reach the broker: {cause}; trying again");
+                    reported = cause;
+                }
+                Err(_) => {}
+            }
+            self.stop.wait_timeout(backoff.next_delay());
+        }
+    }
+
+    /// Offers `connection` to publishing threads until it ends.
+    fn attend(&self, connection: Arc<Connection>) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
+        let weak = Arc::downgrade(&connection);
+        drop(connection);
+        // Holding the connection only while looking at it lets `stop` close it in good order.
+        let reason = loop {
+            let Some(connection) = weak.upgrade() else { return };
+            if let Some(reason) = connection.wait_closed(Duration::from_millis(100)) {
+                break reason;
+            }
+            if self.stop.requested() {
+                return;
+            }
+        };
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
+        log::warn!("lost the broker: {reason}; connecting again");
+    }
+}
+
+/// Opens a connection that is ready to publish.
+fn connect(settings: &QueueSettings) -> Result<Connection, String> {
+    let connection = Connection::open(&settings.amqp, APP_ID).map_err(|e| e.to_string())?;
+    let queue = &settings.queue;
+    connection.declare_queue(queue).map_err(|e| format!("declare {queue}: {e}"))?;
+    Ok(connection)
+}
+
+/// Whether the broker can be used, for `--check`.
+pub(crate) fn check(settings: &QueueSettings) -> Result<(), String> {
+    connect(settings).map(|connection| connection.close(CLOSE_TIMEOUT))
+}

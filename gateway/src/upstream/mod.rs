@@ -1,0 +1,332 @@
+//! The instances of inventory: which one is asked next, which ones are left alone for a while, and what became of a
+//! request that was sent to one.
+
+mod buffers;
+mod pool;
+mod transport;
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::Backoff;
+use ureq::config::AutoHeaderValue;
+use ureq::http::uri::{Authority, Parts, PathAndQuery, Scheme, Uri};
+use ureq::http::{HeaderValue, Request, Response};
+use ureq::{Agent, SendBody};
+
+use crate::edge::Body as ClientBody;
+use crate::settings::{EdgeSettings, UpstreamSettings};
+pub(crate) use buffers::unread_input;
+use pool::Pool;
+use transport::{Connector, Fault, FaultKind, Line, NoResolver, Timeouts};
+
+/// How long an instance that refused a connection is left alone: at first, and at most.
+const EJECTION_FIRST: Duration = Duration::from_secs(1);
+const EJECTION_MAX: Duration = Duration::from_secs(30);
+
+/// One instance of inventory.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    authority: Authority,
+    /// The value of `Host`, made once.
+    host: HeaderValue,
+    /// The address, if the authority names one instead of a host.
+    ip: Option<IpAddr>,
+    port: u16,
+    /// Until when the instance is left alone, in milliseconds since `created`; 0 when it is fine.
+    ejected_until: AtomicU64,
+    created: Instant,
+    backoff: Mutex<Backoff>,
+    /// Connections that wait for a request.
+    pool: Pool<Line>,
+}
+
+impl Upstream {
+    fn new(authority: Authority, settings: &UpstreamSettings) -> Self {
+        let host = HeaderValue::from_str(authority.as_str()).unwrap_or(HeaderValue::from_static("inventory"));
+        let ip = authority.host().trim_matches(['[', ']']).parse().ok();
+        let port = authority.port_u16().unwrap_or(80);
+        let backoff = Mutex::new(Backoff::new(EJECTION_FIRST, EJECTION_MAX));
+        let ejected_until = AtomicU64::new(0);
+        let pool = Pool::new(settings.max_idle, settings.idle_timeout);
+        Self { authority, host, ip, port, ejected_until, created: Instant::now(), backoff, pool }
+    }
+
+    /// The value of `Host` for this instance.
+    pub(crate) fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// The URI of `target` at this instance; `None` when the target has a character that ureq cannot send.
+    pub(crate) fn uri(&self, target: &[u8]) -> Option<Uri> {
+        let mut parts = Parts::default();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
+        Uri::from_parts(parts).ok()
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn is_live(&self) -> bool {
+        let until = self.ejected_until.load(Ordering::Relaxed);
+        until == 0 || until <= self.now()
+    }
+
+    /// Leaves the instance alone for a while, longer each time.
+    fn eject(&self, cause: &str) {
+        let mut backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
+        let was = self.ejected_until.load(Ordering::Relaxed);
+        // Many requests may fail at the same time; together they are one failure.
+        if was > self.now() {
+            return;
+        }
+        let delay = u64::try_from(backoff.next_delay().as_millis()).unwrap_or(u64::MAX).max(1);
+        self.ejected_until.store(self.now().saturating_add(delay), Ordering::Relaxed);
+        if was == 0 {
+            log::warn!("inventory at {} is not reachable: {cause}", self.authority);
+        }
+    }
+
+    /// Takes note that the instance could be reached.
+    fn readmit(&self) {
+        if self.ejected_until.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.ejected_until.swap(0, Ordering::Relaxed) != 0 {
+            backoff.reset();
+            log::info!("inventory at {} is reachable again", self.authority);
+        }
+    }
+}
+
+/// The body of a request to inventory.
+pub(crate) enum RequestBody<'b, 'c> {
+    /// None, and no field that would announce one.
+    None,
+    /// Complete, and therefore good for more than one attempt.
+    Bytes(&'b [u8]),
+    /// Read from the client while it is sent, after the bytes that were already read.
+    Stream(&'b [u8], &'b mut ClientBody<'c>),
+}
+
+/// Why inventory did not answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No connection could be made, so that the request did not reach anybody.
+    NotConnected(String),
+    /// The connection was lost before a byte of the answer came.
+    Lost {
+        /// Whether it is certain that no byte of the request was sent.
+        unsent: bool,
+        /// Whether the connection had been used before, so that it may have been dead already.
+        reused: bool,
+        cause: String,
+    },
+    /// The answer did not come in time.
+    TimedOut(String),
+    /// The answer is not HTTP, or was cut off within its head.
+    Invalid(String),
+    /// The target has a character that cannot be sent.
+    BadTarget,
+}
+
+impl Failure {
+    /// What happened, for the log.
+    pub(crate) fn cause(&self) -> &str {
+        match self {
+            Self::NotConnected(cause)
+            | Self::TimedOut(cause)
+            | Self::Invalid(cause)
+            | Self::Lost { cause, .. } => cause,
+            Self::BadTarget => "the target cannot be sent",
+        }
+    }
+}
+
+/// All instances of inventory, and the connections to them.
+pub(crate) struct Upstreams {
+    agent: Agent,
+    instances: Arc<[Arc<Upstream>]>,
+    next: AtomicUsize,
+    ready_timeout: Duration,
+}
+
+impl Upstreams {
+    pub(crate) fn new(settings: &UpstreamSettings, edge: &EdgeSettings) -> Self {
+        let instances: Arc<[_]> = settings
+            .authorities
+            .iter()
+            .map(|authority| Arc::new(Upstream::new(authority.clone(), settings)))
+            .collect();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .user_agent(AutoHeaderValue::None)
+            .accept(AutoHeaderValue::None)
+            .accept_encoding(AutoHeaderValue::None)
+            // Its pool is replaced by ours.
+            .max_idle_connections(0)
+            .max_idle_connections_per_host(0)
+            .max_response_header_size(buffers::INPUT_BYTES)
+            .timeout_connect(Some(settings.connect_timeout))
+            .timeout_recv_response(Some(settings.head_timeout))
+            .timeout_per_read(Some(settings.body_timeout))
+            .timeout_per_write(Some(settings.body_timeout))
+            .build();
+        let connector = Connector {
+            instances: instances.clone(),
+            timeouts: Timeouts {
+                connect: settings.connect_timeout,
+                head: settings.head_timeout,
+                write: settings.body_timeout,
+            },
+            line_max_bytes: edge.request_line_max_bytes.max(edge.headers_max_bytes),
+        };
+        let agent = Agent::with_parts(config, connector, NoResolver);
+        let ready_timeout = settings.ready_timeout;
+        Self { agent, instances, next: AtomicUsize::new(0), ready_timeout }
+    }
+
+    /// The instances in the order in which a request should try them: each live one once, beginning with the one
+    /// whose turn it is. When none is live, all are tried nevertheless: a refusal is quick to get, and an only
+    /// instance that is back must be found at once.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        let count = self.instances.len();
+        let first = if count == 1 { 0 } else { self.next.fetch_add(1, Ordering::Relaxed) % count };
+        let in_turn = move || (0..count).map(move |offset| (first + offset) % count);
+        let any_live = self.instances.iter().any(|instance| instance.is_live());
+        in_turn().map(|index| &self.instances[index]).filter(move |upstream| !any_live || upstream.is_live())
+    }
+
+    /// Sends one request to one instance and waits for the head of the response. Takes note of whether the instance
+    /// could be reached.
+    pub(crate) fn send(
+        &self,
+        upstream: &Upstream,
+        request: Request<()>,
+        body: &mut RequestBody<'_, '_>,
+    ) -> Result<Response<ureq::Body>, Failure> {
+        let (parts, ()) = request.into_parts();
+        let result = match body {
+            RequestBody::None => self.agent.run(Request::from_parts(parts, ())),
+            RequestBody::Bytes(bytes) => self.agent.run(Request::from_parts(parts, *bytes)),
+            RequestBody::Stream(prefix, rest) => {
+                let mut reader = std::io::Read::chain(*prefix, &mut **rest);
+                self.agent.run(Request::from_parts(parts, SendBody::from_reader(&mut reader)))
+            }
+        };
+        let result = result.map_err(|error| classify(&error));
+        match &result {
+            Err(Failure::NotConnected(cause)) => upstream.eject(cause),
+            Err(Failure::Lost { reused: true, .. }) => upstream.pool.forget(),
+            Err(_) => {}
+            Ok(_) => upstream.readmit(),
+        }
+        result
+    }
+
+    /// Whether any instance says that it is ready. Takes at most the ready timeout for each.
+    pub(crate) fn probe(&self) -> Result<(), String> {
+        let mut cause = "no instance".to_owned();
+        for upstream in self.candidates() {
+            match self.probe_one(upstream) {
+                Ok(()) => return Ok(()),
+                Err(problem) => cause = format!("{}: {problem}", upstream.authority),
+            }
+        }
+        Err(cause)
+    }
+
+    fn probe_one(&self, upstream: &Upstream) -> Result<(), String> {
+        let uri = upstream.uri(b"/ready").ok_or("the address cannot be used")?;
+        let mut request = Request::new(());
+        *request.uri_mut() = uri;
+        let request = self.agent.configure_request(request).timeout_global(Some(self.ready_timeout)).build();
+        let response = self.agent.run(request).map_err(|error| classify(&error).cause().to_owned())?;
+        match response.status().as_u16() {
+            200 => Ok(()),
+            status => Err(format!("/ready answered {status}")),
+        }
+    }
+}
+
+/// What an error of ureq means for the request.
+fn classify(error: &ureq::Error) -> Failure {
+    use ureq::Timeout;
+    match error {
+        ureq::Error::Io(e) => match e.get_ref().and_then(|inner| inner.downcast_ref::<Fault>()) {
+            Some(fault) => match fault.kind {
+                FaultKind::Connect => Failure::NotConnected(fault.to_string()),
+                FaultKind::Lost { unsent, reused } => {
+                    Failure::Lost { unsent, reused, cause: fault.to_string() }
+                }
+                FaultKind::Cut => Failure::Invalid(fault.to_string()),
+            },
+            None => Failure::Invalid(error.to_string()),
+        },
+        ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) | ureq::Error::HostNotFound => {
+            Failure::NotConnected(error.to_string())
+        }
+        ureq::Error::Timeout(_) => Failure::TimedOut(error.to_string()),
+        _ => Failure::Invalid(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+    use crate::settings::tests::environment;
+
+    fn settings() -> Settings {
+        Settings::read(&environment([])).unwrap()
+    }
+
+    fn upstreams(urls: &str) -> Upstreams {
+        let settings = Settings::read(&environment([("INVENTORY_URL", urls)])).unwrap();
+        Upstreams::new(&settings.upstream, &settings.edge)
+    }
+
+    fn hosts(upstreams: &Upstreams) -> Vec<&str> {
+        upstreams.candidates().map(|upstream| upstream.authority.host()).collect()
+    }
+
+    #[test]
+    fn instances_take_turns() {
+        let upstreams = upstreams("http://a, http://b, http://c");
+        assert_eq!(hosts(&upstreams), ["a", "b", "c"]);
+        assert_eq!(hosts(&upstreams), ["b", "c", "a"]);
+    }
+
+    #[test]
+    fn an_ejected_instance_is_left_out_unless_all_are() {
+        let upstreams = upstreams("http://a, http://b");
+        upstreams.instances[0].eject("test");
+        assert_eq!(hosts(&upstreams), ["b"]);
+        upstreams.instances[1].eject("test");
+        assert_eq!(hosts(&upstreams).len(), 2);
+        upstreams.instances[0].readmit();
+        assert_eq!(hosts(&upstreams), ["a"]);
+    }
+
+    #[test]
+    fn the_target_is_sent_as_it_came() {
+        let upstream = Upstream::new(Authority::from_static("[::1]:8080"), &settings().upstream);
+        // Every byte that the target may have according to `path`.
+        let all: String = ('!'..='~').filter(|c| !"\"#<>?\\`".contains(*c)).collect();
+        let all = format!("/{all}?{all}?");
+        for target in ["/", "/api/movies?", "/é?é", &all] {
+            let uri = upstream.uri(target.as_bytes()).unwrap();
+            assert_eq!(uri.path_and_query().unwrap().as_str(), target);
+        }
+        assert_eq!(upstream.ip, Some("::1".parse().unwrap()));
+    }
+}
