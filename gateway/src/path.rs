@@ -1,20 +1,27 @@
 //! The request target, read once and strictly, so that no second reader can take it for something else.
 //!
-//! What is passed on is the verbatim target. That is only safe because a path that another program could understand
-//! differently (dot segments, encoded slashes, backslashes, empty segments) is refused here instead of being repaired.
+//! What is passed on is the verbatim target. That is only safe when every program understands it alike; therefore a
+//! path says whether it had to be normalised, and one that hides a separator is refused outright.
 
 use std::borrow::Cow;
 
 use crate::Problem;
 
-/// A request target of which there is only one reading.
+/// A request target.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target<'t> {
-    /// The path, decoded, without a trailing slash; `/` for the root. This is what routes are matched against.
+    /// The path, decoded and normalised (RFC 3986 §5.2.4), without a trailing slash; `/` for the root. This is what
+    /// routes are matched against.
     pub(crate) path: Cow<'t, str>,
+    /// Whether the path came in its normal form: without dot segments and empty segments. Of another one, a program
+    /// that does not normalise has another opinion.
+    pub(crate) is_normal: bool,
     /// The path and the query exactly as they were sent.
     pub(crate) verbatim: &'t [u8],
 }
+
+/// What becomes of a path that two programs could read differently, where it matters.
+pub(crate) const AMBIGUOUS: Problem = Problem::BadRequest("the path is ambiguous");
 
 /// Reads an origin-form or absolute-form target (RFC 9112 §3.2). The asterisk-form is the caller's business.
 pub(crate) fn parse(target: &[u8]) -> Result<Target<'_>, Problem> {
@@ -27,7 +34,16 @@ pub(crate) fn parse(target: &[u8]) -> Result<Target<'_>, Problem> {
         None => (verbatim, &b""[..]),
     };
     decode(query).ok_or(Problem::BadRequest("the query is not valid UTF-8 in percent-encoding"))?;
-    Ok(Target { path: normalise(path)?, verbatim })
+    let decoded = decode_path(path)?;
+    let trimmed = decoded.strip_suffix('/').unwrap_or(&decoded);
+    // The path begins with a slash, therefore the first member is the empty text before it.
+    let is_normal = !trimmed.split('/').skip(1).any(|segment| matches!(segment, "" | "." | ".."));
+    let path = if is_normal && !trimmed.is_empty() {
+        without_trailing_slash(decoded)
+    } else {
+        normalise(&decoded).into()
+    };
+    Ok(Target { path, is_normal, verbatim })
 }
 
 /// The part of the target that begins with the path. An absolute-form target names its host itself, and which host a
@@ -61,9 +77,8 @@ fn is_target_byte(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f && !b"\"#<>\\`".contains(&byte)
 }
 
-/// Decodes a path and makes sure that it is in its one normal form.
-fn normalise(path: &[u8]) -> Result<Cow<'_, str>, Problem> {
-    const AMBIGUOUS: Problem = Problem::BadRequest("the path is ambiguous");
+/// Decodes a path and refuses what could be a separator to one program and a part of a name to another.
+fn decode_path(path: &[u8]) -> Result<Cow<'_, str>, Problem> {
     // An encoded slash would be a separator to whoever decodes before splitting.
     let hides_separator = path
         .windows(3)
@@ -76,22 +91,34 @@ fn normalise(path: &[u8]) -> Result<Cow<'_, str>, Problem> {
     if decoded.chars().any(char::is_control) {
         return Err(Problem::BadRequest("the path has a control character"));
     }
-    if decoded == "/" {
-        return Ok(decoded);
-    }
-    let trimmed = decoded.strip_suffix('/').unwrap_or(&decoded);
-    // The path begins with a slash, therefore the first member is the empty text before it.
-    if trimmed.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
-        return Err(AMBIGUOUS);
-    }
-    let length = trimmed.len();
-    Ok(match decoded {
+    Ok(decoded)
+}
+
+/// The path without its trailing slash.
+fn without_trailing_slash(path: Cow<'_, str>) -> Cow<'_, str> {
+    let length = path.strip_suffix('/').unwrap_or(&path).len();
+    match path {
         Cow::Borrowed(text) => Cow::Borrowed(&text[..length]),
         Cow::Owned(mut text) => {
             text.truncate(length);
             Cow::Owned(text)
         }
-    })
+    }
+}
+
+/// The path with dot segments resolved and empty segments dropped. Nothing is above the root.
+fn normalise(path: &str) -> String {
+    let mut segments = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            _ => segments.push(segment),
+        }
+    }
+    format!("/{}", segments.join("/"))
 }
 
 /// Decodes percent-encoding; `None` when an escape is malformed or the result is not UTF-8 or has a U+0000.
@@ -129,10 +156,6 @@ mod tests {
 
     use super::*;
 
-    fn path(target: &str) -> Option<String> {
-        parse(target.as_bytes()).ok().map(|target| target.path.into_owned())
-    }
-
     #[test]
     fn a_plain_target_is_its_own_normal_form() {
         for (target, expected) in [
@@ -149,53 +172,39 @@ mod tests {
             ("HTTP://example.org:80/health?x", "/health"),
             ("/a...b/..c/d..", "/a...b/..c/d.."),
         ] {
-            assert_eq!(path(target).as_deref(), Some(expected), "{target}");
+            let found = parse(target.as_bytes()).unwrap();
+            assert_eq!((&*found.path, found.is_normal), (expected, true), "{target}");
         }
     }
 
     #[test]
-    fn whatever_can_be_read_in_two_ways_is_refused() {
-        for bad in [
-            "",
-            "*",
-            "health",
-            "//",
-            "//api/movies",
-            "/api//movies",
-            "/api/movies//",
-            "/api/./movies",
-            "/.",
-            "/..",
-            "/api/movies/..",
-            "/api/movies/../../health",
-            "/api/movies/%2e%2e/%2e%2e/health",
-            "/api/movies/.%2E/x",
-            "/api/movies%2f..%2fhealth",
-            "/api%2Fmovies",
-            "/api/movies/..\\..\\health",
-            "/api/movies/%5c..%5Chealth",
-            "/api/movies/%00",
-            "/api/movies/%0a",
-            "/api/movies/\u{7f}",
-            "/api/movies?title=%00",
-            "/%",
-            "/%2",
-            "/%zz",
-            "/?a=%",
-            "/%ff",
-            "/?q=%c3%28",
-            "/a#b",
-            "/?a#b",
-            "http:///path",
-            "http://user@host/",
-            "ftp://host/",
-            "http://host\\@evil/",
-            "http://host?query",
-            "://host/",
-            "/a<b",
-            "/a b",
+    fn dot_segments_and_empty_segments_are_resolved_and_remembered() {
+        for (target, expected) in [
+            ("//", "/"),
+            ("/.", "/"),
+            ("/..", "/"),
+            ("//api/movies", "/api/movies"),
+            ("/api//movies", "/api/movies"),
+            ("/api/movies//", "/api/movies"),
+            ("/api/./movies/", "/api/movies"),
+            ("/api/movies/..", "/api"),
+            ("/api/movies/../../health", "/health"),
+            ("/api/movies/%2e%2e/.%2E/health", "/health"),
+            ("/../../api/x/../movies/1", "/api/movies/1"),
         ] {
-            assert_eq!(path(bad), None, "{bad:?}");
+            let found = parse(target.as_bytes()).unwrap();
+            assert_eq!((&*found.path, found.is_normal), (expected, false), "{target}");
+        }
+    }
+
+    #[test]
+    fn whatever_hides_a_separator_or_is_malformed_is_refused() {
+        let bad = r"* health /api/movies%2f..%2fhealth /api%2Fmovies /api/movies/..\..\health /api/movies/%5c..%5Ch
+            /api/movies/%00 /api/movies/%0a /api/movies?title=%00 /% /%2 /%zz /?a=% /%ff /?q=%c3%28 /a#b /?a#b
+            http:///path http://user@host/ ftp://host/ http://host\@evil/ http://host?query ://host/ /a<b /?a>b
+            /a`b";
+        for bad in bad.split_ascii_whitespace().chain(["", "/a b", "/\u{7f}", "/?\"a\""]) {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
         assert!(parse(b"/\xff").is_err() && parse(b"/?\xff").is_err());
     }
@@ -237,9 +246,12 @@ mod tests {
         ) {
             let text = format!("/{}", pieces.concat());
             if let Ok(target) = parse(text.as_bytes()) {
-                let expected: Vec<_> =
-                    target.path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect();
-                prop_assert_eq!(lenient(&text), expected);
+                let path: Vec<_> = target.path.split('/').skip(1).filter(|segment| !segment.is_empty()).collect();
+                prop_assert_eq!(lenient(&text), path.clone());
+                prop_assert_eq!(format!("/{}", path.join("/")), &*target.path);
+                let plain = decode(text.split('?').next().unwrap_or_default().as_bytes()).unwrap();
+                let literal = plain.strip_suffix('/').unwrap_or(&plain);
+                prop_assert_eq!(target.is_normal, literal == if path.is_empty() { "" } else { &*target.path });
                 prop_assert_eq!(target.verbatim, text.as_bytes());
             }
         }

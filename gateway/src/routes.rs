@@ -34,7 +34,13 @@ impl Service for Routes {
             ("/api/billing", Method::Options) => answer_options(exchange, BILLING),
             ("/api/billing", Method::Post) => self.orders.serve(exchange),
             ("/api/billing", _) => Err(Problem::MethodNotAllowed { allow: BILLING }),
-            (path, _) if is_or_is_under(path, "/api/movies") => self.proxy.serve(exchange, target.verbatim),
+            (path, _) if is_or_is_under(path, "/api/movies") => {
+                // Inventory gets the verbatim target, and must not read anything else in it.
+                if !target.is_normal {
+                    return Err(path::AMBIGUOUS);
+                }
+                self.proxy.serve(exchange, target.verbatim)
+            }
             _ => Err(Problem::NotFound),
         }
     }

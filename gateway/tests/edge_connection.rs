@@ -123,7 +123,7 @@ fn the_small_rest_of_an_unread_body_keeps_the_connection() {
     let (_inventory, gateway) = gateway();
     let mut client = gateway.connect();
     client.send(b"POST /nowhere HTTP/1.1\r\nHost: h\r\nContent-Length: 50000\r\n\r\n");
-    client.send(&[b'x'; 50_000]);
+    client.send(&vec![b'x'; 50_000]);
     let answer = client.answer();
     assert_eq!((answer.status, answer.closes()), (404, false));
     assert_eq!(client.get("/health").status, 200);

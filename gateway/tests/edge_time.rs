@@ -86,7 +86,7 @@ fn a_streamed_body_that_stands_still_is_408() {
     let gateway = gateway(&inventory, "GATEWAY_BODY_TIMEOUT_MS");
     let mut client = gateway.connect();
     client.send(b"POST /api/movies HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n");
-    client.send(&[b'x'; 100_000]);
+    client.send(&vec![b'x'; 100_000]);
     assert_eq!(client.answer().status, 408);
     assert_eq!(inventory.requests().len(), 0);
 }

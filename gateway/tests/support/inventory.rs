@@ -169,7 +169,7 @@ pub fn ok(body: &str) -> Vec<u8> {
 
 fn read_request(mut stream: &TcpStream, unread: &mut Vec<u8>) -> Option<Request> {
     let mut fill = |unread: &mut Vec<u8>| {
-        let mut buffer = [0; 64 << 10];
+        let mut buffer = vec![0; 64 << 10];
         let count = stream.read(&mut buffer).ok().filter(|count| *count > 0)?;
         unread.extend_from_slice(&buffer[..count]);
         Some(())

@@ -3,6 +3,7 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "every test file compiles this for itself and uses its own part of it"
 )]
 
@@ -70,7 +71,9 @@ impl Gateway {
                 if let Some((_, addr)) = line.split_once("listening on ") {
                     let _ = found.send(addr.trim().parse().unwrap());
                 }
-                *copy.lock().unwrap() += &format!("{line}\n");
+                let mut log = copy.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
             }
         });
         let addr =
