@@ -69,6 +69,30 @@ impl Inventory {
         Self::listening(TcpListener::bind("127.0.0.1:0").unwrap(), serve)
     }
 
+    /// Gives each connection to `serve` once the head of a request has come, without reading its body, and closes it.
+    pub fn serving_heads(serve: impl Fn(&TcpStream) + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let inventory = Self::idle(&listener);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut head = [0; 1024];
+                let _ = (&stream).read(&mut head);
+                serve(&stream);
+            }
+        });
+        inventory
+    }
+
+    fn idle(listener: &TcpListener) -> Self {
+        Self {
+            addr: listener.local_addr().unwrap(),
+            requests: Arc::default(),
+            connections: Arc::default(),
+            stopped: Arc::default(),
+            open: Arc::default(),
+        }
+    }
+
     /// Answers with 200 and `body` on a given port.
     pub fn fixed_at(addr: SocketAddr, body: &'static str) -> Self {
         let mut listener = TcpListener::bind(addr);
@@ -85,13 +109,7 @@ impl Inventory {
         listener: TcpListener,
         serve: impl Fn(&TcpStream, &Request) -> bool + Send + Sync + 'static,
     ) -> Self {
-        let inventory = Self {
-            addr: listener.local_addr().unwrap(),
-            requests: Arc::default(),
-            connections: Arc::default(),
-            stopped: Arc::default(),
-            open: Arc::default(),
-        };
+        let inventory = Self::idle(&listener);
         let (requests, connections) = (inventory.requests.clone(), inventory.connections.clone());
         let (stopped, open) = (inventory.stopped.clone(), inventory.open.clone());
         let serve = Arc::new(serve);
