@@ -114,23 +114,6 @@ impl<'c> Body<'c> {
             filled += count;
         }
         buffer.truncate(filled);
-        // The last chunk and the trailer section belong to the body although they bring no byte of it.
-        if filled == max && matches!(self.state, State::Chunked(_)) {
-            self.finish_chunks()?;
-        }
-        Ok(())
-    }
-
-    /// Notices the end of a chunked body if it has already arrived. Does not wait.
-    fn finish_chunks(&mut self) -> Result<(), Problem> {
-        if let State::Chunked(decoder) = &mut self.state {
-            let progress =
-                decoder.decode(self.input.unread(), &mut []).map_err(|e| Problem::BadRequest(e.0))?;
-            self.input.consume(progress.consumed);
-            if decoder.is_done() {
-                self.state = State::Done;
-            }
-        }
         Ok(())
     }
 

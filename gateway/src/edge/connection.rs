@@ -34,7 +34,7 @@ pub(crate) struct Shared {
 pub(crate) struct Connection<'s> {
     shared: &'s Shared,
     socket: Socket,
-    peer: IpAddr,
+    peer: String,
     input: Input,
     head: Head,
     output: Vec<u8>,
@@ -50,6 +50,7 @@ enum Arrival {
 impl<'s> Connection<'s> {
     pub(crate) fn new(shared: &'s Shared, link: Arc<Link>, peer: IpAddr) -> std::io::Result<Self> {
         let socket = Socket::new(link, &shared.settings)?;
+        let peer = peer.to_canonical().to_string();
         Ok(Self { shared, socket, peer, input: Input::new(), head: Head::new(), output: Vec::new() })
     }
 
@@ -144,7 +145,7 @@ impl<'s> Connection<'s> {
                 Pace::new(shared.settings.write_timeout, shared.settings.min_rate),
                 self.head.is_http10(),
             ),
-            peer: self.peer,
+            peer: &self.peer,
             request_id: &request_id,
             shutdown: &shared.shutdown,
         };
@@ -188,7 +189,7 @@ impl<'s> Connection<'s> {
                 Pace::new(settings.write_timeout, settings.min_rate),
                 false,
             ),
-            peer: self.peer,
+            peer: &self.peer,
             request_id: &request_id,
             shutdown: &self.shared.shutdown,
         };

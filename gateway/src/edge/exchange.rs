@@ -1,6 +1,5 @@
 //! One request and its response, as a service sees them.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use common::Shutdown;
@@ -18,8 +17,8 @@ pub(crate) struct Exchange<'c> {
     pub(crate) body: Body<'c>,
     /// The response. [`Exchange::begin`] starts it.
     pub(crate) response: Response<'c>,
-    /// Where the client is.
-    pub(crate) peer: IpAddr,
+    /// The client's address.
+    pub(crate) peer: &'c str,
     /// The name of this exchange in responses and logs.
     pub(crate) request_id: &'c str,
     pub(super) shutdown: &'c Shutdown,

@@ -218,6 +218,11 @@ impl Head {
         self.fields.iter().map(|(name, value)| (&self.bytes[name.clone()], &self.bytes[value.clone()]))
     }
 
+    /// How many fields there are.
+    pub(crate) fn field_count(&self) -> usize {
+        self.fields.len()
+    }
+
     /// The value of the field `name` if it was sent exactly once.
     pub(crate) fn field(&self, name: &str) -> Option<&[u8]> {
         let mut values = self.fields().filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));

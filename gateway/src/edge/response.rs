@@ -75,15 +75,18 @@ impl<'c> Response<'c> {
         let _ = write!(self.buffer, "{number}");
     }
 
-    /// Adds a field. The caller vouches that `name` is a token and that `value` has no line break. The name is
-    /// written in its usual case, since people read it and some programs compare it.
+    /// Adds a field. The caller vouches that `name` is a token in lower case and that `value` has no line break. The
+    /// name is written in its usual case, since people read it and some programs compare it.
     pub(crate) fn field(&mut self, name: &[u8], value: &[u8]) {
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(name);
         let mut first = true;
-        self.buffer.extend(name.iter().map(|byte| {
-            let written = if first { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
+        for byte in &mut self.buffer[start..] {
+            if first {
+                byte.make_ascii_uppercase();
+            }
             first = *byte == b'-';
-            written
-        }));
+        }
         self.buffer.extend_from_slice(b": ");
         self.buffer.extend_from_slice(value);
         self.buffer.extend_from_slice(b"\r\n");

@@ -7,6 +7,7 @@
     reason = "every test file compiles this for itself and uses its own part of it"
 )]
 
+mod broker;
 mod client;
 mod inventory;
 
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use broker::{Broker, Published, Verdict};
 pub use client::{Answer, Client};
 pub use inventory::{Inventory, ok};
 
