@@ -32,6 +32,11 @@ fn values(n: usize) -> (usize, usize) {
 /// Posts the orders of `numbers` from several clients on connections that are kept alive. An order that is not
 /// confirmed is posted again under the same idempotency key until it is. Returns how often that was necessary.
 pub fn post_all(addr: SocketAddr, numbers: Range<usize>) -> usize {
+    post_all_counting(addr, numbers, &AtomicUsize::new(0))
+}
+
+/// [`post_all`] that also counts in `confirmed`, for whoever wants to do something in the middle.
+pub fn post_all_counting(addr: SocketAddr, numbers: Range<usize>, confirmed: &AtomicUsize) -> usize {
     let (next, repeats) = (AtomicUsize::new(numbers.start), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
@@ -43,6 +48,7 @@ pub fn post_all(addr: SocketAddr, numbers: Range<usize>) -> usize {
                         return;
                     }
                     repeats.fetch_add(post(addr, n, &mut connection), Ordering::Relaxed);
+                    confirmed.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }

@@ -1,7 +1,9 @@
 //! Crashes in the middle of many orders: every confirmed order ends in the table exactly once.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use harness::orders::{assert_exactly_once, post_all};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use harness::orders::{assert_exactly_once, post_all, post_all_counting};
 use harness::{Platform, Postgres, patience, wait_until};
 
 /// Enough that a crash happens in the middle.
@@ -48,10 +50,11 @@ fn billing_killed_in_the_middle_of_its_transactions_loses_and_repeats_nothing() 
 fn the_broker_killed_while_orders_are_published_keeps_what_it_confirmed() {
     let mut platform = Platform::start();
     let addr = platform.addr();
+    let confirmed = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let posting = scope.spawn(|| post_all(addr, 0..ORDERS));
+        let posting = scope.spawn(|| post_all_counting(addr, 0..ORDERS, &confirmed));
         for round in 1..=3 {
-            wait_until(patience(), "orders flow", || platform.count_orders() >= round * ORDERS / 5);
+            wait_until(patience(), "orders flow", || confirmed.load(Ordering::Relaxed) >= round * ORDERS / 5);
             assert!(!posting.is_finished(), "the kill must come in the middle");
             platform.broker.kill_9();
             platform.broker.start_again();
