@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::amqp::{Connection, Properties, PublishError};
 use common::{Backoff, Shutdown, order};
@@ -16,6 +16,9 @@ const APP_ID: &str = "api-gateway";
 /// The delay before the first attempt to reconnect, and the longest.
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_MAX: Duration = Duration::from_secs(5);
+/// How often a connection is asked for the queue: that makes the queue again if somebody deleted it, and shows a
+/// connection that is dead although neither side has said so.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the goodbye to the broker may take when the gateway stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -127,6 +130,7 @@ impl Publisher {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         let weak = Arc::downgrade(&connection);
         drop(connection);
+        let mut probed = Instant::now();
         // Holding the connection only while looking at it lets `stop` close it in good order.
         let reason = loop {
             let Some(connection) = weak.upgrade() else { return };
@@ -135,6 +139,12 @@ impl Publisher {
             }
             if self.stop.requested() {
                 return;
+            }
+            if probed.elapsed() >= PROBE_INTERVAL && connection.blocked().is_none() {
+                if let Err(e) = connection.declare_queue(&self.settings.queue) {
+                    break e.to_string();
+                }
+                probed = Instant::now();
             }
         };
         self.current.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -127,6 +127,8 @@ struct Session {
     connection: AmqpConnection,
     channel: Channel,
     confirms: Arc<Mutex<Confirms>>,
+    /// Why the broker closed the channel, once it has.
+    refused: Arc<Closed>,
     commands: Commands,
     /// How long any single step may take.
     deadline: Duration,
@@ -163,10 +165,15 @@ impl Session {
         });
         let channel = connection.open_channel(None).await?;
         let confirms = Arc::new(Mutex::new(Confirms::new()));
-        let events = ChannelEvents { commands: Some(commands.clone()), confirms: confirms.clone() };
+        let refused = Arc::new(Closed::default());
+        let events = ChannelEvents {
+            commands: Some(commands.clone()),
+            confirms: confirms.clone(),
+            refused: refused.clone(),
+        };
         channel.register_callback(events).await?;
         channel.confirm_select(ConfirmSelectArguments::default()).await?;
-        Ok(Self { connection, channel, confirms, commands, deadline: settings.connect_timeout })
+        Ok(Self { connection, channel, confirms, refused, commands, deadline: settings.connect_timeout })
     }
 
     /// Serves commands until the connection ends or its owner lets go of it.
@@ -226,27 +233,35 @@ impl Session {
     /// missing. Looking first lets a queue made by hand with other arguments, a quorum queue above all, be used.
     async fn declare_queue(&self, queue: &str) -> Result<u32, BrokerError> {
         let mut arguments = QueueDeclareArguments::durable_client_named(queue);
-        let look = self.declare(arguments.clone().passive(true).finish());
-        if let Ok(waiting) = within(self.deadline, look).await {
+        if let Ok(waiting) = self.declare(arguments.clone().passive(true).finish()).await {
             return Ok(waiting);
         }
-        within(self.deadline, self.declare(arguments.finish()))
-            .await
-            .map_err(|e| BrokerError::new(format!("declare queue {queue}: {e}")))
+        let declared = self.declare(arguments.finish()).await;
+        declared.map_err(|e| BrokerError::new(format!("declare queue {queue}: {e}")))
     }
 
-    async fn declare(&self, arguments: QueueDeclareArguments) -> Result<u32, AmqpError> {
-        let channel = self.connection.open_channel(None).await?;
-        // Without a callback the library would not answer the broker's closing of the channel.
-        let events = ChannelEvents { commands: None, confirms: Arc::new(Mutex::new(Confirms::new())) };
-        channel.register_callback(events).await?;
-        let declared = channel.queue_declare(arguments).await?;
-        channel.close().await?;
-        Ok(declared.map_or(0, |(_, waiting, _)| waiting))
+    async fn declare(&self, arguments: QueueDeclareArguments) -> Result<u32, BrokerError> {
+        let refused = Arc::new(Closed::default());
+        let events = ChannelEvents {
+            commands: None,
+            confirms: Arc::new(Mutex::new(Confirms::new())),
+            refused: refused.clone(),
+        };
+        let declare = async {
+            let channel = self.connection.open_channel(None).await?;
+            channel.register_callback(events).await?;
+            let declared = channel.queue_declare(arguments).await?;
+            channel.close().await?;
+            Ok(declared.map_or(0, |(_, waiting, _)| waiting))
+        };
+        within(self.deadline, declare).await.map_err(|e| refused.get().map_or(e, BrokerError))
     }
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Receiver<Vec<Delivery>>, BrokerError> {
-        let failed = |e: BrokerError| BrokerError::new(format!("consume from queue {queue}: {e}"));
+        let failed = |e: BrokerError| {
+            let reason = self.refused.get().map_or(e, BrokerError);
+            BrokerError::new(format!("consume from queue {queue}: {reason}"))
+        };
         let qos = self.channel.basic_qos(BasicQosArguments::new(0, prefetch, false));
         within(self.deadline, qos).await.map_err(failed)?;
         let consume = self.channel.basic_consume_rx(BasicConsumeArguments::new(queue, ""));
@@ -315,6 +330,8 @@ impl ConnectionCallback for ConnectionEvents {
 struct ChannelEvents {
     commands: Option<Commands>,
     confirms: Arc<Mutex<Confirms>>,
+    /// Where the reason goes when the broker closes the channel.
+    refused: Arc<Closed>,
 }
 
 impl ChannelEvents {
@@ -332,7 +349,9 @@ impl ChannelEvents {
 #[async_trait]
 impl ChannelCallback for ChannelEvents {
     async fn close(&mut self, _: &Channel, close: CloseChannel) -> Result<(), AmqpError> {
-        self.lost(format!("the broker closed the channel: {} {}", close.reply_code(), close.reply_text()));
+        let reason = format!("the broker closed the channel: {} {}", close.reply_code(), close.reply_text());
+        self.refused.set(&reason);
+        self.lost(reason);
         Ok(())
     }
 

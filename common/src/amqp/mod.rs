@@ -191,7 +191,7 @@ impl Connection {
         body: Vec<u8>,
         timeout: Duration,
     ) -> Result<(), PublishError> {
-        if let Some(reason) = self.commands.blocked() {
+        if let Some(reason) = self.blocked() {
             return Err(PublishError::Blocked(reason));
         }
         let (reply, answer) = sync_channel(1);
@@ -218,6 +218,11 @@ impl Connection {
     /// the messages are delivered again.
     pub fn ack_through(&self, tag: u64) -> Result<(), BrokerError> {
         if self.commands.send(Command::AckThrough(tag)) { Ok(()) } else { Err(self.closed_error()) }
+    }
+
+    /// Why the broker takes no messages for now, while it takes none. It then answers nothing else either.
+    pub fn blocked(&self) -> Option<String> {
+        self.commands.blocked()
     }
 
     /// Waits up to `timeout` for the connection to end; returns the reason if it has.
