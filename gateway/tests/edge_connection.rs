@@ -82,6 +82,10 @@ fn head_has_the_fields_of_get_and_no_body() {
         let answer = client.answer_to_head();
         assert_eq!(answer.status, expected.status);
         assert_eq!(answer.field("content-length"), expected.field("content-length"));
+        assert!(
+            answer.field("date").is_some_and(|date| date.len() == 29 && date.ends_with(" GMT")),
+            "{answer:?}"
+        );
     }
     assert_eq!(client.get("/health").status, 200);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use common::Shutdown;
 
 use super::body::Body;
+use super::date;
 use super::head::{Head, Method};
 use super::response::{BodySize, Response};
 use crate::Problem;
@@ -45,6 +46,7 @@ impl Exchange<'_> {
         json: &[u8],
     ) -> Result<(), Problem> {
         self.begin(status);
+        self.response.field(b"date", date::now().as_bytes());
         for (name, value) in fields {
             self.response.field(name.as_bytes(), value.as_bytes());
         }
