@@ -46,9 +46,12 @@ total=$(wc -l <"$work/movies")
 # curl sends all requests over one connection when it reads them from one list. In that list a value in double quotes
 # escapes as JSON does, so JSON twice over is just right.
 jq -r --arg url "${url%/}/api/movies" '
-    "url = \($url | tojson)", "header = \"Content-Type: application/json\"", "data-raw = \(tojson | tojson)",
-    "write-out = \"\\n%{http_code}\\n\"", "next"' "$work/movies" >"$work/requests"
+    "next", "url = \($url | tojson)", "header = \"Content-Type: application/json\"", "data-raw = \(tojson | tojson)",
+    "write-out = \"\\n%{http_code}\\n\""' "$work/movies" | tail -n +2 >"$work/requests"
 
+# In a terminal the progress stays on its line; elsewhere it comes in few lines.
+before='' after=$'\n' step=1000
+[[ ! -t 2 ]] || before=$'\r' after='' step=100
 loaded=0 count=0
 : >"$work/refused"
 if ((total > 0)); then
@@ -60,11 +63,12 @@ if ((total > 0)); then
         else
             printf '%s\t%s %s\n' "$count" "$status" "${body:-no answer}" >>"$work/refused"
         fi
-        if ((count % 100 == 0 || count == total)); then
-            printf '\r%s of %s sent, %s loaded, %s refused' "$count" "$total" "$loaded" $((count - loaded)) >&2
+        if ((count % step == 0 || count == total)); then
+            printf '%s%s of %s sent, %s loaded, %s refused%s' \
+                "$before" "$count" "$total" "$loaded" $((count - loaded)) "$after" >&2
         fi
     done < <(curl -s -m 60 -K "$work/requests" || true)
-    printf '\n' >&2
+    [[ -z $before ]] || printf '\n' >&2
 fi
 
 say "$loaded of $total movies loaded."

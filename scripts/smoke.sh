@@ -44,7 +44,7 @@ check() {
     status=$(curl "${arguments[@]}" "$@" "$url$target" 2>"$answers/error") || status="nothing: $(<"$answers/error")"
     head=$(tr -d '\r' <"$answers/head")
     body=$(tr -d '\0' <"$answers/body")
-    report "$what" "$([[ $status == "$expected" ]] && echo ok)" "$method $target -> $status" "expected $expected; $body"
+    report "$what" "$([[ $status == "$expected" ]] && echo ok)" "$status $method $target" "expected $expected; $body"
 }
 
 # expect WHAT PATTERN: the last answer's body matches the shell pattern.
@@ -69,7 +69,7 @@ expect_header() {
 report() {
     if [[ $2 == ok ]]; then
         passed=$((passed + 1))
-        printf '  ok      %-58s %s\n' "$1" "$3"
+        printf '  ok      %-58s %.60s\n' "$1" "$3"
     else
         failed=$((failed + 1))
         printf '  FAILED  %-58s %s\n          %s\n' "$1" "$3" "$4"
