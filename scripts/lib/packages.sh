@@ -14,6 +14,11 @@ package_of() {
         git) say git ;;
         wrk) say wrk ;;
         nginx) say nginx-light ;;
+        nft) say nftables ;;
+        node) say nodejs ;;
+        npm) say npm ;;
+        logrotate) say logrotate ;;
+        ruby) say ruby ;;
         *) fail "no package is known for $1" ;;
     esac
 }

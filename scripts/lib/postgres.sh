@@ -110,7 +110,7 @@ cluster_answers() { superuser "$1" -c 'SELECT 1' >/dev/null 2>&1; }
 
 # make_database PORT NAME USER PASSWORD: makes the role and the database it owns, unless they are there. The password
 # is set again each time, so that a change in .env takes effect. It travels in the environment, where other users
-# cannot see it, and psql quotes it.
+# cannot see it, and psql quotes it. How text is stored and compared does not depend on the cluster's own locale.
 make_database() {
     local port=$1
     DB_NAME=$2 DB_USER=$3 DB_PASSWORD=$4 superuser "$port" <<'SQL'
@@ -119,7 +119,7 @@ make_database() {
 \set password `printf %s "$DB_PASSWORD"`
 SELECT format('CREATE ROLE %I LOGIN', :'user') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'user') \gexec
 ALTER ROLE :"user" PASSWORD :'password';
-SELECT format('CREATE DATABASE %I OWNER %I', :'name', :'user')
+SELECT format('CREATE DATABASE %I OWNER %I ENCODING ''UTF8'' LOCALE ''C.UTF-8'' TEMPLATE template0', :'name', :'user')
  WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'name') \gexec
 SQL
 }

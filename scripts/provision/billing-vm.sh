@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Provisions billing-vm: PostgreSQL with billing_db, the broker, billing, and a firewall that lets only gateway-vm to
+# the broker. The broker is RabbitMQ, or our own with BROKER=embedded. Vagrant runs it as root, with the settings of
+# .env that belong here in the environment; run again, it changes what differs and nothing else.
+set -euo pipefail
+
+here=$(dirname -- "${BASH_SOURCE[0]}")
+# shellcheck source=machine.sh
+. "$here/machine.sh"
+# shellcheck source=postgresql.sh
+. "$here/postgresql.sh"
+# shellcheck source=rabbitmq.sh
+. "$here/rabbitmq.sh"
+
+# .env says where things are on one machine; here they are elsewhere.
+export BILLING_DB_HOST=127.0.0.1
+export BILLING_DB_PORT=5432
+export RABBITMQ_HOST=$VM_BILLING
+export BROKER_HOST=$VM_BILLING
+export BROKER_PORT=$RABBITMQ_PORT
+export BROKER_DATA_DIR=/var/lib/crud-master/broker
+
+# can_work: whether billing reaches its database and the broker.
+can_work() {
+    (cd "$services/billing-app" && /usr/local/bin/billing-app --check) >/dev/null 2>&1
+}
+
+rules=("ip saddr $VM_GATEWAY tcp dport $RABBITMQ_PORT accept")
+broker=${BROKER:-rabbitmq}
+case $broker in
+    rabbitmq)
+        prepare_machine postgres rabbitmq-server
+        if [[ ${RABBITMQ_MANAGEMENT:-0} == 1 ]]; then rules+=("tcp dport 15672 accept"); fi
+        ;;
+    embedded) prepare_machine postgres ;;
+    *) fail "BROKER is $broker; it can be rabbitmq or embedded" ;;
+esac
+open_firewall "${rules[@]}"
+run_postgresql "$BILLING_DB_NAME" "$BILLING_DB_USER" "$BILLING_DB_PASSWORD"
+if [[ $broker == rabbitmq ]]; then
+    remove_service broker
+    run_rabbitmq
+else
+    stop_rabbitmq
+    install -d -m 755 -- /var/lib/crud-master
+    install -d -m 700 -o "$service_user" -g "$service_user" -- "$BROKER_DATA_DIR"
+    run_service broker 'BROKER_|RABBITMQ_(USER|PASSWORD|VHOST)$|LOG_LEVEL$'
+fi
+run_service billing-app 'BILLING_|RABBITMQ_|LOG_LEVEL$'
+wait_until_serving billing_app can_work
+say "Billing works, with ${broker/embedded/the embedded broker}"

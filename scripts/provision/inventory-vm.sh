@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Provisions inventory-vm: PostgreSQL with movies_db, inventory, and a firewall that lets only gateway-vm in. Vagrant
+# runs it as root, with the settings of .env that belong here in the environment; run again, it changes what differs
+# and nothing else.
+set -euo pipefail
+
+here=$(dirname -- "${BASH_SOURCE[0]}")
+# shellcheck source=machine.sh
+. "$here/machine.sh"
+# shellcheck source=postgresql.sh
+. "$here/postgresql.sh"
+
+# .env says where things are on one machine; here they are elsewhere.
+export INVENTORY_HOST=$VM_INVENTORY
+export INVENTORY_DB_HOST=127.0.0.1
+export INVENTORY_DB_PORT=5432
+
+prepare_machine curl postgres
+# shellcheck disable=SC2153 # the port comes from .env
+open_firewall "ip saddr $VM_GATEWAY tcp dport $INVENTORY_PORT accept"
+run_postgresql "$INVENTORY_DB_NAME" "$INVENTORY_DB_USER" "$INVENTORY_DB_PASSWORD"
+run_service inventory-app 'INVENTORY_|LOG_LEVEL$'
+wait_until_serving inventory_app serving "http://$INVENTORY_HOST:$INVENTORY_PORT/ready"
+say "Inventory serves at http://$INVENTORY_HOST:$INVENTORY_PORT, for gateway-vm"

@@ -1,0 +1,84 @@
+# Sourced by the scripts that provision a virtual machine: the services, under root's pm2.
+# shellcheck shell=bash
+
+# The major version of pm2 that these scripts are written for.
+pm2_major=7
+
+# pm2 with a bare environment: it remembers the one it is called with, and there are passwords in ours. In the folder /
+# because pm2 would take a file that is named like an app for the app.
+pm2() {
+    (cd / && exec env -i HOME=/root LC_ALL=C.UTF-8 PATH="$PATH" "$(type -P pm2)" "$@")
+}
+
+install_pm2() {
+    type -P pm2 >/dev/null && return 0
+    say "Installing pm2 $pm2_major with npm."
+    npm install --global --no-audit --no-fund --loglevel=error "pm2@$pm2_major"
+}
+
+# run_service PROGRAM PATTERN: keeps the program running with the settings that match the pattern; again from the
+# start when the binary or a setting is another than before. pm2 knows it as api_gateway and, by its namespace, as
+# api-gateway.
+run_service() {
+    local program=$1 pattern=$2 name=${1//-/_} changed=no
+    install_binary "$program"
+    write_settings "$services/$program" "$pattern"
+    # pm2 interrupts a service and gives it kill_timeout to finish, more than the 10 s that a busy one takes at most.
+    # One that ends by itself is started again, at first after 100 ms, then more slowly each time.
+    put_file "$services/$program/pm2.json" 644 <<END
+{
+  "apps": [{
+    "name": "$name",
+    "namespace": "$program",
+    "script": "/usr/local/bin/$program",
+    "interpreter": "none",
+    "exec_mode": "fork",
+    "cwd": "$services/$program",
+    "uid": "$service_user",
+    "gid": "$service_user",
+    "kill_timeout": 12000,
+    "exp_backoff_restart_delay": 100,
+    "out_file": "$logs/$name.log",
+    "error_file": "$logs/$name.log",
+    "merge_logs": true,
+    "vizion": false
+  }]
+}
+END
+    install_pm2
+    systemctl is-enabled --quiet pm2-root 2>/dev/null || pm2 startup systemd -u root --hp /root >/dev/null
+    if [[ $changed == yes || $(pm2 pid "$name") -eq 0 ]]; then
+        say "Starting $name."
+        # A name that exists cannot be started anew.
+        pm2 delete "$name" >/dev/null 2>&1 || true
+        pm2 start "$services/$program/pm2.json" >/dev/null
+        pm2 save --force >/dev/null
+    fi
+    if ! systemctl is-active --quiet pm2-root; then
+        # The first pm2 ran in our session. The one that lasts belongs to systemd, which brings the saved list back.
+        pm2 kill >/dev/null
+        systemctl start pm2-root
+    fi
+}
+
+# remove_service PROGRAM: when a machine has no more use for it.
+remove_service() {
+    local name=${1//-/_}
+    [[ -e $services/$1/pm2.json ]] || return 0
+    say "Removing $name."
+    pm2 delete "$name" >/dev/null 2>&1 || true
+    pm2 save --force >/dev/null
+    rm -rf -- "${services:?}/$1"
+}
+
+# serving URL: whether it answers with success.
+serving() { curl -fsS -m 10 -o /dev/null "$1" 2>/dev/null; }
+
+# wait_until_serving NAME COMMAND…: shows the end of the log when the command does not succeed in time.
+wait_until_serving() {
+    local name=$1
+    shift
+    wait_for "$start_limit" "$@" && return 0
+    tail -n 20 -- "$logs/$name.log" >&2 || true
+    fail "$name does not get ready; its log is $logs/$name.log"
+}

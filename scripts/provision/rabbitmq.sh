@@ -1,0 +1,57 @@
+# Sourced by billing-vm.sh: RabbitMQ, with the one user that .env names.
+# shellcheck shell=bash
+
+# run_rabbitmq: the server, and a user who can use the queue of the orders and nothing else.
+run_rabbitmq() {
+    local changed=no queue
+    # shellcheck disable=SC2153 # all of these come from .env
+    put_file /etc/rabbitmq/rabbitmq.conf 644 <<END
+# Written by scripts/provision. The firewall lets only gateway-vm in.
+listeners.tcp.default = $RABBITMQ_PORT
+# Publishers wait above this, instead of the kernel ending somebody: PostgreSQL, pm2 and billing need the rest.
+vm_memory_high_watermark.absolute = ${RABBITMQ_MEMORY_MB:-200}MiB
+disk_free_limit.absolute = 256MiB
+END
+    # The web page on port 15672 takes memory, so it is there for who asks for it.
+    put_file /etc/rabbitmq/enabled_plugins 644 < <(
+        if [[ ${RABBITMQ_MANAGEMENT:-0} == 1 ]]; then echo '[rabbitmq_management].'; else echo '[].'; fi
+    )
+    systemctl enable --quiet rabbitmq-server
+    if [[ $changed == yes ]] || ! systemctl is-active --quiet rabbitmq-server; then
+        systemctl restart rabbitmq-server
+    fi
+    wait_for "$start_limit" rabbitmqctl await_startup --timeout 60 >/dev/null 2>&1 ||
+        fail "RabbitMQ does not start; see journalctl -u rabbitmq-server and /var/log/rabbitmq"
+    # shellcheck disable=SC2153
+    if ! rabbitmqctl --quiet list_vhosts | grep -qxF -- "$RABBITMQ_VHOST"; then
+        rabbitmqctl --quiet add_vhost "$RABBITMQ_VHOST"
+    fi
+    make_rabbitmq_user
+    # The names of the queue and of its dead letters, as a regular expression. A message reaches a queue through the
+    # default exchange, which permissions call amq.default.
+    # shellcheck disable=SC2001 # a list of characters is wanted, each with a backslash
+    queue="^$(sed 's/[][\.*^$+?(){}|]/\\&/g' <<<"$BILLING_QUEUE")(\\.dead)?\$"
+    rabbitmqctl --quiet set_permissions --vhost "$RABBITMQ_VHOST" \
+        "$RABBITMQ_USER" "$queue" "$queue|^amq\\.default\$" "$queue"
+}
+
+# The password comes by standard input, where others on this machine cannot see it.
+make_rabbitmq_user() {
+    local users
+    users=$(rabbitmqctl --quiet list_users | cut -f1)
+    if ! grep -qxF -- "$RABBITMQ_USER" <<<"$users"; then
+        printf '%s\n' "$RABBITMQ_PASSWORD" | rabbitmqctl --quiet add_user "$RABBITMQ_USER"
+    elif ! printf '%s\n' "$RABBITMQ_PASSWORD" | rabbitmqctl authenticate_user "$RABBITMQ_USER" >/dev/null 2>&1; then
+        printf '%s\n' "$RABBITMQ_PASSWORD" | rabbitmqctl --quiet change_password "$RABBITMQ_USER"
+    fi
+    # It comes with every RabbitMQ, and its password with it.
+    if [[ $RABBITMQ_USER != guest ]] && grep -qxF guest <<<"$users"; then rabbitmqctl --quiet delete_user guest; fi
+}
+
+# stop_rabbitmq: where our own broker takes its place.
+stop_rabbitmq() {
+    if systemctl is-active --quiet rabbitmq-server || systemctl is-enabled --quiet rabbitmq-server 2>/dev/null; then
+        say "Stopping RabbitMQ; what waits in its queues stays there."
+        systemctl disable --quiet --now rabbitmq-server
+    fi
+}
