@@ -1,0 +1,242 @@
+#!/usr/bin/env bash
+# Asks the questions of the exercise's audit about the running virtual machines, and prints what was seen.
+#
+#   scripts/audit.sh               the audit, and what the firewall lets through; about a minute
+#   scripts/audit.sh --resilience  then also kills every service, and halts and starts billing-vm and inventory-vm
+#
+# Needs vagrant, ssh and curl on the host, and machines that vagrant up has started. It leaves a movie and some orders
+# behind. The exit status tells whether every answer was yes.
+set -euo pipefail
+
+here=$(dirname -- "${BASH_SOURCE[0]}")
+# shellcheck source=lib/project.sh
+. "$here/lib/project.sh"
+# shellcheck source=lib/audit.sh
+. "$here/lib/audit.sh"
+
+resilience=no
+case ${1-} in
+    '') ;;
+    --resilience) resilience=yes ;;
+    -h | --help)
+        show_help
+        exit
+        ;;
+    *) fail "unknown option $1; see scripts/audit.sh --help" ;;
+esac
+
+# How long something that happens by itself may take, in seconds.
+limit=60
+
+main() {
+    local program
+    for program in vagrant ssh curl; do
+        command -v "$program" >/dev/null || fail "this needs $program"
+    done
+    load_settings
+    cd "$root"
+    gateway_vm=$(address_of VM_GATEWAY)
+    inventory_vm=$(address_of VM_INVENTORY)
+    billing_vm=$(address_of VM_BILLING)
+    gateway=http://$gateway_vm:$GATEWAY_PORT
+    begin_audit
+    machines
+    credentials
+    movies
+    orders
+    orders_while_billing_is_stopped
+    firewall
+    if [[ $resilience == yes ]]; then
+        kills
+        billing_vm_halted
+        inventory_vm_halted
+    fi
+    end_audit
+}
+
+machines() {
+    chapter "Virtual machines"
+    local name
+    ask "Are the three machines up and running?"
+    see "vagrant status" vagrant status
+    for name in gateway-vm inventory-vm billing-vm; do
+        expect "$name +running *"
+    done
+    for name in gateway-vm inventory-vm billing-vm; do
+        ask "Does vagrant ssh $name work?"
+        see "vagrant ssh $name -c hostname" vagrant ssh "$name" -c hostname
+        expect "$name"
+    done
+}
+
+credentials() {
+    chapter "Credentials"
+    local name missing=()
+    ask "Does .env hold all credentials that the services need?"
+    for name in INVENTORY_DB_{NAME,USER,PASSWORD} BILLING_DB_{NAME,USER,PASSWORD} RABBITMQ_{USER,PASSWORD}; do
+        grep -q "^$name=." .env || missing+=("$name")
+    done
+    saw "not in .env: ${missing[*]:-nothing}"
+    verdict "$([[ ${#missing[@]} == 0 ]] && echo yes)"
+    ask "Are the sources free from every credential of .env?"
+    see "searching all files but .env for each password" search_for_credentials
+    verdict "$([[ -z $seen ]] && echo yes)"
+}
+
+# Prints each file, and the setting whose value it holds.
+search_for_credentials() {
+    local name
+    while IFS= read -r name; do
+        grep -rlIF --exclude=.env --exclude-dir={.git,.vagrant,.data,target,dist,node_modules} -e "${!name}" . |
+            sed "s/$/ holds $name/" || true
+    done < <(sed -n 's/^\([A-Z_]*\(PASSWORD\|SECRET\|TOKEN\|KEY\)[A-Z_]*\)=..*/\1/p' .env)
+}
+
+movies() {
+    chapter "Inventory"
+    ask "Does POST /api/movies/ answer 201?"
+    request POST /api/movies/ '{"title": "A new movie", "description": "Very short description"}'
+    expect_status 201
+    local id
+    id=$(sed -n 's/.*"id": *\([0-9]*\).*/\1/p' <<<"$body")
+    ask "Does GET /api/movies/ answer 200, with that movie in JSON?"
+    request GET /api/movies/
+    expect_status 200
+    expect_body "[*\"id\": *$id,*\"title\": *\"A new movie\"*\"Very short description\"*]" "\"id\":$id,"
+    ask "Do all the other endpoints and methods answer as documented?"
+    see "scripts/smoke.sh $gateway" smoke
+    verdict "$([[ $seen == *" 0 failed"* || $seen != *FAILED* ]] && echo yes)"
+    ask "Does psql on inventory-vm list the database $INVENTORY_DB_NAME?"
+    see "sudo -i -u postgres psql, \\l" psql_on inventory-vm <<<'\l'
+    expect " *$INVENTORY_DB_NAME *"
+    ask "Does TABLE movies show the movie?"
+    see "\\c $INVENTORY_DB_NAME, TABLE movies; (its end)" last_rows inventory-vm "$INVENTORY_DB_NAME" movies
+    expect " *$id \| A new movie *\| Very short description*"
+}
+
+smoke() { "$root/scripts/smoke.sh" "$gateway" 2>&1 | grep -E 'FAILED|passed|failed' || true; }
+
+orders() {
+    chapter "Billing"
+    local before
+    before=$(orders_of 20)
+    ask "Does POST /api/billing/ answer 200 to the order of user 20?"
+    request POST /api/billing/ '{"user_id": "20", "number_of_items": "99", "total_amount": "250"}'
+    expect_status 200
+    ask "Does psql on billing-vm list the database $BILLING_DB_NAME?"
+    see "sudo -i -u postgres psql, \\l" psql_on billing-vm <<<'\l'
+    expect " *$BILLING_DB_NAME *"
+    ask "Does TABLE orders show the order of user 20?"
+    wait_for "$limit" has_orders 20 $((before + 1)) || true
+    see "\\c $BILLING_DB_NAME, TABLE orders; (its end)" last_rows billing-vm "$BILLING_DB_NAME" orders
+    expect " *[0-9]+ \| 20 *\| *99 \| *250.00"
+    saw "orders of user 20: $before before, $(orders_of 20) now"
+    verdict "$(has_orders 20 $((before + 1)) && echo yes)"
+}
+
+orders_while_billing_is_stopped() {
+    chapter "Resilience of the queue"
+    local before
+    before=$(orders_of 22)
+    ask "Does sudo pm2 stop billing_app stop it?"
+    on billing-vm sudo pm2 stop billing_app >/dev/null
+    see "sudo pm2 list" on billing-vm sudo pm2 list
+    expect ".*billing_app.*stopped.*"
+    ask "Does POST /api/billing/ still answer 200, to the order of user 22?"
+    request POST /api/billing/ '{"user_id": "22", "number_of_items": "10", "total_amount": "50"}'
+    expect_status 200
+    ask "Is the order of user 22 not listed?"
+    saw "orders of user 22: $before before, $(orders_of 22) now"
+    verdict "$(has_orders 22 "$before" && echo yes)"
+    ask "After sudo pm2 start billing_app, is the order of user 22 listed?"
+    on billing-vm sudo pm2 start billing_app >/dev/null
+    wait_for "$limit" has_orders 22 $((before + 1)) || true
+    see "\\c $BILLING_DB_NAME, TABLE orders; (its end)" last_rows billing-vm "$BILLING_DB_NAME" orders
+    expect " *[0-9]+ \| 22 *\| *10 \| *50.00"
+    saw "orders of user 22: $(orders_of 22) now"
+    verdict "$(has_orders 22 $((before + 1)) && echo yes)"
+}
+
+firewall() {
+    chapter "Firewall"
+    local place
+    ask "Does gateway-vm reach inventory and the broker?"
+    knock gateway-vm "$inventory_vm" "$INVENTORY_PORT" open
+    knock gateway-vm "$billing_vm" "$RABBITMQ_PORT" open
+    ask "Does nobody else?"
+    for place in host billing-vm; do
+        knock "$place" "$inventory_vm" "$INVENTORY_PORT" closed
+    done
+    for place in host inventory-vm; do
+        knock "$place" "$billing_vm" "$RABBITMQ_PORT" closed
+    done
+    ask "Is PostgreSQL closed to everybody, and RabbitMQ's inner doors with it?"
+    for place in host gateway-vm; do
+        knock "$place" "$inventory_vm" 5432 closed
+        knock "$place" "$billing_vm" 5432 closed
+        knock "$place" "$billing_vm" 4369 closed
+        knock "$place" "$billing_vm" 25672 closed
+    done
+}
+
+kills() {
+    chapter "Services that are killed"
+    killed_service gateway-vm api_gateway
+    killed_service inventory-vm inventory_app
+    killed_service billing-vm billing_app
+    if [[ -n $(service_pid billing-vm broker) ]]; then killed_service billing-vm broker; fi
+    ask "Is the platform as ready as before?"
+    wait_for "$limit" ready || true
+    request GET /ready
+    expect_status 200
+}
+
+killed_service() {
+    local machine=$1 name=$2 before after
+    ask "Does pm2 bring $name back after kill -9?"
+    before=$(service_pid "$machine" "$name")
+    on "$machine" sudo kill -9 "$before"
+    wait_for "$limit" has_other_pid "$machine" "$name" "$before" || true
+    after=$(service_pid "$machine" "$name")
+    saw "process $before killed, process ${after:-none} runs"
+    verdict "$([[ -n $after && $after != "$before" ]] && echo yes)"
+}
+
+billing_vm_halted() {
+    chapter "billing-vm is halted"
+    local order='{"user_id": "23", "number_of_items": "1", "total_amount": "1.50"}'
+    see "vagrant halt billing-vm" vagrant halt billing-vm
+    ask "Does the gateway answer an order with 503 and Retry-After, within its deadline?"
+    request POST /api/billing/ "$order"
+    expect_status 503
+    expect_header retry-after
+    expect_time 12
+    ask "Does it still serve movies?"
+    request GET '/api/movies?limit=1'
+    expect_status 200
+    ask "When billing-vm is back, does it recover by itself?"
+    see "vagrant up billing-vm" vagrant up billing-vm
+    wait_for 300 accepts_orders "$order" || true
+    request POST /api/billing/ "$order"
+    expect_status 200
+}
+
+inventory_vm_halted() {
+    chapter "inventory-vm is halted"
+    see "vagrant halt inventory-vm" vagrant halt inventory-vm
+    ask "Does the gateway answer with 503 and Retry-After, within its deadline?"
+    request GET '/api/movies?limit=1'
+    expect_status 503
+    expect_header retry-after
+    expect_time 12
+    ask "Does it still take orders?"
+    request POST /api/billing/ '{"user_id": "24", "number_of_items": "1", "total_amount": "1.50"}'
+    expect_status 200
+    ask "When inventory-vm is back, does it recover by itself?"
+    see "vagrant up inventory-vm" vagrant up inventory-vm
+    wait_for 300 ready || true
+    request GET '/api/movies?limit=1'
+    expect_status 200
+}
+
+main

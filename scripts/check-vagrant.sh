@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Checks what the virtual machines are made of, without making one: the syntax of the Vagrantfile and of every script,
+# that each machine gets the settings it needs and no others, and that no character of a password is lost on the way.
+#
+#   scripts/check-vagrant.sh
+#
+# Takes a few seconds. Uses vagrant validate where vagrant is installed. Installs ruby if it is missing.
+set -euo pipefail
+
+here=$(dirname -- "${BASH_SOURCE[0]}")
+# shellcheck source=lib/project.sh
+. "$here/lib/project.sh"
+# shellcheck source=lib/packages.sh
+. "$here/lib/packages.sh"
+
+case ${1-} in
+    '') ;;
+    -h | --help)
+        show_help
+        exit
+        ;;
+    *) fail "unknown argument $1; see scripts/check-vagrant.sh --help" ;;
+esac
+work=$(mktemp -d)
+trap 'rm -rf -- "$work"' EXIT
+
+main() {
+    local script
+    need ruby shellcheck
+    while IFS= read -r script; do
+        bash -n "$script" || fail "$script has a syntax error"
+    done < <(find "$root/scripts" "$root/.ci" -type f \( -name '*.sh' -o -name run \))
+    (cd "$root" && shellcheck --check-sourced scripts/provision/*-vm.sh)
+    ruby -c "$root/Vagrantfile" >/dev/null || fail "the Vagrantfile has a syntax error"
+    if command -v vagrant >/dev/null; then
+        # Vagrant writes into the folders that these name.
+        (cd "$root" && VAGRANT_HOME=$work/home VAGRANT_DOTFILE_PATH=$work/dot VAGRANT_CHECKPOINT_DISABLE=1 \
+            vagrant validate --ignore-provider >"$work/validate" 2>&1) || fail "vagrant validate: $(<"$work/validate")"
+    fi
+    settings_arrive
+    say "The Vagrantfile and the scripts are in order."
+}
+
+# The Vagrantfile with a .env whose values are full of what shells and Ruby care about: what arrives in the machines?
+settings_arrive() {
+    # shellcheck disable=SC2016 # nothing of this may expand
+    local nasty='a'\''b"c$HOME`d`\e #{f} %g !h' machine
+    cp -- "$root/Vagrantfile" "$work/Vagrantfile"
+    {
+        grep -v '^[A-Z_]*PASSWORD=' "$root/.env"
+        for name in INVENTORY_DB BILLING_DB RABBITMQ; do
+            printf "%s_PASSWORD='%s'\n" "$name" "${nasty//\'/\'\\\'\'}"
+        done
+    } >"$work/.env"
+    (
+        # Those of this shell would win over the file.
+        for name in $(compgen -e | grep -E '^(GATEWAY|INVENTORY|BILLING|RABBITMQ|BROKER|LOG|VM)(_|$)' || true); do
+            unset "$name"
+        done
+        ruby "$root/scripts/lib/vagrantfile.rb" "$work/Vagrantfile" "$work"
+    )
+    for machine in gateway-vm inventory-vm billing-vm; do
+        [[ -s $work/$machine.sh ]] || fail "the Vagrantfile does not define $machine"
+    done
+    arrives gateway-vm RABBITMQ_PASSWORD "$nasty"
+    arrives inventory-vm INVENTORY_DB_PASSWORD "$nasty"
+    arrives billing-vm BILLING_DB_PASSWORD "$nasty"
+    arrives billing-vm RABBITMQ_PASSWORD "$nasty"
+    arrives gateway-vm INVENTORY_DB_PASSWORD ''
+    arrives gateway-vm BILLING_DB_PASSWORD ''
+    arrives inventory-vm RABBITMQ_PASSWORD ''
+    arrives inventory-vm BILLING_DB_PASSWORD ''
+    arrives billing-vm INVENTORY_DB_PASSWORD ''
+}
+
+# arrives MACHINE SETTING VALUE: what the script of the machine has in it. Its last line would start the provisioning.
+arrives() {
+    local found
+    # shellcheck disable=SC2016 # it is for the shell that reads the script
+    found=$(sed -e '/^rm -f/d' -e '/^exec /d' "$work/$1.sh" | cat - <(printf 'printf %%s "${%s-}"\n' "$2") |
+        env -u "$2" sh)
+    [[ $found == "$3" ]] || fail "$2 arrives in $1 as: $found"
+}
+
+main

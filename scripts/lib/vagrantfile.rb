@@ -1,0 +1,28 @@
+# Reads a Vagrantfile without Vagrant and writes the script that each machine would get: FOLDER/NAME.sh.
+#
+#   ruby vagrantfile.rb VAGRANTFILE FOLDER
+
+file, FOLDER = ARGV
+
+# Stands for every object of Vagrant's configuration: takes all settings, and hands itself to all blocks.
+class Anything
+  def method_missing(name, *, **options)
+    File.write(File.join(FOLDER, "#{@machine}.sh"), options[:inline]) if name == :provision
+    yield self if block_given?
+    self
+  end
+
+  def define(name)
+    @machine = name
+    yield self
+  end
+
+  def respond_to_missing?(*) = true
+end
+
+# The name that a Vagrantfile expects.
+module Vagrant
+  def self.configure(_version) = yield(Anything.new)
+end
+
+load file
