@@ -174,7 +174,7 @@ fn every_answer_carries_a_request_id() {
     assert_eq!(ask(&mut client, "X-Request-Id: mine-1\r\n"), "mine-1");
     assert_eq!(inventory.requests()[1].fields("x-request-id"), ["mine-1"]);
     let long = "a".repeat(129);
-    for insane in ["a b", "a\"b", "", "é", &long] {
+    for insane in ["a b", "a\"b", "", &long] {
         assert_ne!(ask(&mut client, &format!("X-Request-Id: {insane}\r\n")), insane);
     }
     let repeated = ask(&mut client, "X-Request-Id: a\r\nX-Request-Id: b\r\n");

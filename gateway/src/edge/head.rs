@@ -170,6 +170,11 @@ impl Head {
         self.target = span(target.as_bytes());
         let mut framing = FramingFields::default();
         for field in request.headers.iter() {
+            // RFC 9110 §5.5 tolerates other bytes; inventory's server closes the connection over them, and what could
+            // be one client's mistake would look like a failure of ours.
+            if !field.value.is_ascii() {
+                return Err(Problem::BadRequest("a header field has an invalid value"));
+            }
             framing.add(field.name, field.value)?;
             self.fields.push((span(field.name.as_bytes()), span(field.value)));
         }
@@ -309,6 +314,7 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\x01b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: h\r\nX-Name: é\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: h\r\n: v\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: h\r\nno colon\r\n\r\n",
             "GET  / HTTP/1.1\r\nHost: h\r\n\r\n",
