@@ -5,13 +5,14 @@ mod buffers;
 mod pool;
 mod transport;
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::Backoff;
-use ureq::config::AutoHeaderValue;
+use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::uri::{Authority, Parts, PathAndQuery, Scheme, Uri};
 use ureq::http::{HeaderValue, Request, Response};
 use ureq::{Agent, SendBody};
@@ -25,6 +26,12 @@ use transport::{Connector, Fault, FaultKind, Line, NoResolver, Timeouts};
 /// How long an instance that refused a connection is left alone: at first, and at most.
 const EJECTION_FIRST: Duration = Duration::from_secs(1);
 const EJECTION_MAX: Duration = Duration::from_secs(30);
+
+static NEXT_ID: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static AGENT: RefCell<Option<(usize, Agent)>> = const { RefCell::new(None) };
+}
 
 /// One instance of inventory.
 #[derive(Debug)]
@@ -44,10 +51,13 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    fn new(authority: Authority, settings: &UpstreamSettings) -> Self {
-        let host = HeaderValue::from_str(authority.as_str()).unwrap_or(HeaderValue::from_static("inventory"));
+    fn new(authority: &Authority, settings: &UpstreamSettings) -> Self {
         let ip = authority.host().trim_matches(['[', ']']).parse().ok();
         let port = authority.port_u16().unwrap_or(80);
+        // The few addresses live as long as the process. Copies of a static text share no reference count, and one
+        // that all threads count on costs more than all else that is done with it.
+        let text: &'static str = authority.as_str().to_owned().leak();
+        let (authority, host) = (Authority::from_static(text), HeaderValue::from_static(text));
         let backoff = Mutex::new(Backoff::new(EJECTION_FIRST, EJECTION_MAX));
         let ejected_until = AtomicU64::new(0);
         let pool = Pool::new(settings.max_idle, settings.idle_timeout);
@@ -151,7 +161,10 @@ impl Failure {
 
 /// All instances of inventory, and the connections to them.
 pub(crate) struct Upstreams {
-    agent: Agent,
+    /// Tells the agents of these instances from those of others.
+    id: usize,
+    config: Config,
+    connector: Connector,
     instances: Arc<[Arc<Upstream>]>,
     next: AtomicUsize,
     ready_timeout: Duration,
@@ -162,7 +175,7 @@ impl Upstreams {
         let instances: Arc<[_]> = settings
             .authorities
             .iter()
-            .map(|authority| Arc::new(Upstream::new(authority.clone(), settings)))
+            .map(|authority| Arc::new(Upstream::new(authority, settings)))
             .collect();
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -190,9 +203,22 @@ impl Upstreams {
             },
             line_max_bytes: edge.request_line_max_bytes.max(edge.headers_max_bytes),
         };
-        let agent = Agent::with_parts(config, connector, NoResolver);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let ready_timeout = settings.ready_timeout;
-        Self { agent, instances, next: AtomicUsize::new(0), ready_timeout }
+        Self { id, config, connector, instances, next: AtomicUsize::new(0), ready_timeout }
+    }
+
+    /// This thread's agent. Everything in an agent is reference-counted; in one that all threads share, they would
+    /// spend their time on passing the counters around. The connections are pooled elsewhere.
+    fn agent(&self) -> Agent {
+        AGENT.with_borrow_mut(|slot| match slot {
+            Some((id, agent)) if *id == self.id => agent.clone(),
+            _ => {
+                let agent = Agent::with_parts(self.config.clone(), self.connector.clone(), NoResolver);
+                *slot = Some((self.id, agent.clone()));
+                agent
+            }
+        })
     }
 
     /// The instances in the order in which a request should try them: each live one once, beginning with the one
@@ -215,12 +241,13 @@ impl Upstreams {
         body: &mut RequestBody<'_, '_>,
     ) -> Result<Response<ureq::Body>, Failure> {
         let (parts, ()) = request.into_parts();
+        let agent = self.agent();
         let result = match body {
-            RequestBody::None => self.agent.run(Request::from_parts(parts, ())),
-            RequestBody::Bytes(bytes) => self.agent.run(Request::from_parts(parts, *bytes)),
+            RequestBody::None => agent.run(Request::from_parts(parts, ())),
+            RequestBody::Bytes(bytes) => agent.run(Request::from_parts(parts, *bytes)),
             RequestBody::Stream(prefix, rest) => {
                 let mut reader = std::io::Read::chain(*prefix, &mut **rest);
-                self.agent.run(Request::from_parts(parts, SendBody::from_reader(&mut reader)))
+                agent.run(Request::from_parts(parts, SendBody::from_reader(&mut reader)))
             }
         };
         let result = result.map_err(|error| classify(&error));
@@ -249,8 +276,9 @@ impl Upstreams {
         let uri = upstream.uri(b"/ready").ok_or("the address cannot be used")?;
         let mut request = Request::new(());
         *request.uri_mut() = uri;
-        let request = self.agent.configure_request(request).timeout_global(Some(self.ready_timeout)).build();
-        let response = self.agent.run(request).map_err(|error| classify(&error).cause().to_owned())?;
+        let agent = self.agent();
+        let request = agent.configure_request(request).timeout_global(Some(self.ready_timeout)).build();
+        let response = agent.run(request).map_err(|error| classify(&error).cause().to_owned())?;
         match response.status().as_u16() {
             200 => Ok(()),
             status => Err(format!("/ready answered {status}")),
@@ -319,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_target_is_sent_as_it_came() {
-        let upstream = Upstream::new(Authority::from_static("[::1]:8080"), &settings().upstream);
+        let upstream = Upstream::new(&Authority::from_static("[::1]:8080"), &settings().upstream);
         // Every byte that the target may have according to `path`.
         let all: String = ('!'..='~').filter(|c| !"\"#<>?\\`".contains(*c)).collect();
         let all = format!("/{all}?{all}?");

@@ -76,7 +76,7 @@ pub(super) struct Timeouts {
 }
 
 /// Opens connections.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Connector {
     pub(super) instances: Arc<[Arc<Upstream>]>,
     pub(super) timeouts: Timeouts,
