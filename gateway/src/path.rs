@@ -27,7 +27,7 @@ pub(crate) const AMBIGUOUS: Problem = Problem::BadRequest("the path is ambiguous
 pub(crate) fn parse(target: &[u8]) -> Result<Target<'_>, Problem> {
     let verbatim = origin_form(target)?;
     if verbatim.iter().any(|byte| !is_target_byte(*byte)) {
-        return Err(Problem::BadRequest("the request target has an invalid character"));
+        return Err(Problem::BadRequest("the request target has a character that must be percent-encoded"));
     }
     let (path, query) = match verbatim.iter().position(|byte| *byte == b'?') {
         Some(mark) => (&verbatim[..mark], &verbatim[mark + 1..]),
@@ -72,9 +72,10 @@ fn origin_form(target: &[u8]) -> Result<&[u8], Problem> {
 }
 
 /// Bytes that may stand in a path or query unencoded. Beyond RFC 3986 these are those that clients commonly send
-/// raw: `[`, `]`, `^`, `{`, `|`, `}` and UTF-8. All of them can be carried on in a URI of ureq.
+/// raw: `[`, `]`, `^`, `{`, `|` and `}`. Raw UTF-8 is none of them, because inventory's server closes the connection
+/// over it. All others can be carried on in a URI of ureq.
 fn is_target_byte(byte: u8) -> bool {
-    byte > b' ' && byte != 0x7f && !b"\"#<>\\`".contains(&byte)
+    byte.is_ascii_graphic() && !b"\"#<>\\`".contains(&byte)
 }
 
 /// Decodes a path and refuses what could be a separator to one program and a part of a name to another.
@@ -167,7 +168,6 @@ mod tests {
             ("/%61pi/mov%69es", "/api/movies"),
             ("/api/movies/%252e%252e", "/api/movies/%2e%2e"),
             ("/caf%C3%A9", "/café"),
-            ("/café?q=é", "/café"),
             ("http://example.org", "/"),
             ("HTTP://example.org:80/health?x", "/health"),
             ("/a...b/..c/d..", "/a...b/..c/d.."),
@@ -203,7 +203,7 @@ mod tests {
             /api/movies/%00 /api/movies/%0a /api/movies?title=%00 /% /%2 /%zz /?a=% /%ff /?q=%c3%28 /a#b /?a#b
             http:///path http://user@host/ ftp://host/ http://host\@evil/ http://host?query ://host/ /a<b /?a>b
             /a`b";
-        for bad in bad.split_ascii_whitespace().chain(["", "/a b", "/\u{7f}", "/?\"a\""]) {
+        for bad in bad.split_ascii_whitespace().chain(["", "/a b", "/\u{7f}", "/?\"a\"", "/é", "/?é"]) {
             assert!(parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
         assert!(parse(b"/\xff").is_err() && parse(b"/?\xff").is_err());

@@ -25,7 +25,6 @@ fn what_is_under_api_movies_reaches_inventory_verbatim() {
         "/api/movies/a/b/c",
         "/api/movies/%252e%252e/health",
         "/api/movies/caf%C3%A9?q={[^|]}",
-        "/api/movies?q=café",
     ];
     let mut client = gateway.connect();
     for target in targets {
@@ -65,6 +64,7 @@ fn nothing_else_reaches_inventory_through_any_spelling() {
         ("/api/movies?title=%ff", 400),
         ("/api/movies?title=%", 400),
         ("/api/movies#fragment", 400),
+        ("/api/movies?title=café", 400),
         // These would be movies after normalisation, but inventory would be given another path.
         ("/api/./movies", 400),
         ("/api/x/../movies", 400),

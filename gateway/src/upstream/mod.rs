@@ -351,7 +351,7 @@ mod tests {
         // Every byte that the target may have according to `path`.
         let all: String = ('!'..='~').filter(|c| !"\"#<>?\\`".contains(*c)).collect();
         let all = format!("/{all}?{all}?");
-        for target in ["/", "/api/movies?", "/é?é", &all] {
+        for target in ["/", "/api/movies?", &all] {
             let uri = upstream.uri(target.as_bytes()).unwrap();
             assert_eq!(uri.path_and_query().unwrap().as_str(), target);
         }
