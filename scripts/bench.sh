@@ -147,7 +147,7 @@ row_latency() {
     start_billing
     start_gateway
     local p50 p99 max
-    read -r p50 p99 max < <("$target/release/examples/order-latency" "127.0.0.1:$GATEWAY_PORT" 500)
+    read -r p50 p99 max < <("$target/debug/examples/order-latency" "127.0.0.1:$GATEWAY_PORT" 500)
     figure "one order, POST to visible row, median and maximum" "$p50 ms" "$max ms"
     budget_at_most "one order, POST to visible row, 99th percentile" "$p99" 20 ms
     stop api-gateway billing-app
@@ -211,8 +211,7 @@ row_start() {
 
 row_million() {
     stop inventory-app api-gateway
-    movies_sql "INSERT INTO movies (title, description)
-        SELECT 'Movie ' || md5(i::text), 'A film about number ' || i FROM generate_series(1, 900000) i" >/dev/null
+    insert_movies "SELECT 'Movie ' || md5(i::text), 'A film about number ' || i FROM generate_series(1, 900000) i"
     start_inventory
     start_gateway
     watch_memory inventory-app "${pid[inventory-app]}"

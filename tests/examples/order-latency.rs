@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use common::Environment;
-use common::database::DatabaseSettings;
+use harness::Database;
 use harness::http::Connection;
 
 /// How long the system rests between two orders.
@@ -20,8 +20,15 @@ fn main() {
         return;
     };
     let environment = Environment::load().expect("the settings");
-    let settings = DatabaseSettings::read(&environment, "BILLING_DB", "order-latency").expect("the settings");
-    let mut database = settings.connect(&[]).expect("connect to PostgreSQL");
+    let setting = |name: &str| environment.required(&format!("BILLING_DB_{name}")).expect("the settings");
+    let mut database = Database {
+        host: setting("HOST"),
+        port: setting("PORT").parse().expect("a port"),
+        name: setting("NAME"),
+        user: setting("USER"),
+        password: setting("PASSWORD"),
+    }
+    .client();
     let newest = database.prepare("SELECT coalesce(max(id), 0) FROM orders").expect("prepare");
     let mut read_newest = || -> i64 {
         let row = database.query_one(&newest, &[]).expect("read the newest order");
