@@ -1,6 +1,6 @@
 //! The workspace's binaries, fresh.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -26,7 +26,7 @@ fn build() -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--workspace", "--bins", "--profile", profile, "--target-dir"])
         .arg(target)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace"))
+        .current_dir(package())
         .output()
         .expect("run cargo");
     assert!(
@@ -35,4 +35,9 @@ fn build() -> PathBuf {
         String::from_utf8_lossy(&output.stderr)
     );
     folder.to_path_buf()
+}
+
+/// The folder of a package of this workspace. Cargo tells where it is now; where it was compiled may have moved.
+fn package() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }

@@ -8,7 +8,9 @@ use std::process::Command;
 use harness::{Folder, binary, settings};
 
 fn project() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().unwrap().to_path_buf()
 }
 
 /// The lines of `.env` that set something, or would if they were not commented out.
