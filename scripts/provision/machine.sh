@@ -16,7 +16,7 @@ provision=$(dirname -- "${BASH_SOURCE[0]}")
 . "$provision/pm2.sh"
 
 # How long a server may take to answer after its start, in seconds. A host that is slow is normal.
-start_limit=300
+start_limit=900
 
 # The user that the services run as, under root's pm2. It owns nothing but what a service has to write.
 service_user=crud-master

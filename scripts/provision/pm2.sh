@@ -10,10 +10,14 @@ pm2() {
     (cd / && exec env -i HOME=/root LC_ALL=C.UTF-8 PATH="$PATH" "$(type -P pm2)" "$@")
 }
 
-install_pm2() {
-    type -P pm2 >/dev/null && return 0
-    say "Installing pm2 $pm2_major with npm."
-    npm install --global --no-audit --no-fund --loglevel=error "pm2@$pm2_major"
+# run_pm2: installs it, and lets systemd start it now and at every boot, with what pm2 save has saved.
+run_pm2() {
+    if ! type -P pm2 >/dev/null; then
+        say "Installing pm2 $pm2_major with npm."
+        npm install --global --no-audit --no-fund --loglevel=error "pm2@$pm2_major"
+    fi
+    systemctl is-enabled --quiet pm2-root 2>/dev/null || pm2 startup systemd -u root --hp /root >/dev/null
+    systemctl is-active --quiet pm2-root || systemctl start pm2-root
 }
 
 # run_service PROGRAM PATTERN: keeps the program running with the settings that match the pattern; again from the
@@ -45,19 +49,13 @@ run_service() {
   }]
 }
 END
-    install_pm2
-    systemctl is-enabled --quiet pm2-root 2>/dev/null || pm2 startup systemd -u root --hp /root >/dev/null
+    run_pm2
     if [[ $changed == yes || $(pm2 pid "$name") -eq 0 ]]; then
         say "Starting $name."
-        # A name that exists cannot be started anew.
-        pm2 delete "$name" >/dev/null 2>&1 || true
+        # A name that pm2 knows already would keep its old configuration.
+        if [[ -e /root/.pm2/dump.pm2 ]]; then pm2 delete "$name" >/dev/null 2>&1 || true; fi
         pm2 start "$services/$program/pm2.json" >/dev/null
         pm2 save --force >/dev/null
-    fi
-    if ! systemctl is-active --quiet pm2-root; then
-        # The first pm2 ran in our session. The one that lasts belongs to systemd, which brings the saved list back.
-        pm2 kill >/dev/null
-        systemctl start pm2-root
     fi
 }
 

@@ -16,14 +16,22 @@ END
     put_file /etc/rabbitmq/enabled_plugins 644 < <(
         if [[ ${RABBITMQ_MANAGEMENT:-0} == 1 ]]; then echo '[rabbitmq_management].'; else echo '[].'; fi
     )
+    # Debian's unit gives up after 10 minutes, which a machine without virtualisation by the processor may need.
+    install -d -m 755 /etc/systemd/system/rabbitmq-server.service.d
+    put_file /etc/systemd/system/rabbitmq-server.service.d/crud-master.conf 644 <<'END'
+[Service]
+TimeoutStartSec=1800
+Restart=on-failure
+END
+    if [[ $changed == yes ]]; then systemctl daemon-reload; fi
     systemctl enable --quiet rabbitmq-server
     if [[ $changed == yes ]] || ! systemctl is-active --quiet rabbitmq-server; then
         systemctl restart rabbitmq-server
     fi
-    wait_for "$start_limit" rabbitmqctl await_startup --timeout 60 >/dev/null 2>&1 ||
+    wait_for "$start_limit" rabbitmqctl await_startup --timeout 300 >/dev/null 2>&1 ||
         fail "RabbitMQ does not start; see journalctl -u rabbitmq-server and /var/log/rabbitmq"
     # shellcheck disable=SC2153
-    if ! rabbitmqctl --quiet list_vhosts | grep -qxF -- "$RABBITMQ_VHOST"; then
+    if [[ $RABBITMQ_VHOST != / ]] && ! rabbitmqctl --quiet list_vhosts | grep -qxF -- "$RABBITMQ_VHOST"; then
         rabbitmqctl --quiet add_vhost "$RABBITMQ_VHOST"
     fi
     make_rabbitmq_user
