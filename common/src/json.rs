@@ -1,8 +1,16 @@
-//! Reading a JSON object from a request or a message, with complaints that its sender understands.
+//! Recognising and reading a JSON object from a request or a message, with complaints that its sender understands.
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+
+/// Whether a `Content-Type` says JSON: `application/json`, or a type with the suffix `+json` (RFC 6839 §3.1), whatever
+/// its parameters.
+pub fn is_json(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    let media_type = media_type.trim_ascii().to_ascii_lowercase();
+    media_type == b"application/json" || (media_type.contains(&b'/') && media_type.ends_with(b"+json"))
+}
 
 /// Reads `bytes` as one JSON object of type `T`. The error says what is wrong, in words fit for the sender.
 pub fn parse_object<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
@@ -30,6 +38,16 @@ mod tests {
     #[derive(Debug, Deserialize)]
     struct Point {
         x: i32,
+    }
+
+    #[test]
+    fn json_is_recognised_by_its_media_type() {
+        for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.order.v1+json"] {
+            assert!(is_json(json.as_bytes()), "{json}");
+        }
+        for other in ["", "text/plain", "application/jsonx", "text/json", "+json", "application/x; a=+json"] {
+            assert!(!is_json(other.as_bytes()), "{other}");
+        }
     }
 
     #[test]
