@@ -82,6 +82,11 @@ impl Response<'_> {
         Self::error(503, "The movie database is not available, please try again").with("Retry-After", "1")
     }
 
+    /// Whether the body is still being read from the database.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.body, Body::Movies(_))
+    }
+
     /// Notes what went wrong, for the log alone.
     pub(crate) fn because(mut self, cause: &impl fmt::Display) -> Self {
         self.cause = Some(cause.to_string());

@@ -200,7 +200,9 @@ fn serve(shared: &Shared, slot: &Slot, movies: &mut MovieService, mut raw: tiny_
 
 /// Writes a response and its line in the log.
 fn finish(raw: tiny_http::Request, response: Response) {
-    let (label, status) = (label(&raw), response.status);
+    let status = response.status;
+    let may_be_logged = status >= 500 || response.is_stream() || log::log_enabled!(log::Level::Debug);
+    let label = if may_be_logged { label(&raw) } else { String::new() };
     match &response.cause {
         Some(cause) if status >= 500 => log::warn!("{label}{status}: {cause}"),
         _ => log::debug!("{label}{status}"),
