@@ -167,11 +167,12 @@ fn write_chunk(writer: &mut impl Write, text: &[u8], chunked: bool) -> io::Resul
 /// included. `text` comes either empty or with the opening bracket alone.
 fn fill(text: &mut Vec<u8>, rows: &mut MovieRows) -> Result<bool, Error> {
     while text.len() < CHUNK_BYTES {
+        let is_first = rows.position() == 0;
         let Some(movie) = rows.next_movie()? else {
             text.push(b']');
             return Ok(true);
         };
-        if rows.position() > 1 {
+        if !is_first {
             text.push(b',');
         }
         serde_json::to_writer(&mut *text, &movie).map_err(|error| Error::Internal(error.to_string()))?;

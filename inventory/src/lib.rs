@@ -10,6 +10,7 @@ mod http;
 mod movie;
 mod preconditions;
 mod query;
+mod reconnection;
 mod repository;
 mod routes;
 mod server;
@@ -24,7 +25,8 @@ use std::time::{Duration, Instant};
 
 use common::Shutdown;
 
-use repository::{Reconnection, Repository};
+use reconnection::Reconnection;
+use repository::Repository;
 use server::{Shared, Slot};
 use service::MovieService;
 

@@ -38,6 +38,17 @@ impl Movie {
     }
 }
 
+/// A stored movie that is only passed on, not copied: lists are long.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct MovieView<'a> {
+    /// As in [`Movie`].
+    pub id: i64,
+    /// As in [`Movie`].
+    pub title: &'a str,
+    /// As in [`Movie`].
+    pub description: &'a str,
+}
+
 /// The fingerprint of one state of a movie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Version([u8; 16]);

@@ -2,24 +2,29 @@
 //!
 //! Each worker thread owns one repository, and with it one connection, which comes back by itself after a failure.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::Backoff;
 use common::database::{DatabaseSettings, Migration};
 use postgres::error::SqlState;
 use postgres::{Client, Portal, Row, Statement, Transaction};
 
 use crate::error::Error;
-use crate::movie::{Movie, MovieChanges, NewMovie};
+use crate::movie::{Movie, MovieChanges, MovieView, NewMovie};
+use crate::reconnection::Reconnection;
 
 /// The schema's history, applied in order at every first connection.
 const MIGRATIONS: &[Migration] =
     &[Migration { version: 1, name: "0001_movies", sql: include_str!("../../sql/movies/0001_movies.sql") }];
 
-/// Rows fetched at a time while a list is streamed: enough to make the round trips cheap, and few enough that the
-/// longest movies do not make memory grow.
-const ROWS_PER_BATCH: i32 = 256;
+/// How much of a list is in memory at a time, by which the rows that are fetched together are counted.
+const BATCH_BYTES: usize = 128 << 10;
+/// Rows that are fetched first, when nothing is known of their size; most of what clients ask for fits.
+const FIRST_BATCH_ROWS: usize = 64;
+/// Most rows that are fetched together.
+const BATCH_ROWS_MAX: usize = 1_000;
+/// What a row takes beside its text.
+const ROW_OVERHEAD_BYTES: usize = 64;
 
 /// A connection that has rested longer than this is tried before something is changed through it, because a change
 /// cannot be repeated when it is unclear whether the first attempt took place.
@@ -34,34 +39,6 @@ pub(crate) struct Filter {
     pub after: i64,
     /// At most so many.
     pub limit: Option<i64>,
-}
-
-/// When the next attempt to connect may be made. Shared by all repositories of the process, so that one success lets
-/// all of them try at once, and a database that is away is asked by one thread at a time.
-pub(crate) struct Reconnection {
-    state: Mutex<(Backoff, Instant)>,
-}
-
-impl Reconnection {
-    /// A first attempt is free; failures wait for 50 ms at first and a second at most.
-    pub(crate) fn new() -> Arc<Self> {
-        let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-        Arc::new(Self { state: Mutex::new((backoff, Instant::now())) })
-    }
-
-    fn may_try(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).1 <= Instant::now()
-    }
-
-    fn report(&self, success: bool) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if success {
-            state.0.reset();
-            state.1 = Instant::now();
-        } else {
-            state.1 = Instant::now() + state.0.next_delay();
-        }
-    }
 }
 
 /// One worker's access to the movies.
@@ -271,9 +248,7 @@ pub(crate) struct MovieRows<'a> {
     portal: Portal,
     /// The last id of this page, when more movies follow it.
     pub next_after: Option<i64>,
-    batch: std::vec::IntoIter<Row>,
-    /// Whether `batch` is the last one.
-    last_batch: bool,
+    batch: Batch,
     position: u64,
 }
 
@@ -301,32 +276,54 @@ impl<'a> MovieRows<'a> {
         } else {
             transaction.bind(select_search, &[&filter.after, &filter.limit, &pattern])?
         };
-        let batch = Vec::new().into_iter();
-        let mut rows = Self { transaction, portal, next_after, batch, last_batch: false, position: 0 };
-        rows.fetch()?;
+        let batch = Batch { rows: Vec::new(), next: 0, bytes: 0, is_last: false };
+        let mut rows = Self { transaction, portal, next_after, batch, position: 0 };
+        rows.fetch(FIRST_BATCH_ROWS)?;
         Ok(rows)
     }
 
-    fn fetch(&mut self) -> Result<(), postgres::Error> {
-        let rows = self.transaction.query_portal(&self.portal, ROWS_PER_BATCH)?;
-        self.last_batch = rows.len() < usize::try_from(ROWS_PER_BATCH).unwrap_or(usize::MAX);
-        self.batch = rows.into_iter();
+    fn fetch(&mut self, rows: usize) -> Result<(), postgres::Error> {
+        let most = i32::try_from(rows).unwrap_or(i32::MAX);
+        let fetched = self.transaction.query_portal(&self.portal, most)?;
+        self.batch = Batch { is_last: fetched.len() < rows, rows: fetched, next: 0, bytes: 0 };
         Ok(())
     }
 
     /// The next movie, or `None` at the end of the list.
-    pub(crate) fn next_movie(&mut self) -> Result<Option<Movie>, Error> {
-        if self.batch.len() == 0 && !self.last_batch {
-            self.fetch().map_err(|error| classify(&error))?;
+    pub(crate) fn next_movie(&mut self) -> Result<Option<MovieView<'_>>, Error> {
+        if self.batch.next == self.batch.rows.len() && !self.batch.is_last {
+            self.fetch(self.batch.size_of_next()).map_err(|error| classify(&error))?;
         }
-        let Some(row) = self.batch.next() else { return Ok(None) };
+        let Some(row) = self.batch.rows.get(self.batch.next) else { return Ok(None) };
+        let view = movie_view(row).map_err(|error| classify(&error))?;
+        self.batch.next += 1;
+        self.batch.bytes += ROW_OVERHEAD_BYTES + view.title.len() + view.description.len();
         self.position += 1;
-        movie(&row).map(Some).map_err(|error| classify(&error))
+        Ok(Some(view))
     }
 
     /// How many movies have been read.
     pub(crate) fn position(&self) -> u64 {
         self.position
+    }
+}
+
+/// The rows that were fetched last.
+struct Batch {
+    rows: Vec<Row>,
+    /// The next one to be read.
+    next: usize,
+    /// Roughly what those that were read take.
+    bytes: usize,
+    /// Whether no rows follow this batch.
+    is_last: bool,
+}
+
+impl Batch {
+    /// So many rows as will probably take `BATCH_BYTES`: few round trips for small movies, little memory for large
+    /// ones.
+    fn size_of_next(&self) -> usize {
+        (BATCH_BYTES * self.rows.len() / self.bytes.max(1)).clamp(FIRST_BATCH_ROWS / 4, BATCH_ROWS_MAX)
     }
 }
 
@@ -349,6 +346,10 @@ fn like_pattern(text: &str) -> String {
 
 fn movie(row: &Row) -> Result<Movie, postgres::Error> {
     Ok(Movie { id: row.try_get(0)?, title: row.try_get(1)?, description: row.try_get(2)? })
+}
+
+fn movie_view(row: &Row) -> Result<MovieView<'_>, postgres::Error> {
+    Ok(MovieView { id: row.try_get(0)?, title: row.try_get(1)?, description: row.try_get(2)? })
 }
 
 /// What a failed statement means for the client (PostgreSQL, appendix A, error codes).
@@ -380,15 +381,5 @@ mod tests {
     fn what_like_would_interpret_is_escaped() {
         assert_eq!(like_pattern(""), "%%");
         assert_eq!(like_pattern(r"100%_\"), r"%100\%\_\\%");
-    }
-
-    #[test]
-    fn a_failure_closes_the_way_to_the_database_for_a_moment() {
-        let reconnection = Reconnection::new();
-        assert!(reconnection.may_try());
-        reconnection.report(false);
-        assert!(!reconnection.may_try());
-        reconnection.report(true);
-        assert!(reconnection.may_try());
     }
 }
