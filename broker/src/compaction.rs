@@ -1,21 +1,65 @@
-//! Gives disk space back: removes segments whose messages are all settled, and rewrites stretches of segments that
-//! hold little of what is still wanted.
+//! Gives disk space back: removes segments whose messages are all settled, and merges stretches of segments that hold
+//! little of what is still wanted into one.
+//!
+//! A merge writes the wanted messages of neighbouring segments, in their order and at their positions, into a new file
+//! that then takes the name of the last of them; its start record says which segments it replaces. Their other
+//! messages are gone with them, so acks for these are dropped, too. Acks for messages in still older segments are
+//! taken along. A merge that is interrupted leaves either the old segments or a whole new one that replaces them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::error::Error;
-use crate::wal::{NEXT, Segment, Wal, file_name};
+use crate::queue::{Entry, Location};
+use crate::record::{self, Head, Kind, Range};
+use crate::recovery::Scan;
+use crate::topology::SharedQueue;
+use crate::wal::{FIRST_MERGED_SLOT, NEXT, Segment, Wal, file_name};
+
+/// A file that is being merged.
+const TEMPORARY: &str = "merge.tmp";
+/// Merging pays when the segments are at least this many times as large as what is wanted of them.
+const GAIN: u64 = 2;
 
 /// One round of giving space back.
 pub(crate) fn reclaim(broker: &Broker) -> Result<(), Error> {
-    remove_unwanted(&broker.wal)
+    let wal = &broker.wal;
+    remove_unwanted(wal)?;
+    while let Some(group) = choose(&sorted(wal), u64::from(wal.segment_bytes())) {
+        match Merge::new(broker, &group).and_then(Merge::run) {
+            Ok(()) => {}
+            Err(error) if is_full(&error) => {
+                // There is no room for the copy; removing whole segments has to do for now.
+                let _ = wal.storage().remove(TEMPORARY);
+                return Ok(());
+            }
+            Err(error) => {
+                let last = group.last().map_or(0, |(_, segment)| segment.number);
+                return Err(Error::log(format!("merge segments into {}", file_name(last)))(error));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// The segments with their slots, oldest first.
+fn sorted(wal: &Wal) -> Vec<(u32, Segment)> {
+    let mut segments: Vec<_> = wal.segments().into_iter().collect();
+    segments.sort_unstable_by_key(|(_, segment)| segment.number);
+    segments
 }
 
 /// Removes the oldest segments as long as nobody wants anything in them. The acks in them are for messages in them or
 /// in still older segments, so they are not missed. The newest segment stays in any case: its number and its acks are
 /// what the next start goes on from.
 fn remove_unwanted(wal: &Wal) -> Result<(), Error> {
-    let mut segments: Vec<(u32, Segment)> = wal.segments().into_iter().collect();
-    segments.sort_unstable_by_key(|(_, segment)| segment.number);
+    let mut segments = sorted(wal);
     segments.pop();
     for (slot, segment) in segments {
         if !segment.sealed || segment.live > 0 {
@@ -28,7 +72,7 @@ fn remove_unwanted(wal: &Wal) -> Result<(), Error> {
 }
 
 /// Removes a segment's file, or makes it the next segment if one is needed: its blocks exist already.
-fn discard(wal: &Wal, segment: &Segment) -> std::io::Result<()> {
+fn discard(wal: &Wal, segment: &Segment) -> io::Result<()> {
     let name = file_name(segment.number);
     if wal.is_prepared() || segment.file.length()? < u64::from(wal.segment_bytes()) {
         return wal.storage().remove(&name);
@@ -37,4 +81,229 @@ fn discard(wal: &Wal, segment: &Segment) -> std::io::Result<()> {
     wal.storage().sync_folder()?;
     wal.set_prepared(segment.file.clone());
     Ok(())
+}
+
+/// Finds the first stretch of sealed neighbours that is worth merging: what is wanted fits into one segment, and the
+/// space that comes free is at least as much as what has to be copied, and not less than half a segment.
+fn choose(segments: &[(u32, Segment)], segment_bytes: u64) -> Option<Vec<(u32, Segment)>> {
+    // The newest segment is never touched, sealed or not.
+    let (_, candidates) = segments.split_last()?;
+    for start in 0..candidates.len() {
+        let (mut wanted, mut size, mut best) = (0, 0, None);
+        for (at, (slot, segment)) in candidates.iter().enumerate().skip(start) {
+            let kept = segment.live_bytes.min(segment.end.into());
+            // A segment that is mostly wanted ends the stretch: copying it gains nothing.
+            if !segment.sealed || kept * GAIN > u64::from(segment.end) || wanted + kept > segment_bytes / GAIN
+            {
+                break;
+            }
+            wanted += kept;
+            size += u64::from(segment.end);
+            // One that was merged already has nothing more to give by itself but acks that are still needed.
+            let gives = at > start || *slot < FIRST_MERGED_SLOT;
+            if gives && size - wanted >= wanted.max(segment_bytes / 2) {
+                best = Some(at);
+            }
+        }
+        if let Some(end) = best {
+            return Some(candidates[start..=end].to_vec());
+        }
+    }
+    None
+}
+
+/// A merge in progress.
+struct Merge<'a> {
+    broker: &'a Broker,
+    group: &'a [(u32, Segment)],
+    queues: HashMap<u32, Arc<SharedQueue>>,
+    /// The new file's bytes so far.
+    bytes: Vec<u8>,
+    number: u32,
+    sequence: u64,
+    /// Where each queue's messages went, ascending by position; slots are filled in later.
+    moved: BTreeMap<u32, Vec<Entry>>,
+    /// The lowest position of each queue that occurs in the group: acks below it are for older segments.
+    lowest: HashMap<u32, u64>,
+    acks: Vec<Range>,
+}
+
+impl<'a> Merge<'a> {
+    fn new(broker: &'a Broker, group: &'a [(u32, Segment)]) -> io::Result<Self> {
+        let (Some((_, first)), Some((_, last))) = (group.first(), group.last()) else {
+            return Err(io::Error::other("nothing to merge"));
+        };
+        let queues = broker.topology.queues().into_iter().map(|queue| (queue.id, queue)).collect();
+        let mut merge = Self {
+            broker,
+            group,
+            queues,
+            bytes: Vec::new(),
+            number: last.number,
+            sequence: 0,
+            moved: BTreeMap::new(),
+            lowest: HashMap::new(),
+            acks: Vec::new(),
+        };
+        merge.put(Kind::Start, 0, 0, |out| record::put_start(out, first.number));
+        Ok(merge)
+    }
+
+    fn put(&mut self, kind: Kind, flags: u8, sequence: u64, fill: impl FnOnce(&mut Vec<u8>)) {
+        self.sequence = self.sequence.max(sequence);
+        let head = Head { kind, flags, segment: self.number, sequence };
+        record::put(&mut self.bytes, head, fill);
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        for (slot, segment) in self.group {
+            self.copy(*slot, segment)?;
+        }
+        self.copy_acks();
+        let sequence = self.sequence;
+        self.put(Kind::End, record::FLAG_SYNCED, sequence, |_| {});
+        let storage = self.broker.wal.storage();
+        let file = storage.create(TEMPORARY)?;
+        file.write_at(&self.bytes, 0)?;
+        file.sync()?;
+        let name = file_name(self.number);
+        storage.rename(TEMPORARY, &name)?;
+        storage.sync_folder()?;
+        // From here on a restart sees the new file.
+        let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        let slot = self.broker.wal.add_merged(self.number, file, end);
+        self.relocate(slot);
+        let slots: Vec<u32> = self.group.iter().map(|(slot, _)| *slot).collect();
+        self.broker.wal.forget(&slots);
+        for (_, segment) in &self.group[..self.group.len() - 1] {
+            storage.remove(&file_name(segment.number))?;
+        }
+        log::debug!("merged {} segments into {name}, {end} bytes", self.group.len());
+        Ok(())
+    }
+
+    /// Copies what is wanted of one segment.
+    fn copy(&mut self, slot: u32, segment: &Segment) -> io::Result<()> {
+        let mut bytes = vec![0; segment.end as usize];
+        segment.file.read_at(&mut bytes, 0)?;
+        // Damage was reported when the log was read back; here it is stepped over once more.
+        let scan = Scan::of(&bytes, segment.number, false);
+        for (_, found) in scan.records(&bytes, segment.number) {
+            match found.kind {
+                Kind::Message => self.copy_message(slot, &found),
+                Kind::Acks => self.acks.extend(record::read_acks(found.payload)),
+                Kind::Start | Kind::End | Kind::Close => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_message(&mut self, slot: u32, found: &record::Record<'_>) {
+        let mut wanted = Vec::new();
+        for (id, position) in record::message_places(found.payload) {
+            self.lowest.entry(id).or_insert(position);
+            let queue = self.queues.get(&id);
+            if queue.is_some_and(|queue| queue.lock().holds(position, slot)) {
+                wanted.push((id, position));
+            }
+        }
+        let Some(message) = record::read_message(found.payload).filter(|_| !wanted.is_empty()) else {
+            return;
+        };
+        let offset = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        let flags = found.flags & record::FLAG_PERSISTENT;
+        self.put(Kind::Message, flags, found.sequence, |out| {
+            record::put_message(out, &message, wanted.iter().copied());
+        });
+        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX) - offset;
+        for (id, position) in wanted {
+            let at = Location { slot: 0, offset };
+            let persistent = flags != 0;
+            let entry = Entry { position, at, length, persistent, redelivered: false };
+            self.moved.entry(id).or_default().push(entry);
+        }
+    }
+
+    /// Takes along the acks of messages in older segments than these.
+    fn copy_acks(&mut self) {
+        let mut kept: Vec<Range> = Vec::new();
+        for mut range in std::mem::take(&mut self.acks) {
+            let queue_exists = self.queues.get(&range.queue).is_some_and(|queue| queue.durable);
+            if let Some(&lowest) = self.lowest.get(&range.queue) {
+                range.to = range.to.min(lowest.saturating_sub(1));
+            }
+            if queue_exists && range.from <= range.to {
+                kept.push(range);
+            }
+        }
+        let is_oldest = {
+            let oldest = self.broker.wal.segments().values().map(|segment| segment.number).min();
+            oldest == self.group.first().map(|(_, segment)| segment.number)
+        };
+        if !is_oldest {
+            record::join(&mut kept);
+            let sequence = self.sequence;
+            for ranges in kept.chunks(4096) {
+                self.put(Kind::Acks, 0, sequence, |out| record::put_acks(out, ranges));
+            }
+        }
+    }
+
+    /// Tells the queues where their messages are now. Counted under each queue's lock, like everything that is wanted.
+    fn relocate(&mut self, slot: u32) {
+        let slots: Vec<u32> = self.group.iter().map(|(slot, _)| *slot).collect();
+        for (id, moved) in &mut self.moved {
+            for entry in moved.iter_mut() {
+                entry.at.slot = slot;
+            }
+            if let Some(queue) = self.queues.get(id) {
+                let mut state = queue.lock();
+                let (count, bytes) = state.relocate(&slots, moved);
+                self.broker.wal.add(slot, count.into(), bytes);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Storage;
+    use crate::testing::MemoryStorage;
+
+    fn segments(contents: &[(u32, u64, bool)]) -> Vec<(u32, Segment)> {
+        let storage = MemoryStorage::default();
+        (1..)
+            .zip(contents)
+            .map(|(number, &(end, live_bytes, sealed))| {
+                let file = storage.create(&file_name(number)).unwrap();
+                (number, Segment { number, file, end, sealed, live: 1, live_bytes })
+            })
+            .collect()
+    }
+
+    fn chosen(contents: &[(u32, u64, bool)]) -> Option<Vec<u32>> {
+        choose(&segments(contents), 1000).map(|group| group.iter().map(|(slot, _)| *slot).collect())
+    }
+
+    #[test]
+    fn one_old_message_does_not_pin_the_dead_behind_it() {
+        assert_eq!(chosen(&[(1000, 10, true), (1000, 0, true), (1000, 0, false)]), Some(vec![1, 2]));
+        assert_eq!(chosen(&[(1000, 10, true), (1000, 0, false)]), Some(vec![1]));
+        assert_eq!(chosen(&[(20, 10, true), (1000, 0, true), (1000, 0, false)]), Some(vec![1, 2]));
+    }
+
+    #[test]
+    fn what_is_mostly_wanted_is_left_alone() {
+        assert_eq!(chosen(&[(1000, 900, true), (1000, 900, true), (1000, 0, false)]), None);
+        assert_eq!(chosen(&[(1000, 900, true), (1000, 100, true), (1000, 0, false)]), Some(vec![2]));
+        assert_eq!(chosen(&[(20, 10, true), (20, 10, true), (1000, 0, false)]), None, "nothing to gain");
+        assert_eq!(chosen(&[(1000, 10, false)]), None);
+    }
+
+    #[test]
+    fn no_more_is_merged_than_fits() {
+        let group = chosen(&[(1000, 300, true), (1000, 300, true), (1000, 0, true), (1000, 0, false)]);
+        assert_eq!(group, Some(vec![1]));
+    }
 }

@@ -45,6 +45,7 @@ impl Channel {
         if prefetch_size != 0 {
             return Fault::connection(NOT_IMPLEMENTED, format!("prefetch_size!=0 ({prefetch_size})"));
         }
+        self.reply(&Reply::BasicQosOk);
         if global {
             self.outlet.set_prefetch(prefetch_count);
             self.limited = prefetch_count != 0;
@@ -52,7 +53,6 @@ impl Channel {
         } else {
             self.prefetch = prefetch_count;
         }
-        self.reply(&Reply::BasicQosOk);
         Ok(())
     }
 
@@ -120,7 +120,7 @@ impl Channel {
             self.reply(&Reply::BasicGetEmpty);
             return Ok(());
         };
-        if let Some(payload) = payload_at(&page, start, entry.length) {
+        if let Some(payload) = payload_at(&page, start) {
             let (position, redelivered) = (entry.position, entry.redelivered);
             let delivery = Delivery { position, redelivered, consumer: 0, no_ack, payload };
             self.outlet.push_get(&queue, &delivery, clamp(left));

@@ -34,7 +34,7 @@ pub(crate) fn run(broker: &Broker) {
 }
 
 /// One round; tells whether space is short.
-fn keep(broker: &Broker) -> Result<bool, Error> {
+pub(crate) fn keep(broker: &Broker) -> Result<bool, Error> {
     let wal = &broker.wal;
     let mut full = !prepare(wal)?;
     compaction::reclaim(broker)?;
@@ -63,7 +63,7 @@ fn prepare(wal: &Wal) -> Result<bool, Error> {
     }
     match try_prepare(wal) {
         Ok(()) => Ok(true),
-        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+        Err(error) if compaction::is_full(&error) => {
             // What was half prepared only takes up space.
             let _ = wal.storage().remove(TEMPORARY);
             Ok(false)
@@ -77,9 +77,10 @@ fn try_prepare(wal: &Wal) -> io::Result<()> {
     let file = storage.create(TEMPORARY)?;
     let zeros = vec![0; ZEROS_BYTES];
     let mut offset = 0;
-    while offset < u64::from(wal.segment_bytes()) {
-        file.write_at(&zeros, offset)?;
-        offset += zeros.len() as u64;
+    while offset < wal.segment_bytes() {
+        let piece = zeros.len().min((wal.segment_bytes() - offset) as usize);
+        file.write_at(&zeros[..piece], offset.into())?;
+        offset += u32::try_from(piece).unwrap_or(u32::MAX);
     }
     file.sync()?;
     storage.rename(TEMPORARY, NEXT)?;

@@ -23,6 +23,8 @@ mod codec;
 mod compaction;
 mod connection;
 mod consume;
+#[cfg(test)]
+mod crash_tests;
 mod declare;
 mod definitions;
 mod dispatch;

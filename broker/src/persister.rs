@@ -74,8 +74,9 @@ struct State {
     ended: bool,
 }
 
+/// What gathers between two writes of the log.
 #[derive(Default)]
-struct Batch {
+pub(crate) struct Batch {
     bytes: Vec<u8>,
     chunks: Vec<Chunk>,
     items: Vec<Item>,
@@ -206,20 +207,25 @@ impl Persister {
 
     fn run_batches(&self) -> Result<(), Error> {
         let mut batch = Batch::default();
-        while let Some(number) = self.take(&mut batch) {
-            self.wal.write(&batch.bytes, &batch.chunks, batch.sync)?;
-            self.distribute(&batch);
-            self.wal.seal(&batch.sealed);
-            for (confirm, count) in &batch.confirms {
-                confirm.outlet.push(&Reply::BasicAck { tag: confirm.tag, multiple: *count > 1 });
-            }
-            for (confirm, _) in &batch.confirms {
-                confirm.outlet.outbox().flush();
-            }
-            self.lock().through = number + 1;
-            self.progress.notify_all();
-        }
+        while self.step(&mut batch)? {}
         Ok(())
+    }
+
+    /// Takes one batch through; false when the thread shall end.
+    pub(crate) fn step(&self, batch: &mut Batch) -> Result<bool, Error> {
+        let Some(number) = self.take(batch) else { return Ok(false) };
+        self.wal.write(&batch.bytes, &batch.chunks, batch.sync)?;
+        self.distribute(batch);
+        self.wal.seal(&batch.sealed);
+        for (confirm, count) in &batch.confirms {
+            confirm.outlet.push(&Reply::BasicAck { tag: confirm.tag, multiple: *count > 1 });
+        }
+        for (confirm, _) in &batch.confirms {
+            confirm.outlet.outbox().flush();
+        }
+        self.lock().through = number + 1;
+        self.progress.notify_all();
+        Ok(true)
     }
 
     /// Exchanges the batch that gathered for the empty one in `batch` and returns its number; waits for work before.
@@ -276,7 +282,7 @@ impl Persister {
         let mut added = (0, 0, 0);
         for item in items {
             let record = &bytes[item.start..item.start + item.length as usize];
-            let Some(payload) = crate::queue::payload_at(record, 0, item.length) else { continue };
+            let Some(payload) = crate::queue::payload_at(record, 0) else { continue };
             let place = record::message_places(payload).find(|(id, _)| *id == queue.id);
             let Some((_, position)) = place else { continue };
             let entry = Entry {
@@ -345,14 +351,7 @@ impl State {
         /// Ranges in one record.
         const MOST: usize = 4096;
         let mut acks = std::mem::take(&mut self.acks);
-        acks.sort_unstable();
-        acks.dedup_by(|next, last| {
-            let joins = next.queue == last.queue && next.from == last.to + 1;
-            if joins {
-                last.to = next.to;
-            }
-            joins
-        });
+        record::join(&mut acks);
         for ranges in acks.chunks(MOST) {
             self.append(segment_bytes, Kind::Acks, 0, ranges.len() * 20, |out| record::put_acks(out, ranges));
         }

@@ -294,7 +294,7 @@ impl<S: Sink> Queue<S> {
                 return self.next_fetch();
             };
             let entry = front.entry;
-            let payload = payload_at(&page, start, entry.length)?;
+            let payload = payload_at(&page, start)?;
             if !self.offer(&entry, payload, effects) {
                 return None;
             }
@@ -461,32 +461,33 @@ impl<S: Sink> Queue<S> {
         (settled, std::mem::take(&mut self.consumers))
     }
 
-    /// Whether the message at `position` is still wanted.
-    #[expect(dead_code, reason = "segments are only removed whole so far")]
-    pub(crate) fn holds(&self, position: u64) -> bool {
-        self.unsettled.contains_key(&position)
-            || self.ready.binary_search_by_key(&position, |ready| ready.entry.position).is_ok()
-            || self
-                .runs
-                .iter()
-                .any(|run| run.first <= position && position - run.first < u64::from(run.count))
+    /// Whether the message at `position` is still wanted, and kept in segment `slot`.
+    pub(crate) fn holds(&self, position: u64, slot: u32) -> bool {
+        if let Some((entry, _)) = self.unsettled.get(&position) {
+            return entry.at.slot == slot;
+        }
+        if let Ok(index) = self.ready.binary_search_by_key(&position, |ready| ready.entry.position) {
+            return self.ready[index].entry.at.slot == slot;
+        }
+        let behind = self.runs.partition_point(|run| run.first <= position);
+        let run = behind.checked_sub(1).and_then(|index| self.runs.get(index));
+        run.is_some_and(|run| run.slot == slot && position - run.first < u64::from(run.count))
     }
 
     /// The log was rearranged: messages that were in `slots` are now where `moved` (ascending by position) says.
     /// Returns the count and bytes of those that the queue still holds.
-    #[expect(dead_code, reason = "segments are only removed whole so far")]
     pub(crate) fn relocate(&mut self, slots: &[u32], moved: &[Entry]) -> (u32, u64) {
-        let find = |position: u64| {
-            moved.binary_search_by_key(&position, |entry| entry.position).ok().map(|index| &moved[index])
-        };
-        let mut held = (0, 0);
+        let find = |position: u64| moved.binary_search_by_key(&position, |entry| entry.position).ok();
+        let (mut count, mut bytes) = (0, 0);
         let ready = self.ready.iter_mut().map(|ready| &mut ready.entry);
         for entry in ready.chain(self.unsettled.values_mut().map(|(entry, _)| entry)) {
             if slots.contains(&entry.at.slot)
-                && let Some(moved) = find(entry.position)
+                && let Some(index) = find(entry.position)
             {
-                entry.at = moved.at;
-                held = (held.0 + 1, held.1 + u64::from(entry.length));
+                entry.at = moved[index].at;
+                entry.length = moved[index].length;
+                count += 1;
+                bytes += u64::from(entry.length);
             }
         }
         for run in &mut self.runs {
@@ -494,19 +495,23 @@ impl<S: Sink> Queue<S> {
             if slots.contains(&run.slot)
                 && let (Some(first), Some(last)) = (find(run.first), find(last))
             {
-                run.slot = first.at.slot;
-                run.offset = first.at.offset;
-                run.end = last.at.offset + last.length;
-                held = (held.0 + run.count, held.1 + run.bytes);
+                let moved = &moved[first..=last];
+                run.slot = moved[0].at.slot;
+                run.offset = moved[0].at.offset;
+                run.end = moved[moved.len() - 1].at.offset + moved[moved.len() - 1].length;
+                run.bytes = moved.iter().map(|entry| u64::from(entry.length)).sum();
+                count += run.count;
+                bytes += run.bytes;
             }
         }
-        held
+        (count, bytes)
     }
 }
 
-/// The payload of the record of `length` bytes at `start` of a page whose records were checked when it was read.
-pub(crate) fn payload_at(page: &[u8], start: usize, length: u32) -> Option<&[u8]> {
-    let bytes = page.get(start..start + length as usize)?;
-    let payload = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
-    bytes.get(record::HEADER_BYTES..record::HEADER_BYTES + payload)
+/// The payload of the record at `start` of a page whose records were checked when it was read. Its length is the
+/// record's own: a page may be older than a rearrangement of the log that made the record shorter.
+pub(crate) fn payload_at(page: &[u8], start: usize) -> Option<&[u8]> {
+    let bytes = page.get(start..)?;
+    let length = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
+    bytes.get(record::HEADER_BYTES..record::HEADER_BYTES + length)
 }

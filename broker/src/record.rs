@@ -213,6 +213,18 @@ pub(crate) struct Range {
     pub(crate) to: u64,
 }
 
+/// Sorts ranges and joins those that touch.
+pub(crate) fn join(ranges: &mut Vec<Range>) {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, last| {
+        let joins = next.queue == last.queue && next.from <= last.to.saturating_add(1);
+        if joins {
+            last.to = last.to.max(next.to);
+        }
+        joins
+    });
+}
+
 /// Appends the payload of an acks record.
 pub(crate) fn put_acks(out: &mut Vec<u8>, ranges: &[Range]) {
     for range in ranges {
@@ -294,6 +306,10 @@ mod tests {
 
     #[test]
     fn ranges_start_and_close_survive_a_round_trip() {
+        let range = |queue, from, to| Range { queue, from, to };
+        let mut joined = vec![range(1, 7, 9), range(2, 3, 3), range(1, 2, 4), range(1, 5, 5), range(1, 3, 4)];
+        join(&mut joined);
+        assert_eq!(joined, [range(1, 2, 5), range(1, 7, 9), range(2, 3, 3)]);
         let ranges = [Range { queue: 1, from: 2, to: 3 }, Range { queue: 4, from: 5, to: u64::MAX }];
         let mut bytes = Vec::new();
         put_acks(&mut bytes, &ranges);

@@ -185,6 +185,8 @@ impl Recovery<'_> {
         let (mut live, mut live_bytes) = (0, 0);
         for (offset, record) in scan.records(bytes, number).filter(|(_, record)| record.kind == Kind::Message)
         {
+            // What lies behind damage is read by itself: a page cannot be read across it.
+            let stretch = scan.start_of_stretch(offset);
             let at = Location { slot: number, offset: u32::try_from(offset).unwrap_or(u32::MAX) };
             let length = u32::try_from(record.total).unwrap_or(u32::MAX);
             for (id, position) in record::message_places(record.payload) {
@@ -199,7 +201,8 @@ impl Recovery<'_> {
                 }
                 let entry = Entry { position, at, length, persistent, redelivered: true };
                 let runs = runs.entry(id).or_default();
-                if !runs.back_mut().is_some_and(|run| run.extend(&entry)) {
+                let joins = |run: &mut Run| run.offset as usize >= stretch && run.extend(&entry);
+                if !runs.back_mut().is_some_and(joins) {
                     runs.push_back(Run::of(&entry));
                 }
                 live += 1;
@@ -309,6 +312,12 @@ impl Scan {
             damage.push((end, bytes.len()));
         }
         Self { spans: kept, damage, end, ended, torn }
+    }
+
+    /// Where the stretch of valid records that `offset` is in begins.
+    fn start_of_stretch(&self, offset: usize) -> usize {
+        let behind = self.spans.partition_point(|(from, _)| *from <= offset);
+        behind.checked_sub(1).map_or(0, |index| self.spans[index].0)
     }
 
     /// The valid records with their offsets.

@@ -1,7 +1,5 @@
 //! A data folder in memory that can lose what was not synced and fail at the Nth call.
 
-#![expect(dead_code, reason = "not every test double is used yet")]
-
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicI64, Ordering};

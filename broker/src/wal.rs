@@ -47,10 +47,15 @@ pub(crate) struct Segment {
 #[derive(Default)]
 struct Table {
     segments: BTreeMap<u32, Segment>,
+    /// How many slots of merged segments were given out.
+    merged: u32,
     prepared: Option<Arc<dyn StorageFile>>,
     /// The housekeeper gave up; nobody may wait for it.
     failed: bool,
 }
+
+/// Slots of segments that were merged from others begin here.
+pub(crate) const FIRST_MERGED_SLOT: u32 = 1 << 31;
 
 /// Bytes that belong at one place of the log.
 #[derive(Clone, Copy, Debug)]
@@ -223,6 +228,16 @@ impl Wal {
     pub(crate) fn set_prepared(&self, file: Arc<dyn StorageFile>) {
         self.lock().prepared = Some(file);
         self.changed.notify_all();
+    }
+
+    /// Adds a segment that was merged from others and returns its slot. Nothing in it counts as wanted yet.
+    pub(crate) fn add_merged(&self, number: u32, file: Arc<dyn StorageFile>, end: u32) -> u32 {
+        let mut table = self.lock();
+        let slot = FIRST_MERGED_SLOT + table.merged;
+        table.merged += 1;
+        let segment = Segment { number, file, end, sealed: true, live: 0, live_bytes: 0 };
+        table.segments.insert(slot, segment);
+        slot
     }
 
     /// Forgets segments that nothing refers to any more.

@@ -1,0 +1,110 @@
+//! Measures any AMQP 0-9-1 broker through the tests' own client, so that different brokers meet the same one.
+//!
+//! `amqp-bench HOST:PORT USER PASSWORD COMMAND …`, with one of:
+//! - `confirms QUEUE WINDOW SECONDS`: persistent 60-byte messages, at most WINDOW unconfirmed; prints messages/s
+//! - `fill QUEUE COUNT`: publishes COUNT such messages with confirms; prints messages/s
+//! - `drain QUEUE PREFETCH COUNT`: consumes COUNT messages, acks of up to a quarter of PREFETCH; prints messages/s
+//! - `depth QUEUE`: prints how many messages wait
+//! - `purge QUEUE`: drops them
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a measuring tool prints, and ends at the first surprise"
+)]
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use support::{Args, Client, DURABLE, Login, PERSISTENT};
+
+const BODY: [u8; 60] = [b'x'; 60];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let [address, user, password, command @ ..] = texts.as_slice() else {
+        panic!("usage: amqp-bench HOST:PORT USER PASSWORD COMMAND …");
+    };
+    let address: SocketAddr = address.parse().unwrap();
+    let mut client = Client::connect(address, &Login::new(user, password));
+    client.open_channel(1);
+    match *command {
+        ["confirms", queue, window, seconds] => {
+            let length = Duration::from_secs(seconds.parse().unwrap());
+            println!("{:.0}", publish(&mut client, queue, window.parse().unwrap(), u64::MAX, length));
+        }
+        ["fill", queue, count] => {
+            println!("{:.0}", publish(&mut client, queue, 1_000, count.parse().unwrap(), Duration::MAX));
+        }
+        ["drain", queue, prefetch, count] => {
+            println!("{:.0}", drain(&mut client, queue, prefetch.parse().unwrap(), count.parse().unwrap()));
+        }
+        ["depth", queue] => println!("{}", client.declare(1, queue, DURABLE).1),
+        ["purge", queue] => {
+            client.method(1, 50, 30, Args::new().short(0).short_string(queue).octet(0));
+            client.expect(1, 50, 31);
+        }
+        _ => panic!("unknown command {command:?}"),
+    }
+}
+
+/// Publishes until `most` messages are confirmed or `length` has passed; returns confirmed messages per second.
+fn publish(client: &mut Client, queue: &str, window: u64, most: u64, length: Duration) -> f64 {
+    client.declare(1, queue, DURABLE);
+    client.confirm_select(1);
+    let (mut sent, mut confirmed) = (0, 0);
+    let started = Instant::now();
+    while confirmed < most && started.elapsed() < length {
+        while sent < most && sent - confirmed < window {
+            client.queue_publish(1, "", queue, true, (PERSISTENT, &BODY));
+            sent += 1;
+        }
+        client.flush();
+        loop {
+            let frame = client.frame();
+            match frame.ids() {
+                (60, 80) => {
+                    let mut arguments = frame.arguments();
+                    let (tag, multiple) = (arguments.long_long(), arguments.octet() != 0);
+                    // Brokers may confirm out of order; then only the count is right.
+                    confirmed = if multiple { confirmed.max(tag) } else { confirmed + 1 };
+                }
+                other => panic!("{other:?} instead of a confirm"),
+            }
+            if !client.has_buffered_frame() {
+                break;
+            }
+        }
+    }
+    rate(confirmed, started)
+}
+
+fn drain(client: &mut Client, queue: &str, prefetch: u16, count: u64) -> f64 {
+    client.qos(1, prefetch, false);
+    client.consume(1, queue, "bench", 0);
+    let batch = u64::from(prefetch / 4).max(1);
+    let (mut received, mut acked) = (0, 0);
+    let started = Instant::now();
+    while received < count {
+        received = client.delivery(1).tag;
+        if received - acked >= batch || received == count {
+            client.ack(1, received, true);
+            acked = received;
+        }
+    }
+    let result = rate(received, started);
+    // The answer shows that the acks were taken.
+    client.cancel(1, "bench");
+    result
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate needs no more digits")]
+fn rate(count: u64, started: Instant) -> f64 {
+    count as f64 / started.elapsed().as_secs_f64()
+}

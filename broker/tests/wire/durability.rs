@@ -1,0 +1,113 @@
+//! What survives kill -9 and restarts.
+
+use std::collections::BTreeSet;
+
+use crate::server::Server;
+use crate::support::{DURABLE, PERSISTENT, TRANSIENT};
+
+#[test]
+fn what_was_confirmed_survives_kill_9() {
+    let mut server = Server::start();
+    let mut client = server.publisher();
+    client.declare(1, "q", DURABLE);
+    for number in 0..100u8 {
+        client.publish_confirmed(1, "q", &[number]);
+    }
+    for number in 0..40u8 {
+        let got = client.get(1, "q", false).unwrap();
+        assert_eq!(got.content.body, [number]);
+        if number < 30 {
+            client.ack(1, got.tag, false);
+        }
+    }
+    // Acks are written within milliseconds; a publish behind them shows that they are.
+    client.publish_confirmed(1, "q", &[100]);
+    server.restart_after_kill();
+    let mut client = server.client();
+    let mut got = Vec::new();
+    while let Some(message) = client.get(1, "q", true) {
+        assert!(message.redelivered, "it may have been delivered before");
+        got.push(message.content.body[0]);
+    }
+    assert_eq!(got, (30..=100).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_clean_stop_remembers_what_was_never_delivered() {
+    let mut server = Server::start();
+    let mut client = server.publisher();
+    client.declare(1, "q", DURABLE);
+    for number in 0..4u8 {
+        client.publish_confirmed(1, "q", &[number]);
+    }
+    client.get(1, "q", false).unwrap();
+    assert!(server.stop().success());
+    for _ in 0..2 {
+        server.run();
+        let mut client = server.client();
+        let first = client.get(1, "q", false).unwrap();
+        assert_eq!((first.content.body.as_slice(), first.redelivered), (&[0][..], true));
+        assert!(server.stop().success());
+    }
+    server.run();
+    let mut client = server.client();
+    let messages: Vec<_> = (0..4).map(|_| client.get(1, "q", true).unwrap()).collect();
+    assert_eq!(messages.iter().map(|got| got.redelivered).collect::<Vec<_>>(), [true, false, false, false]);
+}
+
+#[test]
+fn transient_messages_and_queues_do_not_survive() {
+    let mut server = Server::start();
+    let mut client = server.publisher();
+    client.declare(1, "durable", DURABLE);
+    client.declare(1, "transient", 0);
+    for (queue, properties) in [("durable", TRANSIENT), ("durable", PERSISTENT), ("transient", PERSISTENT)] {
+        client.queue_publish(1, "", queue, false, (properties, b"x"));
+        client.flush();
+        client.expect(1, 60, 80);
+    }
+    server.restart_after_kill();
+    let mut client = server.client();
+    assert_eq!(client.depth(1, "durable"), 1);
+    // A new queue of the same name is empty, although the log may still know the old messages.
+    assert_eq!(client.declare(1, "transient", 0).1, 0);
+}
+
+#[test]
+fn kill_9_under_load_loses_nothing_that_was_confirmed() {
+    let mut server = Server::with(&[("BROKER_SEGMENT_BYTES", "65536")]);
+    server.client().declare(1, "q", DURABLE);
+    let (mut confirmed, mut received) = (BTreeSet::new(), BTreeSet::new());
+    let mut next: u64 = 0;
+    for cycle in 0..8 {
+        let mut client = server.publisher();
+        let first = next;
+        for _ in 0..(500 + 137 * cycle) {
+            client.queue_publish(1, "", "q", false, (PERSISTENT, &next.to_be_bytes()));
+            next += 1;
+        }
+        client.flush();
+        // Some confirms, then the end, in the middle of the rest.
+        let seen = client.expect(1, 60, 80).arguments().long_long();
+        server.kill();
+        confirmed.extend(first..first + seen);
+        server.run();
+        let mut consumer = server.client();
+        let mut last = None;
+        for _ in 0..300 {
+            let Some(got) = consumer.get(1, "q", false) else { break };
+            let number = u64::from_be_bytes(got.content.body.try_into().unwrap());
+            assert!(last.is_none_or(|last| last < number), "{number} after {last:?}");
+            last = Some(number);
+            received.insert(number);
+            consumer.ack(1, got.tag, false);
+        }
+    }
+    let mut consumer = server.client();
+    while let Some(got) = consumer.get(1, "q", true) {
+        received.insert(u64::from_be_bytes(got.content.body.try_into().unwrap()));
+    }
+    let lost: Vec<_> = confirmed.difference(&received).collect();
+    assert!(lost.is_empty(), "lost: {lost:?}");
+    assert!(received.iter().all(|number| *number < next));
+}
