@@ -77,9 +77,10 @@ pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Server, Error> {
         Arc::new(DiskStorage::open(&settings.data_dir).map_err(Error::io(format!("create {folder}")))?);
     let lock = lock_folder(&settings)?;
     let address = format!("{}:{}", settings.host, settings.port);
+    // Bound only when everything is recovered: a port that is open means a broker that answers.
+    let broker = assemble(settings, storage, shutdown)?;
     let listener = TcpListener::bind(&address).map_err(Error::io(format!("listen on {address}")))?;
     let address = listener.local_addr().map_err(Error::io("read the listening address"))?;
-    let broker = assemble(settings, storage, shutdown)?;
     Ok(Server { broker: Arc::new(broker), listener: Arc::new(listener), address, _lock: lock })
 }
 
