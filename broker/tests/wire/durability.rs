@@ -111,3 +111,33 @@ fn kill_9_under_load_loses_nothing_that_was_confirmed() {
     assert!(lost.is_empty(), "lost: {lost:?}");
     assert!(received.iter().all(|number| *number < next));
 }
+
+#[test]
+fn publishers_wait_while_the_disk_is_nearly_full_and_go_on_by_themselves() {
+    const GIB: u64 = 1 << 30;
+    let folder = std::env::temp_dir();
+    let status = rustix::fs::statvfs(&folder).unwrap();
+    let minimum = (status.f_bavail * status.f_frsize).saturating_sub(GIB).to_string();
+    let server = Server::with(&[("BROKER_DISK_FREE_MIN_BYTES", &minimum)]);
+    let mut consumer = server.publisher();
+    consumer.declare(1, "q", DURABLE);
+    consumer.publish_confirmed(1, "q", b"before");
+    let mut publisher = server.publisher();
+    // Space is allocated, not written, so this is quick.
+    let path = server.folder.join("ballast");
+    let ballast = std::fs::File::create(&path).unwrap();
+    rustix::fs::fallocate(&ballast, rustix::fs::FallocateFlags::empty(), 0, 2 * GIB).unwrap();
+    crate::server::eventually("the alarm is raised", || server.log().contains("nearly full").then_some(()));
+    publisher.publish(1, "", "q", false, b"waits");
+    publisher.expect(0, 10, 60);
+    assert!(publisher.is_silent(), "nothing is confirmed");
+    // Consumers go on, and their acks are taken.
+    let got = consumer.get(1, "q", false).unwrap();
+    consumer.ack(1, got.tag, false);
+    assert!(consumer.get(1, "q", false).is_none());
+    drop(ballast);
+    std::fs::remove_file(path).unwrap();
+    publisher.expect(0, 10, 61);
+    publisher.expect(1, 60, 80);
+    assert_eq!(consumer.get(1, "q", true).unwrap().content.body, b"waits");
+}
