@@ -60,7 +60,7 @@ machines() {
     ask "Are the three machines up and running?"
     see "vagrant status" vagrant status
     for name in gateway-vm inventory-vm billing-vm; do
-        expect "$name +running *"
+        expect "$name +running .*"
     done
     for name in gateway-vm inventory-vm billing-vm; do
         ask "Does vagrant ssh $name work?"
@@ -102,10 +102,10 @@ movies() {
     ask "Does GET /api/movies/ answer 200, with that movie in JSON?"
     request GET /api/movies/
     expect_status 200
-    expect_body "[*\"id\": *$id,*\"title\": *\"A new movie\"*\"Very short description\"*]" "\"id\":$id,"
+    expect_body "\"id\": *$id, *\"title\": *\"A new movie\", *\"description\": *\"Very short description\""
     ask "Do all the other endpoints and methods answer as documented?"
     see "scripts/smoke.sh $gateway" smoke
-    verdict "$([[ $seen == *" 0 failed"* || $seen != *FAILED* ]] && echo yes)"
+    verdict "$([[ $seen == *passed* && $seen != *FAILED* ]] && echo yes)"
     ask "Does psql on inventory-vm list the database $INVENTORY_DB_NAME?"
     see "sudo -i -u postgres psql, \\l" psql_on inventory-vm <<<'\l'
     expect " *$INVENTORY_DB_NAME *"

@@ -15,7 +15,10 @@ begin_audit() {
 # The machines' addresses stand in the Vagrantfile.
 address_of() { sed -n "s/.*\"$1\" => \"\([0-9.]*\)\".*/\1/p" "$root/Vagrantfile"; }
 
-chapter() { printf '\n== %s\n' "$*"; }
+chapter() {
+    conclude
+    printf '\n== %s\n' "$*"
+}
 
 # ask QUESTION: what the next verdicts answer.
 ask() {
@@ -88,6 +91,9 @@ request() {
 }
 
 expect_status() { verdict "$([[ $status == "$1" ]] && echo yes)" "the status is not $1"; }
+
+# expect_body PATTERN: the extended regular expression matches somewhere in it.
+expect_body() { verdict "$(grep -qE -- "$1" <<<"$body" && echo yes)" "the body is not like: $1"; }
 
 # expect_header NAME: shows it.
 expect_header() {
