@@ -11,8 +11,8 @@ use std::io;
 use std::sync::Arc;
 
 use crate::broker::Broker;
+use crate::entry::{Entry, Location};
 use crate::error::Error;
-use crate::queue::{Entry, Location};
 use crate::record::{self, Head, Kind, Range};
 use crate::recovery::Scan;
 use crate::topology::SharedQueue;

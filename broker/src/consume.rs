@@ -8,9 +8,11 @@ use crate::codec::reply::Reply;
 use crate::connection::Session;
 use crate::declare::{check_arguments, clamp, random_name};
 use crate::dispatch::{self, Verdict};
+use crate::entry::payload_at;
 use crate::fault::{ACCESS_REFUSED, Fault, NOT_ALLOWED, NOT_IMPLEMENTED, Outcome, PRECONDITION_FAILED};
 use crate::outlet::ConsumerSink;
-use crate::queue::{Consumer, Delivery, payload_at};
+use crate::queue::Consumer;
+use crate::sink::Delivery;
 
 impl Channel {
     pub(crate) fn basic(&mut self, session: &Session, method: Basic<'_>) -> Outcome {

@@ -10,12 +10,12 @@ use std::time::Duration;
 use common::{Environment, Shutdown};
 use proptest::prelude::*;
 
+use crate::batch::{Batch, Routes};
 use crate::broker::Broker;
 use crate::dispatch;
+use crate::entry::payload_at;
 use crate::error::Error;
 use crate::housekeeper;
-use crate::persister::{Batch, Routes};
-use crate::queue::payload_at;
 use crate::record::{self, Message};
 use crate::settings::Settings;
 use crate::storage::Storage;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::broker::Broker;
+use crate::entry::Entry;
 use crate::outlet::{ConsumerSink, Unsettled};
-use crate::queue::{Effects, Entry, Taken};
+use crate::queue::Taken;
+use crate::sink::Effects;
 use crate::topology::SharedQueue;
 
 /// Sends what was appended for these consumers.

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use common::Shutdown;
 
+mod batch;
 mod broker;
 mod channel;
 mod codec;
@@ -28,6 +29,7 @@ mod crash_tests;
 mod declare;
 mod definitions;
 mod dispatch;
+mod entry;
 mod error;
 mod exchange;
 mod fault;
@@ -42,6 +44,7 @@ mod record;
 mod recovery;
 mod server;
 mod settings;
+mod sink;
 mod storage;
 #[cfg(test)]
 mod testing;
@@ -56,6 +59,7 @@ use crate::codec::reply::Reply;
 use crate::fault::{CONNECTION_FORCED, close_text};
 use crate::persister::Persister;
 use crate::storage::{DiskStorage, Storage};
+use crate::topology::Topology;
 use crate::wal::Wal;
 
 /// How long clients get to take note that the broker stops.
@@ -98,7 +102,8 @@ fn lock_folder(settings: &Settings) -> Result<File, Error> {
 /// Puts the parts together on top of what recovery finds.
 fn assemble(settings: Settings, storage: Arc<dyn Storage>, shutdown: Shutdown) -> Result<Broker, Error> {
     let started = Instant::now();
-    let topology = topology::load(&storage, settings.max_queues)?;
+    let (definitions, _damage) = definitions::load(&*storage)?;
+    let topology = Topology::new(Arc::clone(&storage), definitions, settings.max_queues);
     let durable: HashSet<u32> = topology.queues().iter().map(|queue| queue.id).collect();
     let recovered = recovery::recover(&*storage, settings.segment_bytes, |id| durable.contains(&id))?;
     let mut recovered_queues = recovered.queues;

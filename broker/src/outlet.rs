@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::codec::frame::put_content;
 use crate::codec::reply::Reply;
 use crate::outbox::Outbox;
-use crate::queue::{Delivery, Offer, Sink};
 use crate::record;
+use crate::sink::{Delivery, Offer, Sink};
 use crate::topology::SharedQueue;
 
 /// What other threads may send on a channel while it is open.

@@ -7,31 +7,20 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::batch::{Batch, Confirm, Item, LIMIT_BYTES, Routes};
 use crate::codec::reply::Reply;
 use crate::dispatch;
+use crate::entry::{Entry, Location, Settled, payload_at};
 use crate::error::Error;
-use crate::outlet::Outlet;
-use crate::queue::{Effects, Entry, Location, Settled};
 use crate::record::{self, Head, Kind, Message, Range};
+use crate::sink::Effects;
 use crate::topology::SharedQueue;
 use crate::wal::{Chunk, Wal};
 
-/// Publishers wait while the gathering batch holds this much; TCP then slows their clients.
-const BATCH_LIMIT_BYTES: usize = 1 << 20;
 /// A batch of nothing but acks may wait this long for company; nobody waits for it.
 const ACKS_DELAY: Duration = Duration::from_millis(5);
 /// Bytes kept free at the end of a segment for its end record.
 const END_BYTES: usize = record::HEADER_BYTES;
-
-/// The queues that a message goes to.
-pub(crate) type Routes = Arc<[Arc<SharedQueue>]>;
-
-/// Whom to tell that a message is safe.
-#[derive(Clone)]
-pub(crate) struct Confirm {
-    pub(crate) outlet: Arc<Outlet>,
-    pub(crate) tag: u64,
-}
 
 /// Where the log goes on after recovery.
 #[derive(Clone, Copy, Debug)]
@@ -74,29 +63,6 @@ struct State {
     ended: bool,
 }
 
-/// What gathers between two writes of the log.
-#[derive(Default)]
-pub(crate) struct Batch {
-    bytes: Vec<u8>,
-    chunks: Vec<Chunk>,
-    items: Vec<Item>,
-    confirms: Vec<(Confirm, u64)>,
-    /// Segments that end in this batch, with their ends.
-    sealed: Vec<(u32, u32)>,
-    /// A message in it has to be durable before it is confirmed.
-    sync: bool,
-}
-
-/// A message of a batch.
-struct Item {
-    routes: Routes,
-    at: Location,
-    /// Where its record begins in the batch.
-    start: usize,
-    length: u32,
-    persistent: bool,
-}
-
 impl Persister {
     pub(crate) fn new(wal: Arc<Wal>, position: Position) -> Self {
         let state = State {
@@ -132,7 +98,7 @@ impl Persister {
         if state.ended {
             return state.number;
         }
-        while state.batch.bytes.len() >= BATCH_LIMIT_BYTES && !state.ended {
+        while state.batch.bytes.len() >= LIMIT_BYTES && !state.ended {
             self.wake(&mut state);
             state = self.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -282,7 +248,7 @@ impl Persister {
         let mut added = (0, 0, 0);
         for item in items {
             let record = &bytes[item.start..item.start + item.length as usize];
-            let Some(payload) = crate::queue::payload_at(record, 0) else { continue };
+            let Some(payload) = payload_at(record, 0) else { continue };
             let place = record::message_places(payload).find(|(id, _)| *id == queue.id);
             let Some((_, position)) = place else { continue };
             let entry = Entry {
@@ -396,22 +362,5 @@ impl State {
         let at = Location { slot: self.segment, offset: self.offset };
         self.offset += u32::try_from(self.batch.bytes.len() - start).unwrap_or(u32::MAX);
         (at, start)
-    }
-}
-
-impl Batch {
-    fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.confirms.is_empty()
-    }
-
-    /// Empties it, and gives back what a large message made it grow to.
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.bytes.shrink_to(2 * BATCH_LIMIT_BYTES);
-        self.chunks.clear();
-        self.items.clear();
-        self.confirms.clear();
-        self.sealed.clear();
-        self.sync = false;
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::batch::Confirm;
 use crate::codec::frame::{Frame, FrameKind, put_content};
 use crate::codec::properties::Properties;
 use crate::codec::reply::Reply;
@@ -12,7 +13,6 @@ use crate::fault::{
     ACCESS_REFUSED, FRAME_ERROR, Fault, Outcome, PRECONDITION_FAILED, SYNTAX_ERROR, UNEXPECTED_FRAME,
 };
 use crate::outlet::Outlet;
-use crate::persister::Confirm;
 use crate::record::Message;
 use crate::topology::Route;
 

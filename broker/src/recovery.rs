@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::entry::{Entry, Location, Run};
 use crate::error::Error;
 use crate::persister::Position;
-use crate::queue::{Entry, Location, Run};
 use crate::record::{self, Head, Kind, Record};
 use crate::storage::{Storage, StorageFile};
 use crate::wal::{NEXT, Segment, file_name, file_number};

@@ -4,15 +4,14 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use crate::batch::Routes;
 use crate::definitions::{self, Definition};
-use crate::error::Error;
 use crate::exchange::{Exchange, Kind};
 use crate::fault::{
     ACCESS_REFUSED, Fault, INTERNAL_ERROR, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR,
     RESOURCE_LOCKED,
 };
 use crate::outlet::ConsumerSink;
-use crate::persister::Routes;
 use crate::queue::Queue;
 use crate::storage::Storage;
 
@@ -67,15 +66,7 @@ impl SharedQueue {
     /// Refuses other connections than the owner's (error 405).
     pub(crate) fn check_access(&self, connection: u64) -> Outcome {
         match self.owner {
-            Some(owner) if owner != connection => Fault::channel(
-                RESOURCE_LOCKED,
-                format!(
-                    "cannot obtain exclusive access to locked queue '{}' in vhost '/'. It could be originally \
-                     declared on another connection or the exclusive property value does not match that of the \
-                     original declaration.",
-                    self.name
-                ),
-            ),
+            Some(owner) if owner != connection => Fault::channel(RESOURCE_LOCKED, locked_text(&self.name)),
             _ => Ok(()),
         }
     }
@@ -405,10 +396,4 @@ impl Registry {
         }
         definitions
     }
-}
-
-/// Loads what an earlier life defined.
-pub(crate) fn load(storage: &Arc<dyn Storage>, max_queues: usize) -> Result<Topology, Error> {
-    let (definitions, _damage) = definitions::load(&**storage)?;
-    Ok(Topology::new(Arc::clone(storage), definitions, max_queues))
 }

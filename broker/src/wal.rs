@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::entry::{Fetch, Settled};
 use crate::error::Error;
-use crate::queue::{Fetch, Settled};
 use crate::record;
 use crate::storage::{Storage, StorageFile};
 

@@ -1,0 +1,61 @@
+//! What gathers in memory between two writes of the log.
+
+use std::sync::Arc;
+
+use crate::entry::Location;
+use crate::outlet::Outlet;
+use crate::topology::SharedQueue;
+use crate::wal::Chunk;
+
+/// Publishers wait while the gathering batch holds this much; TCP then slows their clients.
+pub(crate) const LIMIT_BYTES: usize = 1 << 20;
+
+/// The queues that a message goes to.
+pub(crate) type Routes = Arc<[Arc<SharedQueue>]>;
+
+/// Whom to tell that a message is safe.
+#[derive(Clone)]
+pub(crate) struct Confirm {
+    pub(crate) outlet: Arc<Outlet>,
+    pub(crate) tag: u64,
+}
+
+/// What gathers between two writes of the log.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) chunks: Vec<Chunk>,
+    pub(crate) items: Vec<Item>,
+    pub(crate) confirms: Vec<(Confirm, u64)>,
+    /// Segments that end in this batch, with their ends.
+    pub(crate) sealed: Vec<(u32, u32)>,
+    /// A message in it has to be durable before it is confirmed.
+    pub(crate) sync: bool,
+}
+
+/// A message of a batch.
+pub(crate) struct Item {
+    pub(crate) routes: Routes,
+    pub(crate) at: Location,
+    /// Where its record begins in the batch.
+    pub(crate) start: usize,
+    pub(crate) length: u32,
+    pub(crate) persistent: bool,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.confirms.is_empty()
+    }
+
+    /// Empties it, and gives back what a large message made it grow to.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(2 * LIMIT_BYTES);
+        self.chunks.clear();
+        self.items.clear();
+        self.confirms.clear();
+        self.sealed.clear();
+        self.sync = false;
+    }
+}
