@@ -108,7 +108,7 @@ movies() {
     verdict "$([[ $seen == *passed* && $seen != *FAILED* ]] && echo yes)"
     ask "Does psql on inventory-vm list the database $INVENTORY_DB_NAME?"
     see "sudo -i -u postgres psql, \\l" psql_on inventory-vm <<<'\l'
-    expect " *$INVENTORY_DB_NAME *"
+    expect " *$INVENTORY_DB_NAME +\|.*"
     ask "Does TABLE movies show the movie?"
     see "\\c $INVENTORY_DB_NAME, TABLE movies; (its end)" last_rows inventory-vm "$INVENTORY_DB_NAME" movies
     expect " *$id \| A new movie *\| Very short description*"
@@ -125,7 +125,7 @@ orders() {
     expect_status 200
     ask "Does psql on billing-vm list the database $BILLING_DB_NAME?"
     see "sudo -i -u postgres psql, \\l" psql_on billing-vm <<<'\l'
-    expect " *$BILLING_DB_NAME *"
+    expect " *$BILLING_DB_NAME +\|.*"
     ask "Does TABLE orders show the order of user 20?"
     wait_for "$limit" has_orders 20 $((before + 1)) || true
     see "\\c $BILLING_DB_NAME, TABLE orders; (its end)" last_rows billing-vm "$BILLING_DB_NAME" orders
