@@ -8,8 +8,10 @@ pub mod database;
 mod error;
 pub mod json;
 mod logging;
+pub mod metrics;
 pub mod order;
 pub mod program;
+pub mod report;
 pub mod settings;
 pub mod shutdown;
 

@@ -83,12 +83,12 @@ pub(crate) fn read(
 pub(crate) fn write(raw: tiny_http::Request, response: Response) -> Result<(), Error> {
     let Response { status, headers, body, .. } = response;
     match body {
-        Body::Json(text) => write_json(raw, status, &headers, &text),
+        Body::Whole(text) => write_whole(raw, status, &headers, &text),
         Body::Movies(mut rows) => {
             let mut text = Vec::with_capacity(CHUNK_BYTES);
             text.push(b'[');
             if fill(&mut text, &mut rows)? {
-                write_json(raw, status, &headers, &text)
+                write_whole(raw, status, &headers, &text)
             } else {
                 write_stream(raw, status, &headers, text, &mut rows)
             }
@@ -96,7 +96,7 @@ pub(crate) fn write(raw: tiny_http::Request, response: Response) -> Result<(), E
     }
 }
 
-fn write_json(
+fn write_whole(
     raw: tiny_http::Request,
     status: u16,
     headers: &[(&'static str, String)],

@@ -37,8 +37,8 @@ pub(crate) struct Response<'a> {
 
 /// What a response carries.
 pub(crate) enum Body<'a> {
-    /// JSON text, possibly empty.
-    Json(Vec<u8>),
+    /// A text that is complete, possibly empty.
+    Whole(Vec<u8>),
     /// Movies that are still being read.
     Movies(Box<MovieRows<'a>>),
 }
@@ -56,12 +56,18 @@ impl Response<'_> {
         // What this program serialises has text keys only, so that serialisation cannot fail.
         let body = serde_json::to_vec(value).unwrap_or_default();
         let headers = vec![("Content-Type", "application/json".to_owned())];
-        Self { status, headers, body: Body::Json(body), cause: None }
+        Self { status, headers, body: Body::Whole(body), cause: None }
+    }
+
+    /// A text of another media type.
+    pub(crate) fn text(media_type: &str, text: String) -> Self {
+        let headers = vec![("Content-Type", media_type.to_owned())];
+        Self { status: 200, headers, body: Body::Whole(text.into_bytes()), cause: None }
     }
 
     /// No content, which only the header fields describe.
     pub(crate) fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Body::Json(Vec::new()), cause: None }
+        Self { status, headers: Vec::new(), body: Body::Whole(Vec::new()), cause: None }
     }
 
     /// An error, in words fit for the client.

@@ -7,6 +7,7 @@ mod error;
 mod exchange;
 mod handlers;
 mod http;
+mod metrics;
 mod movie;
 mod preconditions;
 mod query;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use common::Shutdown;
 
+use metrics::Metrics;
 use reconnection::Reconnection;
 use repository::Repository;
 use server::{Shared, Slot};
@@ -51,7 +53,13 @@ pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Inventory, Error>
     let server = tiny_http::Server::from_listener(listener, None)
         .map_err(|error| Error::Accept(std::io::Error::other(error)))?;
     let (fatal, failure) = channel();
-    let shared = Arc::new(Shared { server, settings, fatal, stopping: AtomicBool::new(false) });
+    let shared = Arc::new(Shared {
+        server,
+        settings,
+        metrics: Metrics::new(),
+        fatal,
+        stopping: AtomicBool::new(false),
+    });
     Ok(Inventory { address, shared, failure, shutdown })
 }
 
@@ -75,17 +83,17 @@ impl Inventory {
         let list_slots = server::slots(self.shared.settings.list_workers);
         self.start_workers(&movie_slots, &list_slots)?;
         log::info!("inventory-app listening on {}", self.address);
-        let deadline = self.shared.settings.deadline;
+        let (deadline, metrics) = (self.shared.settings.deadline, &self.shared.metrics);
         while !self.shutdown.wait_timeout(TICK) {
             if let Ok(error) = self.failure.try_recv() {
                 return Err(error);
             }
-            let stuck = movie_slots.iter().filter(|slot| slot.enforce(deadline)).count();
+            let stuck = movie_slots.iter().filter(|slot| slot.enforce(deadline, metrics)).count();
             if stuck == movie_slots.len() {
-                server::answer_without_workers(&self.shared.server);
+                server::answer_without_workers(&self.shared);
             }
             for slot in &list_slots {
-                slot.enforce(deadline);
+                slot.enforce(deadline, metrics);
             }
         }
         self.stop(&movie_slots, &list_slots);

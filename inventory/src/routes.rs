@@ -2,6 +2,7 @@
 
 use crate::handlers;
 use crate::http::{Request, Response};
+use crate::metrics::Metrics;
 use crate::query::decode;
 use crate::service::MovieService;
 
@@ -9,6 +10,10 @@ const COLLECTION: &str = "/api/movies";
 const COLLECTION_METHODS: &str = "GET, HEAD, POST, DELETE, OPTIONS";
 const MOVIE_METHODS: &str = "GET, HEAD, PUT, PATCH, DELETE, OPTIONS";
 const PROBE_METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// The routes as metrics name them.
+pub(crate) const LABELS: &[&str] =
+    &[COLLECTION, "/api/movies/{id}", "/health", "/ready", "/metrics", "other"];
 
 /// What a path means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub(crate) enum Route {
     Health,
     /// Whether its dependencies answer.
     Ready,
+    /// What it has counted.
+    Metrics,
     /// Nothing that exists.
     Unknown,
 }
@@ -34,10 +41,23 @@ impl Route {
             COLLECTION => Self::Collection,
             "/health" => Self::Health,
             "/ready" => Self::Ready,
+            "/metrics" => Self::Metrics,
             _ => match path.strip_prefix(COLLECTION).and_then(|rest| rest.strip_prefix('/')) {
                 Some(id) if !id.is_empty() && !id.contains('/') => Self::Movie(movie_id(id)),
                 _ => Self::Unknown,
             },
+        }
+    }
+
+    /// The place of the route in [`LABELS`].
+    pub(crate) fn label_index(self) -> usize {
+        match self {
+            Self::Collection => 0,
+            Self::Movie(_) => 1,
+            Self::Health => 2,
+            Self::Ready => 3,
+            Self::Metrics => 4,
+            Self::Unknown => 5,
         }
     }
 
@@ -54,7 +74,7 @@ fn movie_id(text: &str) -> Option<i64> {
 }
 
 /// Answers a request.
-pub(crate) fn answer<'a>(request: &Request, movies: &'a mut MovieService) -> Response<'a> {
+pub(crate) fn answer<'a>(request: &Request, movies: &'a mut MovieService, metrics: &Metrics) -> Response<'a> {
     match Route::of(&request.path) {
         Route::Collection => match request.method.as_str() {
             "GET" | "HEAD" => handlers::list(request, movies),
@@ -79,6 +99,10 @@ pub(crate) fn answer<'a>(request: &Request, movies: &'a mut MovieService) -> Res
         },
         Route::Ready => match request.method.as_str() {
             "GET" | "HEAD" => handlers::ready(movies),
+            method => other_method(method, PROBE_METHODS),
+        },
+        Route::Metrics => match request.method.as_str() {
+            "GET" | "HEAD" => Response::text(common::metrics::CONTENT_TYPE, metrics.text()),
             method => other_method(method, PROBE_METHODS),
         },
         Route::Unknown => Response::error(404, "Not found"),
@@ -125,10 +149,18 @@ mod tests {
             ("/api/moviesx", Route::Unknown),
             ("/health", Route::Health),
             ("/ready/", Route::Ready),
+            ("/metrics", Route::Metrics),
             ("/", Route::Unknown),
             ("/%ff", Route::Unknown),
         ] {
             assert_eq!(Route::of(path), route, "{path}");
+            let label = LABELS[route.label_index()];
+            let expected = match route {
+                Route::Unknown => "other",
+                Route::Movie(_) => "/api/movies/{id}",
+                _ => path.trim_end_matches('/'),
+            };
+            assert_eq!(label, expected, "{path}");
         }
     }
 }

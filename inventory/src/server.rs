@@ -18,6 +18,7 @@ use tiny_http::Server;
 use crate::error::Error;
 use crate::exchange;
 use crate::http::Response;
+use crate::metrics::Metrics;
 use crate::routes::{self, Route};
 use crate::service::MovieService;
 use crate::settings::Settings;
@@ -51,6 +52,7 @@ fn open_socket(address: SocketAddr, stall_timeout: Duration) -> io::Result<TcpLi
 pub(crate) struct Shared {
     pub server: Server,
     pub settings: Settings,
+    pub metrics: Metrics,
     /// Where a thread reports that the process cannot go on.
     pub fatal: Sender<Error>,
     pub stopping: AtomicBool,
@@ -85,7 +87,7 @@ impl Slot {
 
     /// Answers the request in the worker's stead if PostgreSQL has kept it waiting for too long. Tells whether the
     /// worker is stuck.
-    pub(crate) fn enforce(&self, deadline: Duration) -> bool {
+    pub(crate) fn enforce(&self, deadline: Duration, metrics: &Metrics) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &*state {
             SlotState::Idle => false,
@@ -94,9 +96,10 @@ impl Slot {
             SlotState::Answering { .. } => {
                 let overdue = std::mem::replace(&mut *state, SlotState::Overdue);
                 drop(state);
-                if let SlotState::Answering { raw, .. } = overdue {
+                if let SlotState::Answering { raw, since } = overdue {
                     log::warn!("{}postgresql did not answer in time", label(&raw));
-                    finish(*raw, Response::unavailable());
+                    metrics.database_timeouts.increment();
+                    finish(*raw, Response::unavailable(), since, metrics);
                 }
                 true
             }
@@ -105,13 +108,14 @@ impl Slot {
 }
 
 /// Answers what waits in the queue when every movie worker is stuck.
-pub(crate) fn answer_without_workers(server: &Server) {
-    while let Ok(Some(raw)) = server.try_recv() {
+pub(crate) fn answer_without_workers(shared: &Shared) {
+    while let Ok(Some(raw)) = shared.server.try_recv() {
         let response = match Route::of(exchange::target(&raw).1) {
             Route::Health => crate::handlers::health(),
+            Route::Metrics => Response::text(common::metrics::CONTENT_TYPE, shared.metrics.text()),
             _ => Response::unavailable(),
         };
-        finish(raw, response);
+        finish(raw, response, Instant::now(), &shared.metrics);
     }
 }
 
@@ -131,7 +135,7 @@ pub(crate) fn serve_movies(
                 Ok(()) => {}
                 Err(TrySendError::Full(raw) | TrySendError::Disconnected(raw)) => {
                     let busy = Response::error(503, "Too many lists are being read, please try again");
-                    finish(raw, busy.with("Retry-After", "1"));
+                    finish(raw, busy.with("Retry-After", "1"), Instant::now(), &shared.metrics);
                 }
             },
             Ok(raw) => serve(shared, slot, movies, raw),
@@ -180,29 +184,34 @@ fn is_slow(raw: &tiny_http::Request) -> bool {
 }
 
 fn serve(shared: &Shared, slot: &Slot, movies: &mut MovieService, mut raw: tiny_http::Request) {
+    let (since, metrics) = (Instant::now(), &shared.metrics);
+    let _in_flight = metrics.http.begin();
     let request = match exchange::read(&mut raw, shared.settings.body_max_bytes) {
         Ok(request) => request,
-        Err(response) => return finish(raw, response),
+        Err(response) => return finish(raw, response, since, metrics),
     };
     slot.swap(SlotState::Answering { raw: Box::new(raw), since: Instant::now() });
     let request = &request;
     let answered = catch_unwind(AssertUnwindSafe(move || {
         // Moved, not lent again, because the response may be reading from it.
         let movies = movies;
-        routes::answer(request, movies)
+        routes::answer(request, movies, metrics)
     }));
     // Without a request, the deadline has passed and the client has been answered already.
     if let SlotState::Answering { raw, .. } = slot.swap(SlotState::Idle) {
         // The panic itself has been reported on standard error.
-        finish(*raw, answered.unwrap_or_else(|_| Response::error(500, "Internal server error")));
+        let response = answered.unwrap_or_else(|_| Response::error(500, "Internal server error"));
+        finish(*raw, response, since, metrics);
     }
 }
 
-/// Writes a response and its line in the log.
-fn finish(raw: tiny_http::Request, response: Response) {
+/// Writes a response and its line in the log, and counts it. The request came at `since`.
+fn finish(raw: tiny_http::Request, response: Response, since: Instant, metrics: &Metrics) {
     let status = response.status;
     let may_be_logged = status >= 500 || response.is_stream() || log::log_enabled!(log::Level::Debug);
     let label = if may_be_logged { label(&raw) } else { String::new() };
+    let (method, route) = (raw.method().clone(), Route::of(exchange::target(&raw).1).label_index());
+    metrics.count_failure(&response);
     match &response.cause {
         Some(cause) if status >= 500 => log::warn!("{label}{status}: {cause}"),
         _ => log::debug!("{label}{status}"),
@@ -212,6 +221,7 @@ fn finish(raw: tiny_http::Request, response: Response) {
         Err(Error::Client(error)) => log::debug!("{label}the client went away: {error}"),
         Err(error) => log::warn!("{label}the list was cut short: {error}"),
     }
+    metrics.http.record(route, method.as_str(), status, since.elapsed());
 }
 
 /// How a request is named in the log.

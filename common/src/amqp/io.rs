@@ -3,15 +3,17 @@
 //!
 //! No decision about orders, retries or back-off is made here.
 
+mod side;
+
 use std::future::Future;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use amqprs::callbacks::{ChannelCallback, ConnectionCallback};
 use amqprs::channel::{
     BasicAckArguments, BasicConsumeArguments, BasicPublishArguments, BasicQosArguments, Channel,
-    ConfirmSelectArguments, ConsumerMessage, QueueDeclareArguments,
+    ConfirmSelectArguments, ConsumerMessage,
 };
 use amqprs::connection::{Connection as AmqpConnection, OpenConnectionArguments};
 use amqprs::error::Error as AmqpError;
@@ -22,6 +24,7 @@ use tokio::time::timeout;
 
 use super::confirms::Confirms;
 use super::{AmqpSettings, BrokerError, Closed, Confirm, Delivery, Properties, PublishError};
+use side::Side;
 
 type Reply<T> = SyncSender<Result<T, BrokerError>>;
 
@@ -36,6 +39,25 @@ pub(super) enum Command {
     DeclareQueue {
         queue: String,
         reply: Reply<u32>,
+    },
+    CountMessages {
+        queue: String,
+        reply: Reply<Option<u32>>,
+    },
+    DeclareFanout {
+        exchange: String,
+        reply: Reply<()>,
+    },
+    /// Publish without wanting to know what becomes of it.
+    Announce {
+        exchange: String,
+        properties: Properties,
+        body: Vec<u8>,
+    },
+    /// Receive a copy of what is announced on an exchange.
+    Listen {
+        exchange: String,
+        reply: Reply<Receiver<Vec<Delivery>>>,
     },
     Consume {
         queue: String,
@@ -124,14 +146,12 @@ pub(super) fn run(
 
 /// An open connection and its one channel.
 struct Session {
-    connection: AmqpConnection,
+    side: Side,
     channel: Channel,
     confirms: Arc<Mutex<Confirms>>,
     /// Why the broker closed the channel, once it has.
     refused: Arc<Closed>,
     commands: Commands,
-    /// How long any single step may take.
-    deadline: Duration,
 }
 
 impl Session {
@@ -173,7 +193,8 @@ impl Session {
         };
         channel.register_callback(events).await?;
         channel.confirm_select(ConfirmSelectArguments::default()).await?;
-        Ok(Self { connection, channel, confirms, refused, commands, deadline: settings.connect_timeout })
+        let side = Side { connection, deadline: settings.connect_timeout };
+        Ok(Self { side, channel, confirms, refused, commands })
     }
 
     /// Serves commands until the connection ends or its owner lets go of it.
@@ -185,14 +206,22 @@ impl Session {
                     self.publish(&queue, properties, body, reply).await;
                 }
                 Command::DeclareQueue { queue, reply } => {
-                    let _ = reply.try_send(self.declare_queue(&queue).await);
+                    let _ = reply.try_send(self.side.declare_queue(&queue).await);
+                }
+                Command::Announce { exchange, properties, body } => {
+                    self.announce(&exchange, properties, body).await;
+                }
+                beside @ (Command::CountMessages { .. }
+                | Command::DeclareFanout { .. }
+                | Command::Listen { .. }) => {
+                    tokio::spawn(self.side.clone().answer(beside));
                 }
                 Command::Consume { queue, prefetch, reply } => {
                     let _ = reply.try_send(self.consume(&queue, prefetch).await);
                 }
                 Command::AckThrough(tag) => {
                     let ack = self.channel.basic_ack(BasicAckArguments::new(tag, true));
-                    if let Err(e) = within(self.deadline, ack).await {
+                    if let Err(e) = within(self.side.deadline, ack).await {
                         self.commands.send(Command::Lost(e.to_string()));
                     }
                 }
@@ -207,10 +236,28 @@ impl Session {
         // Waiting publishers learn of the end because their replies are dropped with these.
         *self.confirms.lock().unwrap_or_else(PoisonError::into_inner) = Confirms::new();
         queued.0.close();
-        let _ = timeout(self.deadline, self.connection.close()).await;
+        let _ = timeout(self.side.deadline, self.side.connection.close()).await;
     }
 
     async fn publish(&self, queue: &str, properties: Properties, body: Vec<u8>, reply: Confirm) {
+        let mut arguments = BasicPublishArguments::new("", queue);
+        arguments.mandatory(true);
+        self.send(arguments, properties, body, reply).await;
+    }
+
+    async fn announce(&self, exchange: &str, properties: Properties, body: Vec<u8>) {
+        // The channel is in confirm mode, so that an announcement is confirmed as well; nobody waits for it.
+        let (reply, _) = sync_channel(1);
+        self.send(BasicPublishArguments::new(exchange, ""), properties, body, reply).await;
+    }
+
+    async fn send(
+        &self,
+        arguments: BasicPublishArguments,
+        properties: Properties,
+        body: Vec<u8>,
+        reply: Confirm,
+    ) {
         let message_id = properties.message_id().map(str::to_owned);
         {
             // The tag counts from the moment of sending, so the entry must be there before any answer can be.
@@ -221,40 +268,10 @@ impl Session {
             }
             confirms.push(message_id, reply);
         }
-        let mut arguments = BasicPublishArguments::new("", queue);
-        arguments.mandatory(true);
         let sent = self.channel.basic_publish(*properties.0, body, arguments);
-        if let Err(e) = within(self.deadline, sent).await {
+        if let Err(e) = within(self.side.deadline, sent).await {
             self.commands.send(Command::Lost(e.to_string()));
         }
-    }
-
-    /// Looks for the queue on a channel of its own, since a failed look closes the channel, and makes it if it is
-    /// missing. Looking first lets a queue made by hand with other arguments, a quorum queue above all, be used.
-    async fn declare_queue(&self, queue: &str) -> Result<u32, BrokerError> {
-        let mut arguments = QueueDeclareArguments::durable_client_named(queue);
-        if let Ok(waiting) = self.declare(arguments.clone().passive(true).finish()).await {
-            return Ok(waiting);
-        }
-        let declared = self.declare(arguments.finish()).await;
-        declared.map_err(|e| BrokerError::new(format!("declare queue {queue}: {e}")))
-    }
-
-    async fn declare(&self, arguments: QueueDeclareArguments) -> Result<u32, BrokerError> {
-        let refused = Arc::new(Closed::default());
-        let events = ChannelEvents {
-            commands: None,
-            confirms: Arc::new(Mutex::new(Confirms::new())),
-            refused: refused.clone(),
-        };
-        let declare = async {
-            let channel = self.connection.open_channel(None).await?;
-            channel.register_callback(events).await?;
-            let declared = channel.queue_declare(arguments).await?;
-            channel.close().await?;
-            Ok(declared.map_or(0, |(_, waiting, _)| waiting))
-        };
-        within(self.deadline, declare).await.map_err(|e| refused.get().map_or(e, BrokerError))
     }
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Receiver<Vec<Delivery>>, BrokerError> {
@@ -263,10 +280,10 @@ impl Session {
             BrokerError::new(format!("consume from queue {queue}: {reason}"))
         };
         let qos = self.channel.basic_qos(BasicQosArguments::new(0, prefetch, false));
-        within(self.deadline, qos).await.map_err(failed)?;
+        within(self.side.deadline, qos).await.map_err(failed)?;
         let consume = self.channel.basic_consume_rx(BasicConsumeArguments::new(queue, ""));
-        let (_, mut messages) = within(self.deadline, consume).await.map_err(failed)?;
-        let (sender, batches): (Sender<Vec<Delivery>>, _) = channel();
+        let (_, mut messages) = within(self.side.deadline, consume).await.map_err(failed)?;
+        let (sender, batches): (Sender<Vec<Delivery>>, _) = mpsc::channel();
         let (commands, most) = (self.commands.clone(), usize::from(prefetch.max(1)));
         tokio::spawn(async move {
             let mut arrived = Vec::with_capacity(most);

@@ -182,6 +182,31 @@ impl Connection {
         self.request(Command::DeclareQueue { queue: queue.to_owned(), reply }, &answer)
     }
 
+    /// How many messages wait in `queue` and are not with a consumer yet; `None` when there is no such queue.
+    pub fn count_messages(&self, queue: &str) -> Result<Option<u32>, BrokerError> {
+        let (reply, answer) = sync_channel(1);
+        self.request(Command::CountMessages { queue: queue.to_owned(), reply }, &answer)
+    }
+
+    /// Makes sure that there is a durable exchange `exchange` that copies what it gets to whoever listens.
+    pub fn declare_fanout(&self, exchange: &str) -> Result<(), BrokerError> {
+        let (reply, answer) = sync_channel(1);
+        self.request(Command::DeclareFanout { exchange: exchange.to_owned(), reply }, &answer)
+    }
+
+    /// Tells something to whoever listens to `exchange`, which must exist. Waits for nothing: when nobody listens, or
+    /// the connection ends, the message is gone.
+    pub fn announce(&self, exchange: &str, properties: Properties, body: Vec<u8>) {
+        self.commands.send(Command::Announce { exchange: exchange.to_owned(), properties, body });
+    }
+
+    /// Listens to what is announced on `exchange` from now on. Nothing has to be acknowledged.
+    pub fn listen(&self, exchange: &str) -> Result<Deliveries, BrokerError> {
+        let (reply, answer) = sync_channel(1);
+        let batches = self.request(Command::Listen { exchange: exchange.to_owned(), reply }, &answer)?;
+        Ok(Deliveries { batches, ready: VecDeque::new(), closed: self.closed.clone() })
+    }
+
     /// Publishes through the default exchange, persistent and mandatory, and blocks until the broker has confirmed
     /// that it stored the message, or for `timeout`. Many threads may wait at the same time.
     pub fn publish(

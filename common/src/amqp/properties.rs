@@ -2,7 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use amqprs::{BasicProperties, DELIVERY_MODE_PERSISTENT, FieldTable, FieldValue, LongStr, ShortStr};
+use amqprs::{
+    BasicProperties, DELIVERY_MODE_PERSISTENT, DELIVERY_MODE_TRANSIENT, FieldTable, FieldValue, LongStr,
+    ShortStr,
+};
 
 /// Properties and headers. They travel on untouched when a message is passed on.
 #[derive(Clone, Debug, Default)]
@@ -10,7 +13,7 @@ pub struct Properties(pub(super) Box<BasicProperties>);
 
 impl Properties {
     /// Those of a persistent JSON message that the program `app_id` sends now. A `message_id` over 255 bytes,
-    /// the protocol's limit for short strings, is left out.
+    /// the protocol's limit for short strings, is left out, and so is an empty one.
     pub fn persistent_json(app_id: &str, message_id: &str) -> Self {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
         let mut properties = BasicProperties::default();
@@ -19,10 +22,17 @@ impl Properties {
             .with_content_type("application/json")
             .with_timestamp(seconds)
             .with_app_id(app_id);
-        if ShortStr::try_from(message_id).is_ok() {
+        if !message_id.is_empty() && ShortStr::try_from(message_id).is_ok() {
             properties.with_message_id(message_id);
         }
         Self(Box::new(properties))
+    }
+
+    /// Those of a JSON message that need not survive a restart of the broker, sent now by the program `app_id`.
+    pub fn transient_json(app_id: &str) -> Self {
+        let Self(mut properties) = Self::persistent_json(app_id, "");
+        properties.with_delivery_mode(DELIVERY_MODE_TRANSIENT);
+        Self(properties)
     }
 
     /// Adds or replaces a text header.

@@ -1,0 +1,297 @@
+//! Metrics, and their text format for Prometheus (version 0.0.4).
+//!
+//! Counting costs a few relaxed additions: no lock, no allocation, no look-up by name. All series of HTTP exist from
+//! the start as one array; those that were never counted are left out when the text is written.
+
+use std::fmt::{Display, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The media type of [`Exposition::finish`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Upper bounds of the duration buckets, in microseconds.
+const BOUNDS_US: [u64; 14] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
+];
+/// The methods that have series of their own; the last stands for all others.
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "other"];
+/// The statuses that have series of their own, in order. What is missing here is counted as 0.
+const STATUSES: [u16; 29] = [
+    0, 200, 201, 204, 206, 301, 302, 304, 400, 404, 405, 406, 408, 409, 411, 412, 413, 414, 415, 416, 417,
+    429, 431, 500, 501, 502, 503, 504, 505,
+];
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `count`.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The number so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted for one route and method.
+#[derive(Debug, Default)]
+struct Series {
+    statuses: [Counter; STATUSES.len()],
+    /// Requests by duration; the last is for those beyond all bounds.
+    buckets: [Counter; BOUNDS_US.len() + 1],
+    sum_us: Counter,
+}
+
+/// The requests that a server answers, by route, method and status.
+#[derive(Debug)]
+pub struct HttpMetrics {
+    routes: &'static [&'static str],
+    /// One for each route and method, in this order.
+    series: Box<[Series]>,
+    begun: Counter,
+    ended: Counter,
+}
+
+/// A request that is being answered. Dropping it ends it.
+#[derive(Debug)]
+pub struct InFlight<'m> {
+    metrics: &'m HttpMetrics,
+    since: Instant,
+}
+
+impl InFlight<'_> {
+    /// Counts the answer: `route` is the route's place in the list that [`HttpMetrics::new`] was given.
+    pub fn answered(self, route: usize, method: &str, status: u16) {
+        self.metrics.record(route, method, status, self.since.elapsed());
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.metrics.ended.increment();
+    }
+}
+
+impl HttpMetrics {
+    /// Metrics for these routes, which are templates such as `/api/movies/{id}` and never what a client sent, so that
+    /// nobody can make series.
+    pub fn new(routes: &'static [&'static str]) -> Self {
+        let series = (0..routes.len() * METHODS.len()).map(|_| Series::default()).collect();
+        Self { routes, series, begun: Counter::default(), ended: Counter::default() }
+    }
+
+    /// Notes that a request has come.
+    pub fn begin(&self) -> InFlight<'_> {
+        self.begun.increment();
+        InFlight { metrics: self, since: Instant::now() }
+    }
+
+    /// Counts an answer that was not preceded by [`HttpMetrics::begin`].
+    pub fn record(&self, route: usize, method: &str, status: u16, took: Duration) {
+        let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
+        let Some(series) = self.series.get(route * METHODS.len() + method) else { return };
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        series.statuses[STATUSES.binary_search(&status).unwrap_or(0)].increment();
+        series.buckets[BOUNDS_US.partition_point(|bound| *bound < took_us)].increment();
+        series.sum_us.add(took_us);
+    }
+
+    /// Writes all families.
+    pub fn write(&self, text: &mut Exposition) {
+        text.family("http_requests_total", "counter", "Requests answered, by route, method and status.");
+        self.each(|labels, series| {
+            for (status, count) in STATUSES.iter().zip(&series.statuses) {
+                if count.get() > 0 {
+                    let status = if *status == 0 { "other".to_owned() } else { status.to_string() };
+                    let labels = [labels[0], labels[1], ("status", &status)];
+                    text.sample("http_requests_total", &labels, count.get());
+                }
+            }
+        });
+        text.family(
+            "http_request_duration_seconds",
+            "histogram",
+            "Time from a request's head to the last byte of its answer.",
+        );
+        self.each(|labels, series| series.write_durations(labels, text));
+        text.family("http_requests_in_flight", "gauge", "Requests that are being answered now.");
+        // The end is read first, because a request that begins and ends in between must not count as minus one.
+        let ended = self.ended.get();
+        text.sample("http_requests_in_flight", &[], self.begun.get().saturating_sub(ended));
+    }
+
+    fn each(&self, mut visit: impl FnMut([(&str, &str); 2], &Series)) {
+        for (route, series) in self.routes.iter().zip(self.series.chunks(METHODS.len())) {
+            for (method, series) in METHODS.iter().zip(series) {
+                visit([("route", route), ("method", method)], series);
+            }
+        }
+    }
+}
+
+impl Series {
+    fn write_durations(&self, labels: [(&str, &str); 2], text: &mut Exposition) {
+        let mut count = 0;
+        // Read once, so that the count is the last bucket whatever is counted meanwhile.
+        let buckets: Vec<u64> = self.buckets.iter().map(Counter::get).collect();
+        if buckets.iter().all(|bucket| *bucket == 0) {
+            return;
+        }
+        for (bound, bucket) in BOUNDS_US.iter().zip(&buckets) {
+            count += bucket;
+            let bound = seconds(*bound);
+            let labels = [labels[0], labels[1], ("le", &bound)];
+            text.sample("http_request_duration_seconds_bucket", &labels, count);
+        }
+        count += buckets[BOUNDS_US.len()];
+        let unbounded = [labels[0], labels[1], ("le", "+Inf")];
+        text.sample("http_request_duration_seconds_bucket", &unbounded, count);
+        text.sample("http_request_duration_seconds_sum", &labels, seconds(self.sum_us.get()));
+        text.sample("http_request_duration_seconds_count", &labels, count);
+    }
+}
+
+/// Microseconds as exact decimal seconds.
+fn seconds(us: u64) -> String {
+    let text = format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The text that a scrape is answered with.
+#[derive(Debug, Default)]
+pub struct Exposition(String);
+
+impl Exposition {
+    /// An empty text.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins a family of samples; `kind` is `counter`, `gauge` or `histogram`.
+    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string cannot fail; this goes for the samples, too.
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    /// Adds a sample to the family that was begun last.
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        for (index, (label, value)) in labels.iter().enumerate() {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.0, "{}{label}=\"{value}\"", if index == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    /// Adds a family of one sample.
+    pub fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    /// Adds what describes the process: its build, its start, its memory and its open files.
+    pub fn process(&mut self, service: &str, version: &str, started: SystemTime) {
+        self.family("build_info", "gauge", "Which program this is; the value is always 1.");
+        self.sample("build_info", &[("service", service), ("version", version)], 1);
+        let started = started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.single(
+            "process_start_time_seconds",
+            "gauge",
+            "When the process started, in seconds since 1970.",
+            format_args!("{started:.3}"),
+        );
+        if let Some(bytes) = resident_bytes() {
+            self.single("process_resident_memory_bytes", "gauge", "Memory that the process holds.", bytes);
+        }
+        if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
+            self.single("process_open_fds", "gauge", "Open files and sockets.", files.count());
+        }
+    }
+
+    /// The text.
+    pub fn finish(self) -> String {
+        self.0
+    }
+}
+
+/// What Linux reports as the resident set; nothing on other systems.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUTES: &[&str] = &["/api/movies", "/api/movies/{id}"];
+
+    fn text(metrics: &HttpMetrics) -> String {
+        let mut text = Exposition::new();
+        metrics.write(&mut text);
+        text.finish()
+    }
+
+    #[test]
+    fn an_answer_is_counted_under_its_route_method_and_status() {
+        let metrics = HttpMetrics::new(ROUTES);
+        metrics.record(1, "GET", 200, Duration::from_millis(3));
+        metrics.record(1, "GET", 200, Duration::from_millis(5));
+        metrics.record(0, "PURGE", 799, Duration::from_secs(60));
+        let text = text(&metrics);
+        for line in [
+            "http_requests_total{route=\"/api/movies/{id}\",method=\"GET\",status=\"200\"} 2",
+            "http_requests_total{route=\"/api/movies\",method=\"other\",status=\"other\"} 1",
+            "http_request_duration_seconds_bucket{route=\"/api/movies/{id}\",method=\"GET\",le=\"0.0025\"} 0",
+            // A bound belongs to its bucket.
+            "http_request_duration_seconds_bucket{route=\"/api/movies/{id}\",method=\"GET\",le=\"0.005\"} 2",
+            "http_request_duration_seconds_bucket{route=\"/api/movies/{id}\",method=\"GET\",le=\"+Inf\"} 2",
+            "http_request_duration_seconds_sum{route=\"/api/movies/{id}\",method=\"GET\"} 0.008",
+            "http_request_duration_seconds_count{route=\"/api/movies/{id}\",method=\"GET\"} 2",
+            "http_request_duration_seconds_bucket{route=\"/api/movies\",method=\"other\",le=\"10\"} 0",
+            "http_requests_in_flight 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+        }
+        assert_eq!(text.matches("http_requests_total{").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn a_request_is_in_flight_until_it_is_dropped() {
+        let metrics = HttpMetrics::new(ROUTES);
+        let (first, second) = (metrics.begin(), metrics.begin());
+        assert!(text(&metrics).contains("http_requests_in_flight 2\n"));
+        first.answered(0, "GET", 200);
+        drop(second);
+        let text = text(&metrics);
+        assert!(text.contains("http_requests_in_flight 0\n"), "{text}");
+        assert!(
+            text.contains("http_requests_total{route=\"/api/movies\",method=\"GET\",status=\"200\"} 1\n")
+        );
+    }
+
+    #[test]
+    fn what_could_end_a_label_is_escaped() {
+        let mut text = Exposition::new();
+        text.sample("a", &[("b", "\"\\\n")], 1);
+        assert_eq!(text.finish(), "a{b=\"\\\"\\\\\\n\"} 1\n");
+    }
+
+    #[test]
+    fn the_statuses_are_sorted() {
+        assert!(STATUSES.is_sorted() && BOUNDS_US.is_sorted());
+    }
+}
