@@ -7,6 +7,7 @@ use common::amqp::{Connection, Deliveries, Delivery};
 use common::{Backoff, Shutdown};
 
 use crate::error::Error;
+use crate::reporter::Reporter;
 use crate::repository::{IncomingOrder, Repository};
 use crate::service::{self, Message, Orders};
 use crate::settings::Settings;
@@ -29,8 +30,9 @@ const REASON_HEADER: &str = "x-death-reason";
 /// Consumes until the process is told to stop. Returns an error only if going on makes no sense.
 pub(crate) fn run(settings: &Settings, shutdown: &Shutdown) -> Result<(), Error> {
     let mut backoff = Backoff::new(Duration::from_millis(100), settings.retry_max);
+    let mut reporter = Reporter::new(&settings.queue);
     while !shutdown.requested() {
-        match serve(settings, shutdown, &mut backoff) {
+        match serve(settings, shutdown, &mut backoff, &mut reporter) {
             Ok(()) => {}
             Err(error @ Error::Common(_)) => return Err(error),
             Err(error) => {
@@ -45,15 +47,21 @@ pub(crate) fn run(settings: &Settings, shutdown: &Shutdown) -> Result<(), Error>
 
 /// Serves for as long as one connection to either side lives. PostgreSQL comes first: without it, messages would only
 /// be taken and kept.
-fn serve(settings: &Settings, shutdown: &Shutdown, backoff: &mut Backoff) -> Result<(), Error> {
+fn serve(
+    settings: &Settings,
+    shutdown: &Shutdown,
+    backoff: &mut Backoff,
+    reporter: &mut Reporter,
+) -> Result<(), Error> {
     let repository = Repository::connect(&settings.database)?;
     let connection = Connection::open(&settings.broker, "billing-app")?;
     connection.declare_queue(&settings.queue)?;
     connection.declare_queue(&settings.dead_letter_queue())?;
+    reporter.connect(&connection);
     let deliveries = connection.consume(&settings.queue, settings.prefetch)?;
     backoff.reset();
     log::info!("consuming from {}", settings.queue);
-    let mut consumer = Consumer { settings, connection, repository, expired_at: Instant::now() };
+    let mut consumer = Consumer { settings, connection, repository, reporter, expired_at: Instant::now() };
     let outcome = consumer.consume(deliveries, shutdown);
     consumer.connection.close(GOODBYE_TIMEOUT);
     outcome
@@ -63,6 +71,7 @@ struct Consumer<'a> {
     settings: &'a Settings,
     connection: Connection,
     repository: Repository,
+    reporter: &'a mut Reporter,
     expired_at: Instant,
 }
 
@@ -78,6 +87,7 @@ impl Consumer<'_> {
                 self.connection.declare_queue(&self.settings.queue)?;
                 heard_at = Instant::now();
             }
+            self.reporter.tell(&self.connection);
             self.expire()?;
         }
         Ok(())
@@ -101,6 +111,8 @@ impl Consumer<'_> {
         }
         let Some(last) = batch.last() else { return Ok(()) };
         self.connection.ack_through(last.tag)?;
+        let message_ids = batch.iter().map(|delivery| delivery.properties.message_id());
+        self.reporter.note(message_ids, &outcome);
         let repeated = batch.len() as u64 - outcome.stored - outcome.dead.len() as u64;
         log::debug!(
             "{} messages: {} orders stored, {repeated} repeated, {} dead",

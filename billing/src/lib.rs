@@ -1,9 +1,11 @@
 //! Billing: consumes orders and stores them.
 //!
-//! A message flows through [`consumer`] (the queue) and [`service`] (what becomes of it) to [`repository`] (SQL).
+//! A message flows through [`consumer`] (the queue) and [`service`] (what becomes of it) to [`repository`] (SQL);
+//! [`reporter`] tells the gateways what became of it.
 
 mod consumer;
 mod error;
+mod reporter;
 mod repository;
 mod service;
 mod settings;

@@ -18,6 +18,11 @@ impl Health {
         Self { upstreams, publisher }
     }
 
+    /// Whether orders can be published right now.
+    pub(crate) fn is_broker_connected(&self) -> bool {
+        self.publisher.is_connected()
+    }
+
     /// 200 for as long as the process serves, whatever has become of its dependencies.
     pub(crate) fn serve_health(exchange: &mut Exchange<'_>) -> Result<(), Problem> {
         exchange.answer(200, br#"{"status":"ok"}"#)
@@ -26,7 +31,7 @@ impl Health {
     /// 200 when every dependency is reachable, else 503 with the names of those that are not.
     pub(crate) fn serve_ready(&self, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
         let mut missing = Vec::new();
-        if let Err(cause) = self.upstreams.probe() {
+        if let Some(cause) = self.upstreams.readiness().problem() {
             log::warn!("{} not ready: inventory: {cause}", exchange.request_id);
             missing.push("inventory");
         }

@@ -3,15 +3,19 @@
 //! A request's way: `edge` (reads it, strictly and within limits) → `routes` → `proxy` and `upstream` for
 //! /api/movies, or `orders` and `publisher` for /api/billing, or `health`.
 
+mod assets;
+mod board;
 mod edge;
 mod error;
 mod health;
+mod metrics;
 mod orders;
 mod path;
 mod proxy;
 mod publisher;
 mod routes;
 mod settings;
+mod status;
 mod upstream;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -22,12 +26,15 @@ use common::Shutdown;
 pub use error::{Error, Problem};
 pub use settings::{BodySettings, EdgeSettings, QueueSettings, Settings, UpstreamSettings};
 
+use board::Board;
 use edge::Server;
 use health::Health;
+use metrics::Metrics;
 use orders::Orders;
 use proxy::Proxy;
 use publisher::Publisher;
 use routes::Routes;
+use status::Status;
 use upstream::Upstreams;
 
 /// A gateway that listens.
@@ -44,11 +51,14 @@ impl Gateway {
     pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Self, Error> {
         let server = bind(&settings)?;
         let upstreams = Arc::new(Upstreams::new(&settings.upstream, &settings.edge));
-        let publisher = Publisher::start(settings.queue.clone())?;
+        let (metrics, board) = (Arc::new(Metrics::new()), Arc::new(Board::default()));
+        let publisher = Publisher::start(settings.queue.clone(), metrics.clone(), board.clone())?;
         let routes = Arc::new(Routes {
             proxy: Proxy::new(upstreams.clone(), settings.bodies.movies_max_bytes),
             orders: Orders::new(publisher.clone(), settings.bodies.billing_max_bytes),
-            health: Arc::new(Health::new(upstreams, publisher.clone())),
+            health: Health::new(upstreams.clone(), publisher.clone()),
+            status: Status::new(upstreams, publisher.clone(), metrics.clone(), board),
+            metrics,
         });
         Ok(Self { server, routes, publisher, settings, shutdown })
     }
@@ -82,6 +92,8 @@ fn bind(settings: &Settings) -> Result<Server, Error> {
 /// Checks that every dependency answers, without serving.
 pub fn check(settings: &Settings) -> Result<(), Error> {
     let upstreams = Upstreams::new(&settings.upstream, &settings.edge);
-    upstreams.probe().map_err(|cause| Error::Dependency(format!("inventory: {cause}")))?;
+    if let Some(cause) = upstreams.readiness().problem() {
+        return Err(Error::Dependency(format!("inventory: {cause}")));
+    }
     publisher::check(&settings.queue).map_err(|cause| Error::Dependency(format!("broker: {cause}")))
 }

@@ -155,6 +155,7 @@ impl Outgoing<'_> {
             Method::Patch => http::Method::PATCH,
             Method::Delete => http::Method::DELETE,
             Method::Options => http::Method::OPTIONS,
+            Method::Trace => http::Method::TRACE,
         };
         *request.uri_mut() = upstream.uri(self.target)?;
         let fields = request.headers_mut();

@@ -6,8 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::amqp::{Connection, Properties, PublishError};
-use common::{Backoff, Shutdown, order};
+use common::{Backoff, Shutdown, order, report};
 
+use crate::board::Board;
+use crate::metrics::Metrics;
 use crate::settings::QueueSettings;
 use crate::{Error, Problem};
 
@@ -21,6 +23,11 @@ const RECONNECT_MAX: Duration = Duration::from_secs(5);
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the goodbye to the broker may take when the gateway stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// How often the connection is looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// Most reports that are taken at once.
+const REPORTS_MAX: usize = 100;
 
 /// A valid order on its way to the queue.
 pub(crate) struct QueuedOrder {
@@ -40,6 +47,8 @@ pub(crate) struct Confirmed {
 /// Publishes orders, while there is a broker.
 pub(crate) struct Publisher {
     settings: QueueSettings,
+    metrics: Arc<Metrics>,
+    board: Arc<Board>,
     current: Mutex<Option<Arc<Connection>>>,
     /// Raised when nothing more will be published.
     stop: Shutdown,
@@ -47,8 +56,13 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// Starts to connect. The gateway serves everything else in the meantime.
-    pub(crate) fn start(settings: QueueSettings) -> Result<Arc<Self>, Error> {
-        let publisher = Arc::new(Self { settings, current: Mutex::new(None), stop: Shutdown::new() });
+    pub(crate) fn start(
+        settings: QueueSettings,
+        metrics: Arc<Metrics>,
+        board: Arc<Board>,
+    ) -> Result<Arc<Self>, Error> {
+        let (current, stop) = (Mutex::new(None), Shutdown::new());
+        let publisher = Arc::new(Self { settings, metrics, board, current, stop });
         let supervisor = publisher.clone();
         thread::Builder::new()
             .name("publisher".to_owned())
@@ -62,11 +76,21 @@ impl Publisher {
         self.current().is_some()
     }
 
+    /// How many messages wait in the queue, and how many in its dead-letter queue, which is there once billing has
+    /// been. `None` when the broker cannot be asked.
+    pub(crate) fn count_messages(&self) -> Option<(Option<u32>, Option<u32>)> {
+        let connection = self.current()?;
+        let waiting = connection.count_messages(&self.settings.queue).ok()?;
+        let dead = connection.count_messages(&format!("{}.dead", self.settings.queue)).ok()?;
+        Some((waiting, dead))
+    }
+
     /// Publishes one order and waits until the broker has confirmed that it stored it. Fails at once when there is
     /// no broker, and otherwise within the confirm timeout.
     pub(crate) fn publish(&self, order: QueuedOrder) -> Result<Confirmed, Problem> {
         let QueuedOrder { message_id, body } = order;
         let Some(connection) = self.current() else {
+            self.metrics.count_disconnected();
             return Err(Problem::NotPublished {
                 message_id,
                 cause: "the broker is not connected".to_owned(),
@@ -76,8 +100,12 @@ impl Publisher {
         let properties =
             Properties::persistent_json(APP_ID, &message_id).with_header("schema", order::SCHEMA);
         match connection.publish(queue, properties, body, self.settings.confirm_timeout) {
-            Ok(()) => Ok(Confirmed { message_id }),
+            Ok(()) => {
+                self.metrics.orders_confirmed.increment();
+                Ok(Confirmed { message_id })
+            }
             Err(error) => {
+                self.metrics.count_unpublished(&error);
                 if matches!(error, PublishError::Returned(_)) {
                     // Somebody deleted the queue; the next order shall find it again.
                     if let Err(e) = connection.declare_queue(queue) {
@@ -125,16 +153,22 @@ impl Publisher {
         }
     }
 
-    /// Offers `connection` to publishing threads until it ends.
+    /// Offers `connection` to publishing threads until it ends, and listens to billing's reports meanwhile.
     fn attend(&self, connection: Arc<Connection>) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
+        // A broker that does not allow it costs the reports, not the orders.
+        let mut reports = connection
+            .listen(&report::exchange(&self.settings.queue))
+            .inspect_err(|e| log::warn!("billing's reports cannot be heard: {e}"))
+            .ok();
         let weak = Arc::downgrade(&connection);
         drop(connection);
         let mut probed = Instant::now();
         // Holding the connection only while looking at it lets `stop` close it in good order.
         let reason = loop {
             let Some(connection) = weak.upgrade() else { return };
-            if let Some(reason) = connection.wait_closed(Duration::from_millis(100)) {
+            let pause = if reports.is_some() { Duration::ZERO } else { TICK };
+            if let Some(reason) = connection.wait_closed(pause) {
                 break reason;
             }
             if self.stop.requested() {
@@ -146,9 +180,23 @@ impl Publisher {
                 }
                 probed = Instant::now();
             }
+            drop(connection);
+            self.board.sample(self.metrics.orders_confirmed.get());
+            match reports.as_mut().map(|reports| reports.next_batch(REPORTS_MAX, TICK)) {
+                Some(Ok(batch)) => batch.iter().for_each(|report| self.note(&report.body)),
+                Some(Err(_)) => reports = None,
+                None => {}
+            }
         };
         self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
         log::warn!("lost the broker: {reason}; connecting again");
+    }
+
+    fn note(&self, report: &[u8]) {
+        match serde_json::from_slice(report) {
+            Ok(report) => self.board.note(report),
+            Err(e) => log::debug!("a report that cannot be read: {e}"),
+        }
     }
 }
 

@@ -1,53 +1,164 @@
 //! Which request goes where. No other file knows a path.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::assets::{self, Asset};
 use crate::edge::{Exchange, Method, Service};
 use crate::health::Health;
+use crate::metrics::Metrics;
 use crate::orders::Orders;
 use crate::proxy::Proxy;
-use crate::{Problem, path};
+use crate::status::Status;
+use crate::{Problem, path, status};
 
 /// Everything a request can be meant for.
 pub(crate) struct Routes {
     pub(crate) proxy: Proxy,
     pub(crate) orders: Orders,
-    pub(crate) health: Arc<Health>,
+    pub(crate) health: Health,
+    pub(crate) status: Status,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What answers.
+#[derive(Clone, Copy)]
+enum Endpoint {
+    Movies,
+    Billing,
+    Health,
+    Ready,
+    Metrics,
+    Status,
+    OrderStatus,
+    File(&'static Asset),
+    Assets,
+}
+
+/// A path and what answers there.
+struct Route {
+    /// The path; a last segment in braces stands for any text.
+    template: &'static str,
+    /// The methods, as the field `Allow` lists them. For what is passed on, inventory decides.
+    allow: &'static str,
+    endpoint: Endpoint,
 }
 
 const READ_ONLY: &str = "GET, HEAD, OPTIONS";
-const BILLING: &str = "OPTIONS, POST";
 const EVERYTHING: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+
+/// All routes. The OpenAPI document describes exactly these; a test compares the two.
+static ROUTES: [Route; OTHER] = [
+    route("/api/movies", "GET, HEAD, POST, DELETE, OPTIONS", Endpoint::Movies),
+    route("/api/movies/{id}", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS", Endpoint::Movies),
+    route("/api/billing", "OPTIONS, POST", Endpoint::Billing),
+    route("/api/status", READ_ONLY, Endpoint::Status),
+    route("/api/status/orders/{message_id}", READ_ONLY, Endpoint::OrderStatus),
+    route("/health", READ_ONLY, Endpoint::Health),
+    route("/ready", READ_ONLY, Endpoint::Ready),
+    route("/metrics", READ_ONLY, Endpoint::Metrics),
+    route("/", READ_ONLY, Endpoint::File(&assets::CONSOLE_HTML)),
+    route("/docs", READ_ONLY, Endpoint::File(&assets::DOCS_HTML)),
+    route("/openapi.json", READ_ONLY, Endpoint::File(&assets::OPENAPI_JSON)),
+    route("/openapi.yaml", READ_ONLY, Endpoint::File(&assets::OPENAPI_YAML)),
+    route("/assets/{name}", READ_ONLY, Endpoint::Assets),
+];
+
+/// How many routes there are, and where metrics count a request that has none.
+const OTHER: usize = 13;
+
+/// The routes as metrics name them, each at its place in [`ROUTES`].
+pub(crate) static LABELS: [&str; OTHER + 1] = {
+    let mut labels = ["other"; OTHER + 1];
+    let mut index = 0;
+    while index < OTHER {
+        labels[index] = ROUTES[index].template;
+        index += 1;
+    }
+    labels
+};
+
+const fn route(template: &'static str, allow: &'static str, endpoint: Endpoint) -> Route {
+    Route { template, allow, endpoint }
+}
+
+impl Route {
+    /// What stands for the segment in braces, empty if there is none; `None` when the path is another one.
+    fn matches<'p>(&self, path: &'p str) -> Option<&'p str> {
+        match self.template.split_once('{') {
+            None => (path == self.template).then_some(""),
+            // What is deeper is refused by whoever reads the segment.
+            Some((parent, _)) => path.strip_prefix(parent).filter(|segment| !segment.is_empty()),
+        }
+    }
+
+    fn allows(&self, method: Method) -> bool {
+        self.allow.split(", ").any(|name| name == method.name())
+    }
+}
 
 impl Service for Routes {
     fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
+        let in_flight = self.metrics.http.begin();
+        let mut route = OTHER;
+        let result = self.dispatch(exchange, &mut route);
+        let status = match &result {
+            Err(problem) if !exchange.response.is_sent() => problem.status(),
+            _ => exchange.response.status(),
+        };
+        if let Err(problem) = &result {
+            self.metrics.count_problem(problem);
+        }
+        in_flight.answered(route, exchange.head.method().name(), status);
+        result
+    }
+
+    fn refused(&self, problem: &Problem) {
+        self.metrics.http.record(OTHER, "other", problem.status(), Duration::ZERO);
+    }
+}
+
+impl Routes {
+    /// Answers a request, and tells which route that was.
+    fn dispatch(&self, exchange: &mut Exchange<'_>, taken: &mut usize) -> Result<(), Problem> {
         let (head, method) = (exchange.head, exchange.head.method());
         if head.target() == b"*" && method == Method::Options {
             return answer_options(exchange, EVERYTHING);
         }
         let target = path::parse(head.target())?;
-        match (&*target.path, method) {
-            ("/health" | "/ready", Method::Options) => answer_options(exchange, READ_ONLY),
-            ("/health", Method::Get | Method::Head) => Health::serve_health(exchange),
-            ("/ready", Method::Get | Method::Head) => self.health.serve_ready(exchange),
-            ("/health" | "/ready", _) => Err(Problem::MethodNotAllowed { allow: READ_ONLY }),
-            ("/api/billing", Method::Options) => answer_options(exchange, BILLING),
-            ("/api/billing", Method::Post) => self.orders.serve(exchange),
-            ("/api/billing", _) => Err(Problem::MethodNotAllowed { allow: BILLING }),
-            (path, _) if is_or_is_under(path, "/api/movies") => {
-                // Inventory gets the verbatim target, and must not read anything else in it.
-                if !target.is_normal {
-                    return Err(path::AMBIGUOUS);
-                }
-                self.proxy.serve(exchange, target.verbatim)
+        let found = ROUTES.iter().enumerate().find_map(|(index, route)| {
+            let segment = route.matches(&target.path)?;
+            Some((index, route, segment))
+        });
+        let Some((index, route, segment)) = found else { return Err(Problem::NotFound) };
+        *taken = index;
+        match route.endpoint {
+            // A path that names nothing has no methods.
+            Endpoint::Assets if assets::find(segment).is_none() => Err(Problem::NotFound),
+            Endpoint::OrderStatus if !status::is_message_id(segment) => Err(Problem::BadRequest(
+                "the message id must be 1 to 128 letters, digits, hyphens, underscores and tildes",
+            )),
+            // Inventory gets the verbatim target, and must not read anything else in it.
+            Endpoint::Movies if !target.is_normal => Err(path::AMBIGUOUS),
+            Endpoint::Movies if method != Method::Trace => self.proxy.serve(exchange, target.verbatim),
+            _ if !route.allows(method) => Err(Problem::MethodNotAllowed { allow: route.allow }),
+            _ if method == Method::Options => answer_options(exchange, route.allow),
+            Endpoint::Billing => self.orders.serve(exchange),
+            Endpoint::Health => Health::serve_health(exchange),
+            Endpoint::Ready => self.health.serve_ready(exchange),
+            Endpoint::Metrics => {
+                let text = self.metrics.text(self.health.is_broker_connected());
+                let media_type = [("content-type", common::metrics::CONTENT_TYPE)];
+                exchange.answer_with(200, &media_type, text.as_bytes())
             }
-            _ => Err(Problem::NotFound),
+            Endpoint::Status => self.status.serve(exchange),
+            Endpoint::OrderStatus => self.status.serve_order(exchange, segment),
+            Endpoint::File(file) => file.serve(exchange),
+            Endpoint::Assets => assets::find(segment).ok_or(Problem::NotFound)?.serve(exchange),
+            // All that is left to be passed on was refused for its method.
+            Endpoint::Movies => Err(Problem::MethodNotAllowed { allow: route.allow }),
         }
     }
-}
-
-fn is_or_is_under(path: &str, route: &str) -> bool {
-    path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn answer_options(exchange: &mut Exchange<'_>, allow: &str) -> Result<(), Problem> {
@@ -56,13 +167,48 @@ fn answer_options(exchange: &mut Exchange<'_>, allow: &str) -> Result<(), Proble
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
+    fn template(path: &str) -> Option<&'static str> {
+        ROUTES.iter().find(|route| route.matches(path).is_some()).map(|route| route.template)
+    }
+
     #[test]
-    fn a_route_covers_what_is_under_it_and_nothing_else() {
-        assert!(is_or_is_under("/api/movies", "/api/movies"));
-        assert!(is_or_is_under("/api/movies/1", "/api/movies"));
-        assert!(!is_or_is_under("/api/moviesx", "/api/movies"));
-        assert!(!is_or_is_under("/api", "/api/movies"));
+    fn a_route_covers_its_path_and_nothing_else() {
+        assert_eq!(template("/"), Some("/"));
+        assert_eq!(template("/api/movies"), Some("/api/movies"));
+        assert_eq!(template("/api/movies/1"), Some("/api/movies/{id}"));
+        assert_eq!(template("/assets/icon.svg"), Some("/assets/{name}"));
+        for other in ["/api/moviesx", "/api", "/docs/x", "/assets", "/metricsx", "/api/status/orders"] {
+            assert_eq!(template(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_openapi_document_has_every_route_with_its_methods_and_no_other() {
+        let methods = |names: Vec<String>| {
+            let mut names: Vec<_> = names.iter().map(|name| name.to_uppercase()).collect();
+            names.sort_unstable();
+            names
+        };
+        let document = assets::tests::openapi();
+        let described: BTreeMap<String, Vec<String>> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(path, item)| {
+                let members = item.as_object().unwrap().keys().cloned();
+                (path.clone(), methods(members.filter(|name| name != "parameters").collect()))
+            })
+            .collect();
+        let routed: BTreeMap<_, _> = ROUTES
+            .iter()
+            .map(|route| {
+                (route.template.to_owned(), methods(route.allow.split(", ").map(str::to_owned).collect()))
+            })
+            .collect();
+        assert_eq!(described, routed);
     }
 }

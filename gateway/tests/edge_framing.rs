@@ -159,7 +159,7 @@ fn versions_methods_and_expectations_that_are_not_spoken_have_their_own_status()
         501,
         &[
             "get /health HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
-            "TRACE /api/movies HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
+            "PURGE /api/movies HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
             "CONNECT a:80 HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
         ],
     );

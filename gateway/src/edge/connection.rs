@@ -150,8 +150,12 @@ impl<'s> Connection<'s> {
             shutdown: &shared.shutdown,
         };
         // A bug costs one request, not the thread's connection without a word.
-        let outcome = catch_unwind(AssertUnwindSafe(|| shared.service.serve(&mut exchange)))
-            .unwrap_or(Err(Problem::Internal("a panic, reported above")));
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| shared.service.serve(&mut exchange))).unwrap_or_else(|_| {
+                let problem = Problem::Internal("a panic, reported above");
+                shared.service.refused(&problem);
+                Err(problem)
+            });
         if let Err(problem) = outcome {
             exchange.answer_problem(&problem);
         }
@@ -176,6 +180,7 @@ impl<'s> Connection<'s> {
 
     /// Answers a request that cannot be served because its head cannot be trusted, and closes.
     fn answer_problem(&mut self, problem: &Problem) {
+        self.shared.service.refused(problem);
         let request_id = self.shared.request_ids.next();
         // The head that was parsed last, if any, is not the one that this answer is for.
         self.head = Head::new();

@@ -38,29 +38,32 @@ impl Exchange<'_> {
         self.answer_with(status, &[], json)
     }
 
-    /// Sends a whole response with further fields and a JSON body; without a body when it is empty.
+    /// Sends a whole response with further fields and a body, which is JSON unless one of the fields is `content-type`;
+    /// a 204 without any.
     pub(crate) fn answer_with(
         &mut self,
         status: u16,
         fields: &[(&str, &str)],
-        json: &[u8],
+        body: &[u8],
     ) -> Result<(), Problem> {
         self.begin(status);
         self.response.field(b"date", date::now().as_bytes());
         for (name, value) in fields {
             self.response.field(name.as_bytes(), value.as_bytes());
         }
-        if json.is_empty() && status == 204 {
+        if body.is_empty() && status == 204 {
             self.response.end_head(BodySize::None);
         } else {
-            self.response.field(b"content-type", b"application/json");
+            if !fields.iter().any(|(name, _)| *name == "content-type") {
+                self.response.field(b"content-type", b"application/json");
+            }
             // The answer to HEAD tells the length of what it leaves out (RFC 9110 §9.3.2).
             if self.head.method() == Method::Head {
-                self.response.field(b"content-length", json.len().to_string().as_bytes());
+                self.response.field(b"content-length", body.len().to_string().as_bytes());
                 self.response.end_head(BodySize::None);
             } else {
-                self.response.end_head(BodySize::Known(json.len() as u64));
-                self.response.write(json).map_err(Problem::ClientGone)?;
+                self.response.end_head(BodySize::Known(body.len() as u64));
+                self.response.write(body).map_err(Problem::ClientGone)?;
             }
         }
         self.response.finish().map_err(Problem::ClientGone)

@@ -8,7 +8,7 @@ use crate::Problem;
 use crate::edge::framing::{Framing, FramingFields};
 use crate::settings::EdgeSettings;
 
-/// The methods that are served or passed on. Names are case-sensitive (RFC 9110 §9.1).
+/// The methods that are known; no path has TRACE, but each can say so. Names are case-sensitive (RFC 9110 §9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     Get,
@@ -18,6 +18,7 @@ pub(crate) enum Method {
     Patch,
     Delete,
     Options,
+    Trace,
 }
 
 impl Method {
@@ -30,8 +31,23 @@ impl Method {
             "PATCH" => Self::Patch,
             "DELETE" => Self::Delete,
             "OPTIONS" => Self::Options,
+            "TRACE" => Self::Trace,
             _ => return None,
         })
+    }
+
+    /// Its name, as it is sent.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Trace => "TRACE",
+        }
     }
 
     /// Whether doing it twice is the same as doing it once (RFC 9110 §9.2.2).
@@ -330,7 +346,6 @@ mod tests {
     fn other_methods_and_versions_have_their_own_status() {
         for (line, status) in [
             ("get / HTTP/1.1", 501),
-            ("TRACE / HTTP/1.1", 501),
             ("CONNECT a:1 HTTP/1.1", 501),
             ("GET / HTTP/2.0", 505),
             ("GET / HTTP/1.2", 505),

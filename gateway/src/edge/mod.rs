@@ -48,6 +48,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) trait Service: Send + Sync + 'static {
     /// Answers one request, or says why not, in which case the edge answers.
     fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Problem>;
+
+    /// Takes note that the edge answers a request by itself, because [`Service::serve`] never saw it or panicked.
+    fn refused(&self, problem: &Problem);
 }
 
 /// A listening server.

@@ -159,6 +159,27 @@ impl Failure {
     }
 }
 
+/// Whether inventory can do its work.
+#[derive(Debug)]
+pub(crate) enum Readiness {
+    /// It can.
+    Ready,
+    /// It serves, but PostgreSQL is not there for it.
+    NotReady(String),
+    /// Nothing answers.
+    Unreachable(String),
+}
+
+impl Readiness {
+    /// What is wrong, if anything is.
+    pub(crate) fn problem(&self) -> Option<&str> {
+        match self {
+            Self::Ready => None,
+            Self::NotReady(cause) | Self::Unreachable(cause) => Some(cause),
+        }
+    }
+}
+
 /// All instances of inventory, and the connections to them.
 pub(crate) struct Upstreams {
     /// Tells the agents of these instances from those of others.
@@ -261,27 +282,33 @@ impl Upstreams {
     }
 
     /// Whether any instance says that it is ready. Takes at most the ready timeout for each.
-    pub(crate) fn probe(&self) -> Result<(), String> {
-        let mut cause = "no instance".to_owned();
+    pub(crate) fn readiness(&self) -> Readiness {
+        let mut best = Readiness::Unreachable("no instance".to_owned());
         for upstream in self.candidates() {
-            match self.probe_one(upstream) {
-                Ok(()) => return Ok(()),
-                Err(problem) => cause = format!("{}: {problem}", upstream.authority),
+            match self.probe(upstream) {
+                Readiness::Ready => return Readiness::Ready,
+                Readiness::NotReady(cause) => best = Readiness::NotReady(cause),
+                // One that is not ready is better news than one that is not there.
+                Readiness::Unreachable(cause) if matches!(best, Readiness::Unreachable(_)) => {
+                    best = Readiness::Unreachable(cause);
+                }
+                Readiness::Unreachable(_) => {}
             }
         }
-        Err(cause)
+        best
     }
 
-    fn probe_one(&self, upstream: &Upstream) -> Result<(), String> {
-        let uri = upstream.uri(b"/ready").ok_or("the address cannot be used")?;
+    fn probe(&self, upstream: &Upstream) -> Readiness {
+        let unreachable = |cause: &str| Readiness::Unreachable(format!("{}: {cause}", upstream.authority));
+        let Some(uri) = upstream.uri(b"/ready") else { return unreachable("the address cannot be used") };
         let mut request = Request::new(());
         *request.uri_mut() = uri;
         let agent = self.agent();
         let request = agent.configure_request(request).timeout_global(Some(self.ready_timeout)).build();
-        let response = agent.run(request).map_err(|error| classify(&error).cause().to_owned())?;
-        match response.status().as_u16() {
-            200 => Ok(()),
-            status => Err(format!("/ready answered {status}")),
+        match agent.run(request).map(|response| response.status().as_u16()) {
+            Ok(200) => Readiness::Ready,
+            Ok(status) => Readiness::NotReady(format!("{}: /ready answered {status}", upstream.authority)),
+            Err(error) => unreachable(classify(&error).cause()),
         }
     }
 }

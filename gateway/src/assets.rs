@@ -1,0 +1,161 @@
+//! What the gateway serves by itself: the console, the documentation and the OpenAPI document. All of it is embedded,
+//! compressed by the build script.
+
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+
+use crate::Problem;
+use crate::edge::{BodySize, Exchange, Head, Method};
+
+pub(crate) use embedded::*;
+
+/// One constant for each file, written by the build script.
+mod embedded {
+    #![expect(clippy::unreadable_literal, reason = "generated code has no readers")]
+    use super::Asset;
+
+    include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+}
+
+/// What pages are made of, for `/assets/{name}`.
+static ALL: [&Asset; 7] =
+    [&CONSOLE_CSS, &CONSOLE_JS, &DOCS_CSS, &DOCS_JS, &ICON_SVG, &SWAGGER_UI_CSS, &SWAGGER_UI_BUNDLE_JS];
+
+/// What `/assets/{name}` serves.
+pub(crate) fn find(name: &str) -> Option<&'static Asset> {
+    ALL.into_iter().find(|asset| asset.name == name)
+}
+
+/// Pages take scripts, styles, pictures and answers from the gateway alone, and nothing inline. `data:` is for the
+/// icons in Swagger UI's style sheet.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// An embedded file.
+#[derive(Debug)]
+pub(crate) struct Asset {
+    /// Its name, which is the last part of its path.
+    name: &'static str,
+    media_type: &'static str,
+    /// Its length when it is not compressed, in bytes.
+    length: u64,
+    /// Its entity tags: one for each form, because the bytes differ (RFC 9110 §8.8.3.3).
+    etag: &'static str,
+    gzip_etag: &'static str,
+    gzip: &'static [u8],
+}
+
+impl Asset {
+    /// Answers with the file, compressed if the client takes that.
+    pub(crate) fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
+        let compressed = accepts_gzip(exchange.head);
+        let etag = if compressed { self.gzip_etag } else { self.etag };
+        let unchanged = has(exchange.head, etag);
+        exchange.begin(if unchanged { 304 } else { 200 });
+        let response = &mut exchange.response;
+        for (name, value) in [
+            ("etag", etag),
+            // It may change with the next version; asking costs one 304.
+            ("cache-control", "no-cache"),
+            ("vary", "accept-encoding"),
+            ("content-security-policy", CONTENT_SECURITY_POLICY),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+        ] {
+            response.field(name.as_bytes(), value.as_bytes());
+        }
+        if unchanged {
+            response.end_head(BodySize::None);
+            return response.finish().map_err(Problem::ClientGone);
+        }
+        response.field(b"content-type", self.media_type.as_bytes());
+        if compressed {
+            response.field(b"content-encoding", b"gzip");
+        }
+        let length = if compressed { self.gzip.len() as u64 } else { self.length };
+        if exchange.head.method() == Method::Head {
+            response.field(b"content-length", length.to_string().as_bytes());
+            response.end_head(BodySize::None);
+        } else {
+            response.end_head(BodySize::Known(length));
+            self.write(compressed, exchange)?;
+        }
+        exchange.response.finish().map_err(Problem::ClientGone)
+    }
+
+    fn write(&self, compressed: bool, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
+        if compressed {
+            return exchange.response.write(self.gzip).map_err(Problem::ClientGone);
+        }
+        let mut decoder = GzDecoder::new(self.gzip);
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            let count =
+                decoder.read(&mut buffer).map_err(|_| Problem::Internal("an embedded file is damaged"))?;
+            if count == 0 {
+                return Ok(());
+            }
+            exchange.response.write(&buffer[..count]).map_err(Problem::ClientGone)?;
+        }
+    }
+}
+
+/// All values of a field that is a list.
+fn list<'h>(head: &'h Head, name: &str) -> impl Iterator<Item = &'h str> {
+    let values = head.fields().filter(move |(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
+    values
+        .filter_map(|(_, value)| std::str::from_utf8(value).ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+/// Whether `Accept-Encoding` allows gzip (RFC 9110 §12.5.3).
+fn accepts_gzip(head: &Head) -> bool {
+    list(head, "accept-encoding").any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let refused = weight.trim().strip_prefix("q=").is_some_and(|weight| weight.parse() == Ok(0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+/// Whether the client has what `etag` names: weak comparison (RFC 9110 §13.1.2).
+fn has(head: &Head, etag: &str) -> bool {
+    list(head, "if-none-match").any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The OpenAPI document as it is served.
+    pub(crate) fn openapi() -> serde_json::Value {
+        serde_json::from_reader(GzDecoder::new(OPENAPI_JSON.gzip)).unwrap()
+    }
+
+    #[test]
+    fn every_asset_has_the_length_that_it_promises() {
+        for asset in ALL.into_iter().chain([&CONSOLE_HTML, &DOCS_HTML, &OPENAPI_JSON, &OPENAPI_YAML]) {
+            let mut content = Vec::new();
+            GzDecoder::new(asset.gzip).read_to_end(&mut content).unwrap();
+            assert_eq!(content.len() as u64, asset.length, "{}", asset.name);
+            assert_ne!(asset.etag, asset.gzip_etag);
+        }
+    }
+
+    #[test]
+    fn pages_have_no_inline_script_or_style() {
+        for page in [&CONSOLE_HTML, &DOCS_HTML] {
+            let mut html = String::new();
+            GzDecoder::new(page.gzip).read_to_string(&mut html).unwrap();
+            for inline in ["<style", " style=", " onclick", " onload", "javascript:", "<script>"] {
+                assert!(!html.contains(inline), "{} has {inline}", page.name);
+            }
+            assert!(
+                !html.contains("http://") && !html.contains("https://"),
+                "{} loads from elsewhere",
+                page.name
+            );
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What the gateway counts.
+
+use std::time::{Instant, SystemTime};
+
+use common::amqp::PublishError;
+use common::metrics::{Counter, Exposition, HttpMetrics};
+
+use crate::Problem;
+use crate::routes::LABELS;
+
+/// All metrics of one process.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    /// The requests.
+    pub(crate) http: HttpMetrics,
+    /// Orders that the broker has confirmed.
+    pub(crate) orders_confirmed: Counter,
+    /// Orders that came back because no queue took them.
+    orders_returned: Counter,
+    /// Orders that the broker refused.
+    orders_refused: Counter,
+    /// Orders that found no connection to the broker, or lost it.
+    broker_unavailable: Counter,
+    /// Orders that were not confirmed in time.
+    broker_timeouts: Counter,
+    /// Orders that were not sent because the broker, or this side, had too much to do.
+    broker_overloaded: Counter,
+    /// Requests for which no instance of inventory could be reached.
+    upstream_unavailable: Counter,
+    /// Requests that inventory did not answer in time.
+    upstream_timeouts: Counter,
+    /// Requests that inventory answered with something that is not HTTP, or incompletely.
+    upstream_invalid: Counter,
+    started: (Instant, SystemTime),
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            http: HttpMetrics::new(&LABELS),
+            orders_confirmed: Counter::default(),
+            orders_returned: Counter::default(),
+            orders_refused: Counter::default(),
+            broker_unavailable: Counter::default(),
+            broker_timeouts: Counter::default(),
+            broker_overloaded: Counter::default(),
+            upstream_unavailable: Counter::default(),
+            upstream_timeouts: Counter::default(),
+            upstream_invalid: Counter::default(),
+            started: (Instant::now(), SystemTime::now()),
+        }
+    }
+
+    /// For how many seconds the process has been running.
+    pub(crate) fn uptime_s(&self) -> u64 {
+        self.started.0.elapsed().as_secs()
+    }
+
+    /// Counts an order that was not published.
+    pub(crate) fn count_unpublished(&self, error: &PublishError) {
+        match error {
+            PublishError::Returned(_) => self.orders_returned.increment(),
+            PublishError::Nacked => self.orders_refused.increment(),
+            PublishError::Closed(_) => self.broker_unavailable.increment(),
+            PublishError::TimedOut => self.broker_timeouts.increment(),
+            PublishError::Blocked(_) | PublishError::Busy => self.broker_overloaded.increment(),
+        }
+    }
+
+    /// Counts an order that came while there was no broker.
+    pub(crate) fn count_disconnected(&self) {
+        self.broker_unavailable.increment();
+    }
+
+    /// Counts a problem that lies with inventory.
+    pub(crate) fn count_problem(&self, problem: &Problem) {
+        match problem {
+            Problem::UpstreamDown(_) => self.upstream_unavailable.increment(),
+            Problem::UpstreamTimeout(_) => self.upstream_timeouts.increment(),
+            Problem::BadUpstream(_) => self.upstream_invalid.increment(),
+            _ => {}
+        }
+    }
+
+    /// The text for Prometheus.
+    pub(crate) fn text(&self, broker_connected: bool) -> String {
+        let mut text = Exposition::new();
+        self.http.write(&mut text);
+        for (name, help, counter) in [
+            ("orders_confirmed_total", "Orders that the broker has confirmed.", &self.orders_confirmed),
+            (
+                "orders_returned_total",
+                "Orders that came back because no queue took them.",
+                &self.orders_returned,
+            ),
+            ("orders_refused_total", "Orders that the broker refused to store.", &self.orders_refused),
+        ] {
+            text.single(name, "counter", help, counter.get());
+        }
+        let kinds = |text: &mut Exposition, name: &str, kinds: [(&str, &Counter); 3]| {
+            for (kind, counter) in kinds {
+                text.sample(name, &[("kind", kind)], counter.get());
+            }
+        };
+        text.family("broker_errors_total", "counter", "Orders that the broker did not take, by kind.");
+        kinds(
+            &mut text,
+            "broker_errors_total",
+            [
+                ("unavailable", &self.broker_unavailable),
+                ("timeout", &self.broker_timeouts),
+                ("overloaded", &self.broker_overloaded),
+            ],
+        );
+        let connected = u8::from(broker_connected);
+        text.single("broker_connected", "gauge", "Whether there is a connection to the broker.", connected);
+        text.family("upstream_errors_total", "counter", "Requests that inventory did not answer, by kind.");
+        kinds(
+            &mut text,
+            "upstream_errors_total",
+            [
+                ("unavailable", &self.upstream_unavailable),
+                ("timeout", &self.upstream_timeouts),
+                ("invalid", &self.upstream_invalid),
+            ],
+        );
+        text.process("api-gateway", env!("CARGO_PKG_VERSION"), self.started.1);
+        text.finish()
+    }
+}

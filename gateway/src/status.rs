@@ -1,0 +1,123 @@
+//! How the parts of the system are, for the console and whoever else wants to look. Read-only.
+//!
+//! The gateway asks whom it knows: inventory for its readiness, the broker for the lengths of the queues. Billing has
+//! no HTTP API and gets none for this; it reports through the broker, which both sides talk to anyway.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::report::Outcome;
+use serde_json::{Value, json};
+
+use crate::Problem;
+use crate::board::Board;
+use crate::edge::Exchange;
+use crate::metrics::Metrics;
+use crate::publisher::Publisher;
+use crate::upstream::{Readiness, Upstreams};
+
+/// For how long an answer is given again, so that many onlookers cost inventory and the broker no more than one.
+const FRESH: Duration = Duration::from_millis(250);
+/// The longest message id that can be asked for, in bytes.
+const MESSAGE_ID_MAX_BYTES: usize = 128;
+
+/// Tells the state of the system.
+pub(crate) struct Status {
+    upstreams: Arc<Upstreams>,
+    publisher: Arc<Publisher>,
+    metrics: Arc<Metrics>,
+    board: Arc<Board>,
+    last: Mutex<Option<(Instant, Arc<[u8]>)>>,
+}
+
+impl Status {
+    pub(crate) fn new(
+        upstreams: Arc<Upstreams>,
+        publisher: Arc<Publisher>,
+        metrics: Arc<Metrics>,
+        board: Arc<Board>,
+    ) -> Self {
+        Self { upstreams, publisher, metrics, board, last: Mutex::new(None) }
+    }
+
+    /// GET /api/status.
+    pub(crate) fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
+        let answer = self.answer();
+        exchange.answer_with(200, &[("cache-control", "no-store")], &answer)
+    }
+
+    /// GET /api/status/orders/{id}; the caller has looked at the id.
+    pub(crate) fn serve_order(&self, exchange: &mut Exchange<'_>, id: &str) -> Result<(), Problem> {
+        let state = match self.board.outcome(id) {
+            Some(Outcome::Stored) => "stored",
+            Some(Outcome::Dead) => "dead",
+            None => "unknown",
+        };
+        let answer = json!({ "message_id": id, "state": state }).to_string();
+        exchange.answer_with(200, &[("cache-control", "no-store")], answer.as_bytes())
+    }
+
+    /// The last answer while it is fresh. Whoever comes while a new one is made waits for it.
+    fn answer(&self) -> Arc<[u8]> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((made, answer)) = &*last
+            && made.elapsed() < FRESH
+        {
+            return answer.clone();
+        }
+        let answer: Arc<[u8]> = self.look().to_string().into_bytes().into();
+        *last = Some((Instant::now(), answer.clone()));
+        answer
+    }
+
+    fn look(&self) -> Value {
+        let (inventory, postgresql) = match self.upstreams.readiness() {
+            Readiness::Ready => ("ok", "ok"),
+            Readiness::NotReady(_) => ("ok", "unreachable"),
+            Readiness::Unreachable(_) => ("unreachable", "unknown"),
+        };
+        let queues = self.publisher.count_messages();
+        let broker = if queues.is_some() { "ok" } else { "unreachable" };
+        let (waiting, dead) = queues.unwrap_or_default();
+        let billing = self.board.billing();
+        let minutes = self.board.minutes();
+        let minutes: Vec<_> = minutes.iter().map(|minute| {
+            json!({ "start_s": minute.start_s(), "confirmed": minute.confirmed, "stored": minute.stored })
+        }).collect();
+        json!({
+            "gateway": { "state": "ok", "version": env!("CARGO_PKG_VERSION"), "uptime_s": self.metrics.uptime_s() },
+            "inventory": { "state": inventory },
+            "postgresql": { "state": postgresql },
+            "broker": { "state": broker, "messages_waiting": waiting, "messages_dead": dead },
+            "billing": {
+                "state": if billing.instances > 0 { "ok" } else { "silent" },
+                "instances": billing.instances,
+                "orders_stored": billing.stored,
+                "messages_repeated": billing.repeated,
+                "messages_dead": billing.dead,
+            },
+            "minutes": minutes,
+        })
+    }
+}
+
+/// Whether it can be one of ours, and can stand in a path as it is.
+pub(crate) fn is_message_id(id: &str) -> bool {
+    (1..=MESSAGE_ID_MAX_BYTES).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_id_needs_no_encoding() {
+        for id in ["a", "2f1c7f0e-0c9b-4f3b-9a53-5f7a4c0d8e11", "a-b_c~d", &"x".repeat(128)] {
+            assert!(is_message_id(id), "{id}");
+        }
+        for other in ["", "a/b", "a.b", "a b", "é", &"x".repeat(129)] {
+            assert!(!is_message_id(other), "{other}");
+        }
+    }
+}
