@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The quality gate: everything that has to hold before a change is accepted. Installs what is missing.
 #
-#   scripts/test.sh             format, lints, documentation, shell scripts, all tests
+#   scripts/test.sh             format, lints, documentation, shell scripts, all tests, and scripts/check-docs.sh
 #   scripts/test.sh --rabbitmq  the system tests again, with RabbitMQ in place of our own broker
 #
 # The tests start their own PostgreSQL and RabbitMQ on free ports and in temporary folders, and remove them.
@@ -45,6 +45,7 @@ gate() {
     step "documentation" env RUSTDOCFLAGS="-D warnings" \
         cargo doc --locked --workspace --no-deps --document-private-items
     step "tests" cargo test --locked --workspace
+    step "documentation against the running system" scripts/check-docs.sh
     say "== the gate is passed"
 }
 

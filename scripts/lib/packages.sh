@@ -19,6 +19,9 @@ package_of() {
         npm) say npm ;;
         logrotate) say logrotate ;;
         ruby) say ruby ;;
+        python3-venv) say python3-venv ;;
+        chromium) say chromium ;;
+        promtool) say prometheus ;;
         *) fail "no package is known for $1" ;;
     esac
 }
@@ -28,6 +31,7 @@ has() {
     case $1 in
         postgres) (find_postgres) 2>/dev/null ;;
         rabbitmq-server) [[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]] ;;
+        python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
         *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
     esac
 }

@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# Checks the documentation against the running system: nothing in it may be stale.
+#
+#   scripts/check-docs.sh            everything
+#   scripts/check-docs.sh --static   only what needs no running system: the linters
+#
+# OpenAPI: Redocly's linter, and schemathesis with all checks. AsyncAPI: its own parser, and the messages on the wire.
+# Postman: the collection, run by newman. Metrics: promtool. Console and Swagger UI: a walk in Chromium, with pictures
+# in target/docs-tools/pictures. Each platform that is started is fresh, on free ports, and removed at the end.
+# What is missing is installed: Debian packages by apt-get, everything else into target/docs-tools.
+set -euo pipefail
+
+here=$(dirname -- "${BASH_SOURCE[0]}")
+# shellcheck source=lib/project.sh
+. "$here/lib/project.sh"
+# shellcheck source=lib/packages.sh
+. "$here/lib/packages.sh"
+
+schemathesis_version=4.32.5
+tools=${CARGO_TARGET_DIR:-$root/target}/docs-tools
+pictures=$tools/pictures
+checks=$root/scripts/docs
+collection=$root/docs/crud-master.postman_collection.json
+
+main() {
+    cd "$root"
+    case ${1-} in
+        '') install_tools && lint && check_running ;;
+        --static) install_tools && lint ;;
+        -h | --help) show_help ;;
+        # What check_running has run beside a platform.
+        --while-billing-is-down) while_billing_is_down ;;
+        --with-billing) with_billing ;;
+        --conformance) conformance ;;
+        *) fail "unknown option $1; see scripts/check-docs.sh --help" ;;
+    esac
+}
+
+# step NAME COMMAND…: runs one check; shows what it had to say when it fails.
+step() {
+    local name=$1 output=$tools/output.$BASHPID
+    shift
+    if "$@" >"$output" 2>&1; then
+        say "  ok      $name: $(grep '[[:alnum:]]' "$output" | tail -n 1)"
+        rm -f -- "$output"
+    else
+        cat -- "$output" >&2
+        rm -f -- "$output"
+        fail "this failed: $name"
+    fi
+}
+
+install_tools() {
+    need node npm python3-venv chromium promtool curl
+    mkdir -p -- "$tools"
+    if ! cmp -s -- "$checks/package-lock.json" "$tools/installed-lock.json"; then
+        say "Installing the tools of $checks/package.json into $tools."
+        cp -- "$checks/package.json" "$checks/package-lock.json" "$tools/"
+        (cd "$tools" && npm ci --no-audit --no-fund --silent) || fail "npm could not install the tools"
+        cp -- "$checks/package-lock.json" "$tools/installed-lock.json"
+    fi
+    if [[ $("$tools/python/bin/schemathesis" --version 2>/dev/null) != *" $schemathesis_version" ]]; then
+        say "Installing schemathesis $schemathesis_version into $tools/python."
+        python3 -m venv --clear "$tools/python"
+        "$tools/python/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$schemathesis_version" ||
+            fail "pip could not install schemathesis"
+    fi
+}
+
+in_node() { NODE_PATH=$tools/node_modules "$@"; }
+
+lint() {
+    say "== documents"
+    step "OpenAPI is well formed" env REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
+        "$tools/node_modules/.bin/redocly" lint --config "$checks/redocly.yaml" docs/openapi.yaml
+    step "AsyncAPI is well formed" in_node node "$checks/asyncapi.js" docs/asyncapi.yaml
+    step "the dashboard names metrics that exist" dashboard_metrics
+}
+
+# Every name that the dashboard and the page on operations use is one that the services write.
+dashboard_metrics() {
+    local name unknown=''
+    while IFS= read -r name; do
+        grep -qrF "\"${name%_bucket}\"" common/src/metrics.rs gateway/src/metrics.rs inventory/src/metrics.rs ||
+            unknown+=" $name"
+    done < <(grep -ohE '\b(http|orders|broker|upstream|database|process|build)_[a-z_]+\b' docs/grafana-dashboard.json |
+        sort -u)
+    [[ -z $unknown ]] || { say "unknown:$unknown" && return 1; }
+    say "all are known"
+}
+
+# beside_platform COMMAND [COMMAND WITH BILLING]
+beside_platform() {
+    cargo run --quiet --locked --package system-tests --example with_platform -- "$@" ||
+        fail "the checks beside a running platform failed"
+}
+
+check_running() {
+    local self="scripts/check-docs.sh"
+    say "== a platform whose billing is down, and comes back"
+    beside_platform "$self --while-billing-is-down" "$self --with-billing"
+    say "== a platform as it should be"
+    beside_platform "$self --conformance"
+}
+
+newman_run() {
+    "$tools/node_modules/.bin/newman" run "$collection" --env-var "baseUrl=$GATEWAY_URL" --color off \
+        --reporters cli --reporter-cli-no-success-assertions --reporter-cli-no-banner "$@"
+}
+
+while_billing_is_down() {
+    # This comes first because it wants an empty queue.
+    step "messages on the wire" in_node node "$checks/messages.js" waiting
+    # A gateway that has just started has not heard of billing, which is silence, too.
+    step "the collection, while billing is down" newman_run --folder "1. Billing is stopped"
+}
+
+with_billing() {
+    step "the collection, once billing is back" newman_run --folder "2. Billing runs again"
+    step "dead letters and reports on the wire" in_node node "$checks/messages.js" settled
+    step "the collection" newman_run --folder Movies --folder Orders --folder "Status and probes" \
+        --folder "Pages and descriptions" --folder "Delete all movies"
+}
+
+conformance() {
+    mkdir -p -- "$pictures"
+    step "console and /docs in a browser" in_node env CHROMIUM="$(command -v chromium)" \
+        node "$checks/browser.js" "$pictures"
+    step "the gateway answers as OpenAPI says" "$tools/python/bin/schemathesis" \
+        --config-file "$checks/schemathesis.toml" run "$GATEWAY_URL/openapi.yaml" --url "$GATEWAY_URL" \
+        --checks all --max-examples "${SCHEMATHESIS_EXAMPLES:-25}"
+    # After all that, the metrics have something to show.
+    step "metrics of the gateway" check_metrics "$GATEWAY_URL"
+    step "metrics of inventory" check_metrics "$INVENTORY_URL"
+}
+
+check_metrics() {
+    curl -fsS "$1/metrics" | promtool check metrics
+    say "promtool finds nothing"
+}
+
+main "$@"
