@@ -41,6 +41,7 @@ gate() {
     need_component clippy
     step "format" cargo fmt --all --check
     step "shell scripts" shellcheck --check-sourced scripts/*.sh .ci/run
+    step "virtual machines" scripts/check-vagrant.sh
     step "lints" cargo clippy --locked --workspace --all-targets -- -D warnings
     step "documentation" env RUSTDOCFLAGS="-D warnings" \
         cargo doc --locked --workspace --no-deps --document-private-items
