@@ -128,7 +128,7 @@ conformance() {
         node "$checks/browser.js" "$pictures"
     step "the gateway answers as OpenAPI says" "$tools/python/bin/schemathesis" \
         --config-file "$checks/schemathesis.toml" run "$GATEWAY_URL/openapi.yaml" --url "$GATEWAY_URL" \
-        --checks all --max-examples "${SCHEMATHESIS_EXAMPLES:-25}"
+        --checks all --max-examples "${SCHEMATHESIS_EXAMPLES:-25}" --seed "${SCHEMATHESIS_SEED:-1}"
     # After all that, the metrics have something to show.
     step "metrics of the gateway" check_metrics "$GATEWAY_URL"
     step "metrics of inventory" check_metrics "$INVENTORY_URL"
