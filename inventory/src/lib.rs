@@ -95,6 +95,7 @@ impl Inventory {
             for slot in &list_slots {
                 slot.enforce(deadline, metrics);
             }
+            server::release_waiting_connections(self.address);
         }
         self.stop(&movie_slots, &list_slots);
         log::info!("inventory-app stopped");

@@ -4,7 +4,7 @@
 //! What may take as long as a client likes, a list that is read slowly or a large body that is sent slowly, they
 //! hand over to list workers, so that slow clients can only hold up each other.
 
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError};
@@ -105,6 +105,18 @@ impl Slot {
             }
         }
     }
+}
+
+/// Gives every accepted connection a thread. When connections come faster than the server library's idle threads wake
+/// up, it counts on the same thread twice, and one of the connections waits until another one ends, which a kept-alive
+/// one does not. A connection that ends at once makes a thread that then takes what was left waiting.
+pub(crate) fn release_waiting_connections(address: SocketAddr) {
+    let mut local = address;
+    if address.ip().is_unspecified() {
+        local.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    // A failure only means that the next tick tries again.
+    let _ = TcpStream::connect_timeout(&local, Duration::from_millis(50));
 }
 
 /// Answers what waits in the queue when every movie worker is stuck.

@@ -166,6 +166,23 @@ fn it_stops_at_once_when_told_and_finishes_what_runs() {
 }
 
 #[test]
+fn connections_that_come_at_once_are_all_served_while_all_stay_open() {
+    let inventory = Inventory::start();
+    for _ in 0..5 {
+        let mut connections: Vec<_> =
+            (0..64).map(|_| harness::http::Connection::open(inventory.addr()).unwrap()).collect();
+        for connection in &mut connections {
+            connection.send(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        }
+        let started = Instant::now();
+        for connection in &mut connections {
+            assert_eq!(connection.response("GET").unwrap().status, 200);
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    }
+}
+
+#[test]
 fn silence_does_not_end_it() {
     let mut inventory = Inventory::start_on(Postgres::shared(), &[("INVENTORY_STALL_TIMEOUT_MS", "100")]);
     let mut idle = harness::http::Connection::open(inventory.addr()).unwrap();
