@@ -31,6 +31,7 @@ main() {
         # What check_running has run beside a platform.
         --while-billing-is-down) while_billing_is_down ;;
         --with-billing) with_billing ;;
+        --collection) step "the collection: $2" newman_run --folder "$2" ;;
         --conformance) conformance ;;
         *) fail "unknown option $1; see scripts/check-docs.sh --help" ;;
     esac
@@ -89,7 +90,7 @@ dashboard_metrics() {
     say "all are known"
 }
 
-# beside_platform COMMAND [COMMAND WITH BILLING]
+# beside_platform STATE COMMAND [STATE COMMAND]…
 beside_platform() {
     cargo run --quiet --locked --package system-tests --example with_platform -- "$@" ||
         fail "the checks beside a running platform failed"
@@ -98,9 +99,15 @@ beside_platform() {
 check_running() {
     local self="scripts/check-docs.sh"
     say "== a platform whose billing is down, and comes back"
-    beside_platform "$self --while-billing-is-down" "$self --with-billing"
+    beside_platform no-billing "$self --while-billing-is-down" running "$self --with-billing"
+    say "== a platform of which one part after the other is down"
+    beside_platform no-inventory "$self --collection 'Inventory is down'" \
+        frozen-inventory "$self --collection 'Inventory does not answer'" \
+        wrong-inventory "$self --collection 'Inventory is something else'" \
+        no-broker "$self --collection 'The broker is down'" \
+        one-connection "$self --collection 'Too many connections'"
     say "== a platform as it should be"
-    beside_platform "$self --conformance"
+    beside_platform running "$self --conformance"
 }
 
 newman_run() {

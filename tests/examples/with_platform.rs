@@ -1,44 +1,116 @@
-//! Runs commands against a platform of their own: `cargo run -p system-tests --example with_platform -- COMMAND`.
+//! Runs commands against a platform of their own, which is brought into a state before each of them:
+//! `cargo run -p system-tests --example with_platform -- STATE COMMAND [STATE COMMAND]…`.
 //!
 //! `COMMAND` is a line for bash. It finds the platform through `GATEWAY_URL`, `INVENTORY_URL`, `BILLING_QUEUE`,
-//! `RABBITMQ_PORT`, `RABBITMQ_USER` and `RABBITMQ_PASSWORD`. A second one may follow: then billing is started only
-//! between the two, so that the first sees a platform whose orders wait. `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for
-//! the broker. The exit status is 0 when all commands succeed; otherwise the services' logs are shown.
+//! `RABBITMQ_PORT`, `RABBITMQ_USER` and `RABBITMQ_PASSWORD`. `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for the broker.
+//! The exit status is 0 when all commands succeed; after the first that does not, the services' logs are shown.
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
+use std::net::TcpStream;
 use std::process::{Command, ExitCode};
 
-use harness::{Platform, Postgres};
+use harness::{Platform, Service, http, patience, wait_until};
+
+/// What is the matter with the platform.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    NoBilling,
+    NoInventory,
+    /// Inventory takes connections and requests, and does not answer.
+    FrozenInventory,
+    /// What answers at `INVENTORY_URL` does not speak HTTP.
+    WrongInventory,
+    NoBroker,
+    /// Every client may have one connection, and has it.
+    OneConnection,
+}
+
+const STATES: [(&str, State); 7] = [
+    ("running", State::Running),
+    ("no-billing", State::NoBilling),
+    ("no-inventory", State::NoInventory),
+    ("frozen-inventory", State::FrozenInventory),
+    ("wrong-inventory", State::WrongInventory),
+    ("no-broker", State::NoBroker),
+    ("one-connection", State::OneConnection),
+];
 
 fn main() -> ExitCode {
-    let commands: Vec<_> = std::env::args().skip(1).collect();
-    let (first, second) = match commands.as_slice() {
-        [only] => (only, None),
-        [first, second] => (first, Some(second)),
-        _ => {
-            eprintln!("usage: with_platform COMMAND [COMMAND WITH BILLING]");
-            return ExitCode::from(2);
-        }
+    let Some(steps) = steps() else {
+        let states = STATES.map(|(name, _)| name).join(", ");
+        eprintln!("usage: with_platform STATE COMMAND [STATE COMMAND]…\nstates: {states}");
+        return ExitCode::from(2);
     };
-    let mut platform = Platform::stopped_on(Postgres::shared());
-    platform.inventory.start();
-    if second.is_none() {
-        platform.billing.start();
+    let mut platform = Platform::start();
+    for (state, command) in steps {
+        if !step(&mut platform, state, &command) {
+            for service in [&platform.gateway, &platform.inventory, &platform.billing] {
+                eprintln!("--- {} logged:\n{}---", service.name(), service.log());
+            }
+            return ExitCode::FAILURE;
+        }
     }
-    platform.gateway.start();
-    platform.wait_until_ready();
-    let mut succeeded = run(first, &platform);
-    if let Some(second) = second.filter(|_| succeeded) {
-        platform.billing.start();
-        succeeded = run(second, &platform);
+    ExitCode::SUCCESS
+}
+
+fn steps() -> Option<Vec<(State, String)>> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let (pairs, []) = arguments.as_chunks::<2>() else { return None };
+    let step = |[state, command]: &[String; 2]| {
+        let (_, state) = STATES.iter().find(|(name, _)| name == state)?;
+        Some((*state, command.clone()))
+    };
+    if pairs.is_empty() { None } else { pairs.iter().map(step).collect() }
+}
+
+/// Brings the platform into `state` and runs the command. What is broken for that is mended afterwards, or by the next
+/// step. The gateway always starts anew, and so has not heard of anyone.
+fn step(platform: &mut Platform, state: State, command: &str) -> bool {
+    let wrong_url = format!("http://127.0.0.1:{}", platform.broker.port);
+    let inventory_url = format!("http://{}", platform.inventory.addr());
+    let url = if state == State::WrongInventory { wrong_url } else { inventory_url };
+    let connections = if state == State::OneConnection { "1" } else { "256" };
+    platform.gateway.set("INVENTORY_URL", &url);
+    platform.gateway.set("GATEWAY_MAX_CONNECTIONS_PER_CLIENT", connections);
+    keep(&mut platform.inventory, state != State::NoInventory);
+    keep(&mut platform.billing, state != State::NoBilling);
+    platform.gateway.restart();
+    if !matches!(state, State::NoInventory | State::WrongInventory) {
+        platform.wait_until_ready();
     }
-    if succeeded {
-        return ExitCode::SUCCESS;
+    match state {
+        State::FrozenInventory => {
+            platform.inventory.signal("STOP");
+            let succeeded = run(command, platform);
+            platform.inventory.signal("CONT");
+            succeeded
+        }
+        State::NoBroker => {
+            platform.broker.stop();
+            let succeeded = run(command, platform);
+            platform.broker.start_again();
+            succeeded
+        }
+        State::OneConnection => {
+            let _held = TcpStream::connect(platform.addr());
+            wait_until(patience(), "the client has all the connections it may have", || {
+                let answer = http::try_request(platform.addr(), "GET", "/health", None);
+                answer.is_ok_and(|answer| answer.status == 429)
+            });
+            run(command, platform)
+        }
+        _ => run(command, platform),
     }
-    for service in [&platform.gateway, &platform.inventory, &platform.billing] {
-        eprintln!("--- {} logged:\n{}---", service.name(), service.log());
+}
+
+/// Starts or stops a service, if need be.
+fn keep(service: &mut Service, running: bool) {
+    match (service.is_running(), running) {
+        (false, true) => service.start(),
+        (true, false) => drop(service.terminate()),
+        _ => {}
     }
-    ExitCode::FAILURE
 }
 
 fn run(command: &str, platform: &Platform) -> bool {
