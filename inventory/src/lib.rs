@@ -9,6 +9,7 @@ mod handlers;
 mod http;
 mod metrics;
 mod movie;
+mod parking;
 mod preconditions;
 mod query;
 mod reconnection;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use common::Shutdown;
 
 use metrics::Metrics;
+use parking::Parking;
 use reconnection::Reconnection;
 use repository::Repository;
 use server::{Shared, Slot};
@@ -58,6 +60,7 @@ pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Inventory, Error>
         settings,
         metrics: Metrics::new(),
         fatal,
+        active: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
     });
     Ok(Inventory { address, shared, failure, shutdown })
@@ -83,6 +86,7 @@ impl Inventory {
         let list_slots = server::slots(self.shared.settings.list_workers);
         self.start_workers(&movie_slots, &list_slots)?;
         log::info!("inventory-app listening on {}", self.address);
+        let mut parking = Parking::new(self.address);
         let (deadline, metrics) = (self.shared.settings.deadline, &self.shared.metrics);
         while !self.shutdown.wait_timeout(TICK) {
             if let Ok(error) = self.failure.try_recv() {
@@ -95,7 +99,7 @@ impl Inventory {
             for slot in &list_slots {
                 slot.enforce(deadline, metrics);
             }
-            server::release_waiting_connections(self.address);
+            parking.take_turns(self.shared.active.swap(false, Ordering::Relaxed));
         }
         self.stop(&movie_slots, &list_slots);
         log::info!("inventory-app stopped");

@@ -4,7 +4,7 @@
 //! What may take as long as a client likes, a list that is read slowly or a large body that is sent slowly, they
 //! hand over to list workers, so that slow clients can only hold up each other.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError};
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub metrics: Metrics,
     /// Where a thread reports that the process cannot go on.
     pub fatal: Sender<Error>,
+    /// Whether a request has been answered since this was last looked at.
+    pub active: AtomicBool,
     pub stopping: AtomicBool,
 }
 
@@ -107,18 +109,6 @@ impl Slot {
     }
 }
 
-/// Gives every accepted connection a thread. When connections come faster than the server library's idle threads wake
-/// up, it counts on the same thread twice, and one of the connections waits until another one ends, which a kept-alive
-/// one does not. A connection that ends at once makes a thread that then takes what was left waiting.
-pub(crate) fn release_waiting_connections(address: SocketAddr) {
-    let mut local = address;
-    if address.ip().is_unspecified() {
-        local.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-    }
-    // A failure only means that the next tick tries again.
-    let _ = TcpStream::connect_timeout(&local, Duration::from_millis(50));
-}
-
 /// Answers what waits in the queue when every movie worker is stuck.
 pub(crate) fn answer_without_workers(shared: &Shared) {
     while let Ok(Some(raw)) = shared.server.try_recv() {
@@ -142,22 +132,29 @@ pub(crate) fn serve_movies(
         return;
     }
     while !shared.stopping.load(Ordering::Acquire) {
-        match shared.server.recv() {
-            Ok(raw) if is_slow(&raw) => match lists.try_send(raw) {
-                Ok(()) => {}
-                Err(TrySendError::Full(raw) | TrySendError::Disconnected(raw)) => {
-                    let busy = Response::error(503, "Too many lists are being read, please try again");
-                    finish(raw, busy.with("Retry-After", "1"), Instant::now(), &shared.metrics);
-                }
-            },
-            Ok(raw) => serve(shared, slot, movies, raw),
+        let raw = match shared.server.recv() {
+            Ok(raw) => raw,
             // The queue was only woken up.
-            Err(_) if shared.stopping.load(Ordering::Acquire) => {}
+            Err(_) if shared.stopping.load(Ordering::Acquire) => return,
             Err(error) => {
                 let _ = shared.fatal.send(Error::Accept(error));
                 return;
             }
+        };
+        shared.active.store(true, Ordering::Relaxed);
+        if is_slow(&raw) {
+            hand_over(shared, raw, lists);
+        } else {
+            serve(shared, slot, movies, raw);
         }
+    }
+}
+
+/// Gives a request to the list workers, or turns it away when too many are waiting for them.
+fn hand_over(shared: &Shared, raw: tiny_http::Request, lists: &SyncSender<tiny_http::Request>) {
+    if let Err(TrySendError::Full(raw) | TrySendError::Disconnected(raw)) = lists.try_send(raw) {
+        let busy = Response::error(503, "Too many lists are being read, please try again");
+        finish(raw, busy.with("Retry-After", "1"), Instant::now(), &shared.metrics);
     }
 }
 
