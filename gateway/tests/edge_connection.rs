@@ -4,13 +4,7 @@
 
 mod support;
 
-use support::{Gateway, Inventory};
-
-fn gateway() -> (Inventory, Gateway) {
-    let inventory = Inventory::fixed("[]");
-    let gateway = Gateway::start(&inventory.url(), &[]);
-    (inventory, gateway)
-}
+use support::gateway;
 
 #[test]
 fn a_connection_serves_one_request_after_the_other() {

@@ -6,13 +6,7 @@ mod support;
 
 use std::net::TcpStream;
 
-use support::{Client, Gateway, Inventory, eventually};
-
-fn gateway() -> (Inventory, Gateway) {
-    let inventory = Inventory::fixed("[]");
-    let gateway = Gateway::start(&inventory.url(), &[]);
-    (inventory, gateway)
-}
+use support::{Client, Gateway, Inventory, eventually, gateway};
 
 #[test]
 fn a_request_line_over_the_limit_is_414() {

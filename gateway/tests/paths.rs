@@ -4,13 +4,7 @@
 
 mod support;
 
-use support::{Gateway, Inventory};
-
-fn gateway() -> (Inventory, Gateway) {
-    let inventory = Inventory::fixed("[]");
-    let gateway = Gateway::start(&inventory.url(), &[]);
-    (inventory, gateway)
-}
+use support::{Gateway, Inventory, gateway};
 
 #[test]
 fn what_is_under_api_movies_reaches_inventory_verbatim() {

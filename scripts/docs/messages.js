@@ -4,7 +4,8 @@
 //                                           leaves them there, with some that can never be stored
 //   node scripts/docs/messages.js settled   with billing running: looks at the dead letters and at a report
 //
-// The platform is found through GATEWAY_URL, BILLING_QUEUE, RABBITMQ_PORT, RABBITMQ_USER and RABBITMQ_PASSWORD.
+// The platform is found through GATEWAY_URL, RABBITMQ_PORT, RABBITMQ_USER and RABBITMQ_PASSWORD, the queues through the
+// document.
 
 const fs = require("node:fs");
 const path = require("node:path");
@@ -12,11 +13,11 @@ const Ajv = require("ajv").default;
 const amqp = require("amqplib");
 const YAML = require("yaml");
 
-const queue = process.env.BILLING_QUEUE;
 const document = YAML.parse(fs.readFileSync(path.join(__dirname, "../../docs/asyncapi.yaml"), "utf8"));
 const ajv = new Ajv({ allErrors: true, strict: false });
 ajv.addSchema(document, "asyncapi");
 const { messages } = document.components;
+const { orders, deadOrders, reports } = document.channels;
 
 function check(what, schema, value) {
   const validate = ajv.compile(rooted(schema));
@@ -62,7 +63,7 @@ async function waiting(channel) {
     ids.push(await place(body, index ? { "Idempotency-Key": `messages.js/${index}` } : {}));
   }
   for (const [index, id] of ids.entries()) {
-    const message = await channel.get(queue);
+    const message = await channel.get(orders.address);
     const body = message.content.toString();
     if (message.properties.messageId !== id) {
       throw new Error(`message ${index} is ${message.properties.messageId}, not ${id}`);
@@ -75,16 +76,29 @@ async function waiting(channel) {
     }
   }
   // The orders go back to where they were when the channel is closed, since they were not acknowledged.
-  channel.sendToQueue(queue, Buffer.from("hello"), { messageId: "no-json", persistent: true });
+  channel.sendToQueue(orders.address, Buffer.from("hello"), { messageId: "no-json", persistent: true });
   const future = { messageId: "future", headers: { schema: "order.v2" }, persistent: true };
-  channel.sendToQueue(queue, Buffer.from("{}"), future);
+  channel.sendToQueue(orders.address, Buffer.from("{}"), future);
   console.log(`${ids.length} orders on the wire are as docs/asyncapi.yaml says`);
 }
 
+// What is declared as the document says is there already: declaring it again, which fails over any difference, is fine.
+async function declared(channel) {
+  for (const { address, bindings } of [orders, deadOrders]) {
+    const { name, durable, exclusive, autoDelete } = bindings.amqp.queue;
+    await channel.checkQueue(address);
+    await channel.assertQueue(name, { durable, exclusive, autoDelete });
+  }
+  const { name, type, durable, autoDelete } = reports.bindings.amqp.exchange;
+  await channel.checkExchange(reports.address);
+  await channel.assertExchange(name, type, { durable, autoDelete });
+}
+
 async function settled(channel) {
+  await declared(channel);
   const dead = new Map();
   await until("both dead letters are there", async () => {
-    const message = await channel.get(`${queue}.dead`, { noAck: true });
+    const message = await channel.get(deadOrders.address, { noAck: true });
     if (message) {
       check("the headers of a dead letter", messages.deadLetter.headers, message.properties.headers);
       dead.set(message.properties.messageId, message);
@@ -96,9 +110,9 @@ async function settled(channel) {
     throw new Error("the dead letters are not what was sent");
   }
   const { queue: own } = await channel.assertQueue("", { exclusive: true });
-  await channel.bindQueue(own, `${queue}.reports`, "");
+  await channel.bindQueue(own, reports.address, "");
   const id = await place('{"user_id": 3, "number_of_items": 5, "total_amount": 180}');
-  let reports = 0;
+  let count = 0;
   await until("the order is reported", async () => {
     const message = await channel.get(own, { noAck: true });
     if (!message) {
@@ -107,10 +121,10 @@ async function settled(channel) {
     const report = JSON.parse(message.content);
     check("the headers of a report", messages.report.headers, message.properties.headers);
     check("a report", messages.report.payload, report);
-    reports += 1;
+    count += 1;
     return report.settled.some((entry) => entry.message_id === id && entry.outcome === "stored");
   });
-  console.log(`${dead.size} dead letters and ${reports} reports are as docs/asyncapi.yaml says`);
+  console.log(`${dead.size} dead letters and ${count} reports are as docs/asyncapi.yaml says`);
 }
 
 async function until(what, condition) {

@@ -1,9 +1,9 @@
 //! Runs commands against a platform of their own, which is brought into a state before each of them:
 //! `cargo run -p system-tests --example with_platform -- STATE COMMAND [STATE COMMAND]…`.
 //!
-//! `COMMAND` is a line for bash. It finds the platform through `GATEWAY_URL`, `INVENTORY_URL`, `BILLING_QUEUE`,
-//! `RABBITMQ_PORT`, `RABBITMQ_USER` and `RABBITMQ_PASSWORD`. `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for the broker.
-//! The exit status is 0 when all commands succeed; after the first that does not, the services' logs are shown.
+//! `COMMAND` is a line for bash. It finds the platform through `GATEWAY_URL`, `INVENTORY_URL`, `RABBITMQ_PORT`,
+//! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`. `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for the broker. The exit status
+//! is 0 when all commands succeed; after the first that does not, the services' logs are shown.
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::net::TcpStream;
@@ -119,7 +119,6 @@ fn run(command: &str, platform: &Platform) -> bool {
         .env("GATEWAY_URL", format!("http://{}", platform.addr()))
         .env("INVENTORY_URL", format!("http://{}", platform.inventory.addr()))
         .envs(platform.broker.settings())
-        .env("BILLING_QUEUE", "billing_queue")
         .status();
     match status {
         Ok(status) => status.success(),

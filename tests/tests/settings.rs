@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use harness::{Folder, binary, settings};
 
@@ -35,11 +35,17 @@ fn read_by_shell(file: &Path) -> BTreeMap<String, String> {
         .env("PATH", "/usr/bin:/bin")
         .output()
         .unwrap();
+    let mut variables = variables(output);
+    variables.retain(|name, _| !["PATH", "PWD", "SHLVL", "_", "OLDPWD"].contains(&name.as_str()));
+    variables
+}
+
+/// What `env -0` has printed.
+fn variables(output: Output) -> BTreeMap<String, String> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     text.split('\0')
         .filter_map(|entry| entry.split_once('='))
-        .filter(|(name, _)| !["PATH", "PWD", "SHLVL", "_", "OLDPWD"].contains(name))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
 }
@@ -54,12 +60,7 @@ fn read_by_scripts(root: &Path, environment: &[(&str, &str)]) -> BTreeMap<String
         .envs(environment.iter().copied())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.split('\0')
-        .filter_map(|entry| entry.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    variables(output)
 }
 
 /// The names of variables in a source file, in front of its tests: every string literal that looks like one.

@@ -25,6 +25,13 @@ pub use inventory::{Inventory, ok};
 /// Longer than anything here may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// An inventory that answers every request with an empty list, and a gateway in front of it.
+pub fn gateway() -> (Inventory, Gateway) {
+    let inventory = Inventory::fixed("[]");
+    let gateway = Gateway::start(&inventory.url(), &[]);
+    (inventory, gateway)
+}
+
 /// A running gateway; it ends with the value.
 pub struct Gateway {
     child: Child,
