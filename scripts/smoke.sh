@@ -128,6 +128,17 @@ expect "is posted" '*Message posted*message_id*'
 check "the same path with a slash at its end refuses nonsense" 400 POST /api/billing/ -H "$json" -d '{"user_id": 3}'
 expect "and names the fields" '*number_of_items*total_amount*'
 
+say "Status, metrics and pages"
+check "the state of every part" 200 GET /api/status
+expect "names the parts" '*"billing":*"broker":*"gateway":*"inventory":*"postgresql":*'
+check "metrics" 200 GET /metrics
+expect "count requests" '*http_requests_total{*'
+check "the console" 200 GET /
+expect "is a page" '<!doctype html>*'
+check "the documentation" 200 GET /docs
+check "the OpenAPI document" 200 GET /openapi.json
+expect "describes orders" '*/api/billing*'
+
 say "Refusals"
 check "a movie without a title" 400 POST /api/movies -H "$json" -d '{"description": "none"}'
 expect "names the field" '*"fields":*"title":*'

@@ -159,8 +159,8 @@ fn inventory_killed_under_load_is_an_error_only_while_it_is_away() {
             scope.spawn(|| {
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
                     let answer = request(addr, "GET", "/api/movies/1", None);
-                    // 502 is for the requests that inventory took with it, 504 for a machine under too much load.
-                    assert!(matches!(answer.status, 200 | 502..=504), "{} {}", answer.status, answer.text());
+                    // 502 is for the requests that inventory took with it.
+                    assert!(matches!(answer.status, 200 | 502 | 503), "{} {}", answer.status, answer.text());
                 }
             });
         }
