@@ -99,7 +99,8 @@ check_running() {
 
 newman_run() {
     "$tools/node_modules/.bin/newman" run "$collection" --env-var "baseUrl=$GATEWAY_URL" --color off \
-        --reporters cli --reporter-cli-no-success-assertions --reporter-cli-no-banner "$@"
+        --reporters cli --reporter-cli-no-success-assertions --reporter-cli-no-banner "$@" || return
+    say "every assertion holds"
 }
 
 while_billing_is_down() {
@@ -132,8 +133,8 @@ conformance() {
 }
 
 check_metrics() {
-    curl -fsS "$1/metrics" >"$tools/metrics"
-    promtool check metrics <"$tools/metrics"
+    curl -fsS "$1/metrics" >"$tools/metrics" || return
+    promtool check metrics <"$tools/metrics" || return
     # To promtool, a metric without a type is a comment and an untyped metric.
     [[ $(grep -c '^# TYPE' "$tools/metrics") == $(grep -c '^# HELP' "$tools/metrics") ]] ||
         { say "not every metric has a type" && return 1; }
@@ -143,7 +144,7 @@ check_metrics() {
 # Every name that the dashboard uses is one that the services write.
 dashboard_metrics() {
     local name unknown=''
-    curl -fsS "$GATEWAY_URL/metrics" "$INVENTORY_URL/metrics" >"$tools/metrics"
+    curl -fsS "$GATEWAY_URL/metrics" "$INVENTORY_URL/metrics" >"$tools/metrics" || return
     while IFS= read -r name; do
         grep -qE "^# TYPE (${name%_bucket}|$name) " "$tools/metrics" || unknown+=" $name"
     done < <(grep -ohE '\b(http|orders|broker|upstream|database|process|build)_[a-z_]+\b' docs/grafana-dashboard.json |
