@@ -269,7 +269,7 @@ impl<'a> Merge<'a> {
 mod tests {
     use super::*;
     use crate::storage::Storage;
-    use crate::testing::MemoryStorage;
+    use crate::tests::memory_storage::MemoryStorage;
 
     fn segments(contents: &[(u32, u64, bool)]) -> Vec<(u32, Segment)> {
         let storage = MemoryStorage::default();

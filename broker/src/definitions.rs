@@ -152,7 +152,7 @@ fn split_entry(bytes: &[u8]) -> Option<(&[u8], u32, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::MemoryStorage;
+    use crate::tests::memory_storage::MemoryStorage;
 
     fn sample() -> Vec<Definition> {
         vec![

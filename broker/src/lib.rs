@@ -24,8 +24,6 @@ mod codec;
 mod compaction;
 mod connection;
 mod consume;
-#[cfg(test)]
-mod crash_tests;
 mod declare;
 mod definitions;
 mod dispatch;
@@ -47,7 +45,7 @@ mod settings;
 mod sink;
 mod storage;
 #[cfg(test)]
-mod testing;
+mod tests;
 mod topology;
 mod wal;
 

@@ -6,6 +6,3 @@ pub(crate) mod properties;
 pub(crate) mod reply;
 pub(crate) mod table;
 pub(crate) mod wire;
-
-#[cfg(test)]
-mod fuzz;

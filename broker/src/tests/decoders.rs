@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::frame::{self, Scan};
-use super::properties::Properties;
-use super::table::Table;
-use super::wire::Reader;
-use super::{frame::FrameKind, method};
+use crate::codec::frame::{self, FrameKind, Scan};
+use crate::codec::method;
+use crate::codec::properties::Properties;
+use crate::codec::table::Table;
+use crate::codec::wire::Reader;
 
 /// Well-formed method payloads, from which mutation makes nearly well-formed ones.
 const SEEDS: [&[u8]; 6] = [

@@ -1,0 +1,100 @@
+//! A disk that fails or is full, and a log that must not grow for ever.
+
+use std::collections::HashMap;
+use std::io;
+
+use super::life::{Life, logs};
+use super::memory_storage::MemoryStorage;
+use crate::housekeeper;
+
+#[test]
+fn after_a_failed_write_or_sync_nothing_is_confirmed_and_nothing_confirmed_is_lost() {
+    let mut failures = HashMap::new();
+    for nth in 1..120 {
+        let life = Life::begin(MemoryStorage::default()).unwrap();
+        life.declare();
+        life.storage.fuse.arm(nth, io::ErrorKind::Other);
+        let mut confirmed = Vec::new();
+        for number in 1..=40 {
+            life.publish(number, &["one"], true, 30);
+            match life.step() {
+                Ok(()) => confirmed.push(number),
+                Err(error) => {
+                    let text = error.to_string();
+                    *failures.entry(text.split(':').nth(1).unwrap_or("").to_owned()).or_insert(0) += 1;
+                    break;
+                }
+            }
+        }
+        for lucky in [false, true] {
+            let found = Life::begin(life.storage.after_power_failure(|| lucky)).unwrap().contents("one");
+            assert!(
+                found.starts_with(&confirmed),
+                "call {nth}: {confirmed:?} were confirmed, {found:?} are there"
+            );
+            assert!(found.len() <= confirmed.len() + 1);
+        }
+    }
+    assert!(failures.len() >= 3, "different calls were made to fail: {failures:?}");
+}
+
+#[test]
+fn a_full_disk_raises_the_alarm_and_loses_nothing() {
+    let life = Life::begin(MemoryStorage::default()).unwrap();
+    life.declare();
+    for number in 1..=5 {
+        life.publish(number, &["one"], true, 20);
+        life.step().unwrap();
+    }
+    assert!(!life.broker.alarm.is_raised());
+    *life.storage.free.lock().unwrap() = Some(0);
+    housekeeper::keep(&life.broker).unwrap();
+    assert!(life.broker.alarm.is_raised(), "too little is free");
+    *life.storage.free.lock().unwrap() = None;
+    housekeeper::keep(&life.broker).unwrap();
+    assert!(!life.broker.alarm.is_raised(), "it resumes by itself");
+    // Now the disk is really full: nothing can be created. The prepared segment still takes acks.
+    life.storage.fuse.arm(1, io::ErrorKind::StorageFull);
+    let (position, ..) = life.get("one").unwrap();
+    life.ack("one", position);
+    assert!(housekeeper::keep(&life.broker).is_ok());
+    life.storage.fuse.disarm();
+    life.publish(6, &["one"], true, 20);
+    life.step().unwrap();
+    assert_eq!(Life::begin(life.storage.after_kill()).unwrap().contents("one"), [2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn one_old_message_does_not_keep_the_log() {
+    let life = Life::begin(MemoryStorage::default()).unwrap();
+    life.declare();
+    life.publish(1, &["one"], true, 20);
+    for number in 2..=500 {
+        life.publish(number, &["two"], true, 20);
+        life.step().unwrap();
+        let (position, ..) = life.get("two").unwrap();
+        life.ack("two", position);
+    }
+    // Another one that is out with a consumer.
+    life.publish(501, &["two"], true, 20);
+    life.step().unwrap();
+    let (out, ..) = life.get("two").unwrap();
+    for number in 502..=900 {
+        life.publish(number, &["one"], true, 20);
+        life.step().unwrap();
+        let (position, ..) = life.get("one").unwrap();
+        life.ack("one", position);
+        if number == 700 {
+            // The next get is of number 1's successor; keep 1 waiting by giving it back first.
+            assert!(life.contents("one").len() < 400);
+        }
+    }
+    life.step_acks();
+    housekeeper::keep(&life.broker).unwrap();
+    let files = logs(&life.storage);
+    assert!(files.len() <= 4, "{files:?}");
+    life.requeue("two", out);
+    assert_eq!(life.contents("two"), [501]);
+    let found = Life::begin(life.storage.after_kill()).unwrap();
+    assert_eq!(found.contents("two"), [501]);
+}

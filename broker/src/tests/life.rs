@@ -1,0 +1,151 @@
+//! A broker on a disk in memory, without its threads and sockets: every step is taken by the test.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use common::{Environment, Shutdown};
+
+use super::memory_storage::MemoryStorage;
+use crate::batch::{Batch, Routes};
+use crate::broker::Broker;
+use crate::dispatch;
+use crate::entry::payload_at;
+use crate::error::Error;
+use crate::housekeeper;
+use crate::record::{self, Message};
+use crate::settings::Settings;
+use crate::storage::Storage;
+use crate::topology::QueueAttributes;
+
+/// Small enough that a few messages fill a segment.
+const SEGMENT_BYTES: u32 = 1024;
+/// The durable queues that [`Life::declare`] makes.
+pub(super) const QUEUES: [&str; 2] = ["one", "two"];
+
+/// One life of the broker, from a start to whatever ends it.
+pub(super) struct Life {
+    pub(super) storage: Arc<MemoryStorage>,
+    pub(super) broker: Broker,
+}
+
+impl Life {
+    pub(super) fn begin(storage: MemoryStorage) -> Result<Self, Error> {
+        let pairs = [("RABBITMQ_USER", "u"), ("RABBITMQ_PASSWORD", "p")];
+        let mut settings = Settings::read(&Environment::from_pairs(pairs))?;
+        settings.segment_bytes = SEGMENT_BYTES;
+        let storage = Arc::new(storage);
+        let shared: Arc<dyn Storage> = storage.clone();
+        let broker = crate::assemble(settings, shared, Shutdown::new())?;
+        Ok(Self { storage, broker })
+    }
+
+    pub(super) fn declare(&self) {
+        for name in QUEUES {
+            let attributes = QueueAttributes { durable: true, auto_delete: false, owner: None };
+            self.broker.topology.declare_queue(name, attributes, 1).unwrap();
+        }
+    }
+
+    /// Publishes a message with a number to some queues.
+    pub(super) fn publish(&self, number: u64, queues: &[&str], persistent: bool, size: usize) {
+        let routes: Vec<_> =
+            queues.iter().map(|name| self.broker.topology.find_queue(name).unwrap()).collect();
+        let routes: Routes = routes.into();
+        let mut body = number.to_be_bytes().to_vec();
+        body.resize(8 + size, b'.');
+        let message =
+            Message { exchange: b"", routing_key: queues[0].as_bytes(), properties: b"\0\0", body: &body };
+        self.broker.persister.publish(&message, &routes, persistent, None);
+    }
+
+    /// Has the persister write what gathered. What was published before is confirmed if this succeeds.
+    pub(super) fn step(&self) -> Result<(), Error> {
+        self.with_housekeeper(|| self.broker.persister.step(&mut Batch::default()).map(drop))
+    }
+
+    /// Does something while segments are prepared and merged beside it.
+    fn with_housekeeper<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        housekeeper::keep(&self.broker)?;
+        let (done, wal) = (AtomicBool::new(false), &self.broker.wal);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    if housekeeper::keep(&self.broker).is_err() {
+                        wal.wake(true);
+                        return;
+                    }
+                    wal.wait_for_change(Duration::from_millis(1));
+                }
+            });
+            let outcome = work();
+            done.store(true, Ordering::SeqCst);
+            wal.wake(false);
+            outcome
+        })
+    }
+
+    /// Takes the message at the head; returns its position and number.
+    pub(super) fn get(&self, queue: &str) -> Option<(u64, u64, bool)> {
+        let queue = self.broker.topology.find_queue(queue).unwrap();
+        let (entry, page, start, _) = dispatch::take(&self.broker, &queue, false)?;
+        let payload = payload_at(&page, start).unwrap();
+        let body = record::read_message(payload).unwrap().body;
+        let number = u64::from_be_bytes(*body.first_chunk().unwrap());
+        Some((entry.position, number, entry.redelivered))
+    }
+
+    pub(super) fn ack(&self, queue: &str, position: u64) {
+        let queue = self.broker.topology.find_queue(queue).unwrap();
+        let settled = queue.lock().settle(position).unwrap();
+        self.broker.persister.settle(&[settled]);
+    }
+
+    pub(super) fn requeue(&self, queue: &str, position: u64) {
+        self.broker.topology.find_queue(queue).unwrap().lock().requeue(position);
+    }
+
+    /// Everything that waits, in order; it waits again afterwards.
+    pub(super) fn contents(&self, queue: &str) -> Vec<u64> {
+        let taken: Vec<_> = std::iter::from_fn(|| self.get(queue)).collect();
+        for (position, ..) in &taken {
+            self.requeue(queue, *position);
+        }
+        taken.into_iter().map(|(_, number, _)| number).collect()
+    }
+
+    pub(super) fn stop(&self) -> Result<(), Error> {
+        self.broker.persister.stop();
+        self.with_housekeeper(|| {
+            while self.broker.persister.step(&mut Batch::default())? {}
+            Ok(())
+        })?;
+        housekeeper::keep(&self.broker)?;
+        let delivered: Vec<_> = self
+            .broker
+            .topology
+            .queues()
+            .iter()
+            .map(|queue| (queue.id, queue.lock().delivered_through()))
+            .collect();
+        self.broker.persister.write_close(&delivered)
+    }
+
+    pub(super) fn damage(&self) -> usize {
+        self.storage.list().unwrap().iter().filter(|name| name.starts_with("damaged-")).count()
+    }
+
+    /// Writes acks for which no publish waits.
+    pub(super) fn step_acks(&self) {
+        self.publish(9_999, &["one"], false, 0);
+        self.step().unwrap();
+    }
+}
+
+/// The log files, oldest first.
+pub(super) fn logs(storage: &MemoryStorage) -> Vec<String> {
+    let mut names = storage.list().unwrap();
+    names.retain(|name| crate::wal::file_number(name).is_some());
+    names.sort();
+    names
+}
