@@ -1,18 +1,22 @@
 //! What all connections share: topology, log, users, and the ways in which the whole broker can be held up or end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use common::Shutdown;
 
+use crate::definitions;
 use crate::dispatch;
 use crate::error::Error;
 use crate::fault::Outcome;
 use crate::outbox::Outbox;
 use crate::persister::Persister;
+use crate::recovery;
 use crate::settings::Settings;
+use crate::storage::Storage;
+use crate::sync::lock;
 use crate::topology::{SharedQueue, Topology};
 use crate::wal::Wal;
 
@@ -45,18 +49,14 @@ impl Peer {
         Arc::new(Self { id, address, outbox, consumed: Mutex::new(Vec::new()) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<SharedQueue>>> {
-        self.consumed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A consumer of `queue` was added.
     pub(crate) fn consumes(&self, queue: &Arc<SharedQueue>) {
-        self.lock().push(Arc::clone(queue));
+        lock(&self.consumed).push(Arc::clone(queue));
     }
 
     /// A consumer of `queue` was removed.
     pub(crate) fn consumes_no_more(&self, queue: &SharedQueue) {
-        let mut consumed = self.lock();
+        let mut consumed = lock(&self.consumed);
         if let Some(index) = consumed.iter().position(|known| known.id == queue.id) {
             consumed.swap_remove(index);
         }
@@ -64,7 +64,7 @@ impl Peer {
 
     /// The queues that it consumes from, each once.
     pub(crate) fn consumed(&self) -> Vec<Arc<SharedQueue>> {
-        let mut queues = self.lock().clone();
+        let mut queues = lock(&self.consumed).clone();
         queues.sort_unstable_by_key(|queue| queue.id);
         queues.dedup_by_key(|queue| queue.id);
         queues
@@ -72,24 +72,47 @@ impl Peer {
 }
 
 impl Broker {
-    pub(crate) fn new(
+    /// Puts the parts together on top of what recovery finds.
+    pub(crate) fn recover(
         settings: Settings,
-        topology: Topology,
-        persister: Persister,
-        wal: Arc<Wal>,
+        storage: Arc<dyn Storage>,
         shutdown: Shutdown,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, Error> {
+        let started = Instant::now();
+        let definitions = definitions::load(&*storage)?;
+        let (definitions, _damage) = definitions::parse(&definitions)?;
+        let topology = Topology::new(Arc::clone(&storage), definitions, settings.max_queues);
+        let durable: HashSet<u32> = topology.queues().iter().map(|queue| queue.id).collect();
+        let recovered = recovery::recover(&*storage, settings.segment_bytes, |id| durable.contains(&id))?;
+        let mut recovered_queues = recovered.queues;
+        let mut messages = 0;
+        for queue in topology.queues() {
+            if let Some(found) = recovered_queues.remove(&queue.id) {
+                queue.set_next_position(found.next_position);
+                let mut state = queue.lock();
+                state.restore(found.runs, found.redelivered_through);
+                messages += state.waiting();
+            }
+        }
+        log::info!(
+            "recovered {messages} messages in {} durable queues within {} ms",
+            durable.len(),
+            started.elapsed().as_millis()
+        );
+        let (segments, prepared) = (recovered.segments, recovered.prepared);
+        let wal = Arc::new(Wal::new(storage, settings.segment_bytes, segments, prepared));
+        let persister = Persister::new(Arc::clone(&wal), recovered.position);
+        Ok(Self {
             settings,
             topology,
             persister,
             wal,
             alarm: Alarm::default(),
             shutdown,
-            connections: Mutex::new(HashMap::new()),
+            connections: Mutex::default(),
             next_id: AtomicU64::new(1),
-            failure: Mutex::new(None),
-        }
+            failure: Mutex::default(),
+        })
     }
 
     /// A number that no other connection or consumer has.
@@ -97,13 +120,9 @@ impl Broker {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn connections(&self) -> MutexGuard<'_, HashMap<u64, Arc<Peer>>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Admits a connection, unless there are too many.
     pub(crate) fn admit(&self, peer: &Arc<Peer>) -> bool {
-        let mut connections = self.connections();
+        let mut connections = lock(&self.connections);
         let room = connections.len() < self.settings.max_connections;
         if room {
             connections.insert(peer.id, Arc::clone(peer));
@@ -112,12 +131,12 @@ impl Broker {
     }
 
     pub(crate) fn dismiss(&self, id: u64) {
-        self.connections().remove(&id);
+        lock(&self.connections).remove(&id);
     }
 
     /// The connections that are open.
     pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
-        self.connections().values().cloned().collect()
+        lock(&self.connections).values().cloned().collect()
     }
 
     /// Deletes a queue with everything in it and tells its consumers. Returns how many messages waited.
@@ -152,7 +171,7 @@ impl Broker {
 
     /// Gives up: the process ends with this error. Only the first one counts.
     pub(crate) fn fail(&self, error: Error) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failure = lock(&self.failure);
         if failure.is_none() {
             log::error!("{error}");
             *failure = Some(error);
@@ -163,7 +182,7 @@ impl Broker {
 
     /// What made the broker give up, if something did.
     pub(crate) fn take_failure(&self) -> Option<Error> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.failure).take()
     }
 }
 
@@ -175,24 +194,20 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.raised.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Raises or lowers the alarm; tells whether that changed it.
     pub(crate) fn set(&self, raised: bool) -> bool {
-        let changed = std::mem::replace(&mut *self.lock(), raised) != raised;
+        let changed = std::mem::replace(&mut *lock(&self.raised), raised) != raised;
         self.lowered.notify_all();
         changed
     }
 
     pub(crate) fn is_raised(&self) -> bool {
-        *self.lock()
+        *lock(&self.raised)
     }
 
     /// Waits until the alarm is lowered, or for `timeout`; tells whether it still is raised.
     pub(crate) fn wait(&self, timeout: Duration) -> bool {
-        let waited = self.lowered.wait_timeout_while(self.lock(), timeout, |raised| *raised);
+        let waited = self.lowered.wait_timeout_while(lock(&self.raised), timeout, |raised| *raised);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::codec::frame::Frame;
-use crate::codec::method::{Basic, Channel as ChannelMethod, Method};
+use crate::codec::method::Method;
 use crate::codec::reply::Reply;
 use crate::connection::Session;
+use crate::dispatch::Verdict;
 use crate::fault::{CHANNEL_ERROR, COMMAND_INVALID, Fault, NOT_IMPLEMENTED, Outcome, UNEXPECTED_FRAME};
 use crate::outlet::{Outlet, Unsettled};
 use crate::publish::Publisher;
@@ -15,6 +16,7 @@ use crate::topology::SharedQueue;
 
 /// An open channel.
 pub(crate) struct Channel {
+    pub(crate) session: Arc<Session>,
     pub(crate) number: u16,
     /// Its sending side, which queues and the persister share.
     pub(crate) outlet: Arc<Outlet>,
@@ -36,7 +38,7 @@ pub(crate) struct Consuming {
 }
 
 impl Channel {
-    pub(crate) fn new(session: &Session, number: u16) -> Self {
+    pub(crate) fn new(session: Arc<Session>, number: u16) -> Self {
         let outbox = Arc::clone(&session.peer.outbox);
         Self {
             number,
@@ -46,71 +48,87 @@ impl Channel {
             limited: false,
             last_queue: String::new(),
             publisher: Publisher::default(),
+            session,
         }
     }
 
     /// Handles a method; false means that the client closes the channel.
-    pub(crate) fn method(&mut self, session: &Session, method: Method<'_>) -> Outcome<bool> {
+    pub(crate) fn method(&mut self, method: Method<'_>) -> Outcome<bool> {
         if self.publisher.expects_content() {
             let text = "expected content header for class 60, got a method frame instead";
             return Fault::connection(UNEXPECTED_FRAME, text);
         }
         match method {
-            Method::Basic(Basic::Publish { exchange, routing_key, mandatory, immediate }) => {
-                if immediate {
-                    return Fault::connection(NOT_IMPLEMENTED, "immediate=true");
-                }
-                self.publisher.begin(session, exchange, routing_key, mandatory)?;
+            Method::ChannelOpen => return Fault::connection(CHANNEL_ERROR, "second 'channel.open' seen"),
+            Method::ChannelFlow { active: true } => self.reply(&Reply::ChannelFlowOk { active: true }),
+            Method::ChannelFlow { active: false } => {
+                return Fault::connection(NOT_IMPLEMENTED, "active=false");
             }
-            Method::Basic(method) => self.basic(session, method)?,
-            Method::Queue(method) => self.queue(session, method)?,
-            Method::Exchange(method) => self.exchange(session, method)?,
+            Method::ChannelClose { code, text } => {
+                log::debug!("client closes channel {}: {code} {text}", self.number);
+                return Ok(false);
+            }
+            // Cancel-ok answers a cancel that wanted no answer.
+            Method::ChannelFlowOk | Method::ChannelCloseOk | Method::BasicCancelOk => {}
+            Method::ExchangeDeclare(declare) => self.declare_exchange(&declare)?,
+            Method::ExchangeDelete { exchange, if_unused, no_wait } => {
+                self.delete_exchange(exchange, if_unused, no_wait)?;
+            }
+            Method::QueueDeclare(declare) => self.declare_queue(&declare)?,
+            Method::QueueBind(binding) => self.bind(&binding)?,
+            Method::QueueUnbind(binding) => self.unbind(&binding)?,
+            Method::QueuePurge { queue, no_wait } => self.purge(queue, no_wait)?,
+            Method::QueueDelete { queue, if_unused, if_empty, no_wait } => {
+                self.delete_queue(queue, if_unused, if_empty, no_wait)?;
+            }
+            Method::BasicPublish { immediate: true, .. } => {
+                return Fault::connection(NOT_IMPLEMENTED, "immediate=true");
+            }
+            Method::BasicPublish { exchange, routing_key, mandatory, immediate: false } => {
+                self.publisher.begin(&self.session, exchange, routing_key, mandatory)?;
+            }
+            Method::BasicQos { prefetch_size, prefetch_count, global } => {
+                self.qos(prefetch_size, prefetch_count, global)?;
+            }
+            Method::BasicConsume(consume) => self.consume(&consume)?,
+            Method::BasicCancel { consumer_tag, no_wait } => self.cancel(consumer_tag, no_wait)?,
+            Method::BasicGet { queue, no_ack } => self.get(queue, no_ack)?,
+            Method::BasicSettle { delivery_tag, multiple, requeue } => {
+                let verdict = if requeue { Verdict::Requeue } else { Verdict::Settle };
+                self.settle(delivery_tag, multiple, verdict)?;
+            }
+            Method::BasicRecover { requeue, is_async } => self.recover(requeue, is_async)?,
             Method::ConfirmSelect { no_wait } => {
                 self.publisher.select_confirms();
-                if !no_wait {
-                    self.reply(&Reply::ConfirmSelectOk);
-                }
+                self.answer(no_wait, &Reply::ConfirmSelectOk);
             }
-            Method::Channel(method) => return self.channel(&method),
-            Method::Connection(_) => {
-                return Fault::connection(COMMAND_INVALID, "a connection method on a channel");
-            }
-            Method::Unsupported => return Fault::connection(NOT_IMPLEMENTED, "unknown method"),
+            _ => return Fault::connection(COMMAND_INVALID, "a connection method on a channel"),
         }
         Ok(true)
     }
 
-    fn channel(&mut self, method: &ChannelMethod<'_>) -> Outcome<bool> {
-        match method {
-            ChannelMethod::Open => Fault::connection(CHANNEL_ERROR, "second 'channel.open' seen"),
-            ChannelMethod::Flow { active: true } => {
-                self.reply(&Reply::ChannelFlowOk { active: true });
-                Ok(true)
-            }
-            ChannelMethod::Flow { active: false } => Fault::connection(NOT_IMPLEMENTED, "active=false"),
-            ChannelMethod::Close { code, text } => {
-                log::debug!("client closes channel {}: {code} {text}", self.number);
-                Ok(false)
-            }
-            ChannelMethod::FlowOk | ChannelMethod::CloseOk => Ok(true),
-        }
-    }
-
     /// Handles a header or body frame.
-    pub(crate) fn content(&mut self, session: &Session, frame: Frame<'_>) -> Outcome {
-        self.publisher.content(session, &self.outlet, frame)
+    pub(crate) fn content(&mut self, frame: Frame<'_>) -> Outcome {
+        self.publisher.content(&self.session, &self.outlet, frame)
     }
 
     pub(crate) fn reply(&self, reply: &Reply<'_>) {
         self.outlet.push(reply);
     }
 
+    /// Replies unless the client does not want to know.
+    pub(crate) fn answer(&self, no_wait: bool, reply: &Reply<'_>) {
+        if !no_wait {
+            self.reply(reply);
+        }
+    }
+
     /// Ends its consumers and its sending side; returns the deliveries that have to be requeued.
-    pub(crate) fn silence(&mut self, session: &Session) -> Vec<Unsettled> {
+    pub(crate) fn silence(&mut self) -> Vec<Unsettled> {
         let unsettled = self.outlet.close();
         for (tag, consuming) in self.consumers.drain() {
-            session.peer.consumes_no_more(&consuming.queue);
-            if let Err(fault) = session.broker.remove_consumer(&consuming.queue, consuming.id) {
+            self.session.peer.consumes_no_more(&consuming.queue);
+            if let Err(fault) = self.session.broker.remove_consumer(&consuming.queue, consuming.id) {
                 log::error!("consumer '{tag}' left, and its queue cannot be deleted: {fault}");
             }
         }
@@ -118,9 +136,9 @@ impl Channel {
     }
 
     /// Waits until everything that was published on this channel is in its queues, so that what follows sees it.
-    pub(crate) fn settle_publishes(&self, session: &Session) {
+    pub(crate) fn settle_publishes(&self) {
         if let Some(batch) = self.publisher.last_batch() {
-            session.broker.persister.wait_through(batch);
+            self.session.broker.persister.wait_through(batch);
         }
     }
 }

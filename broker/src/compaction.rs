@@ -15,6 +15,7 @@ use crate::entry::{Entry, Location};
 use crate::error::Error;
 use crate::record::{self, Head, Kind, Range};
 use crate::recovery::Scan;
+use crate::storage;
 use crate::topology::SharedQueue;
 use crate::wal::{FIRST_MERGED_SLOT, NEXT, Segment, Wal, file_name};
 
@@ -27,7 +28,7 @@ const GAIN: u64 = 2;
 pub(crate) fn reclaim(broker: &Broker) -> Result<(), Error> {
     let wal = &broker.wal;
     remove_unwanted(wal)?;
-    while let Some(group) = choose(&sorted(wal), u64::from(wal.segment_bytes())) {
+    while let Some(group) = choose(&wal.segments(), u64::from(wal.segment_bytes())) {
         match Merge::new(broker, &group).and_then(Merge::run) {
             Ok(()) => {}
             Err(error) if is_full(&error) => {
@@ -48,18 +49,11 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// The segments with their slots, oldest first.
-fn sorted(wal: &Wal) -> Vec<(u32, Segment)> {
-    let mut segments: Vec<_> = wal.segments().into_iter().collect();
-    segments.sort_unstable_by_key(|(_, segment)| segment.number);
-    segments
-}
-
 /// Removes the oldest segments as long as nobody wants anything in them. The acks in them are for messages in them or
 /// in still older segments, so they are not missed. The newest segment stays in any case: its number and its acks are
 /// what the next start goes on from.
 fn remove_unwanted(wal: &Wal) -> Result<(), Error> {
-    let mut segments = sorted(wal);
+    let mut segments = wal.segments();
     segments.pop();
     for (slot, segment) in segments {
         if !segment.sealed || segment.live > 0 {
@@ -163,17 +157,13 @@ impl<'a> Merge<'a> {
         let sequence = self.sequence;
         self.put(Kind::End, record::FLAG_SYNCED, sequence, |_| {});
         let storage = self.broker.wal.storage();
-        let file = storage.create(TEMPORARY)?;
-        file.write_at(&self.bytes, 0)?;
-        file.sync()?;
         let name = file_name(self.number);
-        storage.rename(TEMPORARY, &name)?;
-        storage.sync_folder()?;
+        let file = storage::replace(storage, TEMPORARY, &name, &self.bytes)?;
         // From here on a restart sees the new file.
         let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
         let slot = self.broker.wal.add_merged(self.number, file, end);
-        self.relocate(slot);
         let slots: Vec<u32> = self.group.iter().map(|(slot, _)| *slot).collect();
+        self.relocate(&slots, slot);
         self.broker.wal.forget(&slots);
         for (_, segment) in &self.group[..self.group.len() - 1] {
             storage.remove(&file_name(segment.number))?;
@@ -216,9 +206,8 @@ impl<'a> Merge<'a> {
             record::put_message(out, &message, wanted.iter().copied());
         });
         let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX) - offset;
+        let (at, persistent) = (Location { slot: 0, offset }, flags != 0);
         for (id, position) in wanted {
-            let at = Location { slot: 0, offset };
-            let persistent = flags != 0;
             let entry = Entry { position, at, length, persistent, redelivered: false };
             self.moved.entry(id).or_default().push(entry);
         }
@@ -236,10 +225,8 @@ impl<'a> Merge<'a> {
                 kept.push(range);
             }
         }
-        let is_oldest = {
-            let oldest = self.broker.wal.segments().values().map(|segment| segment.number).min();
-            oldest == self.group.first().map(|(_, segment)| segment.number)
-        };
+        let slot = |segments: &[(u32, Segment)]| segments.first().map(|(slot, _)| *slot);
+        let is_oldest = slot(&self.broker.wal.segments()) == slot(self.group);
         if !is_oldest {
             record::join(&mut kept);
             let sequence = self.sequence;
@@ -250,15 +237,14 @@ impl<'a> Merge<'a> {
     }
 
     /// Tells the queues where their messages are now. Counted under each queue's lock, like everything that is wanted.
-    fn relocate(&mut self, slot: u32) {
-        let slots: Vec<u32> = self.group.iter().map(|(slot, _)| *slot).collect();
+    fn relocate(&mut self, slots: &[u32], slot: u32) {
         for (id, moved) in &mut self.moved {
             for entry in moved.iter_mut() {
                 entry.at.slot = slot;
             }
             if let Some(queue) = self.queues.get(id) {
                 let mut state = queue.lock();
-                let (count, bytes) = state.relocate(&slots, moved);
+                let (count, bytes) = state.relocate(slots, moved);
                 self.broker.wal.add(slot, count.into(), bytes);
             }
         }

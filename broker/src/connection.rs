@@ -10,14 +10,13 @@ use socket2::SockRef;
 use crate::broker::{Broker, Peer};
 use crate::channel::Channel;
 use crate::codec::frame::{Frame, FrameKind, Scan, scan};
-use crate::codec::method::{self, Connection as ConnectionMethod, Method};
+use crate::codec::method::{self, Method};
 use crate::codec::reply::Reply;
 use crate::dispatch;
 use crate::fault::{
-    CHANNEL_ERROR, Code, FRAME_ERROR, Fault, NOT_ALLOWED, NOT_IMPLEMENTED, Outcome, UNEXPECTED_FRAME,
-    close_text,
+    CHANNEL_ERROR, Code, FRAME_ERROR, Fault, NOT_ALLOWED, Outcome, UNEXPECTED_FRAME, close_text,
 };
-use crate::handshake::{Agreement, Input, shake};
+use crate::handshake::{Agreement, Input, decode, shake};
 use crate::outbox::Outbox;
 
 /// Both threads of a connection need little; a thousand connections should too.
@@ -58,7 +57,7 @@ pub(crate) fn start(broker: &Arc<Broker>, socket: TcpStream, address: String) ->
             peer.outbox.finish();
             broker.dismiss(peer.id);
         };
-        std::thread::Builder::new().name("reader".to_owned()).stack_size(STACK_BYTES).spawn(reader)
+        spawn("reader", reader)
     });
     if let Err(error) = spawned {
         peer.outbox.close();
@@ -70,14 +69,17 @@ pub(crate) fn start(broker: &Arc<Broker>, socket: TcpStream, address: String) ->
 
 fn spawn_writer(broker: &Arc<Broker>, peer: &Arc<Peer>) -> std::io::Result<()> {
     let (broker, peer) = (Arc::clone(broker), Arc::clone(peer));
-    let writer = move || {
+    spawn("writer", move || {
         peer.outbox.run_writer(|| {
             for queue in peer.consumed() {
                 dispatch::pump(&broker, &queue);
             }
         });
-    };
-    std::thread::Builder::new().name("writer".to_owned()).stack_size(STACK_BYTES).spawn(writer).map(drop)
+    })
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(body).map(drop)
 }
 
 /// The life of a connection, on its reader thread.
@@ -89,7 +91,7 @@ fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
         peer.outbox.set_heartbeat(beats.then_some(heartbeat / 2));
         // Silence of two intervals means that the client is gone (AMQP 0-9-1 §4.2.7).
         input.set_timeout(beats.then_some(heartbeat * 2 + Duration::from_secs(1)))?;
-        let session = Session { broker: Arc::clone(broker), peer: Arc::clone(peer), agreement };
+        let session = Arc::new(Session { broker: Arc::clone(broker), peer: Arc::clone(peer), agreement });
         let mut connection = Connection { session, channels: HashMap::new() };
         let outcome = connection.run(&mut input);
         connection.release();
@@ -101,35 +103,31 @@ fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
         Err(Fault::Gone(why)) => log::info!("{}: connection dropped: {why}", peer.address),
         Err(Fault::Connection(code, text) | Fault::Channel(code, text)) => {
             log::info!("{}: connection closed: {} {text}", peer.address, code.0);
-            close(peer, &mut input, code, &text);
+            close(peer, &mut input, broker.settings.frame_max_bytes, code, &text);
         }
     }
 }
 
 /// Tells the client that its connection ends, and waits a moment for its answer: a socket closed with unread input
 /// would be reset, and the client might never see why.
-fn close(peer: &Peer, input: &mut Input, code: Code, text: &str) {
+fn close(peer: &Peer, input: &mut Input, frame_max: u32, code: Code, text: &str) {
     let text = close_text(code, text);
-    peer.outbox.push(|out| Reply::ConnectionClose { code: code.0, text: &text, failed: (0, 0) }.put(out, 0));
-    peer.outbox.flush();
+    peer.outbox.send(&Reply::ConnectionClose { code: code.0, text: &text, failed: (0, 0) }, 0);
     if code == FRAME_ERROR {
         // The input has no frames any more that could be told apart.
         peer.outbox.finish();
     }
     let deadline = Instant::now() + CLOSE_TIMEOUT;
     loop {
-        let wanted = match scan(input.pending(), u32::MAX) {
-            Scan::Whole(frame, taken) => {
-                let answered = frame.kind == FrameKind::Method && method::ids(frame.payload) == (10, 51);
+        let wanted = match scan(input.pending(), frame_max) {
+            Scan::Whole(frame, _) if is_close_ok(frame) => return,
+            Scan::Whole(_, taken) => {
                 input.take(taken);
-                if answered {
-                    return;
-                }
                 continue;
             }
-            Scan::Partial(_) | Scan::Bad(_) => {
-                let pending = input.pending().len();
-                input.take(pending);
+            Scan::Partial(wanted) => wanted,
+            Scan::Bad(_) => {
+                input.take(input.pending().len());
                 0
             }
         };
@@ -140,8 +138,12 @@ fn close(peer: &Peer, input: &mut Input, code: Code, text: &str) {
     }
 }
 
+fn is_close_ok(frame: Frame<'_>) -> bool {
+    frame.kind == FrameKind::Method && method::ids(frame.payload) == (10, 51)
+}
+
 struct Connection {
-    session: Session,
+    session: Arc<Session>,
     channels: HashMap<u16, Slot>,
 }
 
@@ -183,25 +185,19 @@ impl Connection {
     }
 
     fn connection_method(&mut self, payload: &[u8]) -> Outcome<bool> {
-        let reply = |reply: Reply<'_>| {
-            self.session.peer.outbox.push(|out| reply.put(out, 0));
-            self.session.peer.outbox.flush();
-        };
-        match method::decode(payload) {
-            Ok(Method::Connection(ConnectionMethod::Close { code, text })) => {
+        match decode(payload)? {
+            Method::ConnectionClose { code, text } => {
                 log::debug!("{}: client closes the connection: {code} {text}", self.session.peer.address);
-                reply(Reply::ConnectionCloseOk);
+                self.session.peer.outbox.send(&Reply::ConnectionCloseOk, 0);
                 Ok(false)
             }
-            Ok(Method::Connection(ConnectionMethod::CloseOk)) => Ok(false),
+            Method::ConnectionCloseOk => Ok(false),
             // Passwords come from the settings alone, so there is no credential that could expire.
-            Ok(Method::Connection(ConnectionMethod::UpdateSecret { secret: _ })) => {
-                reply(Reply::ConnectionUpdateSecretOk);
+            Method::ConnectionUpdateSecret => {
+                self.session.peer.outbox.send(&Reply::ConnectionUpdateSecretOk, 0);
                 Ok(true)
             }
-            Ok(Method::Unsupported) => not_implemented(payload),
-            Ok(_) => Fault::connection(CHANNEL_ERROR, "unexpected method on channel 0"),
-            Err(_) => Fault::connection(FRAME_ERROR, "the method cannot be decoded"),
+            _ => Fault::connection(CHANNEL_ERROR, "unexpected method on channel 0"),
         }
     }
 
@@ -209,17 +205,20 @@ impl Connection {
         let number = frame.channel;
         let outcome = match self.channels.get_mut(&number) {
             None => return self.open_channel(frame),
+            // Only the end of closing matters. If both sides close at the same time, the client's close wants its
+            // answer as well.
             Some(Slot::Closing) => {
-                self.closing_frame(frame);
+                let ids = method::ids(frame.payload);
+                if frame.kind == FrameKind::Method && ids == (20, 41) {
+                    self.channels.remove(&number);
+                } else if frame.kind == FrameKind::Method && ids == (20, 40) {
+                    self.session.peer.outbox.push(|out| Reply::ChannelCloseOk.put(out, number));
+                }
                 return Ok(());
             }
             Some(Slot::Open(channel)) => match frame.kind {
-                FrameKind::Method => match method::decode(frame.payload) {
-                    Ok(Method::Unsupported) => return not_implemented(frame.payload),
-                    Ok(method) => channel.method(&self.session, method),
-                    Err(_) => return Fault::connection(FRAME_ERROR, "the method cannot be decoded"),
-                },
-                _ => channel.content(&self.session, frame).map(|()| true),
+                FrameKind::Method => channel.method(decode(frame.payload)?),
+                _ => channel.content(frame).map(|()| true),
             },
         };
         match outcome {
@@ -244,49 +243,26 @@ impl Connection {
     }
 
     fn open_channel(&mut self, frame: Frame<'_>) -> Outcome {
-        use crate::codec::method::Channel as ChannelMethod;
-        let opens = frame.kind == FrameKind::Method
-            && matches!(method::decode(frame.payload), Ok(Method::Channel(ChannelMethod::Open)));
-        let limit = self.session.agreement.channel_max;
+        let opens = frame.kind == FrameKind::Method && matches!(decode(frame.payload)?, Method::ChannelOpen);
         if !opens {
-            let text = if frame.kind == FrameKind::Method && method::decode(frame.payload).is_err() {
-                return Fault::connection(FRAME_ERROR, "the method cannot be decoded");
-            } else {
-                "expected 'channel.open'"
-            };
-            return Fault::connection(CHANNEL_ERROR, text);
+            return Fault::connection(CHANNEL_ERROR, "expected 'channel.open'");
         }
+        let limit = self.session.agreement.channel_max;
         if frame.channel > limit {
             let text = format!("channel {} is above the negotiated channel_max ({limit})", frame.channel);
             return Fault::connection(NOT_ALLOWED, text);
         }
-        let channel = Channel::new(&self.session, frame.channel);
+        let channel = Channel::new(Arc::clone(&self.session), frame.channel);
         self.channels.insert(frame.channel, Slot::Open(Box::new(channel)));
         self.session.peer.outbox.push(|out| Reply::ChannelOpenOk.put(out, frame.channel));
         Ok(())
     }
 
-    /// A channel that the broker closed: only the end of closing matters.
-    fn closing_frame(&mut self, frame: Frame<'_>) {
-        if frame.kind != FrameKind::Method {
-            return;
-        }
-        match method::ids(frame.payload) {
-            (20, 41) => drop(self.channels.remove(&frame.channel)),
-            // Both sides closed at the same time: the client's close wants its answer as well.
-            (20, 40) => {
-                self.session.peer.outbox.push(|out| Reply::ChannelCloseOk.put(out, frame.channel));
-            }
-            _ => {}
-        }
-    }
-
     /// Gives up what a channel holds and says a last word on it.
     fn close_channel(&mut self, number: u16, last: &Reply<'_>) {
         if let Some(Slot::Open(mut channel)) = self.channels.insert(number, Slot::Closing) {
-            let unsettled = channel.silence(&self.session);
-            self.session.peer.outbox.push(|out| last.put(out, number));
-            self.session.peer.outbox.flush();
+            let unsettled = channel.silence();
+            self.session.peer.outbox.send(last, number);
             dispatch::give_back(&self.session.broker, &unsettled, dispatch::Verdict::Requeue);
         }
     }
@@ -298,7 +274,7 @@ impl Connection {
         let mut unsettled = Vec::new();
         for slot in self.channels.values_mut() {
             if let Slot::Open(channel) = slot {
-                unsettled.extend(channel.silence(&self.session));
+                unsettled.extend(channel.silence());
             }
         }
         dispatch::give_back(broker, &unsettled, dispatch::Verdict::Requeue);
@@ -311,9 +287,4 @@ impl Connection {
         }
         self.channels.clear();
     }
-}
-
-fn not_implemented<T>(payload: &[u8]) -> Outcome<T> {
-    let (class, method) = method::ids(payload);
-    Fault::connection(NOT_IMPLEMENTED, format!("method {method} of class {class} is not implemented"))
 }

@@ -5,85 +5,64 @@
 //! bytes), and the rest: one byte that says what it is, then its fields as AMQP short strings and octets. An entry
 //! that is damaged is reported and stepped over; the others come up.
 
-use crate::codec::wire::{Malformed, Reader, put_short_string};
+use crate::codec::wire::{Malformed, Put, Reader};
 use crate::error::Error;
-use crate::storage::Storage;
+use crate::storage::{self, Storage};
 
 /// The file's name in the data folder.
 pub(crate) const FILE: &str = "definitions";
 const TEMPORARY: &str = "definitions.tmp";
 const MAGIC: &[u8; 8] = b"AMQPDEF1";
 
-/// One durable thing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Definition {
-    /// The number that the next durable queue gets; numbers are never used twice.
+/// One durable thing. `NextQueue` is the number that the next durable queue gets; numbers are never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Definition<'a> {
     NextQueue(u32),
-    Queue {
-        id: u32,
-        name: String,
-        auto_delete: bool,
-    },
-    Exchange {
-        name: String,
-        kind: String,
-        auto_delete: bool,
-        internal: bool,
-    },
-    Binding {
-        exchange: String,
-        routing_key: String,
-        queue: String,
-    },
+    Queue { id: u32, name: &'a str, auto_delete: bool },
+    Exchange { name: &'a str, kind: &'a str, auto_delete: bool, internal: bool },
+    Binding { exchange: &'a str, routing_key: &'a str, queue: &'a str },
 }
 
-impl Definition {
+impl<'a> Definition<'a> {
     fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::NextQueue(id) => {
-                out.push(1);
-                out.extend_from_slice(&id.to_be_bytes());
-            }
+        match *self {
+            Self::NextQueue(id) => out.put(&[1]).put_u32(id),
             Self::Queue { id, name, auto_delete } => {
-                out.push(2);
-                out.extend_from_slice(&id.to_be_bytes());
-                put_short_string(out, name);
-                out.push(u8::from(*auto_delete));
+                out.put(&[2]).put_u32(id).put_short_string(name).put_bool(auto_delete)
             }
             Self::Exchange { name, kind, auto_delete, internal } => {
-                out.push(3);
-                put_short_string(out, name);
-                put_short_string(out, kind);
-                out.extend_from_slice(&[u8::from(*auto_delete), u8::from(*internal)]);
+                let out = out.put(&[3]).put_short_string(name).put_short_string(kind);
+                out.put_bool(auto_delete).put_bool(internal)
             }
             Self::Binding { exchange, routing_key, queue } => {
-                out.push(4);
-                for text in [exchange, routing_key, queue] {
-                    put_short_string(out, text);
-                }
+                let out = out.put(&[4]).put_short_string(exchange);
+                out.put_short_string(routing_key).put_short_string(queue)
             }
-        }
+        };
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let text = |reader: &mut Reader<'_>| reader.short_string().map(str::to_owned);
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         Ok(match reader.u8()? {
             1 => Self::NextQueue(reader.u32()?),
-            2 => Self::Queue { id: reader.u32()?, name: text(reader)?, auto_delete: reader.u8()? != 0 },
-            3 => Self::Exchange {
-                name: text(reader)?,
-                kind: text(reader)?,
-                auto_delete: reader.u8()? != 0,
-                internal: reader.u8()? != 0,
-            },
-            4 => Self::Binding { exchange: text(reader)?, routing_key: text(reader)?, queue: text(reader)? },
+            2 => {
+                let (id, name) = (reader.u32()?, reader.short_string()?);
+                Self::Queue { id, name, auto_delete: reader.u8()? != 0 }
+            }
+            3 => {
+                let (name, kind) = (reader.short_string()?, reader.short_string()?);
+                Self::Exchange { name, kind, auto_delete: reader.u8()? != 0, internal: reader.u8()? != 0 }
+            }
+            4 => {
+                let (exchange, routing_key) = (reader.short_string()?, reader.short_string()?);
+                Self::Binding { exchange, routing_key, queue: reader.short_string()? }
+            }
             _ => return Err(Malformed),
         })
     }
 }
 
 /// Replaces the file, durably.
-pub(crate) fn save(storage: &dyn Storage, definitions: &[Definition]) -> Result<(), Error> {
+pub(crate) fn save(storage: &dyn Storage, definitions: &[Definition<'_>]) -> Result<(), Error> {
     let mut bytes = MAGIC.to_vec();
     let mut entry = Vec::new();
     for definition in definitions {
@@ -93,32 +72,22 @@ pub(crate) fn save(storage: &dyn Storage, definitions: &[Definition]) -> Result<
         bytes.extend_from_slice(&crc32c::crc32c(&entry).to_le_bytes());
         bytes.extend_from_slice(&entry);
     }
-    let file = storage.create(TEMPORARY).map_err(Error::io(format!("create {TEMPORARY}")))?;
-    file.write_at(&bytes, 0).and_then(|()| file.sync()).map_err(Error::io(format!("write {TEMPORARY}")))?;
-    storage
-        .rename(TEMPORARY, FILE)
-        .and_then(|()| storage.sync_folder())
-        .map_err(Error::io(format!("replace {FILE}")))
+    let replaced = storage::replace(storage, TEMPORARY, FILE, &bytes);
+    replaced.map(drop).map_err(Error::io(format!("replace {FILE}")))
 }
 
-/// Reads the file, and tells what is damaged in it; there is nothing before the first durable thing.
-pub(crate) fn load(storage: &dyn Storage) -> Result<(Vec<Definition>, Vec<String>), Error> {
+/// Reads the file; it is empty before the first durable thing.
+pub(crate) fn load(storage: &dyn Storage) -> Result<Vec<u8>, Error> {
     let names = storage.list().map_err(Error::io("list the data folder"))?;
     if !names.iter().any(|name| name == FILE) {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(MAGIC.to_vec());
     }
-    let file = storage.open(FILE).map_err(Error::io(format!("open {FILE}")))?;
-    let length = file.length().map_err(Error::io(format!("measure {FILE}")))?;
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    file.read_at(&mut bytes, 0).map_err(Error::io(format!("read {FILE}")))?;
-    let (definitions, damage) = parse(&bytes)?;
-    for text in &damage {
-        log::error!("{text}");
-    }
-    Ok((definitions, damage))
+    let bytes = storage.open(FILE).and_then(|file| storage::read_whole(&*file));
+    bytes.map_err(Error::io(format!("read {FILE}")))
 }
 
-fn parse(bytes: &[u8]) -> Result<(Vec<Definition>, Vec<String>), Error> {
+/// What the bytes of the file define, and what is damaged in them.
+pub(crate) fn parse(bytes: &[u8]) -> Result<(Vec<Definition<'_>>, Vec<String>), Error> {
     let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
         let problem = "it does not begin like a definitions file of this version".to_owned();
         return Err(Error::Format { file: FILE.to_owned(), problem });
@@ -127,17 +96,18 @@ fn parse(bytes: &[u8]) -> Result<(Vec<Definition>, Vec<String>), Error> {
     while !rest.is_empty() {
         let offset = bytes.len() - rest.len();
         let Some((entry, crc, left)) = split_entry(rest) else {
-            damage.push(format!(
-                "{FILE} is damaged from offset {offset} to its end: what was defined there is lost"
-            ));
+            damage.push(format!("from offset {offset} to its end"));
             break;
         };
         let valid = crc32c::crc32c(entry) == crc;
         match Definition::read(&mut Reader::new(entry)) {
             Ok(definition) if valid => definitions.push(definition),
-            _ => damage.push(format!("{FILE} is damaged at offset {offset}: what was defined there is lost")),
+            _ => damage.push(format!("at offset {offset}")),
         }
         rest = left;
+    }
+    for place in &damage {
+        log::error!("{FILE} is damaged {place}: what was defined there is lost");
     }
     Ok((definitions, damage))
 }
@@ -154,39 +124,28 @@ mod tests {
     use super::*;
     use crate::tests::memory_storage::MemoryStorage;
 
-    fn sample() -> Vec<Definition> {
+    fn sample() -> Vec<Definition<'static>> {
         vec![
             Definition::NextQueue(9),
-            Definition::Queue { id: 1, name: "orders".to_owned(), auto_delete: false },
-            Definition::Exchange {
-                name: "events".to_owned(),
-                kind: "topic".to_owned(),
-                auto_delete: true,
-                internal: false,
-            },
-            Definition::Binding {
-                exchange: "events".to_owned(),
-                routing_key: "a.#".to_owned(),
-                queue: "orders".to_owned(),
-            },
+            Definition::Queue { id: 1, name: "orders", auto_delete: false },
+            Definition::Exchange { name: "events", kind: "topic", auto_delete: true, internal: false },
+            Definition::Binding { exchange: "events", routing_key: "a.#", queue: "orders" },
         ]
     }
 
     #[test]
     fn definitions_survive_a_round_trip() {
         let storage = MemoryStorage::default();
-        assert_eq!(load(&storage).unwrap(), (vec![], vec![]));
+        assert_eq!(parse(&load(&storage).unwrap()).unwrap(), (vec![], vec![]));
         save(&storage, &sample()).unwrap();
-        assert_eq!(load(&storage).unwrap(), (sample(), vec![]));
+        assert_eq!(parse(&load(&storage).unwrap()).unwrap(), (sample(), vec![]));
     }
 
     #[test]
     fn damage_costs_one_definition_and_is_told() {
         let storage = MemoryStorage::default();
         save(&storage, &sample()).unwrap();
-        let file = storage.open(FILE).unwrap();
-        let mut bytes = vec![0; usize::try_from(file.length().unwrap()).unwrap()];
-        file.read_at(&mut bytes, 0).unwrap();
+        let mut bytes = load(&storage).unwrap();
         for at in MAGIC.len()..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[at] ^= 0x10;

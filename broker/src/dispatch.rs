@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::broker::Broker;
-use crate::entry::Entry;
+use crate::entry::{Entry, Fetch};
 use crate::outlet::{ConsumerSink, Unsettled};
 use crate::queue::Taken;
 use crate::sink::Effects;
@@ -27,13 +27,24 @@ pub(crate) fn pump(broker: &Broker, queue: &SharedQueue) {
         drop(state);
         wake(&effects.wake);
         let Some(fetch) = fetch else { return };
-        match broker.wal.read(fetch) {
-            Ok(Some((number, page))) => queue.lock().install(fetch, number, &Arc::new(page)),
-            // The log was rearranged meanwhile; the queue knows the new place.
-            Ok(None) => {}
-            Err(error) => return broker.fail(error),
+        if !fetch_page(broker, queue, fetch) {
+            return;
         }
     }
+}
+
+/// Reads the page that a queue needs to go on. False if the log cannot be read, which ends the broker.
+fn fetch_page(broker: &Broker, queue: &SharedQueue, fetch: Fetch) -> bool {
+    match broker.wal.read(fetch) {
+        Ok(Some((number, page))) => queue.lock().install(fetch, number, &Arc::new(page)),
+        // The log was rearranged meanwhile; the queue knows the new place.
+        Ok(None) => {}
+        Err(error) => {
+            broker.fail(error);
+            return false;
+        }
+    }
+    true
 }
 
 /// Takes the message at the head of a queue, for basic.get. Returns it with its page, where its record begins there,
@@ -50,18 +61,11 @@ pub(crate) fn take(
         let left = state.waiting();
         broker.persister.settle(&effects.settled);
         drop(state);
-        let fetch = match taken {
+        match taken {
             Taken::Empty => return None,
             Taken::Message(entry, page, start) => return Some((entry, page, start, left)),
-            Taken::Fetch(fetch) => fetch,
-        };
-        match broker.wal.read(fetch) {
-            Ok(Some((number, page))) => queue.lock().install(fetch, number, &Arc::new(page)),
-            Ok(None) => {}
-            Err(error) => {
-                broker.fail(error);
-                return None;
-            }
+            Taken::Fetch(fetch) if !fetch_page(broker, queue, fetch) => return None,
+            Taken::Fetch(_) => {}
         }
     }
 }

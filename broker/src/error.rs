@@ -13,16 +13,9 @@ pub enum Error {
         /// The lock file.
         path: PathBuf,
     },
-    /// The operating system refused something outside the log.
+    /// The operating system refused something.
     Io {
         /// What was being done.
-        action: String,
-        /// The operating system's own report.
-        source: std::io::Error,
-    },
-    /// The log could not be written, synced or read back. Nothing was confirmed after it.
-    Log {
-        /// What was being done, naming the file.
         action: String,
         /// The operating system's own report.
         source: std::io::Error,
@@ -43,10 +36,9 @@ impl Error {
         move |source| Self::Io { action, source }
     }
 
-    /// An error of the log while doing `action`.
-    pub(crate) fn log(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
-        let action = action.into();
-        move |source| Self::Log { action, source }
+    /// The log could not be written, synced or read back while doing `action`. Nothing is confirmed after it.
+    pub(crate) fn log(action: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
+        Self::io(format!("the log failed, nothing was confirmed after this: {action}"))
     }
 }
 
@@ -58,9 +50,6 @@ impl fmt::Display for Error {
                 write!(f, "another broker uses this data folder: {} is locked", path.display())
             }
             Self::Io { action, source } => write!(f, "{action}: {source}"),
-            Self::Log { action, source } => {
-                write!(f, "the log failed, nothing was confirmed after this: {action}: {source}")
-            }
             Self::Format { file, problem } => write!(f, "{file}: {problem}"),
         }
     }
@@ -70,7 +59,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Common(error) => Some(error),
-            Self::Io { source, .. } | Self::Log { source, .. } => Some(source),
+            Self::Io { source, .. } => Some(source),
             Self::Locked { .. } | Self::Format { .. } => None,
         }
     }

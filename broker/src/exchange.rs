@@ -14,13 +14,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Direct, Self::Fanout, Self::Topic];
+
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "direct" => Self::Direct,
-            "fanout" => Self::Fanout,
-            "topic" => Self::Topic,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -48,14 +45,11 @@ impl Exchange {
         Self { kind, durable, auto_delete, internal, bindings: HashMap::new() }
     }
 
-    /// Adds a binding. False if it was there already.
-    pub(crate) fn bind(&mut self, key: &str, queue: &Arc<SharedQueue>) -> bool {
-        let queues = self.bindings.entry(key.to_owned()).or_default();
-        let new = queues.iter().all(|known| known.id != queue.id);
-        if new {
-            queues.push(Arc::clone(queue));
+    /// Adds a binding, unless it is there already.
+    pub(crate) fn bind(&mut self, key: &str, queue: &Arc<SharedQueue>) {
+        if !self.is_bound(key, queue.id) {
+            self.bindings.entry(key.to_owned()).or_default().push(Arc::clone(queue));
         }
-        new
     }
 
     /// Whether `queue` is bound with exactly this key.

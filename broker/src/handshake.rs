@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
 use crate::codec::frame::{FrameKind, MIN_FRAME_MAX, PROTOCOL_HEADER, Scan, scan};
-use crate::codec::method::{self, Connection, Method};
+use crate::codec::method::{self, Method};
 use crate::codec::reply::Reply;
 use crate::codec::table::{Table, Value};
-use crate::codec::wire::Reader;
+use crate::codec::wire::{Put, Reader};
 use crate::fault::{
-    ACCESS_REFUSED, CHANNEL_ERROR, COMMAND_INVALID, FRAME_ERROR, Fault, NOT_ALLOWED, Outcome, SYNTAX_ERROR,
+    ACCESS_REFUSED, CHANNEL_ERROR, COMMAND_INVALID, FRAME_ERROR, Fault, NOT_ALLOWED, NOT_IMPLEMENTED,
+    Outcome, SYNTAX_ERROR,
 };
 use crate::outbox::Outbox;
+use crate::settings::Settings;
 
 /// A client that cannot be told why it is refused waits this long, so that guessing passwords is slow.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
@@ -96,10 +98,7 @@ impl Input {
 /// Leads a client to an open connection. Everything has to happen before the deadline.
 pub(crate) fn shake(broker: &Broker, input: &mut Input, outbox: &Outbox) -> Outcome<Agreement> {
     let deadline = Instant::now() + broker.settings.handshake_timeout;
-    while input.pending().len() < PROTOCOL_HEADER.len() {
-        if !PROTOCOL_HEADER.starts_with(input.pending()) {
-            break;
-        }
+    while input.pending().len() < PROTOCOL_HEADER.len() && PROTOCOL_HEADER.starts_with(input.pending()) {
         read_before(input, 0, deadline)?;
     }
     if !input.pending().starts_with(&PROTOCOL_HEADER) {
@@ -107,15 +106,15 @@ pub(crate) fn shake(broker: &Broker, input: &mut Input, outbox: &Outbox) -> Outc
         return Fault::gone("the client does not speak AMQP 0-9-1");
     }
     input.take(PROTOCOL_HEADER.len());
-    send(outbox, &Reply::ConnectionStart { server_properties: &server_properties() });
+    outbox.send(&Reply::ConnectionStart { server_properties: &server_properties() }, 0);
     let (user, capabilities) = next_method(input, deadline, |method| login(broker, method))?;
-    let (channel_max, frame_max, heartbeat) =
-        (broker.settings.channel_max, broker.settings.frame_max_bytes, broker.settings.heartbeat_s);
-    send(outbox, &Reply::ConnectionTune { channel_max, frame_max, heartbeat });
+    let Settings { channel_max, frame_max_bytes, heartbeat_s, .. } = broker.settings;
+    let (frame_max, heartbeat) = (frame_max_bytes, heartbeat_s);
+    outbox.send(&Reply::ConnectionTune { channel_max, frame_max, heartbeat }, 0);
     let (channel_max, frame_max, heartbeat_s) =
         next_method(input, deadline, |method| tuned(broker, &method))?;
     next_method(input, deadline, |method| open(&method))?;
-    send(outbox, &Reply::ConnectionOpenOk);
+    outbox.send(&Reply::ConnectionOpenOk, 0);
     Ok(Agreement {
         user,
         channel_max,
@@ -124,11 +123,6 @@ pub(crate) fn shake(broker: &Broker, input: &mut Input, outbox: &Outbox) -> Outc
         cancel_notify: capabilities.is_true("consumer_cancel_notify"),
         blocked_notify: capabilities.is_true("connection.blocked"),
     })
-}
-
-fn send(outbox: &Outbox, reply: &Reply<'_>) {
-    outbox.push(|out| reply.put(out, 0));
-    outbox.flush();
 }
 
 fn read_before(input: &mut Input, wanted: usize, deadline: Instant) -> Outcome {
@@ -140,11 +134,24 @@ fn read_before(input: &mut Input, wanted: usize, deadline: Instant) -> Outcome {
     input.read(wanted)
 }
 
+/// Decodes a method, or tells the client what is wrong with it.
+pub(crate) fn decode(payload: &[u8]) -> Outcome<Method<'_>> {
+    match method::decode(payload) {
+        Ok(Some(method)) => Ok(method),
+        Ok(None) => {
+            let (class, method) = method::ids(payload);
+            let text = format!("method {method} of class {class} is not implemented");
+            Fault::connection(NOT_IMPLEMENTED, text)
+        }
+        Err(_) => Fault::connection(FRAME_ERROR, "the method cannot be decoded"),
+    }
+}
+
 /// Waits for the next method on channel 0 and hands it to `handle`.
 fn next_method<T>(
     input: &mut Input,
     deadline: Instant,
-    handle: impl FnOnce(Connection<'_>) -> Outcome<T>,
+    handle: impl FnOnce(Method<'_>) -> Outcome<T>,
 ) -> Outcome<T> {
     loop {
         // Until tuning is over, frames may be as large as the smallest frame_max allows; big client properties are
@@ -164,19 +171,17 @@ fn next_method<T>(
         if frame.kind != FrameKind::Method || frame.channel != 0 {
             return Fault::connection(CHANNEL_ERROR, "expected a connection method on channel 0");
         }
-        let outcome = match method::decode(frame.payload) {
-            Ok(Method::Connection(Connection::Close { .. })) => Fault::gone("the client gave up"),
-            Ok(Method::Connection(method)) => handle(method),
-            Ok(_) => Fault::connection(COMMAND_INVALID, "expected a connection method"),
-            Err(_) => Fault::connection(FRAME_ERROR, "the method cannot be decoded"),
+        let outcome = match decode(frame.payload)? {
+            Method::ConnectionClose { .. } => Fault::gone("the client gave up"),
+            method => handle(method),
         };
         input.take(taken);
         return outcome;
     }
 }
 
-fn login(broker: &Broker, method: Connection<'_>) -> Outcome<(String, Table)> {
-    let Connection::StartOk { client_properties, mechanism, response } = method else {
+fn login(broker: &Broker, method: Method<'_>) -> Outcome<(String, Table)> {
+    let Method::ConnectionStartOk { client_properties, mechanism, response } = method else {
         return Fault::connection(COMMAND_INVALID, "expected connection.start-ok");
     };
     let capabilities = match client_properties.get("capabilities") {
@@ -217,8 +222,8 @@ fn plain(response: &[u8]) -> Option<Credentials> {
 
 /// RabbitMQ's older mechanism: the inside of a field table with LOGIN and PASSWORD.
 fn amqplain(response: &[u8]) -> Option<Credentials> {
-    let mut table = u32::try_from(response.len()).ok()?.to_be_bytes().to_vec();
-    table.extend_from_slice(response);
+    let mut table = Vec::new();
+    table.put_long_string(response);
     let table = Table::read(&mut Reader::new(&table)).ok()?;
     let text = |name| match table.get(name) {
         Some(Value::Text(text)) => Some(text.clone()),
@@ -228,8 +233,8 @@ fn amqplain(response: &[u8]) -> Option<Credentials> {
 }
 
 /// Checks what the client made of connection.tune: it may lower the limits, not raise them, and not drop them.
-fn tuned(broker: &Broker, method: &Connection<'_>) -> Outcome<(u16, u32, u16)> {
-    let Connection::TuneOk { channel_max, frame_max, heartbeat } = *method else {
+fn tuned(broker: &Broker, method: &Method<'_>) -> Outcome<(u16, u32, u16)> {
+    let Method::ConnectionTuneOk { channel_max, frame_max, heartbeat } = *method else {
         return Fault::connection(COMMAND_INVALID, "expected connection.tune-ok");
     };
     check_limit("channel_max", channel_max.into(), broker.settings.channel_max.into())?;
@@ -254,16 +259,18 @@ fn check_limit(name: &str, value: u32, limit: u32) -> Outcome {
     Ok(())
 }
 
-fn open(method: &Connection<'_>) -> Outcome {
+fn open(method: &Method<'_>) -> Outcome {
     match method {
-        Connection::Open { vhost: "/" } => Ok(()),
-        Connection::Open { vhost } => Fault::connection(NOT_ALLOWED, format!("vhost {vhost} not found")),
+        Method::ConnectionOpen { vhost: "/" } => Ok(()),
+        Method::ConnectionOpen { vhost } => {
+            Fault::connection(NOT_ALLOWED, format!("vhost {vhost} not found"))
+        }
         _ => Fault::connection(COMMAND_INVALID, "expected connection.open"),
     }
 }
 
-/// What the broker says of itself: long strings, and capabilities as they truly are.
-fn server_properties() -> Table {
+/// What the broker says of itself, as a table: long strings, and capabilities as they truly are.
+fn server_properties() -> Vec<u8> {
     let capabilities = [
         ("publisher_confirms", true),
         ("exchange_exchange_bindings", false),
@@ -275,7 +282,6 @@ fn server_properties() -> Table {
         ("per_consumer_qos", true),
         ("direct_reply_to", false),
     ];
-    let capabilities = capabilities.map(|(name, has)| (name.to_owned(), Value::Bool(has)));
     let texts = [
         ("product", "broker"),
         ("version", env!("CARGO_PKG_VERSION")),
@@ -284,11 +290,18 @@ fn server_properties() -> Table {
         ("information", "an embedded AMQP 0-9-1 broker for one machine"),
         ("copyright", "MIT OR Apache-2.0"),
     ];
-    let mut properties =
-        Table(vec![("capabilities".to_owned(), Value::Table(Table(capabilities.into_iter().collect())))]);
-    let texts = texts.map(|(name, text)| (name.to_owned(), Value::Text(text.as_bytes().to_vec())));
-    properties.0.extend(texts);
-    properties
+    let mut table = Vec::new();
+    table.put_counted(|fields| {
+        fields.put_short_string("capabilities").put(b"F").put_counted(|fields| {
+            for (name, has) in capabilities {
+                fields.put_short_string(name).put(b"t").put_bool(has);
+            }
+        });
+        for (name, text) in texts {
+            fields.put_short_string(name).put(b"S").put_long_string(text.as_bytes());
+        }
+    });
+    table
 }
 
 #[cfg(test)]

@@ -21,8 +21,7 @@ const ZEROS_BYTES: usize = 64 << 10;
 /// The body of the housekeeper's thread; ends with the broker.
 pub(crate) fn run(broker: &Broker) {
     while !broker.shutdown.requested() {
-        let outcome = keep(broker);
-        match outcome {
+        match keep(broker) {
             Ok(short) => broker.wal.wait_for_change(if short { SHORT_INTERVAL } else { INTERVAL }),
             Err(error) => {
                 broker.fail(error);
@@ -76,11 +75,9 @@ fn try_prepare(wal: &Wal) -> io::Result<()> {
     let storage = wal.storage();
     let file = storage.create(TEMPORARY)?;
     let zeros = vec![0; ZEROS_BYTES];
-    let mut offset = 0;
-    while offset < wal.segment_bytes() {
+    for offset in (0..wal.segment_bytes()).step_by(ZEROS_BYTES) {
         let piece = zeros.len().min((wal.segment_bytes() - offset) as usize);
         file.write_at(&zeros[..piece], offset.into())?;
-        offset += u32::try_from(piece).unwrap_or(u32::MAX);
     }
     file.sync()?;
     storage.rename(TEMPORARY, NEXT)?;

@@ -8,7 +8,6 @@
 //! Only [`storage`] touches files; [`queue`], [`exchange`], [`record`] and [`codec`] do no I/O at all. Locks are taken
 //! in one order: a queue, then an outlet, then an outbox; or a queue, then the log's batch or segment table.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -44,6 +43,7 @@ mod server;
 mod settings;
 mod sink;
 mod storage;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -55,10 +55,7 @@ pub use settings::Settings;
 use crate::broker::Broker;
 use crate::codec::reply::Reply;
 use crate::fault::{CONNECTION_FORCED, close_text};
-use crate::persister::Persister;
 use crate::storage::{DiskStorage, Storage};
-use crate::topology::Topology;
-use crate::wal::Wal;
 
 /// How long clients get to take note that the broker stops.
 const FAREWELL: Duration = Duration::from_millis(300);
@@ -80,7 +77,7 @@ pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Server, Error> {
     let lock = lock_folder(&settings)?;
     let address = format!("{}:{}", settings.host, settings.port);
     // Bound only when everything is recovered: a port that is open means a broker that answers.
-    let broker = assemble(settings, storage, shutdown)?;
+    let broker = Broker::recover(settings, storage, shutdown)?;
     let listener = TcpListener::bind(&address).map_err(Error::io(format!("listen on {address}")))?;
     let address = listener.local_addr().map_err(Error::io("read the listening address"))?;
     Ok(Server { broker: Arc::new(broker), listener: Arc::new(listener), address, _lock: lock })
@@ -97,36 +94,6 @@ fn lock_folder(settings: &Settings) -> Result<File, Error> {
     }
 }
 
-/// Puts the parts together on top of what recovery finds.
-fn assemble(settings: Settings, storage: Arc<dyn Storage>, shutdown: Shutdown) -> Result<Broker, Error> {
-    let started = Instant::now();
-    let (definitions, _damage) = definitions::load(&*storage)?;
-    let topology = Topology::new(Arc::clone(&storage), definitions, settings.max_queues);
-    let durable: HashSet<u32> = topology.queues().iter().map(|queue| queue.id).collect();
-    let recovered = recovery::recover(&*storage, settings.segment_bytes, |id| durable.contains(&id))?;
-    let mut recovered_queues = recovered.queues;
-    let mut messages = 0;
-    for queue in topology.queues() {
-        if let Some(found) = recovered_queues.remove(&queue.id) {
-            queue.set_next_position(found.next_position);
-            let mut state = queue.lock();
-            state.restore(found.runs, found.redelivered_through);
-            messages += state.waiting();
-        }
-    }
-    log::info!(
-        "recovered {messages} messages in {} durable queues within {} ms",
-        durable.len(),
-        started.elapsed().as_millis()
-    );
-    let wal = Arc::new(Wal::new(storage, settings.segment_bytes, recovered.segments));
-    if let Some(file) = recovered.prepared {
-        wal.set_prepared(file);
-    }
-    let persister = Persister::new(Arc::clone(&wal), recovered.position);
-    Ok(Broker::new(settings, topology, persister, wal, shutdown))
-}
-
 impl Server {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
@@ -137,22 +104,14 @@ impl Server {
     /// and clients are told that the broker goes.
     pub fn run(self) -> Result<(), Error> {
         let broker = &self.broker;
-        let persister = spawn("persister", {
-            let broker = Arc::clone(broker);
-            move || {
-                if let Err(error) = broker.persister.run() {
-                    broker.fail(error);
-                }
+        let persister = spawn("persister", broker, |broker| {
+            if let Err(error) = broker.persister.run() {
+                broker.fail(error);
             }
         })?;
-        let housekeeper = spawn("housekeeper", {
-            let broker = Arc::clone(broker);
-            move || housekeeper::run(&broker)
-        })?;
-        spawn("accept", {
-            let (broker, listener) = (Arc::clone(broker), Arc::clone(&self.listener));
-            move || server::accept(&broker, &listener)
-        })?;
+        let housekeeper = spawn("housekeeper", broker, |broker| housekeeper::run(broker))?;
+        let listener = Arc::clone(&self.listener);
+        spawn("accept", broker, move |broker| server::accept(broker, &listener))?;
         log::info!("listening on {}", self.address);
         broker.shutdown.wait();
         server::stop_accepting(&self.listener);
@@ -181,9 +140,8 @@ impl Server {
 fn say_farewell(broker: &Broker) {
     let text = close_text(CONNECTION_FORCED, "broker forced connection closure with reason 'shutdown'");
     for peer in broker.peers() {
-        let close = Reply::ConnectionClose { code: CONNECTION_FORCED.0, text: &text, failed: (0, 0) };
-        peer.outbox.push(|out| close.put(out, 0));
-        peer.outbox.flush();
+        let (code, failed) = (CONNECTION_FORCED.0, (0, 0));
+        peer.outbox.send(&Reply::ConnectionClose { code, text: &text, failed }, 0);
         peer.outbox.finish();
     }
     let deadline = Instant::now() + FAREWELL;
@@ -195,9 +153,13 @@ fn say_farewell(broker: &Broker) {
     }
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
-    let thread = std::thread::Builder::new().name(name.to_owned());
-    thread.spawn(body).map_err(Error::io(format!("start the thread {name}")))
+fn spawn(
+    name: &str,
+    broker: &Arc<Broker>,
+    body: impl FnOnce(&Arc<Broker>) + Send + 'static,
+) -> Result<JoinHandle<()>, Error> {
+    let (thread, broker) = (std::thread::Builder::new().name(name.to_owned()), Arc::clone(broker));
+    thread.spawn(move || body(&broker)).map_err(Error::io(format!("start the thread {name}")))
 }
 
 fn join(thread: JoinHandle<()>, name: &str) -> Result<(), Error> {

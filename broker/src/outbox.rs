@@ -3,13 +3,15 @@
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use crate::codec::frame::{FrameKind, put};
+use crate::codec::reply::Reply;
+use crate::sync::lock;
 
 /// Deliveries are held back while this many bytes wait.
 const DELIVERY_LIMIT_BYTES: usize = 128 << 10;
@@ -60,14 +62,10 @@ impl Outbox {
         Arc::new(Self { socket, state: Mutex::default(), work: Condvar::new(), room: Condvar::new() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Appends what `fill` appends, to be sent by the next [`Outbox::flush`], which the caller owes. Returns whether
     /// nobody owed it already.
     pub(crate) fn push(&self, fill: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if state.finished || state.closed {
             return false;
         }
@@ -75,9 +73,15 @@ impl Outbox {
         !std::mem::replace(&mut state.flush_promised, true)
     }
 
+    /// Sends a method, of the connection itself if `channel` is 0.
+    pub(crate) fn send(&self, reply: &Reply<'_>, channel: u16) {
+        self.push(|out| reply.put(out, channel));
+        self.flush();
+    }
+
     /// Whether a delivery may be appended. A refusal is remembered: the writer thread has queues try again later.
     pub(crate) fn has_room(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let open = !state.finished && !state.closed;
         let room = state.pending.len() < DELIVERY_LIMIT_BYTES;
         state.starved |= open && !room;
@@ -86,14 +90,14 @@ impl Outbox {
 
     /// Sends what the socket takes without blocking; the writer thread sends the rest.
     pub(crate) fn flush(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.flush_promised = false;
         while !(state.pending.is_empty() || state.sending || state.stalled || state.closed) {
             state.sending = true;
             let buffer = state.take_pending();
             drop(state);
             let sent = rustix::net::send(&self.socket, &buffer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-            state = self.lock();
+            state = lock(&self.state);
             state.sending = false;
             state.active = true;
             match sent {
@@ -129,33 +133,33 @@ impl Outbox {
 
     /// Sets how often something must be sent, from now on.
     pub(crate) fn set_heartbeat(&self, interval: Option<Duration>) {
-        self.lock().heartbeat = interval;
+        lock(&self.state).heartbeat = interval;
         self.work.notify_one();
     }
 
     /// Refuses everything from now on, and ends the connection for sending once all that waits is sent.
     pub(crate) fn finish(&self) {
-        self.lock().finished = true;
+        lock(&self.state).finished = true;
         self.work.notify_one();
     }
 
     /// Ends the connection at once.
     pub(crate) fn close(&self) {
-        self.fail(&mut self.lock());
+        self.fail(&mut lock(&self.state));
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed
+        lock(&self.state).closed
     }
 
     /// Blocks the reader thread while too much waits to be sent.
     pub(crate) fn wait_for_room(&self) {
-        let state = self.lock();
+        let state = lock(&self.state);
         if state.pending.len() >= REQUEST_LIMIT_BYTES {
             drop(state);
             self.flush();
             let waiting = |state: &mut State| state.pending.len() >= REQUEST_LIMIT_BYTES && !state.closed;
-            drop(self.room.wait_while(self.lock(), waiting));
+            drop(self.room.wait_while(lock(&self.state), waiting));
         }
     }
 
@@ -164,7 +168,7 @@ impl Outbox {
     pub(crate) fn run_writer(&self, on_room: impl Fn()) {
         let mut beat = Instant::now();
         loop {
-            let mut state = self.lock();
+            let mut state = lock(&self.state);
             if state.closed {
                 return;
             }
@@ -207,7 +211,7 @@ impl Outbox {
         let buffer = state.take_pending();
         drop(state);
         let sent = (&self.socket).write_all(&buffer);
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.sending = false;
         state.active = true;
         if sent.is_err() {

@@ -1,13 +1,14 @@
 //! The sending side of a channel, which other threads use: deliveries, confirms, and which deliveries are unsettled.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use crate::codec::frame::put_content;
-use crate::codec::reply::Reply;
+use crate::codec::reply::{Delivered, Reply};
 use crate::outbox::Outbox;
-use crate::record;
-use crate::sink::{Delivery, Offer, Sink};
+use crate::record::{self, Message};
+use crate::sink::{Delivery, Sink};
+use crate::sync::lock;
 use crate::topology::SharedQueue;
 
 /// What other threads may send on a channel while it is open.
@@ -45,54 +46,60 @@ impl Outlet {
         Arc::new(Self { channel, frame_max, outbox, state: Mutex::new(state) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn outbox(&self) -> &Arc<Outbox> {
         &self.outbox
     }
 
     /// Sends a method on the channel while it is open. The caller owes a flush.
     pub(crate) fn push(&self, reply: &Reply<'_>) {
-        if self.lock().open {
-            self.outbox.push(|out| reply.put(out, self.channel));
-        }
+        self.push_content(|out, channel| reply.put(out, channel));
     }
 
     /// Sends a method with content on the channel while it is open. The caller owes a flush.
     pub(crate) fn push_content(&self, fill: impl FnOnce(&mut Vec<u8>, u16)) {
-        if self.lock().open {
+        if lock(&self.state).open {
             self.outbox.push(|out| fill(out, self.channel));
         }
     }
 
-    /// Answers a basic.get with a message.
-    pub(crate) fn push_get(&self, queue: &Arc<SharedQueue>, delivery: &Delivery<'_>, messages: u32) {
-        let mut state = self.lock();
-        let tag = state.next_tag;
+    /// Sends a message, as `method` puts it, and remembers that it is unsettled. Returns what [`Outbox::push`] does;
+    /// None if the record cannot be understood.
+    fn deliver<'m>(
+        &self,
+        state: &mut State,
+        queue: Arc<SharedQueue>,
+        delivery: &Delivery<'m>,
+        method: impl FnOnce(Delivered<'m>) -> Reply<'m>,
+    ) -> Option<bool> {
+        let Message { exchange, routing_key, properties, body } = record::read_message(delivery.payload)?;
+        let (tag, redelivered) = (state.next_tag, delivery.entry.redelivered);
         state.next_tag += 1;
-        let Some(message) = record::read_message(delivery.payload) else { return };
-        self.outbox.push(|out| {
-            let (exchange, routing_key) = (message.exchange, message.routing_key);
-            let redelivered = delivery.redelivered;
-            Reply::BasicGetOk { tag, redelivered, exchange, routing_key, messages }.put(out, self.channel);
-            put_content(out, self.channel, message.properties, message.body, self.frame_max);
+        let first = self.outbox.push(|out| {
+            method(Delivered { tag, redelivered, exchange, routing_key }).put(out, self.channel);
+            put_content(out, self.channel, properties, body, self.frame_max);
         });
         if !delivery.no_ack {
-            let (queue, position) = (Arc::clone(queue), delivery.position);
-            state.unsettled.push_back(Unsettled { tag, queue, position, consumer: 0 });
+            let (position, consumer) = (delivery.entry.position, delivery.consumer);
+            state.unsettled.push_back(Unsettled { tag, queue, position, consumer });
+            state.to_consumers += u32::from(consumer != 0);
         }
+        Some(first)
+    }
+
+    /// Answers a basic.get with a message.
+    pub(crate) fn push_get(&self, queue: &Arc<SharedQueue>, delivery: &Delivery<'_>, messages: u32) {
+        let method = |delivered| Reply::BasicGetOk { delivered, messages };
+        self.deliver(&mut lock(&self.state), Arc::clone(queue), delivery, method);
     }
 
     /// Sets the channel's own limit.
     pub(crate) fn set_prefetch(&self, limit: u16) {
-        self.lock().prefetch = limit.into();
+        lock(&self.state).prefetch = limit.into();
     }
 
     /// Takes the deliveries that `tag` settles out of the unsettled ones. None if there is no such delivery.
     pub(crate) fn settle(&self, tag: u64, multiple: bool) -> Option<Vec<Unsettled>> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let settled: Vec<Unsettled> = if multiple && tag == 0 {
             state.unsettled.drain(..).collect()
         } else {
@@ -110,36 +117,17 @@ impl Outlet {
 
     /// Sends nothing from now on, and gives up all unsettled deliveries.
     pub(crate) fn close(&self) -> Vec<Unsettled> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.open = false;
         state.to_consumers = 0;
         state.unsettled.drain(..).collect()
     }
+}
 
-    fn offer(&self, consumer_tag: &str, queue: &Weak<SharedQueue>, delivery: &Delivery<'_>) -> Offer {
-        let mut state = self.lock();
-        let full = state.prefetch != 0 && state.to_consumers >= state.prefetch && !delivery.no_ack;
-        if !state.open || full || !self.outbox.has_room() {
-            return Offer::Refused;
-        }
-        let (Some(queue), Some(message)) = (queue.upgrade(), record::read_message(delivery.payload)) else {
-            return Offer::Refused;
-        };
-        let tag = state.next_tag;
-        state.next_tag += 1;
-        let wake = self.outbox.push(|out| {
-            let (exchange, routing_key) = (message.exchange, message.routing_key);
-            let redelivered = delivery.redelivered;
-            Reply::BasicDeliver { consumer_tag, tag, redelivered, exchange, routing_key }
-                .put(out, self.channel);
-            put_content(out, self.channel, message.properties, message.body, self.frame_max);
-        });
-        if !delivery.no_ack {
-            let (position, consumer) = (delivery.position, delivery.consumer);
-            state.unsettled.push_back(Unsettled { tag, queue, position, consumer });
-            state.to_consumers += 1;
-        }
-        Offer::Taken { wake }
+impl State {
+    /// Whether the channel takes another delivery. Its own limit counts only what has to be acked.
+    fn has_room(&self, no_ack: bool) -> bool {
+        self.open && (no_ack || self.prefetch == 0 || self.to_consumers < self.prefetch)
     }
 }
 
@@ -164,14 +152,16 @@ impl ConsumerSink {
 }
 
 impl Sink for ConsumerSink {
-    fn is_open(&self) -> bool {
-        let state = self.outlet.lock();
-        state.open
-            && (state.prefetch == 0 || state.to_consumers < state.prefetch)
-            && self.outlet.outbox.has_room()
+    fn is_open(&self, no_ack: bool) -> bool {
+        lock(&self.outlet.state).has_room(no_ack) && self.outlet.outbox.has_room()
     }
 
-    fn offer(&self, delivery: &Delivery<'_>) -> Offer {
-        self.outlet.offer(&self.consumer_tag, &self.queue, delivery)
+    fn offer(&self, delivery: &Delivery<'_>) -> Option<bool> {
+        let mut state = lock(&self.outlet.state);
+        if !state.has_room(delivery.no_ack) || !self.outlet.outbox.has_room() {
+            return None;
+        }
+        let method = |delivered| Reply::BasicDeliver { consumer_tag: &self.consumer_tag, delivered };
+        self.outlet.deliver(&mut state, self.queue.upgrade()?, delivery, method)
     }
 }

@@ -4,7 +4,7 @@
 //! asked for that, hands its messages to their queues in the order of the log, and confirms. While it does so the
 //! next batch gathers, so one fdatasync serves all that came meanwhile and no timer is needed.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::batch::{Batch, Confirm, Item, LIMIT_BYTES, Routes};
@@ -14,6 +14,7 @@ use crate::entry::{Entry, Location, Settled, payload_at};
 use crate::error::Error;
 use crate::record::{self, Head, Kind, Message, Range};
 use crate::sink::Effects;
+use crate::sync::{lock, wait};
 use crate::topology::SharedQueue;
 use crate::wal::{Chunk, Wal};
 
@@ -43,7 +44,9 @@ pub(crate) struct Persister {
     clippy::struct_excessive_bools,
     reason = "each is a condition of its own, and all combinations occur"
 )]
+#[derive(Default)]
 struct State {
+    segment_bytes: u32,
     batch: Batch,
     /// Messages settled since the last batch was taken.
     acks: Vec<Range>,
@@ -66,23 +69,15 @@ struct State {
 impl Persister {
     pub(crate) fn new(wal: Arc<Wal>, position: Position) -> Self {
         let state = State {
-            batch: Batch::default(),
-            acks: Vec::new(),
+            segment_bytes: wal.segment_bytes(),
             segment: position.segment,
-            offset: 0,
             sequence: position.sequence,
             number: 1,
             through: 1,
             synced: true,
-            idle: false,
-            stopping: false,
-            ended: false,
+            ..State::default()
         };
         Self { wal, state: Mutex::new(state), work: Condvar::new(), progress: Condvar::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Appends a message and the wish for its confirm to the batch; waits while that is full. Returns the number of
@@ -94,16 +89,16 @@ impl Persister {
         persistent: bool,
         confirm: Option<Confirm>,
     ) -> u64 {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if state.ended {
             return state.number;
         }
         while state.batch.bytes.len() >= LIMIT_BYTES && !state.ended {
             self.wake(&mut state);
-            state = self.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.progress, state);
         }
         if !routes.is_empty() {
-            state.append_message(self.wal.segment_bytes(), message, routes, persistent);
+            state.append_message(message, routes, persistent);
         }
         if let Some(confirm) = confirm {
             match state.batch.confirms.last_mut() {
@@ -123,7 +118,7 @@ impl Persister {
             return;
         }
         self.wal.subtract(settled);
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let first = state.acks.is_empty();
         state.acks.extend(settled.iter().filter(|settled| settled.logged).map(|settled| settled.range));
         if first && !state.acks.is_empty() {
@@ -133,7 +128,7 @@ impl Persister {
 
     /// Sees to it that the batch is written soon.
     pub(crate) fn kick(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if !state.batch.is_empty() {
             self.wake(&mut state);
         }
@@ -147,14 +142,14 @@ impl Persister {
 
     /// Waits until batch `number` is in its queues.
     pub(crate) fn wait_through(&self, number: u64) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         self.wake(&mut state);
         drop(self.progress.wait_while(state, |state| state.through <= number && !state.ended));
     }
 
     /// Has the thread write what is there, and end.
     pub(crate) fn stop(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.stopping = true;
         state.idle = false;
         self.work.notify_one();
@@ -163,18 +158,19 @@ impl Persister {
     /// The body of the persister's thread. Returns when it is told to stop, or with the first failure of the log,
     /// after which nothing more is confirmed.
     pub(crate) fn run(&self) -> Result<(), Error> {
-        let outcome = self.run_batches();
-        let mut state = self.lock();
+        let mut batch = Batch::default();
+        let outcome = loop {
+            match self.step(&mut batch) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        let mut state = lock(&self.state);
         state.ended = true;
         drop(state);
         self.progress.notify_all();
         outcome
-    }
-
-    fn run_batches(&self) -> Result<(), Error> {
-        let mut batch = Batch::default();
-        while self.step(&mut batch)? {}
-        Ok(())
     }
 
     /// Takes one batch through; false when the thread shall end.
@@ -189,7 +185,7 @@ impl Persister {
         for (confirm, _) in &batch.confirms {
             confirm.outlet.outbox().flush();
         }
-        self.lock().through = number + 1;
+        lock(&self.state).through = number + 1;
         self.progress.notify_all();
         Ok(true)
     }
@@ -198,7 +194,7 @@ impl Persister {
     /// None when the thread shall end.
     fn take(&self, batch: &mut Batch) -> Option<u64> {
         batch.clear();
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let mut delayed = false;
         while state.batch.is_empty() {
             let acks_are_due = !state.acks.is_empty() && (delayed || state.stopping);
@@ -210,7 +206,7 @@ impl Persister {
             }
             state.idle = true;
             if state.acks.is_empty() {
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = wait(&self.work, state);
             } else {
                 let waited = self.work.wait_timeout(state, ACKS_DELAY);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -218,7 +214,7 @@ impl Persister {
             }
         }
         state.idle = false;
-        state.append_acks(self.wal.segment_bytes());
+        state.append_acks();
         std::mem::swap(batch, &mut state.batch);
         state.synced = batch.sync;
         let number = state.number;
@@ -245,30 +241,22 @@ impl Persister {
     fn push_all(&self, queue: &SharedQueue, items: &[Item], bytes: &[u8]) {
         let mut effects = Effects::default();
         let mut state = queue.lock();
-        let mut added = (0, 0, 0);
-        for item in items {
-            let record = &bytes[item.start..item.start + item.length as usize];
-            let Some(payload) = payload_at(record, 0) else { continue };
-            let place = record::message_places(payload).find(|(id, _)| *id == queue.id);
-            let Some((_, position)) = place else { continue };
-            let entry = Entry {
-                position,
-                at: item.at,
-                length: item.length,
-                persistent: item.persistent,
-                redelivered: false,
-            };
+        for items in items.chunk_by(|item, next| item.at.slot == next.at.slot) {
+            let (mut count, mut bytes_added) = (0, 0);
+            for &Item { at, start, length, persistent, .. } in items {
+                let Some(payload) = payload_at(bytes, start) else { continue };
+                let place = record::message_places(payload).find(|(id, _)| *id == queue.id);
+                let Some((_, position)) = place else { continue };
+                let entry = Entry { position, at, length, persistent, redelivered: false };
+                if state.push(entry, payload, &mut effects) {
+                    count += 1;
+                    bytes_added += u64::from(length);
+                }
+            }
             // Counted before anybody can settle it: the queue's lock is held, and what this very push settles is
             // only subtracted below.
-            if state.push(entry, payload, &mut effects) {
-                if added.0 != item.at.slot {
-                    self.wal.add(added.0, added.1, added.2);
-                    added = (item.at.slot, 0, 0);
-                }
-                added = (added.0, added.1 + 1, added.2 + u64::from(item.length));
-            }
+            self.wal.add(items[0].at.slot, count, bytes_added);
         }
-        self.wal.add(added.0, added.1, added.2);
         self.settle(&effects.settled);
         drop(state);
         dispatch::wake(&effects.wake);
@@ -276,16 +264,14 @@ impl Persister {
 
     /// Writes down, durably, that the broker stopped in good order. The thread must have ended.
     pub(crate) fn write_close(&self, delivered: &[(u32, u64)]) -> Result<(), Error> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if state.offset == 0 {
             // Nothing was written since the start, so the last close record still is the last record.
             return Ok(());
         }
         state.synced = true;
         let length = delivered.len() * 12;
-        state.append(self.wal.segment_bytes(), Kind::Close, 0, length, |out| {
-            record::put_close(out, delivered);
-        });
+        state.append(Kind::Close, 0, length, |out| record::put_close(out, delivered));
         let batch = std::mem::take(&mut state.batch);
         // Whatever was not synced before must be, for the close record claims that it is.
         let chunk = batch.chunks.first().map(|chunk| Chunk { start: 0, ..*chunk });
@@ -295,16 +281,10 @@ impl Persister {
 }
 
 impl State {
-    fn append_message(
-        &mut self,
-        segment_bytes: u32,
-        message: &Message<'_>,
-        routes: &Routes,
-        persistent: bool,
-    ) {
+    fn append_message(&mut self, message: &Message<'_>, routes: &Routes, persistent: bool) {
         let length = record::message_bytes(message, routes.len());
         let flags = if persistent { record::FLAG_PERSISTENT } else { 0 };
-        let (at, start) = self.append(segment_bytes, Kind::Message, flags, length, |out| {
+        let (at, start) = self.append(Kind::Message, flags, length, |out| {
             record::put_message(out, message, routes.iter().map(|queue| (queue.id, queue.next_position())));
         });
         let length = u32::try_from(self.batch.bytes.len() - start).unwrap_or(u32::MAX);
@@ -313,13 +293,13 @@ impl State {
     }
 
     /// Appends what was settled, as few ranges as possible.
-    fn append_acks(&mut self, segment_bytes: u32) {
+    fn append_acks(&mut self) {
         /// Ranges in one record.
         const MOST: usize = 4096;
         let mut acks = std::mem::take(&mut self.acks);
         record::join(&mut acks);
         for ranges in acks.chunks(MOST) {
-            self.append(segment_bytes, Kind::Acks, 0, ranges.len() * 20, |out| record::put_acks(out, ranges));
+            self.append(Kind::Acks, 0, ranges.len() * 20, |out| record::put_acks(out, ranges));
         }
         acks.clear();
         acks.shrink_to(MOST);
@@ -330,14 +310,13 @@ impl State {
     /// it begins in the batch.
     fn append(
         &mut self,
-        segment_bytes: u32,
         kind: Kind,
         flags: u8,
         length: usize,
         fill: impl FnOnce(&mut Vec<u8>),
     ) -> (Location, usize) {
         let total = record::total_bytes(length);
-        if self.offset > 0 && self.offset as usize + total + END_BYTES > segment_bytes as usize {
+        if self.offset > 0 && self.offset as usize + total + END_BYTES > self.segment_bytes as usize {
             self.put(Kind::End, 0, |_| {});
             self.batch.sealed.push((self.segment, self.offset));
             self.segment += 1;

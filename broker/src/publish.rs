@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::batch::Confirm;
+use crate::batch::{Confirm, Routes};
 use crate::codec::frame::{Frame, FrameKind, put_content};
 use crate::codec::properties::Properties;
 use crate::codec::reply::Reply;
@@ -14,7 +14,6 @@ use crate::fault::{
 };
 use crate::outlet::Outlet;
 use crate::record::Message;
-use crate::topology::Route;
 
 /// A buffer that grew beyond this for a large message is given back.
 const KEEP_BYTES: usize = 64 << 10;
@@ -34,9 +33,8 @@ pub(crate) struct Publisher {
     /// The tag of the next message, once confirms are selected.
     next_tag: Option<u64>,
     last_batch: Option<u64>,
-    /// The last route that was looked up: for [`Publisher::exchange`] and [`Publisher::routing_key`] as they were
-    /// then.
-    route: Option<(String, String, Route)>,
+    /// Where [`Publisher::exchange`] and [`Publisher::routing_key`] led at this version of the topology.
+    route: Option<(u64, Routes)>,
 }
 
 /// What frame is expected next.
@@ -75,10 +73,11 @@ impl Publisher {
             let text = format!("cannot publish to internal exchange '{exchange}' in vhost '/'");
             return Fault::channel(ACCESS_REFUSED, text);
         }
-        self.exchange.clear();
-        self.exchange.push_str(exchange);
-        self.routing_key.clear();
-        self.routing_key.push_str(routing_key);
+        if self.exchange != exchange || self.routing_key != routing_key {
+            self.route = None;
+            exchange.clone_into(&mut self.exchange);
+            routing_key.clone_into(&mut self.routing_key);
+        }
         self.mandatory = mandatory;
         self.stage = Stage::Header;
         Ok(())
@@ -89,21 +88,21 @@ impl Publisher {
         match (self.stage, frame.kind) {
             (Stage::Header, FrameKind::Header) => self.header(session, outlet, frame.payload),
             (Stage::Body(missing), FrameKind::Body) => self.body(session, outlet, missing, frame.payload),
-            (Stage::Header, _) => {
-                let text = "expected content header for class 60, got non content header frame instead";
+            (stage, _) => {
+                let (wanted, kind) = match stage {
+                    Stage::Method => ("method frame", "method"),
+                    Stage::Header => ("content header for class 60", "content header"),
+                    Stage::Body(_) => ("content body", "content body"),
+                };
+                let text = format!("expected {wanted}, got non {kind} frame instead");
                 Fault::connection(UNEXPECTED_FRAME, text)
-            }
-            (Stage::Body(_), _) => Fault::connection(
-                UNEXPECTED_FRAME,
-                "expected content body, got non content body frame instead",
-            ),
-            (Stage::Method, _) => {
-                Fault::connection(UNEXPECTED_FRAME, "expected method frame, got non method frame instead")
             }
         }
     }
 
     fn header(&mut self, session: &Session, outlet: &Arc<Outlet>, payload: &[u8]) -> Outcome {
+        // Whatever is wrong with it, nothing of this message is expected any more.
+        self.stage = Stage::Method;
         let mut reader = Reader::new(payload);
         let (Ok(class), Ok(_weight), Ok(size)) = (reader.u16(), reader.u16(), reader.u64()) else {
             return Fault::connection(FRAME_ERROR, "the content header cannot be decoded");
@@ -116,18 +115,13 @@ impl Publisher {
             return Fault::connection(SYNTAX_ERROR, "the message properties cannot be decoded");
         };
         let limit = session.broker.settings.body_max_bytes;
-        let size = match usize::try_from(size) {
-            Ok(size) if size <= limit => size,
-            _ => {
-                self.stage = Stage::Method;
-                let text = format!("message size {size} is larger than configured max size {limit}");
-                return Fault::channel(PRECONDITION_FAILED, text);
-            }
+        let Some(missing) = usize::try_from(size).ok().filter(|size| *size <= limit) else {
+            let text = format!("message size {size} is larger than configured max size {limit}");
+            return Fault::channel(PRECONDITION_FAILED, text);
         };
         if let Some(user) = properties.user_id
             && user != session.agreement.user
         {
-            self.stage = Stage::Method;
             let text = format!(
                 "user_id property set to '{user}' but authenticated user was '{}'",
                 session.agreement.user
@@ -137,8 +131,8 @@ impl Publisher {
         self.persistent = properties.persistent;
         self.properties.clear();
         self.properties.extend_from_slice(reader.rest());
-        self.stage = Stage::Body(size);
-        if size == 0 { self.complete(session, outlet, b"") } else { Ok(()) }
+        self.stage = Stage::Body(missing);
+        if missing == 0 { self.complete(session, outlet, b"") } else { Ok(()) }
     }
 
     fn body(&mut self, session: &Session, outlet: &Arc<Outlet>, missing: usize, payload: &[u8]) -> Outcome {
@@ -167,16 +161,16 @@ impl Publisher {
     fn complete(&mut self, session: &Session, outlet: &Arc<Outlet>, body: &[u8]) -> Outcome {
         self.stage = Stage::Method;
         wait_for_space(session)?;
-        let route = self.route(session)?;
+        let routes = self.route(session)?;
         let confirm = self.next_tag.as_mut().map(|next| {
             let tag = *next;
             *next += 1;
             Confirm { outlet: Arc::clone(outlet), tag }
         });
-        if route.routes.is_empty() && self.mandatory {
+        if routes.is_empty() && self.mandatory {
             self.give_back(session, outlet, body);
         }
-        if route.routes.is_empty() && confirm.is_none() {
+        if routes.is_empty() && confirm.is_none() {
             return Ok(());
         }
         let message = Message {
@@ -185,24 +179,23 @@ impl Publisher {
             properties: &self.properties,
             body,
         };
-        let batch = session.broker.persister.publish(&message, &route.routes, self.persistent, confirm);
+        let batch = session.broker.persister.publish(&message, &routes, self.persistent, confirm);
         self.last_batch = Some(batch);
         Ok(())
     }
 
     /// The queues for this message; looked up only when the last message went elsewhere or something was rebound.
-    fn route(&mut self, session: &Session) -> Outcome<Route> {
+    fn route(&mut self, session: &Session) -> Outcome<Routes> {
         let topology = &session.broker.topology;
-        if let Some((exchange, routing_key, route)) = &self.route
-            && route.version == topology.version()
-            && *exchange == self.exchange
-            && *routing_key == self.routing_key
+        let version = topology.version();
+        if let Some((known, routes)) = &self.route
+            && *known == version
         {
-            return Ok(route.clone());
+            return Ok(Arc::clone(routes));
         }
-        let route = topology.route(&self.exchange, &self.routing_key)?;
-        self.route = Some((self.exchange.clone(), self.routing_key.clone(), route.clone()));
-        Ok(route)
+        let routes = topology.route(&self.exchange, &self.routing_key)?;
+        self.route = Some((version, Arc::clone(&routes)));
+        Ok(routes)
     }
 
     /// basic.return: no queue is bound, and the client wanted to know. It goes out before the confirm.
@@ -222,20 +215,19 @@ fn wait_for_space(session: &Session) -> Outcome {
     if !broker.alarm.is_raised() {
         return Ok(());
     }
-    let tell = |reply: Reply<'_>| {
+    let tell = |reply: &Reply<'_>| {
         if session.agreement.blocked_notify {
-            outbox.push(|out| reply.put(out, 0));
-            outbox.flush();
+            outbox.send(reply, 0);
         }
     };
     broker.persister.kick();
-    tell(Reply::ConnectionBlocked { reason: "low on disk" });
     outbox.flush();
+    tell(&Reply::ConnectionBlocked { reason: "low on disk" });
     while broker.alarm.wait(BLOCKED_POLL) {
         if outbox.is_closed() || broker.shutdown.requested() {
             return Fault::gone("the connection ended while its publishes waited for disk space");
         }
     }
-    tell(Reply::ConnectionUnblocked);
+    tell(&Reply::ConnectionUnblocked);
     Ok(())
 }

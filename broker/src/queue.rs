@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::entry::{Entry, Fetch, Location, Run, Settled, payload_at};
 use crate::record::{self, Kind, Range};
-use crate::sink::{Delivery, Effects, Offer, Sink};
+use crate::sink::{Delivery, Effects, Sink};
 
 /// A message at the head, with its record if its page was read.
 #[derive(Debug)]
@@ -32,7 +32,8 @@ pub(crate) struct Consumer<S> {
 
 impl<S: Sink> Consumer<S> {
     fn has_room(&self) -> bool {
-        (self.no_ack || self.prefetch == 0 || self.unsettled < self.prefetch) && self.sink.is_open()
+        (self.no_ack || self.prefetch == 0 || self.unsettled < self.prefetch)
+            && self.sink.is_open(self.no_ack)
     }
 }
 
@@ -133,41 +134,40 @@ impl<S: Sink> Queue<S> {
             if !consumer.has_room() {
                 continue;
             }
-            let delivery = Delivery {
-                position: entry.position,
-                redelivered: entry.redelivered,
-                consumer: consumer.id,
-                no_ack: consumer.no_ack,
-                payload,
-            };
-            let Offer::Taken { wake } = consumer.sink.offer(&delivery) else { continue };
+            let (id, no_ack) = (consumer.id, consumer.no_ack);
+            let delivery = Delivery { entry: *entry, consumer: id, no_ack, payload };
+            let Some(wake) = consumer.sink.offer(&delivery) else { continue };
             if wake {
                 effects.wake.push(consumer.sink.clone());
             }
+            consumer.unsettled += u32::from(!no_ack);
             self.turn = index + 1;
-            self.delivered_through = self.delivered_through.max(entry.position);
-            if self.consumers[index].no_ack {
-                effects.settled.push(self.settled(entry));
-            } else {
-                let consumer = &mut self.consumers[index];
-                consumer.unsettled += 1;
-                self.unsettled.insert(entry.position, (*entry, consumer.id));
-            }
+            self.hand_out(entry, id, no_ack, effects);
             return true;
         }
         false
     }
 
+    /// Notes that a message went to a consumer, 0 for basic.get.
+    fn hand_out(&mut self, entry: &Entry, consumer: u64, no_ack: bool, effects: &mut Effects<S>) {
+        self.delivered_through = self.delivered_through.max(entry.position);
+        if no_ack {
+            effects.settled.push(self.settled(entry));
+        } else {
+            self.unsettled.insert(entry.position, (*entry, consumer));
+        }
+    }
+
+    /// The message at the head, if its page was read: with that, and where its record begins there.
+    fn head(&self) -> Option<(Entry, Arc<Vec<u8>>, usize)> {
+        let front = self.ready.front()?;
+        front.page.as_ref().map(|(page, start)| (front.entry, Arc::clone(page), *start))
+    }
+
     /// Delivers as much as consumers have room for. Returns the page that is needed to go on, if one is.
     pub(crate) fn dispatch(&mut self, effects: &mut Effects<S>) -> Option<Fetch> {
         while self.waiting > 0 && self.consumers.iter().any(Consumer::has_room) {
-            let Some(front) = self.ready.front() else {
-                return self.next_fetch();
-            };
-            let Some((page, start)) = front.page.clone() else {
-                return self.next_fetch();
-            };
-            let entry = front.entry;
+            let Some((entry, page, start)) = self.head() else { return self.next_fetch() };
             let payload = payload_at(&page, start)?;
             if !self.offer(&entry, payload, effects) {
                 return None;
@@ -180,21 +180,13 @@ impl<S: Sink> Queue<S> {
 
     /// Takes the message at the head for basic.get, whatever consumers there are.
     pub(crate) fn take(&mut self, no_ack: bool, effects: &mut Effects<S>) -> Taken {
-        match self.ready.front() {
-            Some(Ready { entry, page: Some((page, start)) }) => {
-                let (entry, page, start) = (*entry, Arc::clone(page), *start);
-                self.ready.pop_front();
-                self.waiting -= 1;
-                self.delivered_through = self.delivered_through.max(entry.position);
-                if no_ack {
-                    effects.settled.push(self.settled(&entry));
-                } else {
-                    self.unsettled.insert(entry.position, (entry, 0));
-                }
-                Taken::Message(entry, page, start)
-            }
-            _ => self.next_fetch().map_or(Taken::Empty, Taken::Fetch),
-        }
+        let Some((entry, page, start)) = self.head() else {
+            return self.next_fetch().map_or(Taken::Empty, Taken::Fetch);
+        };
+        self.ready.pop_front();
+        self.waiting -= 1;
+        self.hand_out(&entry, 0, no_ack, effects);
+        Taken::Message(entry, page, start)
     }
 
     /// The part of the log that holds the messages at the head.

@@ -43,14 +43,8 @@ pub(crate) enum Kind {
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        Some(match byte {
-            1 => Self::Start,
-            2 => Self::Message,
-            3 => Self::Acks,
-            4 => Self::End,
-            5 => Self::Close,
-            _ => return None,
-        })
+        let all = [Self::Start, Self::Message, Self::Acks, Self::End, Self::Close];
+        all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

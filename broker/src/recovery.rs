@@ -11,7 +11,7 @@ use crate::entry::{Entry, Location, Run};
 use crate::error::Error;
 use crate::persister::Position;
 use crate::record::{self, Head, Kind, Record};
-use crate::storage::{Storage, StorageFile};
+use crate::storage::{self, Storage, StorageFile};
 use crate::wal::{NEXT, Segment, file_name, file_number};
 
 /// What recovery found.
@@ -20,9 +20,6 @@ pub(crate) struct Recovered {
     pub(crate) segments: BTreeMap<u32, Segment>,
     pub(crate) position: Position,
     pub(crate) prepared: Option<Arc<dyn StorageFile>>,
-    /// Damaged places, as they were logged.
-    #[expect(dead_code, reason = "the log has told it; tests look here")]
-    pub(crate) damage: Vec<String>,
 }
 
 /// One queue's messages.
@@ -59,7 +56,6 @@ pub(crate) fn recover(
         acks: HashMap::new(),
         queues: HashMap::new(),
         segments: BTreeMap::new(),
-        damage: Vec::new(),
         newest: None,
         sequence: 1,
         delivered: None,
@@ -76,15 +72,14 @@ pub(crate) fn recover(
         }
     }
     storage.sync_folder().map_err(Error::io("sync the data folder"))?;
-    let prepared = if has_next { reuse_next(storage, segment_bytes)? } else { None };
+    let mut prepared = None;
+    if has_next {
+        // The prepared file of the last life, unless it is not whole.
+        let file = storage.open(NEXT).map_err(Error::io(format!("open {NEXT}")))?;
+        let length = file.length().map_err(Error::io(format!("measure {NEXT}")))?;
+        prepared = (length >= u64::from(segment_bytes)).then_some(file);
+    }
     Ok(recovery.finish(prepared))
-}
-
-/// The prepared file of the last life, unless it is not whole.
-fn reuse_next(storage: &dyn Storage, segment_bytes: u32) -> Result<Option<Arc<dyn StorageFile>>, Error> {
-    let file = storage.open(NEXT).map_err(Error::io(format!("open {NEXT}")))?;
-    let length = file.length().map_err(Error::io(format!("measure {NEXT}")))?;
-    Ok((length >= u64::from(segment_bytes)).then_some(file))
 }
 
 struct Recovery<'a> {
@@ -93,7 +88,6 @@ struct Recovery<'a> {
     acks: HashMap<u32, Intervals>,
     queues: HashMap<u32, RecoveredQueue>,
     segments: BTreeMap<u32, Segment>,
-    damage: Vec<String>,
     /// The newest segment that has a record.
     newest: Option<u32>,
     /// The next sequence number.
@@ -108,9 +102,7 @@ impl Recovery<'_> {
         let name = file_name(number);
         let doing = |what: &str| Error::io(format!("{what} {name}"));
         let file = self.storage.open(&name).map_err(doing("open"))?;
-        let length = file.length().map_err(doing("measure"))?;
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-        file.read_at(&mut bytes, 0).map_err(doing("read"))?;
+        let bytes = storage::read_whole(&*file).map_err(doing("read"))?;
         let scan = Scan::of(&bytes, number, self.newest.is_none());
         if scan.spans.is_empty() && self.newest.is_none() {
             // It was begun, and nothing of it was ever durable.
@@ -120,10 +112,8 @@ impl Recovery<'_> {
         for &(from, to) in &scan.damage {
             self.report_damage(&name, &bytes, from, to)?;
         }
-        let first = scan.records(&bytes, number).next().map(|(_, record)| record);
-        let start = first
-            .filter(|first| first.kind == Kind::Start)
-            .and_then(|first| record::read_start(first.payload));
+        let first = scan.records(&bytes, number).next().filter(|(_, first)| first.kind == Kind::Start);
+        let start = first.and_then(|(_, first)| record::read_start(first.payload));
         if let Some((version, _)) = start
             && version != record::VERSION
         {
@@ -147,11 +137,12 @@ impl Recovery<'_> {
     }
 
     /// Says loudly where the log is damaged, and keeps a copy of the file as it was found.
-    fn report_damage(&mut self, name: &str, bytes: &[u8], from: usize, to: usize) -> Result<(), Error> {
+    fn report_damage(&self, name: &str, bytes: &[u8], from: usize, to: usize) -> Result<(), Error> {
         let copy = format!("damaged-{name}");
-        let text = format!("{name} is damaged from offset {from} to {to}; the file is kept as {copy}");
-        log::error!("{text}: records in between are lost, everything else is read");
-        self.damage.push(text);
+        log::error!(
+            "{name} is damaged from offset {from} to {to}; the file is kept as {copy}: records in between are lost, \
+             everything else is read"
+        );
         let names = self.storage.list().map_err(Error::io("list the data folder"))?;
         if !names.contains(&copy) {
             let file = self.storage.create(&copy).map_err(Error::io(format!("create {copy}")))?;
@@ -246,7 +237,7 @@ impl Recovery<'_> {
         }
         let position =
             Position { segment: self.newest.map_or(1, |newest| newest + 1), sequence: self.sequence };
-        Recovered { queues, segments: self.segments, position, prepared, damage: self.damage }
+        Recovered { queues, segments: self.segments, position, prepared }
     }
 }
 

@@ -15,19 +15,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The body of the accepting thread.
 pub(crate) fn accept(broker: &Arc<Broker>, listener: &TcpListener) {
     while !broker.shutdown.requested() {
-        match listener.accept() {
-            Ok((socket, address)) => {
-                if let Err(error) = connection::start(broker, socket, address.to_string()) {
-                    log::warn!("{address}: cannot be served: {error}");
-                    broker.shutdown.wait_timeout(ACCEPT_PAUSE);
-                }
-            }
-            Err(error) => {
-                if !broker.shutdown.requested() {
-                    log::warn!("a connection cannot be accepted: {error}");
-                    broker.shutdown.wait_timeout(ACCEPT_PAUSE);
-                }
-            }
+        let accepted = listener.accept();
+        let served =
+            accepted.and_then(|(socket, address)| connection::start(broker, socket, address.to_string()));
+        if let Err(error) = served
+            && !broker.shutdown.requested()
+        {
+            log::warn!("a connection cannot be served: {error}");
+            broker.shutdown.wait_timeout(ACCEPT_PAUSE);
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The border between a queue and those who take its messages. No I/O.
 
-use crate::entry::Settled;
+use crate::entry::{Entry, Settled};
 
 /// A message on its way to a consumer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Delivery<'a> {
-    pub(crate) position: u64,
-    pub(crate) redelivered: bool,
+    pub(crate) entry: Entry,
+    /// 0 for basic.get.
     pub(crate) consumer: u64,
     pub(crate) no_ack: bool,
     /// The payload of its record.
@@ -15,22 +15,11 @@ pub(crate) struct Delivery<'a> {
 
 /// The receiving side of a consumer. Clones are the same side.
 pub(crate) trait Sink: Clone {
-    /// Whether an offer has a chance at the moment.
-    fn is_open(&self) -> bool;
-    /// Takes the delivery, or refuses it for want of room. Never blocks.
-    fn offer(&self, delivery: &Delivery<'_>) -> Offer;
-}
-
-/// The answer to [`Sink::offer`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Offer {
-    /// There is no room.
-    Refused,
-    /// The delivery was taken. `wake` asks that the sink appear in [`Effects::wake`].
-    Taken {
-        /// Whether nobody has promised to wake the sink yet.
-        wake: bool,
-    },
+    /// Whether an offer of a message that needs an ack, or needs none, has a chance at the moment.
+    fn is_open(&self, no_ack: bool) -> bool;
+    /// Takes the delivery, or refuses it for want of room, which is None. Never blocks. True asks that the sink appear
+    /// in [`Effects::wake`]: nobody has promised to wake it yet.
+    fn offer(&self, delivery: &Delivery<'_>) -> Option<bool>;
 }
 
 /// What a change to a queue asks its caller to do: write down what was settled before the queue's lock is released,

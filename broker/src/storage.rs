@@ -39,6 +39,29 @@ pub(crate) trait StorageFile: Send + Sync {
     fn set_length(&self, length: u64) -> io::Result<()>;
 }
 
+/// All bytes of a file.
+pub(crate) fn read_whole(file: &dyn StorageFile) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(usize::MAX)];
+    file.read_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Gives a file new contents, durably: whatever happens, either the old ones or all of `bytes` are there. They are
+/// written to the file `temporary` first.
+pub(crate) fn replace(
+    storage: &dyn Storage,
+    temporary: &str,
+    name: &str,
+    bytes: &[u8],
+) -> io::Result<Arc<dyn StorageFile>> {
+    let file = storage.create(temporary)?;
+    file.write_at(bytes, 0)?;
+    file.sync()?;
+    storage.rename(temporary, name)?;
+    storage.sync_folder()?;
+    Ok(file)
+}
+
 /// A folder of the file system.
 pub(crate) struct DiskStorage {
     folder: PathBuf,

@@ -1,6 +1,7 @@
 //! The queues and exchanges that exist, and the rules for declaring, binding and deleting them.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -8,12 +9,12 @@ use crate::batch::Routes;
 use crate::definitions::{self, Definition};
 use crate::exchange::{Exchange, Kind};
 use crate::fault::{
-    ACCESS_REFUSED, Fault, INTERNAL_ERROR, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR,
-    RESOURCE_LOCKED,
+    Fault, INTERNAL_ERROR, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR, RESOURCE_LOCKED,
 };
 use crate::outlet::ConsumerSink;
 use crate::queue::Queue;
 use crate::storage::Storage;
+use crate::sync::lock;
 
 /// Queues that do not survive a restart have numbers from here on; they are counted anew after it.
 const FIRST_TRANSIENT_ID: u32 = 1 << 31;
@@ -34,8 +35,9 @@ pub(crate) struct SharedQueue {
 }
 
 impl SharedQueue {
-    fn new(id: u32, name: &str, durable: bool, auto_delete: bool, owner: Option<u64>) -> Self {
-        let survives = durable && owner.is_none();
+    fn new(id: u32, name: &str, attributes: QueueAttributes) -> Self {
+        let QueueAttributes { durable, auto_delete, owner } = attributes;
+        let survives = attributes.survive();
         Self {
             id,
             name: name.to_owned(),
@@ -49,7 +51,7 @@ impl SharedQueue {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Queue<ConsumerSink>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The position of the next message. Only called under the lock of the log's batch, so positions ascend in the
@@ -99,24 +101,27 @@ pub(crate) struct QueueAttributes {
     pub(crate) owner: Option<u64>,
 }
 
-/// The answer to [`Topology::route`].
-#[derive(Clone)]
-pub(crate) struct Route {
-    pub(crate) routes: Routes,
-    /// The [`Topology::version`] that it is right for.
-    pub(crate) version: u64,
+impl QueueAttributes {
+    /// Whether such a queue is there again after a restart.
+    fn survive(self) -> bool {
+        self.durable && self.owner.is_none()
+    }
 }
 
 impl Topology {
     /// The topology that the definitions describe, besides the exchanges that always exist.
-    pub(crate) fn new(storage: Arc<dyn Storage>, definitions: Vec<Definition>, max_queues: usize) -> Self {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        definitions: Vec<Definition<'_>>,
+        max_queues: usize,
+    ) -> Self {
         let mut registry = Registry {
             queues: HashMap::new(),
             exchanges: HashMap::new(),
             next_id: 1,
             next_transient_id: FIRST_TRANSIENT_ID,
         };
-        for kind in [Kind::Direct, Kind::Fanout, Kind::Topic] {
+        for kind in Kind::ALL {
             registry
                 .exchanges
                 .insert(format!("amq.{}", kind.name()), Exchange::new(kind, true, false, false));
@@ -182,35 +187,28 @@ impl Topology {
         let QueueAttributes { durable, auto_delete, owner } = attributes;
         if let Some(queue) = self.find_queue(name) {
             queue.check_access(connection)?;
-            for (argument, received, current) in [
-                ("durable", durable, queue.declared_durable),
-                ("exclusive", owner.is_some(), queue.owner.is_some()),
-                ("auto_delete", auto_delete, queue.auto_delete),
-            ] {
-                if argument == "exclusive" && received != current {
-                    // What RabbitMQ answers when only the exclusivity differs.
-                    return Fault::channel(RESOURCE_LOCKED, locked_text(name));
-                }
-                check_equivalent(argument, &format!("queue '{name}'"), received, current)?;
+            let what = format!("queue '{name}'");
+            check_equivalent("durable", &what, durable, queue.declared_durable)?;
+            if owner.is_some() != queue.owner.is_some() {
+                // What RabbitMQ answers when only the exclusivity differs.
+                return Fault::channel(RESOURCE_LOCKED, locked_text(name));
             }
+            check_equivalent("auto_delete", &what, auto_delete, queue.auto_delete)?;
             return Ok(queue);
         }
         let limit = self.max_queues;
-        self.change(durable && owner.is_none(), |registry| {
+        self.change(attributes.survive(), |registry| {
             if let Some(queue) = registry.queues.get(name) {
                 return Ok(Arc::clone(queue)); // Another connection was faster.
             }
             if registry.queues.len() >= limit {
                 return Fault::channel(RESOURCE_ERROR, format!("there are {limit} queues, the most allowed"));
             }
-            let counter = if durable && owner.is_none() {
-                &mut registry.next_id
-            } else {
-                &mut registry.next_transient_id
-            };
+            let survives = attributes.survive();
+            let counter = if survives { &mut registry.next_id } else { &mut registry.next_transient_id };
             let id = *counter;
             *counter += 1;
-            let queue = Arc::new(SharedQueue::new(id, name, durable, auto_delete, owner));
+            let queue = Arc::new(SharedQueue::new(id, name, attributes));
             registry.queues.insert(name.to_owned(), Arc::clone(&queue));
             Ok(queue)
         })?
@@ -236,16 +234,7 @@ impl Topology {
     pub(crate) fn declare_exchange(&self, name: &str, wanted: Exchange) -> Outcome {
         if let Some(current) = self.read().exchanges.get(name) {
             let what = format!("exchange '{name}'");
-            if current.kind != wanted.kind {
-                return Fault::channel(
-                    PRECONDITION_FAILED,
-                    format!(
-                        "inequivalent arg 'type' for {what} in vhost '/': received '{}' but current is '{}'",
-                        wanted.kind.name(),
-                        current.kind.name()
-                    ),
-                );
-            }
+            check_equivalent("type", &what, wanted.kind.name(), current.kind.name())?;
             check_equivalent("durable", &what, wanted.durable, current.durable)?;
             check_equivalent("auto_delete", &what, wanted.auto_delete, current.auto_delete)?;
             return check_equivalent("internal", &what, wanted.internal, current.internal);
@@ -257,11 +246,7 @@ impl Topology {
 
     /// Fails with 404 if there is no exchange called `name`; tells whether it is internal.
     pub(crate) fn exchange_is_internal(&self, name: &str) -> Outcome<bool> {
-        match self.read().exchanges.get(name) {
-            Some(exchange) => Ok(exchange.internal),
-            None if name.is_empty() => Ok(false),
-            None => Fault::channel(NOT_FOUND, format!("no exchange '{name}' in vhost '/'")),
-        }
+        if name.is_empty() { Ok(false) } else { self.read().exchange(name).map(|found| found.internal) }
     }
 
     /// Deletes an exchange; one that is not there counts as deleted.
@@ -280,14 +265,13 @@ impl Topology {
 
     /// Binds a queue.
     pub(crate) fn bind(&self, exchange: &str, routing_key: &str, queue: &Arc<SharedQueue>) -> Outcome {
-        self.exchange_is_internal(exchange)?;
-        let (known, durable) = match self.read().exchanges.get(exchange) {
-            Some(found) => (found.is_bound(routing_key, queue.id), found.durable && queue.durable),
-            None => return Fault::channel(ACCESS_REFUSED, "operation not permitted on the default exchange"),
-        };
-        if known {
+        let registry = self.read();
+        let found = registry.exchange(exchange)?;
+        if found.is_bound(routing_key, queue.id) {
             return Ok(());
         }
+        let durable = found.durable && queue.durable;
+        drop(registry);
         self.change(durable, |registry| {
             if let Some(exchange) = registry.exchanges.get_mut(exchange) {
                 exchange.bind(routing_key, queue);
@@ -297,11 +281,13 @@ impl Topology {
 
     /// Removes a binding; one that is not there counts as removed.
     pub(crate) fn unbind(&self, exchange: &str, routing_key: &str, queue: &SharedQueue) -> Outcome {
-        self.exchange_is_internal(exchange)?;
-        let durable = match self.read().exchanges.get(exchange) {
-            Some(found) if found.is_bound(routing_key, queue.id) => found.durable && queue.durable,
-            _ => return Ok(()),
-        };
+        let registry = self.read();
+        let found = registry.exchange(exchange)?;
+        if !found.is_bound(routing_key, queue.id) {
+            return Ok(());
+        }
+        let durable = found.durable && (queue.durable || found.auto_delete);
+        drop(registry);
         self.change(durable, |registry| {
             let Some(found) = registry.exchanges.get_mut(exchange) else { return };
             found.unbind(Some(routing_key), queue.id);
@@ -311,18 +297,13 @@ impl Topology {
         })
     }
 
-    /// Where a message goes. Fails with 404 if the exchange does not exist.
-    pub(crate) fn route(&self, exchange: &str, routing_key: &str) -> Outcome<Route> {
-        let version = self.version();
+    /// Where a message goes, until [`Topology::version`] changes. Fails with 404 if the exchange does not exist.
+    pub(crate) fn route(&self, exchange: &str, routing_key: &str) -> Outcome<Routes> {
         let registry = self.read();
-        let routes = if exchange.is_empty() {
-            registry.queues.get(routing_key).cloned().into_iter().collect()
-        } else if let Some(exchange) = registry.exchanges.get(exchange) {
-            exchange.route(routing_key)
-        } else {
-            return Fault::channel(NOT_FOUND, format!("no exchange '{exchange}' in vhost '/'"));
-        };
-        Ok(Route { routes: routes.into(), version })
+        if exchange.is_empty() {
+            return Ok(registry.queues.get(routing_key).cloned().into_iter().collect());
+        }
+        Ok(registry.exchange(exchange)?.route(routing_key).into())
     }
 }
 
@@ -333,7 +314,12 @@ fn locked_text(name: &str) -> String {
     )
 }
 
-fn check_equivalent(argument: &str, what: &str, received: bool, current: bool) -> Outcome {
+fn check_equivalent<T: Copy + Display + PartialEq>(
+    argument: &str,
+    what: &str,
+    received: T,
+    current: T,
+) -> Outcome {
     if received == current {
         return Ok(());
     }
@@ -344,55 +330,60 @@ fn check_equivalent(argument: &str, what: &str, received: bool, current: bool) -
 }
 
 impl Registry {
-    fn restore(&mut self, definition: Definition) {
+    fn exchange(&self, name: &str) -> Outcome<&Exchange> {
+        let missing = || Fault::Channel(NOT_FOUND, format!("no exchange '{name}' in vhost '/'"));
+        self.exchanges.get(name).ok_or_else(missing)
+    }
+
+    fn restore(&mut self, definition: Definition<'_>) {
         match definition {
             Definition::NextQueue(id) => self.next_id = self.next_id.max(id),
             Definition::Queue { id, name, auto_delete } => {
                 self.next_id = self.next_id.max(id + 1);
-                let queue = Arc::new(SharedQueue::new(id, &name, true, auto_delete, None));
-                self.queues.insert(name, queue);
+                let queue = Arc::new(SharedQueue::new(
+                    id,
+                    name,
+                    QueueAttributes { durable: true, auto_delete, owner: None },
+                ));
+                self.queues.insert(name.to_owned(), queue);
             }
             Definition::Exchange { name, kind, auto_delete, internal } => {
-                if let Some(kind) = Kind::parse(&kind) {
-                    self.exchanges.insert(name, Exchange::new(kind, true, auto_delete, internal));
+                if let Some(kind) = Kind::parse(kind) {
+                    let exchange = Exchange::new(kind, true, auto_delete, internal);
+                    self.exchanges.insert(name.to_owned(), exchange);
                 }
             }
             Definition::Binding { exchange, routing_key, queue } => {
                 // One side may have been lost to damage, which was reported when the file was read.
                 if let (Some(exchange), Some(queue)) =
-                    (self.exchanges.get_mut(&exchange), self.queues.get(&queue))
+                    (self.exchanges.get_mut(exchange), self.queues.get(queue))
                 {
-                    exchange.bind(&routing_key, queue);
+                    exchange.bind(routing_key, queue);
                 }
             }
         }
     }
 
     /// Everything that survives a restart, in an order that [`Registry::restore`] can follow.
-    fn definitions(&self) -> Vec<Definition> {
+    fn definitions(&self) -> Vec<Definition<'_>> {
         let mut definitions = vec![Definition::NextQueue(self.next_id)];
         let queues = self.queues.values().filter(|queue| queue.durable);
-        definitions.extend(queues.map(|queue| Definition::Queue {
-            id: queue.id,
-            name: queue.name.clone(),
-            auto_delete: queue.auto_delete,
+        definitions.extend(queues.map(|queue| {
+            let SharedQueue { id, name, auto_delete, .. } = &**queue;
+            Definition::Queue { id: *id, name, auto_delete: *auto_delete }
         }));
         for (name, exchange) in self.exchanges.iter().filter(|(_, exchange)| exchange.durable) {
             if !name.starts_with("amq.") {
-                definitions.push(Definition::Exchange {
-                    name: name.clone(),
-                    kind: exchange.kind.name().to_owned(),
-                    auto_delete: exchange.auto_delete,
-                    internal: exchange.internal,
-                });
+                let Exchange { auto_delete, internal, .. } = *exchange;
+                let kind = exchange.kind.name();
+                definitions.push(Definition::Exchange { name, kind, auto_delete, internal });
             }
-            for (routing_key, queue) in exchange.bindings().filter(|(_, queue)| queue.durable) {
-                definitions.push(Definition::Binding {
-                    exchange: name.clone(),
-                    routing_key: routing_key.to_owned(),
-                    queue: queue.name.clone(),
-                });
-            }
+            let bindings = exchange.bindings().filter(|(_, queue)| queue.durable);
+            definitions.extend(bindings.map(|(routing_key, queue)| Definition::Binding {
+                exchange: name,
+                routing_key,
+                queue: &queue.name,
+            }));
         }
         definitions
     }

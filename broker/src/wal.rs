@@ -6,12 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 
 use crate::entry::{Fetch, Settled};
 use crate::error::Error;
 use crate::record;
 use crate::storage::{Storage, StorageFile};
+use crate::sync::{lock, wait};
 
 /// The prepared file that becomes the next segment.
 pub(crate) const NEXT: &str = "next.log";
@@ -76,13 +77,14 @@ pub(crate) struct Wal {
 }
 
 impl Wal {
-    /// Takes over the segments that recovery found, by number.
+    /// Takes over the segments that recovery found, by number, and the prepared file if there was one.
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
         segment_bytes: u32,
         segments: BTreeMap<u32, Segment>,
+        prepared: Option<Arc<dyn StorageFile>>,
     ) -> Self {
-        let table = Table { segments, ..Table::default() };
+        let table = Table { segments, prepared, ..Table::default() };
         Self { storage, segment_bytes, table: Mutex::new(table), changed: Condvar::new() }
     }
 
@@ -92,10 +94,6 @@ impl Wal {
 
     pub(crate) fn segment_bytes(&self) -> u32 {
         self.segment_bytes
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a batch at its places, and makes it durable if `sync` is set. A segment that the batch leaves behind is
@@ -117,7 +115,7 @@ impl Wal {
 
     /// The file of the segment that is being written; the prepared one if the segment is new.
     fn file_for_writing(&self, number: u32) -> Result<Arc<dyn StorageFile>, Error> {
-        let mut table = self.lock();
+        let mut table = lock(&self.table);
         if let Some(segment) = table.segments.get(&number) {
             return Ok(Arc::clone(&segment.file));
         }
@@ -129,7 +127,7 @@ impl Wal {
                 let gone = io::Error::other("no segment can be prepared");
                 return Err(Error::log(format!("begin {}", file_name(number)))(gone));
             }
-            table = self.changed.wait(table).unwrap_or_else(PoisonError::into_inner);
+            table = wait(&self.changed, table);
         };
         let name = file_name(number);
         let renamed = self.storage.rename(NEXT, &name).and_then(|()| self.storage.sync_folder());
@@ -146,7 +144,7 @@ impl Wal {
         if sealed.is_empty() {
             return;
         }
-        let mut table = self.lock();
+        let mut table = lock(&self.table);
         for (number, end) in sealed {
             if let Some(segment) = table.segments.get_mut(number) {
                 segment.sealed = true;
@@ -159,7 +157,7 @@ impl Wal {
     /// Counts messages that a queue took.
     pub(crate) fn add(&self, slot: u32, count: u64, bytes: u64) {
         if count > 0
-            && let Some(segment) = self.lock().segments.get_mut(&slot)
+            && let Some(segment) = lock(&self.table).segments.get_mut(&slot)
         {
             segment.live += count;
             segment.live_bytes += bytes;
@@ -169,7 +167,7 @@ impl Wal {
     /// Counts messages that a queue settled. Called under the lock of that queue, so that a message is either held
     /// by its queue or not counted.
     pub(crate) fn subtract(&self, settled: &[Settled]) {
-        let mut table = self.lock();
+        let mut table = lock(&self.table);
         let mut emptied = false;
         for settled in settled {
             if let Some(segment) = table.segments.get_mut(&settled.slot) {
@@ -186,14 +184,8 @@ impl Wal {
     /// Reads a page of whole, checked records: at least the first, however large. Returns the number of the segment
     /// too, or None if the slot is gone because the log was rearranged.
     pub(crate) fn read(&self, fetch: Fetch) -> Result<Option<(u32, Vec<u8>)>, Error> {
-        let Some((number, file)) = self
-            .lock()
-            .segments
-            .get(&fetch.at.slot)
-            .map(|segment| (segment.number, Arc::clone(&segment.file)))
-        else {
-            return Ok(None);
-        };
+        let segment = lock(&self.table).segments.get(&fetch.at.slot).cloned();
+        let Some(Segment { number, file, .. }) = segment else { return Ok(None) };
         let doing = || format!("read {} at offset {}", file_name(number), fetch.at.offset);
         let available = fetch.end.saturating_sub(fetch.at.offset) as usize;
         let mut page = vec![0; available.min(PAGE_BYTES)];
@@ -214,25 +206,29 @@ impl Wal {
         Ok(Some((number, page)))
     }
 
-    /// All segments by slot, as they are now.
-    pub(crate) fn segments(&self) -> BTreeMap<u32, Segment> {
-        self.lock().segments.clone()
+    /// All segments as they are now with their slots, oldest first.
+    pub(crate) fn segments(&self) -> Vec<(u32, Segment)> {
+        let table = lock(&self.table);
+        let mut segments: Vec<_> =
+            table.segments.iter().map(|(slot, segment)| (*slot, segment.clone())).collect();
+        segments.sort_unstable_by_key(|(_, segment)| segment.number);
+        segments
     }
 
     /// Whether a file is ready to become the next segment.
     pub(crate) fn is_prepared(&self) -> bool {
-        self.lock().prepared.is_some()
+        lock(&self.table).prepared.is_some()
     }
 
     /// Hands over the file that becomes the next segment. It is called [`NEXT`], durably.
     pub(crate) fn set_prepared(&self, file: Arc<dyn StorageFile>) {
-        self.lock().prepared = Some(file);
+        lock(&self.table).prepared = Some(file);
         self.changed.notify_all();
     }
 
     /// Adds a segment that was merged from others and returns its slot. Nothing in it counts as wanted yet.
     pub(crate) fn add_merged(&self, number: u32, file: Arc<dyn StorageFile>, end: u32) -> u32 {
-        let mut table = self.lock();
+        let mut table = lock(&self.table);
         let slot = FIRST_MERGED_SLOT + table.merged;
         table.merged += 1;
         let segment = Segment { number, file, end, sealed: true, live: 0, live_bytes: 0 };
@@ -242,7 +238,7 @@ impl Wal {
 
     /// Forgets segments that nothing refers to any more.
     pub(crate) fn forget(&self, slots: &[u32]) {
-        let mut table = self.lock();
+        let mut table = lock(&self.table);
         for slot in slots {
             table.segments.remove(slot);
         }
@@ -250,12 +246,12 @@ impl Wal {
 
     /// Waits for a change that concerns the housekeeper, or for `timeout`.
     pub(crate) fn wait_for_change(&self, timeout: std::time::Duration) {
-        drop(self.changed.wait_timeout(self.lock(), timeout));
+        drop(self.changed.wait_timeout(lock(&self.table), timeout));
     }
 
     /// Wakes everyone who waits for the housekeeper; with `failed`, for good.
     pub(crate) fn wake(&self, failed: bool) {
-        self.lock().failed |= failed;
+        lock(&self.table).failed |= failed;
         self.changed.notify_all();
     }
 }

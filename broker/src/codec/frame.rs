@@ -1,6 +1,6 @@
 //! Frames (AMQP 0-9-1 §4.2.3): a seven-byte header, the payload, and one closing octet.
 
-use super::wire::Reader;
+use super::wire::{Put, Reader};
 
 /// The eight bytes with which a client begins, and which answer a client that began with others.
 pub(crate) const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\0\0\x09\x01";
@@ -15,10 +15,10 @@ const FRAME_END: u8 = 0xce;
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameKind {
-    Method,
-    Header,
-    Body,
-    Heartbeat,
+    Method = 1,
+    Header = 2,
+    Body = 3,
+    Heartbeat = 8,
 }
 
 /// One whole frame, borrowed from the connection's input buffer.
@@ -46,12 +46,9 @@ pub(crate) fn scan(input: &[u8], frame_max: u32) -> Scan<'_> {
     let (Ok(kind), Ok(channel), Ok(length)) = (reader.u8(), reader.u16(), reader.u32()) else {
         return Scan::Partial(HEADER_BYTES + 1);
     };
-    let kind = match kind {
-        1 => FrameKind::Method,
-        2 => FrameKind::Header,
-        3 => FrameKind::Body,
-        8 => FrameKind::Heartbeat,
-        _ => return Scan::Bad("unknown frame type"),
+    let kinds = [FrameKind::Method, FrameKind::Header, FrameKind::Body, FrameKind::Heartbeat];
+    let Some(kind) = kinds.into_iter().find(|known| *known as u8 == kind) else {
+        return Scan::Bad("unknown frame type");
     };
     let length = length as usize;
     if length + OVERHEAD_BYTES > frame_max as usize {
@@ -67,27 +64,13 @@ pub(crate) fn scan(input: &[u8], frame_max: u32) -> Scan<'_> {
 
 /// Appends one frame whose payload `fill` appends.
 pub(crate) fn put(out: &mut Vec<u8>, kind: FrameKind, channel: u16, fill: impl FnOnce(&mut Vec<u8>)) {
-    out.push(match kind {
-        FrameKind::Method => 1,
-        FrameKind::Header => 2,
-        FrameKind::Body => 3,
-        FrameKind::Heartbeat => 8,
-    });
-    out.extend_from_slice(&channel.to_be_bytes());
-    let length_at = out.len();
-    out.extend_from_slice(&[0; 4]);
-    fill(out);
-    let length = u32::try_from(out.len() - length_at - 4).unwrap_or(u32::MAX);
-    out[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
-    out.push(FRAME_END);
+    out.put(&[kind as u8]).put_u16(channel).put_counted(fill).put(&[FRAME_END]);
 }
 
 /// Appends a message's content: its header frame and as many body frames as `frame_max` makes necessary.
 pub(crate) fn put_content(out: &mut Vec<u8>, channel: u16, properties: &[u8], body: &[u8], frame_max: u32) {
     put(out, FrameKind::Header, channel, |out| {
-        out.extend_from_slice(&[0, 60, 0, 0]);
-        out.extend_from_slice(&(body.len() as u64).to_be_bytes());
-        out.extend_from_slice(properties);
+        out.put(&[0, 60, 0, 0]).put_u64(body.len() as u64).put(properties);
     });
     for piece in body.chunks(frame_max as usize - OVERHEAD_BYTES) {
         put(out, FrameKind::Body, channel, |out| out.extend_from_slice(piece));

@@ -59,20 +59,11 @@ impl<'a> Properties<'a> {
                 Encoding::ShortString if flag == USER_ID => {
                     properties.user_id = Some(reader.short_string()?);
                 }
-                Encoding::ShortString => {
-                    let length = usize::from(reader.u8()?);
-                    reader.take(length)?;
-                }
-                Encoding::Table => {
-                    Table::read(&mut reader)?;
-                }
-                Encoding::Octet => {
-                    let value = reader.u8()?;
-                    properties.persistent |= flag == DELIVERY_MODE && value == 2;
-                }
-                Encoding::Timestamp => {
-                    reader.u64()?;
-                }
+                Encoding::ShortString => _ = reader.short_bytes()?,
+                Encoding::Table => _ = Table::read(&mut reader)?,
+                Encoding::Octet if flag == DELIVERY_MODE => properties.persistent = reader.u8()? == 2,
+                Encoding::Octet => _ = reader.u8()?,
+                Encoding::Timestamp => _ = reader.u64()?,
             }
         }
         if reader.is_empty() { Ok(properties) } else { Err(Malformed) }

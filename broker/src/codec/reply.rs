@@ -1,14 +1,14 @@
 //! The methods that the broker sends, encoded as method frames.
 
 use super::frame::{FrameKind, put};
-use super::table::Table;
-use super::wire::{put_long_string, put_short_bytes, put_short_string};
+use super::wire::Put;
 
 /// One of the broker's methods.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reply<'a> {
+    /// The properties are a table that is encoded already.
     ConnectionStart {
-        server_properties: &'a Table,
+        server_properties: &'a [u8],
     },
     ConnectionTune {
         channel_max: u16,
@@ -70,16 +70,10 @@ pub(crate) enum Reply<'a> {
     },
     BasicDeliver {
         consumer_tag: &'a str,
-        tag: u64,
-        redelivered: bool,
-        exchange: &'a [u8],
-        routing_key: &'a [u8],
+        delivered: Delivered<'a>,
     },
     BasicGetOk {
-        tag: u64,
-        redelivered: bool,
-        exchange: &'a [u8],
-        routing_key: &'a [u8],
+        delivered: Delivered<'a>,
         messages: u32,
     },
     BasicGetEmpty,
@@ -91,126 +85,86 @@ pub(crate) enum Reply<'a> {
     ConfirmSelectOk,
 }
 
+/// What basic.deliver and basic.get-ok say of a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivered<'a> {
+    pub(crate) tag: u64,
+    pub(crate) redelivered: bool,
+    pub(crate) exchange: &'a [u8],
+    pub(crate) routing_key: &'a [u8],
+}
+
 impl Reply<'_> {
     /// Appends the method as a frame on `channel`.
     pub(crate) fn put(&self, out: &mut Vec<u8>, channel: u16) {
-        put(out, FrameKind::Method, channel, |out| {
-            let (class, method) = self.ids();
-            out.extend_from_slice(&class.to_be_bytes());
-            out.extend_from_slice(&method.to_be_bytes());
-            self.put_arguments(out);
-        });
+        put(out, FrameKind::Method, channel, |out| self.put_payload(out));
     }
 
-    fn ids(&self) -> (u16, u16) {
-        match self {
-            Self::ConnectionStart { .. } => (10, 10),
-            Self::ConnectionTune { .. } => (10, 30),
-            Self::ConnectionOpenOk => (10, 41),
-            Self::ConnectionClose { .. } => (10, 50),
-            Self::ConnectionCloseOk => (10, 51),
-            Self::ConnectionBlocked { .. } => (10, 60),
-            Self::ConnectionUnblocked => (10, 61),
-            Self::ConnectionUpdateSecretOk => (10, 71),
-            Self::ChannelOpenOk => (20, 11),
-            Self::ChannelFlowOk { .. } => (20, 21),
-            Self::ChannelClose { .. } => (20, 40),
-            Self::ChannelCloseOk => (20, 41),
-            Self::ExchangeDeclareOk => (40, 11),
-            Self::ExchangeDeleteOk => (40, 21),
-            Self::QueueDeclareOk { .. } => (50, 11),
-            Self::QueueBindOk => (50, 21),
-            Self::QueueUnbindOk => (50, 51),
-            Self::QueuePurgeOk { .. } => (50, 31),
-            Self::QueueDeleteOk { .. } => (50, 41),
-            Self::BasicQosOk => (60, 11),
-            Self::BasicConsumeOk { .. } => (60, 21),
-            Self::BasicCancel { .. } => (60, 30),
-            Self::BasicCancelOk { .. } => (60, 31),
-            Self::BasicReturn { .. } => (60, 50),
-            Self::BasicDeliver { .. } => (60, 60),
-            Self::BasicGetOk { .. } => (60, 71),
-            Self::BasicGetEmpty => (60, 72),
-            Self::BasicAck { .. } => (60, 80),
-            Self::BasicRecoverOk => (60, 111),
-            Self::ConfirmSelectOk => (85, 11),
-        }
-    }
-
-    fn put_arguments(&self, out: &mut Vec<u8>) {
+    fn put_payload(&self, out: &mut Vec<u8>) {
         match *self {
-            Self::ConnectionStart { server_properties } => {
-                out.extend_from_slice(&[0, 9]);
-                server_properties.write(out);
-                put_long_string(out, b"PLAIN AMQPLAIN");
-                put_long_string(out, b"en_US");
-            }
+            Self::ConnectionStart { server_properties } => method(out, 10, 10)
+                .put(&[0, 9])
+                .put(server_properties)
+                .put_long_string(b"PLAIN AMQPLAIN")
+                .put_long_string(b"en_US"),
             Self::ConnectionTune { channel_max, frame_max, heartbeat } => {
-                out.extend_from_slice(&channel_max.to_be_bytes());
-                out.extend_from_slice(&frame_max.to_be_bytes());
-                out.extend_from_slice(&heartbeat.to_be_bytes());
+                method(out, 10, 30).put_u16(channel_max).put_u32(frame_max).put_u16(heartbeat)
             }
-            Self::ConnectionClose { code, text, failed } | Self::ChannelClose { code, text, failed } => {
-                out.extend_from_slice(&code.to_be_bytes());
-                put_short_string(out, text);
-                out.extend_from_slice(&failed.0.to_be_bytes());
-                out.extend_from_slice(&failed.1.to_be_bytes());
+            Self::ConnectionOpenOk => method(out, 10, 41).put_short_string(""),
+            Self::ConnectionClose { code, text, failed } => {
+                method(out, 10, 50).put_u16(code).put_short_string(text).put_u16(failed.0).put_u16(failed.1)
             }
-            Self::ConnectionBlocked { reason } => put_short_string(out, reason),
-            Self::ConnectionOpenOk | Self::BasicGetEmpty => out.push(0), // reserved short string
-            Self::ChannelOpenOk => put_long_string(out, b""),            // reserved
-            Self::ChannelFlowOk { active } => out.push(u8::from(active)),
+            Self::ConnectionCloseOk => method(out, 10, 51),
+            Self::ConnectionBlocked { reason } => method(out, 10, 60).put_short_string(reason),
+            Self::ConnectionUnblocked => method(out, 10, 61),
+            Self::ConnectionUpdateSecretOk => method(out, 10, 71),
+            Self::ChannelOpenOk => method(out, 20, 11).put_long_string(b""),
+            Self::ChannelFlowOk { active } => method(out, 20, 21).put_bool(active),
+            Self::ChannelClose { code, text, failed } => {
+                method(out, 20, 40).put_u16(code).put_short_string(text).put_u16(failed.0).put_u16(failed.1)
+            }
+            Self::ChannelCloseOk => method(out, 20, 41),
+            Self::ExchangeDeclareOk => method(out, 40, 11),
+            Self::ExchangeDeleteOk => method(out, 40, 21),
             Self::QueueDeclareOk { queue, messages, consumers } => {
-                put_short_string(out, queue);
-                out.extend_from_slice(&messages.to_be_bytes());
-                out.extend_from_slice(&consumers.to_be_bytes());
+                method(out, 50, 11).put_short_string(queue).put_u32(messages).put_u32(consumers)
             }
-            Self::QueuePurgeOk { messages } | Self::QueueDeleteOk { messages } => {
-                out.extend_from_slice(&messages.to_be_bytes());
-            }
-            Self::BasicConsumeOk { consumer_tag } | Self::BasicCancelOk { consumer_tag } => {
-                put_short_string(out, consumer_tag);
-            }
+            Self::QueueBindOk => method(out, 50, 21),
+            Self::QueueUnbindOk => method(out, 50, 51),
+            Self::QueuePurgeOk { messages } => method(out, 50, 31).put_u32(messages),
+            Self::QueueDeleteOk { messages } => method(out, 50, 41).put_u32(messages),
+            Self::BasicQosOk => method(out, 60, 11),
+            Self::BasicConsumeOk { consumer_tag } => method(out, 60, 21).put_short_string(consumer_tag),
+            // No-wait: nothing is expected in return.
             Self::BasicCancel { consumer_tag } => {
-                put_short_string(out, consumer_tag);
-                out.push(1); // no-wait: nothing is expected in return
+                method(out, 60, 30).put_short_string(consumer_tag).put_bool(true)
             }
-            Self::BasicReturn { code, text, exchange, routing_key } => {
-                out.extend_from_slice(&code.to_be_bytes());
-                put_short_string(out, text);
-                put_short_string(out, exchange);
-                put_short_string(out, routing_key);
+            Self::BasicCancelOk { consumer_tag } => method(out, 60, 31).put_short_string(consumer_tag),
+            Self::BasicReturn { code, text, exchange, routing_key } => method(out, 60, 50)
+                .put_u16(code)
+                .put_short_string(text)
+                .put_short_string(exchange)
+                .put_short_string(routing_key),
+            Self::BasicDeliver { consumer_tag, delivered } => {
+                delivered.put(method(out, 60, 60).put_short_string(consumer_tag))
             }
-            Self::BasicDeliver { consumer_tag, tag, redelivered, exchange, routing_key } => {
-                put_short_string(out, consumer_tag);
-                out.extend_from_slice(&tag.to_be_bytes());
-                out.push(u8::from(redelivered));
-                put_short_bytes(out, exchange);
-                put_short_bytes(out, routing_key);
-            }
-            Self::BasicGetOk { tag, redelivered, exchange, routing_key, messages } => {
-                out.extend_from_slice(&tag.to_be_bytes());
-                out.push(u8::from(redelivered));
-                put_short_bytes(out, exchange);
-                put_short_bytes(out, routing_key);
-                out.extend_from_slice(&messages.to_be_bytes());
-            }
-            Self::BasicAck { tag, multiple } => {
-                out.extend_from_slice(&tag.to_be_bytes());
-                out.push(u8::from(multiple));
-            }
-            Self::ConnectionCloseOk
-            | Self::ConnectionUnblocked
-            | Self::ConnectionUpdateSecretOk
-            | Self::ChannelCloseOk
-            | Self::ExchangeDeclareOk
-            | Self::ExchangeDeleteOk
-            | Self::QueueBindOk
-            | Self::QueueUnbindOk
-            | Self::BasicQosOk
-            | Self::BasicRecoverOk
-            | Self::ConfirmSelectOk => {}
-        }
+            Self::BasicGetOk { delivered, messages } => delivered.put(method(out, 60, 71)).put_u32(messages),
+            Self::BasicGetEmpty => method(out, 60, 72).put_short_string(""),
+            Self::BasicAck { tag, multiple } => method(out, 60, 80).put_u64(tag).put_bool(multiple),
+            Self::BasicRecoverOk => method(out, 60, 111),
+            Self::ConfirmSelectOk => method(out, 85, 11),
+        };
+    }
+}
+
+fn method(out: &mut Vec<u8>, class: u16, method: u16) -> &mut Vec<u8> {
+    out.put_u16(class).put_u16(method)
+}
+
+impl Delivered<'_> {
+    fn put<'out>(&self, out: &'out mut Vec<u8>) -> &'out mut Vec<u8> {
+        let out = out.put_u64(self.tag).put_bool(self.redelivered);
+        out.put_short_bytes(self.exchange).put_short_bytes(self.routing_key)
     }
 }
 

@@ -51,10 +51,15 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A short string: at most 255 bytes of UTF-8.
-    pub(crate) fn short_string(&mut self) -> Result<&'a str, Malformed> {
+    /// The bytes of a short string, at most 255.
+    pub(crate) fn short_bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let length = usize::from(self.u8()?);
-        std::str::from_utf8(self.take(length)?).map_err(|_| Malformed)
+        self.take(length)
+    }
+
+    /// A short string, which must be UTF-8.
+    pub(crate) fn short_string(&mut self) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(self.short_bytes()?).map_err(|_| Malformed)
     }
 
     /// A long string: any bytes, counted by 32 bits.
@@ -64,39 +69,63 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Appends `text` as a short string. What does not fit into 255 bytes is cut at a character boundary: only texts of
-/// our own making can be that long, names that came over the wire cannot.
-pub(crate) fn put_short_string(out: &mut Vec<u8>, text: &str) {
-    let text = &text[..text.floor_char_boundary_255()];
-    out.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
-    out.extend_from_slice(text.as_bytes());
+/// Appends primitive values; what [`Reader`] takes. The methods return their receiver, so that the fields of a method
+/// or an entry can be written down in one go.
+pub(crate) trait Put {
+    /// Appends bytes as they are.
+    fn put(&mut self, bytes: &[u8]) -> &mut Self;
+
+    /// Appends what `fill` appends, with its length in 32 bits in front.
+    fn put_counted(&mut self, fill: impl FnOnce(&mut Self)) -> &mut Self;
+
+    fn put_bool(&mut self, value: bool) -> &mut Self {
+        self.put(&[u8::from(value)])
+    }
+
+    fn put_u16(&mut self, value: u16) -> &mut Self {
+        self.put(&value.to_be_bytes())
+    }
+
+    fn put_u32(&mut self, value: u32) -> &mut Self {
+        self.put(&value.to_be_bytes())
+    }
+
+    fn put_u64(&mut self, value: u64) -> &mut Self {
+        self.put(&value.to_be_bytes())
+    }
+
+    /// Appends `text` as a short string. What does not fit into 255 bytes is cut at a character boundary: only texts
+    /// of our own making can be that long, names that came over the wire cannot.
+    fn put_short_string(&mut self, text: &str) -> &mut Self {
+        let end = (0..=text.len().min(255)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        self.put_short_bytes(&text.as_bytes()[..end])
+    }
+
+    /// Appends `bytes`, at most 255 of them, as a short string.
+    fn put_short_bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        let length = u8::try_from(bytes.len()).unwrap_or(u8::MAX);
+        self.put(&[length]).put(&bytes[..usize::from(length)])
+    }
+
+    /// Appends `bytes` as a long string.
+    fn put_long_string(&mut self, bytes: &[u8]) -> &mut Self {
+        self.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX)).put(bytes)
+    }
 }
 
-/// Appends `bytes`, at most 255 of them, as a short string.
-pub(crate) fn put_short_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    let length = u8::try_from(bytes.len()).unwrap_or(u8::MAX);
-    out.push(length);
-    out.extend_from_slice(&bytes[..usize::from(length)]);
-}
+impl Put for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) -> &mut Self {
+        self.extend_from_slice(bytes);
+        self
+    }
 
-/// Appends `bytes` as a long string.
-pub(crate) fn put_long_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(bytes);
-}
-
-trait ShortBoundary {
-    fn floor_char_boundary_255(&self) -> usize;
-}
-
-impl ShortBoundary for str {
-    fn floor_char_boundary_255(&self) -> usize {
-        let mut end = self.len().min(255);
-        while !self.is_char_boundary(end) {
-            end -= 1;
-        }
-        end
+    fn put_counted(&mut self, fill: impl FnOnce(&mut Self)) -> &mut Self {
+        let start = self.len() + 4;
+        self.put_u32(0);
+        fill(self);
+        let length = u32::try_from(self.len() - start).unwrap_or(u32::MAX);
+        self[start - 4..start].copy_from_slice(&length.to_be_bytes());
+        self
     }
 }
 
@@ -121,7 +150,7 @@ mod tests {
     #[test]
     fn a_text_that_is_too_long_is_cut_between_characters() {
         let mut out = Vec::new();
-        put_short_string(&mut out, &"é".repeat(200));
+        out.put_short_string(&"é".repeat(200));
         assert_eq!(out.len(), 255);
         assert_eq!(Reader::new(&out).short_string().map(str::len), Ok(254));
     }

@@ -36,7 +36,7 @@ impl Life {
         settings.segment_bytes = SEGMENT_BYTES;
         let storage = Arc::new(storage);
         let shared: Arc<dyn Storage> = storage.clone();
-        let broker = crate::assemble(settings, shared, Shutdown::new())?;
+        let broker = Broker::recover(settings, shared, Shutdown::new())?;
         Ok(Self { storage, broker })
     }
 
