@@ -21,36 +21,63 @@ use std::time::{Duration, Instant};
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use support::{Args, Client, DURABLE, Login, PERSISTENT};
+use support::{Args, Client, DURABLE, Login, PERSISTENT, arguments, end_with_usage};
 
 const BODY: [u8; 60] = [b'x'; 60];
 
+const USAGE: &str = "amqp-bench HOST:PORT USER PASSWORD confirms QUEUE WINDOW SECONDS | fill QUEUE COUNT | \
+    drain QUEUE PREFETCH COUNT | depth QUEUE | purge QUEUE";
+
+/// What is to be done, with the queue beside it.
+enum Command {
+    Confirms { window: u64, length: Duration },
+    Fill { count: u64 },
+    Drain { prefetch: u16, count: u64 },
+    Depth,
+    Purge,
+}
+
+impl Command {
+    fn parse(words: &[&str]) -> Option<Self> {
+        Some(match *words {
+            ["confirms", _, window, seconds] => {
+                let length = Duration::from_secs(seconds.parse().ok()?);
+                Self::Confirms { window: window.parse().ok()?, length }
+            }
+            ["fill", _, count] => Self::Fill { count: count.parse().ok()? },
+            ["drain", _, prefetch, count] => {
+                Self::Drain { prefetch: prefetch.parse().ok()?, count: count.parse().ok()? }
+            }
+            ["depth", _] => Self::Depth,
+            ["purge", _] => Self::Purge,
+            _ => return None,
+        })
+    }
+}
+
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments = arguments();
     let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let [address, user, password, command @ ..] = texts.as_slice() else {
-        panic!("usage: amqp-bench HOST:PORT USER PASSWORD COMMAND …");
+    let [address, user, password, words @ ..] = texts.as_slice() else { end_with_usage(USAGE) };
+    let (Ok(address), Some(command)) = (address.parse::<SocketAddr>(), Command::parse(words)) else {
+        end_with_usage(USAGE)
     };
-    let address: SocketAddr = address.parse().unwrap();
+    let queue = words[1];
     let mut client = Client::connect(address, &Login::new(user, password));
     client.open_channel(1);
-    match *command {
-        ["confirms", queue, window, seconds] => {
-            let length = Duration::from_secs(seconds.parse().unwrap());
-            println!("{:.0}", publish(&mut client, queue, window.parse().unwrap(), u64::MAX, length));
+    match command {
+        Command::Confirms { window, length } => {
+            println!("{:.0}", publish(&mut client, queue, window, u64::MAX, length));
         }
-        ["fill", queue, count] => {
-            println!("{:.0}", publish(&mut client, queue, 1_000, count.parse().unwrap(), Duration::MAX));
+        Command::Fill { count } => {
+            println!("{:.0}", publish(&mut client, queue, 1_000, count, Duration::MAX));
         }
-        ["drain", queue, prefetch, count] => {
-            println!("{:.0}", drain(&mut client, queue, prefetch.parse().unwrap(), count.parse().unwrap()));
-        }
-        ["depth", queue] => println!("{}", client.declare(1, queue, DURABLE).1),
-        ["purge", queue] => {
+        Command::Drain { prefetch, count } => println!("{:.0}", drain(&mut client, queue, prefetch, count)),
+        Command::Depth => println!("{}", client.declare(1, queue, DURABLE).1),
+        Command::Purge => {
             client.method(1, 50, 30, Args::new().short(0).short_string(queue).octet(0));
             client.expect(1, 50, 31);
         }
-        _ => panic!("unknown command {command:?}"),
     }
 }
 

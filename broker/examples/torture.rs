@@ -3,12 +3,15 @@
 //! `torture BROKER_BINARY FOLDER CYCLES SECONDS` runs cycles until one of the bounds is reached: start, publish and
 //! consume, kill -9 at a random moment. In the end the queue is drained. Prints one line: cycles, messages confirmed,
 //! lost (confirmed, and never delivered), duplicated (delivered again, which a crash allows) and reordered (delivered
-//! after a later message within one life, which nothing allows). Fails if any was lost or reordered.
+//! after a later message within one life, which nothing allows). Fails if any was lost or reordered. On the way it says
+//! on stderr how far it is.
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a measuring tool prints, and ends at the first surprise"
 )]
 
@@ -22,8 +25,11 @@ use std::time::{Duration, Instant};
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use support::{Client, DURABLE, Login, PERSISTENT};
+use support::{Client, DURABLE, Login, PERSISTENT, arguments, end_with_usage};
 
+const USAGE: &str = "torture BROKER_BINARY FOLDER CYCLES SECONDS";
+/// So many cycles lie between two words on how far it is.
+const PROGRESS_CYCLES: u64 = 50;
 const USER: &str = "torture";
 const PASSWORD: &str = "dummy";
 const QUEUE: &str = "torture";
@@ -62,12 +68,11 @@ impl Ledger {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [binary, folder, cycles, seconds] = arguments.as_slice() else {
-        panic!("usage: torture BROKER_BINARY FOLDER CYCLES SECONDS");
-    };
-    let (cycles, limit): (u64, u64) = (cycles.parse().unwrap(), seconds.parse().unwrap());
-    let deadline = Instant::now() + Duration::from_secs(limit);
+    let arguments = arguments();
+    let [binary, folder, cycles, seconds] = arguments.as_slice() else { end_with_usage(USAGE) };
+    let (Ok(cycles), Ok(limit)) = (cycles.parse::<u64>(), seconds.parse()) else { end_with_usage(USAGE) };
+    let started = Instant::now();
+    let deadline = started + Duration::from_secs(limit);
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let next = Arc::new(AtomicU64::new(0));
     let (mut done, mut seed) = (0, 0x2545_f491_4f6c_dd1d_u64);
@@ -77,6 +82,10 @@ fn main() -> ExitCode {
         seed ^= seed << 17;
         cycle(binary, folder, Duration::from_micros(5_000 + seed % 60_000), &ledger, &next);
         done += 1;
+        if done % PROGRESS_CYCLES == 0 {
+            let (published, seconds) = (next.load(Ordering::SeqCst), started.elapsed().as_secs());
+            eprintln!("{done} of {cycles} cycles, {published} messages published, {seconds} s");
+        }
     }
     drain(binary, folder, &ledger);
     report(done, &ledger.lock().unwrap())

@@ -3,7 +3,9 @@
 #![allow(
     dead_code,
     clippy::needless_pass_by_value,
-    reason = "every program that includes it uses a part of it, and builds arguments where they are used"
+    clippy::print_stderr,
+    reason = "every program that includes it uses a part of it, builds arguments where they are used, and says in plain \
+              words how it is called"
 )]
 
 use std::io::{Read, Write};
@@ -180,6 +182,17 @@ impl Login {
             heartbeat: 0,
         }
     }
+}
+
+/// The arguments of a program that is called from a shell.
+pub(crate) fn arguments() -> Vec<String> {
+    std::env::args().skip(1).collect()
+}
+
+/// Says how a program is called, and ends it with status 2.
+pub(crate) fn end_with_usage(usage: &str) -> ! {
+    eprintln!("usage: {usage}");
+    std::process::exit(2)
 }
 
 /// One connection.
