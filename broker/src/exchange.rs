@@ -67,6 +67,11 @@ impl Exchange {
         });
     }
 
+    /// Whether it is durable and may be deleted with the last binding of `queue`.
+    pub(crate) fn may_go_with(&self, queue: &SharedQueue) -> bool {
+        self.durable && self.auto_delete && self.bindings().any(|(_, bound)| bound.id == queue.id)
+    }
+
     pub(crate) fn is_unbound(&self) -> bool {
         self.bindings.is_empty()
     }

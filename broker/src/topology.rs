@@ -216,7 +216,9 @@ impl Topology {
 
     /// Forgets a queue and its bindings. False if it was gone already.
     pub(crate) fn remove_queue(&self, queue: &SharedQueue) -> Outcome<bool> {
-        self.change(queue.durable, |registry| {
+        // A durable exchange may go with the last binding of a queue that is not durable.
+        let durable = queue.durable || self.read().exchanges.values().any(|known| known.may_go_with(queue));
+        self.change(durable, |registry| {
             if registry.queues.get(&queue.name).is_none_or(|known| known.id != queue.id) {
                 return false;
             }

@@ -327,3 +327,71 @@ fn durable_queues_exchanges_and_bindings_come_back_and_no_others() {
     send_exchange(&mut client, "lost", "", 1, &[]);
     refused(&mut client, 404, "lost");
 }
+
+/// Durable, auto-delete.
+const PASSING: u8 = 2 | 4;
+
+fn exists(client: &mut Client, exchange: &str) -> bool {
+    send_exchange(client, exchange, "", 1, &[]);
+    let frame = client.frame();
+    let exists = frame.ids() == (40, 11);
+    if !exists {
+        assert_eq!(frame.ids(), (20, 40));
+        client.method(1, 20, 41, Args::new());
+        client.open_channel(1);
+    }
+    exists
+}
+
+#[test]
+fn an_auto_delete_exchange_that_went_does_not_come_back() {
+    let mut server = Server::start();
+    let mut client = server.client();
+    client.declare(1, "transient", 0);
+    client.declare(1, "unbound", 0);
+    for (exchange, queue) in [("deleted", "transient"), ("unbound", "unbound")] {
+        declare_exchange(&mut client, exchange, "fanout", PASSING);
+        bind(&mut client, queue, exchange, "");
+    }
+    // The last binding goes, once with its queue and once by itself.
+    delete_queue(&mut client, "transient", 0);
+    client.expect(1, 50, 41);
+    send_unbind(&mut client, "unbound", "unbound", "");
+    client.expect(1, 50, 51);
+    assert!(!exists(&mut client, "deleted") && !exists(&mut client, "unbound"));
+    server.restart_after_kill();
+    let mut client = server.client();
+    assert!(!exists(&mut client, "deleted") && !exists(&mut client, "unbound"));
+}
+
+#[test]
+fn a_durable_auto_delete_exchange_survives_the_loss_of_its_transient_queues_in_a_restart() {
+    let mut server = Server::start();
+    let mut client = server.client();
+    client.declare(1, "transient", 0);
+    client.declare(1, "durable", DURABLE);
+    for exchange in ["never bound", "transient", "both"] {
+        declare_exchange(&mut client, exchange, "fanout", PASSING);
+    }
+    for (queue, exchange) in [("transient", "transient"), ("transient", "both"), ("durable", "both")] {
+        bind(&mut client, queue, exchange, "");
+    }
+    // RabbitMQ 3.10 keeps all three, whether it is stopped or killed.
+    for orderly in [true, false] {
+        if orderly {
+            assert!(server.stop().success());
+            server.run();
+        } else {
+            server.restart_after_kill();
+        }
+        let mut client = server.client();
+        for exchange in ["never bound", "transient", "both"] {
+            assert!(exists(&mut client, exchange), "{exchange}");
+        }
+    }
+    // The next last binding takes it along as always.
+    let mut client = server.client();
+    send_unbind(&mut client, "durable", "both", "");
+    client.expect(1, 50, 51);
+    assert!(!exists(&mut client, "both") && exists(&mut client, "transient"));
+}
