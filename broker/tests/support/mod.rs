@@ -301,6 +301,11 @@ impl Client {
             let read = self.stream.read(&mut self.input[end..]);
             let count = match read {
                 Ok(count) => count,
+                // With a read timeout, even a process that was only stopped and continued sees this.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
+                    self.input.truncate(end);
+                    continue;
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("nothing came"),
                 Err(_) => 0,
             };
