@@ -373,3 +373,224 @@ impl<S: Sink> Queue<S> {
         (count, bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::record::{Head, Message};
+
+    const SEGMENT: u32 = 1;
+    const QUEUE: u32 = 7;
+
+    /// A consumer's side that takes a limited number of deliveries and remembers them.
+    #[derive(Clone, Default)]
+    struct FakeSink(Rc<RefCell<FakeState>>);
+
+    #[derive(Default)]
+    struct FakeState {
+        room: usize,
+        /// Positions, and whether they came redelivered.
+        taken: Vec<(u64, bool)>,
+    }
+
+    impl FakeSink {
+        fn with_room(room: usize) -> Self {
+            Self(Rc::new(RefCell::new(FakeState { room, taken: Vec::new() })))
+        }
+
+        /// What came since this was last asked.
+        fn taken(&self) -> Vec<(u64, bool)> {
+            std::mem::take(&mut self.0.borrow_mut().taken)
+        }
+
+        fn positions(&self) -> Vec<u64> {
+            self.taken().into_iter().map(|(position, _)| position).collect()
+        }
+    }
+
+    impl Sink for FakeSink {
+        fn is_open(&self, _: bool) -> bool {
+            self.0.borrow().room > 0
+        }
+
+        fn offer(&self, delivery: &Delivery<'_>) -> Option<bool> {
+            let mut state = self.0.borrow_mut();
+            state.room = state.room.checked_sub(1)?;
+            state.taken.push((delivery.entry.position, delivery.entry.redelivered));
+            Some(false)
+        }
+    }
+
+    /// A queue on a log of one segment.
+    struct Fixture {
+        queue: Queue<FakeSink>,
+        log: Vec<u8>,
+        next: u64,
+        settled: Vec<u64>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            Self { queue: Queue::new(QUEUE, true), log: Vec::new(), next: 1, settled: Vec::new() }
+        }
+
+        fn publish(&mut self, count: u64) {
+            for position in self.next..self.next + count {
+                let start = self.log.len();
+                let head = Head {
+                    kind: Kind::Message,
+                    flags: record::FLAG_PERSISTENT,
+                    segment: SEGMENT,
+                    sequence: position,
+                };
+                let message =
+                    Message { exchange: b"", routing_key: b"q", properties: b"\0\0", body: b"body" };
+                record::put(&mut self.log, head, |out| {
+                    record::put_message(out, &message, [(QUEUE, position)].into_iter());
+                });
+                let entry = Entry {
+                    position,
+                    at: Location { slot: SEGMENT, offset: u32::try_from(start).unwrap() },
+                    length: u32::try_from(self.log.len() - start).unwrap(),
+                    persistent: true,
+                    redelivered: false,
+                };
+                let mut effects = Effects::default();
+                assert!(self.queue.push(entry, payload_at(&self.log, start).unwrap(), &mut effects));
+                self.note(&effects);
+            }
+            self.next += count;
+        }
+
+        fn note(&mut self, effects: &Effects<FakeSink>) {
+            self.settled.extend(effects.settled.iter().map(|settled| settled.range.from));
+        }
+
+        fn install(&mut self, fetch: Fetch) {
+            let page = &self.log[fetch.at.offset as usize..fetch.end as usize];
+            self.queue.install(fetch, SEGMENT, &Arc::new(page.to_vec()));
+        }
+
+        fn dispatch(&mut self) {
+            loop {
+                let mut effects = Effects::default();
+                let fetch = self.queue.dispatch(&mut effects);
+                self.note(&effects);
+                let Some(fetch) = fetch else { return };
+                self.install(fetch);
+            }
+        }
+
+        /// basic.get with an ack to come.
+        fn get(&mut self) -> Option<(u64, bool)> {
+            loop {
+                match self.queue.take(false, &mut Effects::default()) {
+                    Taken::Empty => return None,
+                    Taken::Fetch(fetch) => self.install(fetch),
+                    Taken::Message(entry, ..) => return Some((entry.position, entry.redelivered)),
+                }
+            }
+        }
+
+        fn consumer(&mut self, id: u64, prefetch: u32, no_ack: bool) -> FakeSink {
+            let sink = FakeSink::with_room(usize::MAX);
+            let consumer =
+                Consumer { id, sink: sink.clone(), no_ack, exclusive: false, prefetch, unsettled: 0 };
+            self.queue.add_consumer(consumer);
+            sink
+        }
+    }
+
+    #[test]
+    fn what_is_requeued_returns_to_its_place() {
+        let mut fixture = Fixture::new();
+        fixture.publish(6);
+        for position in 1..=5 {
+            assert_eq!(fixture.get(), Some((position, false)));
+        }
+        for position in [4, 1, 3] {
+            fixture.queue.requeue(position);
+        }
+        assert!(fixture.queue.settle(2).is_some());
+        assert_eq!(fixture.queue.waiting(), 4);
+        let sink = fixture.consumer(1, 0, false);
+        fixture.dispatch();
+        assert_eq!(sink.taken(), [(1, true), (3, true), (4, true), (6, false)]);
+        // What comes back twice is in order, too, also behind a message that is still out.
+        fixture.queue.requeue(5);
+        fixture.queue.requeue(1);
+        fixture.publish(1);
+        fixture.dispatch();
+        assert_eq!(sink.taken(), [(1, true), (5, true), (7, false)]);
+    }
+
+    #[test]
+    fn consumers_take_turns_as_far_as_their_prefetch_goes() {
+        let mut fixture = Fixture::new();
+        let (a, b) = (fixture.consumer(1, 2, false), fixture.consumer(2, 1, false));
+        let c = fixture.consumer(3, 0, false);
+        fixture.publish(6);
+        assert_eq!((a.positions(), b.positions(), c.positions()), (vec![1, 4], vec![2], vec![3, 5, 6]));
+        // It is the first one's turn again, but it is full until it settles something.
+        fixture.publish(1);
+        assert_eq!((a.positions(), c.positions()), (vec![], vec![7]));
+        assert!(fixture.queue.settle(1).is_some() && fixture.queue.settle(2).is_some());
+        fixture.publish(3);
+        assert_eq!((a.positions(), b.positions(), c.positions()), (vec![8], vec![9], vec![10]));
+        // From disk it is the same as from the batch.
+        c.0.borrow_mut().room = 0;
+        fixture.publish(4);
+        assert_eq!(fixture.queue.waiting(), 4);
+        for position in [4, 8, 9] {
+            assert!(fixture.queue.settle(position).is_some());
+        }
+        fixture.dispatch();
+        assert_eq!((a.positions(), b.positions(), c.positions()), (vec![11, 13], vec![12], vec![]));
+        c.0.borrow_mut().room = 1;
+        fixture.dispatch();
+        assert_eq!((c.positions(), fixture.queue.waiting()), (vec![14], 0));
+    }
+
+    #[test]
+    fn a_consumer_that_leaves_costs_nobody_a_turn_and_keeps_what_it_has() {
+        let mut fixture = Fixture::new();
+        let (a, b) = (fixture.consumer(1, 0, false), fixture.consumer(2, 0, false));
+        let c = fixture.consumer(3, 0, false);
+        fixture.publish(1);
+        assert!(fixture.queue.remove_consumer(1).is_some());
+        fixture.publish(3);
+        assert_eq!((a.positions(), b.positions(), c.positions()), (vec![1], vec![2, 4], vec![3]));
+        assert!(fixture.queue.settle(1).is_some(), "what it had can still be acked");
+        assert!(fixture.queue.settle(1).is_none(), "once");
+    }
+
+    #[test]
+    fn what_the_only_consumer_had_comes_again_in_order_when_its_channel_closes() {
+        let mut fixture = Fixture::new();
+        let only = fixture.consumer(1, 3, false);
+        fixture.publish(5);
+        assert_eq!(only.positions(), [1, 2, 3]);
+        assert!(fixture.queue.settle(2).is_some());
+        assert!(fixture.queue.remove_consumer(1).is_some());
+        assert_eq!(fixture.queue.waiting(), 2, "cancelling gives nothing back");
+        for position in [1, 3] {
+            fixture.queue.requeue(position);
+        }
+        let next = fixture.consumer(2, 0, false);
+        fixture.dispatch();
+        assert_eq!(next.taken(), [(1, true), (3, true), (4, false), (5, false)]);
+    }
+
+    #[test]
+    fn deliveries_that_need_no_ack_are_settled_and_count_for_no_prefetch() {
+        let mut fixture = Fixture::new();
+        let sink = fixture.consumer(1, 1, true);
+        fixture.publish(3);
+        assert_eq!(sink.positions(), [1, 2, 3]);
+        assert_eq!(fixture.settled, [1, 2, 3]);
+        assert!(fixture.queue.settle(1).is_none());
+    }
+}
