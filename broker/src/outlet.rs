@@ -125,9 +125,10 @@ impl Outlet {
 }
 
 impl State {
-    /// Whether the channel takes another delivery. Its own limit counts only what has to be acked.
-    fn has_room(&self, no_ack: bool) -> bool {
-        self.open && (no_ack || self.prefetch == 0 || self.to_consumers < self.prefetch)
+    /// Whether the channel takes another delivery. Its own limit counts what has to be acked, but once it is reached,
+    /// it holds back everything, as RabbitMQ's does.
+    fn has_room(&self) -> bool {
+        self.open && (self.prefetch == 0 || self.to_consumers < self.prefetch)
     }
 }
 
@@ -152,13 +153,13 @@ impl ConsumerSink {
 }
 
 impl Sink for ConsumerSink {
-    fn is_open(&self, no_ack: bool) -> bool {
-        lock(&self.outlet.state).has_room(no_ack) && self.outlet.outbox.has_room()
+    fn is_open(&self) -> bool {
+        lock(&self.outlet.state).has_room() && self.outlet.outbox.has_room()
     }
 
     fn offer(&self, delivery: &Delivery<'_>) -> Option<bool> {
         let mut state = lock(&self.outlet.state);
-        if !state.has_room(delivery.no_ack) || !self.outlet.outbox.has_room() {
+        if !state.has_room() || !self.outlet.outbox.has_room() {
             return None;
         }
         let method = |delivered| Reply::BasicDeliver { consumer_tag: &self.consumer_tag, delivered };

@@ -32,8 +32,7 @@ pub(crate) struct Consumer<S> {
 
 impl<S: Sink> Consumer<S> {
     fn has_room(&self) -> bool {
-        (self.no_ack || self.prefetch == 0 || self.unsettled < self.prefetch)
-            && self.sink.is_open(self.no_ack)
+        (self.no_ack || self.prefetch == 0 || self.unsettled < self.prefetch) && self.sink.is_open()
     }
 }
 
@@ -412,7 +411,7 @@ mod tests {
     }
 
     impl Sink for FakeSink {
-        fn is_open(&self, _: bool) -> bool {
+        fn is_open(&self) -> bool {
             self.0.borrow().room > 0
         }
 

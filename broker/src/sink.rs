@@ -15,8 +15,8 @@ pub(crate) struct Delivery<'a> {
 
 /// The receiving side of a consumer. Clones are the same side.
 pub(crate) trait Sink: Clone {
-    /// Whether an offer of a message that needs an ack, or needs none, has a chance at the moment.
-    fn is_open(&self, no_ack: bool) -> bool;
+    /// Whether an offer has a chance at the moment.
+    fn is_open(&self) -> bool;
     /// Takes the delivery, or refuses it for want of room, which is None. Never blocks. True asks that the sink appear
     /// in [`Effects::wake`]: nobody has promised to wake it yet.
     fn offer(&self, delivery: &Delivery<'_>) -> Option<bool>;

@@ -63,6 +63,21 @@ fn the_channel_limit_counts_all_its_consumers_and_the_smaller_wins() {
 }
 
 #[test]
+fn a_channel_at_its_limit_delivers_nothing_not_even_without_acks() {
+    let server = Server::start();
+    let mut client = filled(&server, "acked", 1);
+    client.declare(1, "unacked", 0);
+    client.qos(1, 1, true);
+    client.consume(1, "acked", "a", 0);
+    let out = client.delivery(1);
+    client.consume(1, "unacked", "u", 2);
+    client.publish_confirmed(1, "unacked", &[1]);
+    assert!(client.is_silent());
+    client.ack(1, out.tag, false);
+    assert_eq!(client.delivery(1).consumer_tag, "u");
+}
+
+#[test]
 fn unknown_and_repeated_tags_close_the_channel() {
     let server = Server::start();
     for bad in [7, 0] {
