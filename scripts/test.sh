@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The quality gate: everything that has to hold before a change is accepted. Installs what is missing.
 #
-#   scripts/test.sh             format, lints, documentation, shell scripts, all tests, and scripts/check-docs.sh
-#   scripts/test.sh --rabbitmq  the system tests again, with RabbitMQ in place of our own broker
+#   scripts/test.sh             format, lints, documentation, shell scripts, all tests, pika and amqplib against our
+#                               broker, and scripts/check-docs.sh
+#   scripts/test.sh --rabbitmq  the system tests, pika and amqplib again, with RabbitMQ in place of our own broker
 #
 # The tests start their own PostgreSQL and RabbitMQ on free ports and in temporary folders, and remove them.
 set -euo pipefail
@@ -46,6 +47,7 @@ gate() {
     step "documentation" env RUSTDOCFLAGS="-D warnings" \
         cargo doc --locked --workspace --no-deps --document-private-items
     step "tests" cargo test --locked --workspace
+    step "independent clients and our broker" scripts/test-broker-clients.sh
     step "documentation against the running system" scripts/check-docs.sh
     say "== the gate is passed"
 }
@@ -56,6 +58,7 @@ rabbitmq() {
     # RabbitMQ is slow to start and eager with memory: not too many at once.
     step "system tests with RabbitMQ" \
         env SYSTEM_TESTS_RABBITMQ=1 cargo test --locked --package system-tests -- --test-threads=2
+    step "independent clients and RabbitMQ" scripts/test-broker-clients.sh --rabbitmq
     say "== the system tests pass with RabbitMQ"
 }
 
