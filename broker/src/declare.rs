@@ -62,7 +62,8 @@ impl Channel {
     pub(crate) fn bind(&mut self, binding: &Binding<'_>) -> Outcome {
         check_not_default(binding.exchange)?;
         let queue = self.find_queue(binding.queue)?;
-        self.session.broker.topology.bind(binding.exchange, binding_key(binding, &queue), &queue)?;
+        let topology = &self.session.broker.topology;
+        topology.set_binding(binding.exchange, binding_key(binding, &queue), &queue, true)?;
         self.answer(binding.no_wait, &Reply::QueueBindOk);
         Ok(())
     }
@@ -73,7 +74,7 @@ impl Channel {
         let topology = &self.session.broker.topology;
         if let Some(queue) = topology.find_queue(&self.queue_name(binding.queue)?) {
             queue.check_access(self.session.peer.id)?;
-            topology.unbind(binding.exchange, binding_key(binding, &queue), &queue)?;
+            topology.set_binding(binding.exchange, binding_key(binding, &queue), &queue, false)?;
         }
         self.reply(&Reply::QueueUnbindOk);
         Ok(())

@@ -57,14 +57,17 @@ impl Exchange {
         self.bindings.get(key).is_some_and(|queues| queues.iter().any(|known| known.id == queue))
     }
 
-    /// Removes the binding of `queue` with `key`, or all of its bindings if that is None.
-    pub(crate) fn unbind(&mut self, key: Option<&str>, queue: u32) {
+    /// Removes the binding of `queue` with `key`, or all of its bindings if that is None. True if that was the last
+    /// binding, and the exchange has to go with it.
+    pub(crate) fn unbind(&mut self, key: Option<&str>, queue: u32) -> bool {
+        let was_bound = !self.is_unbound();
         self.bindings.retain(|known, queues| {
             if key.is_none_or(|key| key == known) {
                 queues.retain(|known| known.id != queue);
             }
             !queues.is_empty()
         });
+        self.auto_delete && was_bound && self.is_unbound()
     }
 
     /// Whether it is durable and may be deleted with the last binding of `queue`.

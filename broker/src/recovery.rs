@@ -79,7 +79,15 @@ pub(crate) fn recover(
         let length = file.length().map_err(Error::io(format!("measure {NEXT}")))?;
         prepared = (length >= u64::from(segment_bytes)).then_some(file);
     }
-    Ok(recovery.finish(prepared))
+    let Recovery { mut queues, segments, newest, sequence, delivered, .. } = recovery;
+    for (id, queue) in &mut queues {
+        // Without a close record nobody knows what was delivered, so everything may have been.
+        let last = queue.next_position.saturating_sub(1);
+        queue.redelivered_through =
+            delivered.as_ref().map_or(last, |delivered| delivered.get(id).copied().unwrap_or(0));
+    }
+    let position = Position { segment: newest.map_or(1, |newest| newest + 1), sequence };
+    Ok(Recovered { queues, segments, position, prepared })
 }
 
 struct Recovery<'a> {
@@ -122,7 +130,11 @@ impl Recovery<'_> {
         }
         if self.newest.is_none() {
             self.newest = Some(number);
-            self.read_close(&scan, &bytes, number);
+            // The last record of the log may say that the last life ended in good order.
+            let last = scan.records(&bytes, number).filter(|(_, record)| record.kind != Kind::End).last();
+            self.delivered = last
+                .filter(|(_, record)| record.kind == Kind::Close)
+                .map(|(_, record)| record::read_close(record.payload).collect());
         }
         let (live, live_bytes) = self.read_records(&scan, &bytes, number);
         let mut end = u32::try_from(scan.end).unwrap_or(u32::MAX);
@@ -149,14 +161,6 @@ impl Recovery<'_> {
             file.write_at(bytes, 0).and_then(|()| file.sync()).map_err(Error::io(format!("write {copy}")))?;
         }
         Ok(())
-    }
-
-    /// Looks whether the last record of the log says that the last life ended in good order.
-    fn read_close(&mut self, scan: &Scan, bytes: &[u8], number: u32) {
-        let last = scan.records(bytes, number).filter(|(_, record)| record.kind != Kind::End).last();
-        if let Some((_, record)) = last.filter(|(_, record)| record.kind == Kind::Close) {
-            self.delivered = Some(record::read_close(record.payload).collect());
-        }
     }
 
     /// Takes in the acks of a segment, then its messages. Returns how many of these are wanted, and their bytes.
@@ -225,19 +229,6 @@ impl Recovery<'_> {
         file.set_length(end.into())?;
         file.sync()?;
         Ok(end)
-    }
-
-    fn finish(self, prepared: Option<Arc<dyn StorageFile>>) -> Recovered {
-        let mut queues = self.queues;
-        for (id, queue) in &mut queues {
-            let last = queue.next_position.saturating_sub(1);
-            // Without a close record nobody knows what was delivered, so everything may have been.
-            queue.redelivered_through =
-                self.delivered.as_ref().map_or(last, |delivered| delivered.get(id).copied().unwrap_or(0));
-        }
-        let position =
-            Position { segment: self.newest.map_or(1, |newest| newest + 1), sequence: self.sequence };
-        Recovered { queues, segments: self.segments, position, prepared }
     }
 }
 

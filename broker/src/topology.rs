@@ -75,7 +75,7 @@ impl SharedQueue {
 }
 
 /// What exists. Cloning shares the queues themselves.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Registry {
     queues: HashMap<String, Arc<SharedQueue>>,
     exchanges: HashMap<String, Exchange>,
@@ -115,16 +115,11 @@ impl Topology {
         definitions: Vec<Definition<'_>>,
         max_queues: usize,
     ) -> Self {
-        let mut registry = Registry {
-            queues: HashMap::new(),
-            exchanges: HashMap::new(),
-            next_id: 1,
-            next_transient_id: FIRST_TRANSIENT_ID,
-        };
+        let mut registry =
+            Registry { next_id: 1, next_transient_id: FIRST_TRANSIENT_ID, ..Registry::default() };
         for kind in Kind::ALL {
-            registry
-                .exchanges
-                .insert(format!("amq.{}", kind.name()), Exchange::new(kind, true, false, false));
+            let exchange = Exchange::new(kind, true, false, false);
+            registry.exchanges.insert(format!("amq.{}", kind.name()), exchange);
         }
         for definition in definitions {
             registry.restore(definition);
@@ -223,11 +218,7 @@ impl Topology {
                 return false;
             }
             registry.queues.remove(&queue.name);
-            registry.exchanges.retain(|_, exchange| {
-                let was_bound = !exchange.is_unbound();
-                exchange.unbind(None, queue.id);
-                !(exchange.auto_delete && was_bound && exchange.is_unbound())
-            });
+            registry.exchanges.retain(|_, exchange| !exchange.unbind(None, queue.id));
             true
         })
     }
@@ -265,35 +256,26 @@ impl Topology {
         })
     }
 
-    /// Binds a queue.
-    pub(crate) fn bind(&self, exchange: &str, routing_key: &str, queue: &Arc<SharedQueue>) -> Outcome {
+    /// Binds a queue, or removes the binding; one that is there already, or is not, stays as it is.
+    pub(crate) fn set_binding(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        queue: &Arc<SharedQueue>,
+        bound: bool,
+    ) -> Outcome {
         let registry = self.read();
         let found = registry.exchange(exchange)?;
-        if found.is_bound(routing_key, queue.id) {
-            return Ok(());
-        }
-        let durable = found.durable && queue.durable;
-        drop(registry);
-        self.change(durable, |registry| {
-            if let Some(exchange) = registry.exchanges.get_mut(exchange) {
-                exchange.bind(routing_key, queue);
-            }
-        })
-    }
-
-    /// Removes a binding; one that is not there counts as removed.
-    pub(crate) fn unbind(&self, exchange: &str, routing_key: &str, queue: &SharedQueue) -> Outcome {
-        let registry = self.read();
-        let found = registry.exchange(exchange)?;
-        if !found.is_bound(routing_key, queue.id) {
+        if found.is_bound(routing_key, queue.id) == bound {
             return Ok(());
         }
         let durable = found.durable && (queue.durable || found.auto_delete);
         drop(registry);
         self.change(durable, |registry| {
             let Some(found) = registry.exchanges.get_mut(exchange) else { return };
-            found.unbind(Some(routing_key), queue.id);
-            if found.auto_delete && found.is_unbound() {
+            if bound {
+                found.bind(routing_key, queue);
+            } else if found.unbind(Some(routing_key), queue.id) {
                 registry.exchanges.remove(exchange);
             }
         })
