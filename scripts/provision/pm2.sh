@@ -12,11 +12,20 @@ pm2() {
 
 # run_pm2: installs it, and lets systemd start it now and at every boot, with what pm2 save has saved.
 run_pm2() {
+    # Not the caller's: a new limit is no reason to restart a service.
+    local changed=no
     if ! type -P pm2 >/dev/null; then
         say "Installing pm2 $pm2_major with npm."
         npm install --global --no-audit --no-fund --loglevel=error "pm2@$pm2_major"
     fi
     systemctl is-enabled --quiet pm2-root 2>/dev/null || pm2 startup systemd -u root --hp /root >/dev/null
+    # systemd gives up after 90 s, which a boot without virtualisation by the processor may need.
+    install -d -m 755 /etc/systemd/system/pm2-root.service.d
+    put_file /etc/systemd/system/pm2-root.service.d/crud-master.conf 644 <<'END'
+[Service]
+TimeoutStartSec=1800
+END
+    if [[ $changed == yes ]]; then systemctl daemon-reload; fi
     systemctl is-active --quiet pm2-root || systemctl start pm2-root
 }
 
