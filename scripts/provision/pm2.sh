@@ -19,14 +19,19 @@ run_pm2() {
         npm install --global --no-audit --no-fund --loglevel=error "pm2@$pm2_major"
     fi
     systemctl is-enabled --quiet pm2-root 2>/dev/null || pm2 startup systemd -u root --hp /root >/dev/null
-    # systemd gives up after 90 s, which a boot without virtualisation by the processor may need.
+    # systemd gives up after 90 s, which a boot without virtualisation by the processor may need. And it fails for ever
+    # when some pm2 command, given before it was there, has started pm2 already: that one is ended first. Its services
+    # end with it, and come back from what was saved.
     install -d -m 755 /etc/systemd/system/pm2-root.service.d
     put_file /etc/systemd/system/pm2-root.service.d/crud-master.conf 644 <<'END'
 [Service]
 TimeoutStartSec=1800
+RestartSec=5
+ExecStartPre=/bin/sh -c 'pkill -f "^PM2 .*God [D]aemon" || exit 0; for _ in $$(seq 100); do sleep 0.2; pgrep -f "^PM2 .*God [D]aemon" >/dev/null || exit 0; done; pkill -KILL -f "^PM2 .*God [D]aemon"'
 END
     if [[ $changed == yes ]]; then systemctl daemon-reload; fi
-    systemctl is-active --quiet pm2-root || systemctl start pm2-root
+    # A start that was under way when that file changed does not know it yet, and may fail.
+    systemctl is-active --quiet pm2-root || systemctl start pm2-root || systemctl restart pm2-root
 }
 
 # run_service PROGRAM PATTERN: keeps the program running with the settings that match the pattern; again from the
