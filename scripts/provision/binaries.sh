@@ -21,7 +21,7 @@ install_binary() {
         changed=yes
     fi
     is_fresh || say "The sources have changed since $dist was built; scripts/build-dist.sh on a Linux host builds it" \
-        "anew, and elsewhere: remove the folder dist, then vagrant provision."
+        "anew, and elsewhere: remove the folder dist. Then vagrant rsync and vagrant provision."
 }
 
 # usable NAME: whether dist has it and it runs on this system, which may be older than the one it was built on.
