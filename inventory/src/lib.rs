@@ -38,7 +38,7 @@ pub use error::Error;
 pub use settings::Settings;
 
 /// How often deadlines are looked at, which is how exact they are.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(25);
 
 /// How long requests that are being answered may take once the process has been told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1_200);

@@ -8,21 +8,27 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 /// How many are parked: twice as many as the threads that the pool keeps for ever, since the first of them may have come
 /// before those were ready.
 const PLACES: usize = 8;
 /// How long connecting to ourselves may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(50);
-/// How long the threads whose connections have ended are given to look for others.
+/// How long a thread whose connection has ended is given to look for another, and the pool to accept one.
 const LOOK: Duration = Duration::from_millis(1);
+/// How many threads are freed at once at the most: on a busy machine, some other may have been slow to look.
+const TURNS_MAX: u32 = 8;
+/// How long connections take turns after a request has come: for longer than the pool keeps a thread idle, 5 s. After
+/// that, no thread is idle but those that are occupied here, so that nothing can be waiting.
+const ALERT: Duration = Duration::from_secs(8);
 
 /// Connections of our own on which nothing is ever sent.
 pub(crate) struct Parking {
     address: SocketAddr,
     parked: VecDeque<TcpStream>,
+    last_request: Instant,
 }
 
 impl Parking {
@@ -32,19 +38,55 @@ impl Parking {
             let v4 = address.is_ipv4();
             address.set_ip(if v4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
         }
-        Self { address, parked: VecDeque::with_capacity(PLACES) }
+        Self { address, parked: VecDeque::with_capacity(PLACES), last_request: Instant::now() }
     }
 
-    /// Frees threads for connections that may be waiting, and occupies them again if none was: all threads when
-    /// requests are coming in, and otherwise one, which is enough for the first request of a burst.
-    pub(crate) fn take_turns(&mut self, busy: bool) {
-        let turns = if busy { self.parked.len() } else { 1.min(self.parked.len()) };
-        self.parked.drain(..turns);
-        thread::sleep(LOOK);
-        while self.parked.len() < PLACES {
-            // A failure only means that the next turn tries again.
-            let Ok(stream) = TcpStream::connect_timeout(&self.address, CONNECT_TIMEOUT) else { return };
-            self.parked.push_back(stream);
+    /// Frees a thread for a connection that may be waiting, and occupies it again if none was. If one was, its place is
+    /// taken by a new thread, and there may be more of them: then the next thread is freed at once. `active` tells
+    /// whether requests have come since the last time.
+    pub(crate) fn take_turns(&mut self, active: bool) {
+        if active {
+            self.last_request = Instant::now();
+        } else if self.last_request.elapsed() > ALERT {
+            return;
+        }
+        for _ in 0..TURNS_MAX {
+            let threads = thread_count();
+            drop(self.parked.pop_front());
+            thread::sleep(LOOK);
+            while self.parked.len() < PLACES {
+                // A failure only means that the next turn tries again.
+                let Ok(stream) = TcpStream::connect_timeout(&self.address, CONNECT_TIMEOUT) else { return };
+                self.parked.push_back(stream);
+            }
+            thread::sleep(LOOK);
+            if thread_count() <= threads {
+                return;
+            }
+        }
+    }
+}
+
+/// How many threads this process has; 0 where the system does not tell by way of `/proc`.
+fn thread_count() -> u32 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program, in parentheses, may have spaces in it; the number is the 18th field after it.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    fields.split_whitespace().nth(17).and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_counted() {
+        let others: Vec<_> =
+            (0..50).map(|_| thread::spawn(|| thread::park_timeout(Duration::from_secs(20)))).collect();
+        assert!(thread_count() > 50);
+        for other in others {
+            other.thread().unpark();
+            other.join().unwrap();
         }
     }
 }

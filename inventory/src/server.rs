@@ -55,7 +55,7 @@ pub(crate) struct Shared {
     pub metrics: Metrics,
     /// Where a thread reports that the process cannot go on.
     pub fatal: Sender<Error>,
-    /// Whether a request has been answered since this was last looked at.
+    /// Whether a request has come since this was last looked at.
     pub active: AtomicBool,
     pub stopping: AtomicBool,
 }
