@@ -75,7 +75,8 @@ fn thread_count() -> u32 {
     fields.split_whitespace().nth(17).and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 
