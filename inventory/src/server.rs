@@ -112,6 +112,7 @@ impl Slot {
 /// Answers what waits in the queue when every movie worker is stuck.
 pub(crate) fn answer_without_workers(shared: &Shared) {
     while let Ok(Some(raw)) = shared.server.try_recv() {
+        shared.active.store(true, Ordering::Relaxed);
         let response = match Route::of(exchange::target(&raw).1) {
             Route::Health => crate::handlers::health(),
             Route::Metrics => Response::text(common::metrics::CONTENT_TYPE, shared.metrics.text()),
