@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use common::amqp::{Connection, Deliveries, Delivery};
-use common::{Backoff, Shutdown};
+use amqp::{Connection, Deliveries, Delivery};
+use foundation::{Backoff, Shutdown};
 
 use crate::error::Error;
 use crate::reporter::Reporter;
@@ -34,7 +34,7 @@ pub(crate) fn run(settings: &Settings, shutdown: &Shutdown) -> Result<(), Error>
     while !shutdown.requested() {
         match serve(settings, shutdown, &mut backoff, &mut reporter) {
             Ok(()) => {}
-            Err(error @ Error::Common(_)) => return Err(error),
+            Err(error @ Error::Schema(_)) => return Err(error),
             Err(error) => {
                 let delay = backoff.next_delay();
                 log::warn!("{error}; trying again in {} ms", delay.as_millis());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use common::amqp::{BrokerError, PublishError};
+use amqp::{BrokerError, PublishError};
 
 /// What can go wrong in billing.
 #[derive(Debug)]
@@ -15,8 +15,10 @@ pub enum Error {
     Broker(BrokerError),
     /// A message could not be put into the dead-letter queue.
     DeadLetter(PublishError),
-    /// A setting is wrong, or PostgreSQL refused at start.
-    Common(common::Error),
+    /// A setting is wrong.
+    Foundation(foundation::Error),
+    /// The schema does not fit this program.
+    Schema(database::Error),
     /// The worker thread could not be started, or ended without a word.
     Worker(String),
 }
@@ -28,7 +30,8 @@ impl fmt::Display for Error {
             Self::Refused(cause) => write!(f, "postgresql refuses the order: {cause}"),
             Self::Broker(cause) => write!(f, "the broker is not available: {cause}"),
             Self::DeadLetter(cause) => write!(f, "a message could not be dead-lettered: {cause}"),
-            Self::Common(source) => source.fmt(f),
+            Self::Foundation(source) => source.fmt(f),
+            Self::Schema(source) => source.fmt(f),
             Self::Worker(problem) => write!(f, "the worker thread: {problem}"),
         }
     }
@@ -39,15 +42,16 @@ impl std::error::Error for Error {
         match self {
             Self::Broker(source) => Some(source),
             Self::DeadLetter(source) => Some(source),
-            Self::Common(source) => Some(source),
+            Self::Foundation(source) => Some(source),
+            Self::Schema(source) => Some(source),
             Self::Database(_) | Self::Refused(_) | Self::Worker(_) => None,
         }
     }
 }
 
-impl From<common::Error> for Error {
-    fn from(source: common::Error) -> Self {
-        Self::Common(source)
+impl From<foundation::Error> for Error {
+    fn from(source: foundation::Error) -> Self {
+        Self::Foundation(source)
     }
 }
 

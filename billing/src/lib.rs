@@ -14,8 +14,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::Shutdown;
-use common::amqp::Connection;
+use amqp::Connection;
+use foundation::Shutdown;
 
 use repository::Repository;
 

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use billing::{Error, Settings};
-use common::Shutdown;
-use common::program::{self, Mode, Program};
+use foundation::Shutdown;
+use foundation::program::{self, Mode, Program};
 
 const PROGRAM: Program = Program {
     name: "billing-app",

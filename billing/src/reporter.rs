@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::amqp::{Connection, Properties};
-use common::report::{self, Outcome as Fate, Report, SETTLED_MAX, Settled};
+use amqp::{Connection, Properties};
+use order::report::{self, Outcome as Fate, Report, SETTLED_MAX, Settled};
 
 use crate::service::Outcome;
 

@@ -1,7 +1,7 @@
 //! The orders in PostgreSQL. Only this file contains SQL.
 
-use common::Order;
-use common::database::{DatabaseSettings, Migration};
+use database::{DatabaseSettings, Migration};
+use order::Order;
 use postgres::{Client, Statement};
 
 use crate::error::Error;
@@ -33,8 +33,8 @@ impl Repository {
     /// Connects and brings the schema up to date.
     pub(crate) fn connect(database: &DatabaseSettings) -> Result<Self, Error> {
         let mut client = database.connect(MIGRATIONS).map_err(|error| match error {
-            common::Error::Postgres { .. } => Error::Database(error.to_string()),
-            other => Error::Common(other),
+            database::Error::Postgres { .. } => Error::Database(error.to_string()),
+            database::Error::TooNew { .. } => Error::Schema(error),
         })?;
         // One statement, and so one transaction and one round trip. Message ids are claimed in sorted order, so that
         // two processes with overlapping batches wait for each other instead of deadlocking; orders are stored in
@@ -84,7 +84,7 @@ impl Repository {
 /// Tells an order that will never be taken from a database that is away (PostgreSQL, appendix A: class 22 is data
 /// exceptions, class 23 integrity constraint violations).
 fn classify(error: &postgres::Error) -> Error {
-    let text = common::database::describe(error);
+    let text = database::describe(error);
     match error.code().map(|code| &code.code()[..2]) {
         Some("22" | "23") => Error::Refused(text),
         _ => Error::Database(text),

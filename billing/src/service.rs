@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use common::Order;
-use common::order::SCHEMA;
+use order::Order;
+use order::SCHEMA;
 
 use crate::error::Error;
 use crate::repository::IncomingOrder;

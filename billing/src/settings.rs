@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use common::Environment;
-use common::amqp::AmqpSettings;
-use common::database::DatabaseSettings;
+use amqp::AmqpSettings;
+use database::DatabaseSettings;
+use foundation::Environment;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
@@ -28,10 +28,10 @@ pub struct Settings {
 
 impl Settings {
     /// Reads and checks them all.
-    pub fn read(environment: &Environment) -> Result<Self, common::Error> {
+    pub fn read(environment: &Environment) -> Result<Self, foundation::Error> {
         let number = |name, default, max| {
             let value = environment.number(name, default, 1..=max)?;
-            u32::try_from(value).map_err(|error| common::Error::setting(name, error.to_string()))
+            u32::try_from(value).map_err(|error| foundation::Error::setting(name, error.to_string()))
         };
         Ok(Self {
             queue: environment.text("BILLING_QUEUE", "billing_queue"),

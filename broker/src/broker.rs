@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::Shutdown;
+use foundation::Shutdown;
 
 use crate::definitions;
 use crate::dispatch;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub enum Error {
     /// A setting is missing or malformed, or a signal handler could not be installed.
-    Common(common::Error),
+    Foundation(foundation::Error),
     /// Another instance holds the data folder.
     Locked {
         /// The lock file.
@@ -45,7 +45,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Common(error) => error.fmt(f),
+            Self::Foundation(error) => error.fmt(f),
             Self::Locked { path } => {
                 write!(f, "another broker uses this data folder: {} is locked", path.display())
             }
@@ -58,15 +58,15 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Common(error) => Some(error),
+            Self::Foundation(error) => Some(error),
             Self::Io { source, .. } => Some(source),
             Self::Locked { .. } | Self::Format { .. } => None,
         }
     }
 }
 
-impl From<common::Error> for Error {
-    fn from(error: common::Error) -> Self {
-        Self::Common(error)
+impl From<foundation::Error> for Error {
+    fn from(error: foundation::Error) -> Self {
+        Self::Foundation(error)
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use common::Shutdown;
+use foundation::Shutdown;
 
 mod batch;
 mod broker;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use broker::{Error, Settings};
-use common::program::{Mode, Program};
-use common::{Environment, Shutdown};
+use foundation::program::{Mode, Program};
+use foundation::{Environment, Shutdown};
 
 const ABOUT: &str = "An embedded AMQP 0-9-1 broker: durable work queues for one machine.
 
@@ -22,7 +22,7 @@ Settings (environment, or the nearest .env):
 
 fn main() -> ExitCode {
     let program = Program { name: "broker", version: env!("CARGO_PKG_VERSION"), about: ABOUT };
-    common::program::run(&program, work)
+    foundation::program::run(&program, work)
 }
 
 fn work(environment: &Environment, mode: Mode) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::{Environment, Error};
+use foundation::{Environment, Error};
 
 /// Everything that can be set, with every limit.
 #[derive(Clone, Debug)]

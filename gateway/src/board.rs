@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::report::{Outcome, Report};
+use order::report::{Outcome, Report};
 
 /// How many minutes are remembered.
 pub(crate) const MINUTES: usize = 30;
@@ -171,7 +171,7 @@ fn now_minute() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use common::report::Settled;
+    use order::report::Settled;
 
     use super::*;
 

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use common::order::InvalidOrder;
+use order::InvalidOrder;
 
 /// Why the gateway cannot start.
 #[derive(Debug)]
 pub enum Error {
     /// A setting or something else that all services share.
-    Common(common::Error),
+    Foundation(foundation::Error),
     /// The address to listen on cannot be had.
     Listen {
         /// The address.
@@ -31,7 +31,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Common(error) => error.fmt(f),
+            Self::Foundation(error) => error.fmt(f),
             Self::Listen { addr, source } => write!(f, "listen on {addr}: {source}"),
             Self::Io { action, source } => write!(f, "{action}: {source}"),
             Self::Dependency(problem) => f.write_str(problem),
@@ -42,16 +42,16 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Common(error) => Some(error),
+            Self::Foundation(error) => Some(error),
             Self::Listen { source, .. } | Self::Io { source, .. } => Some(source),
             Self::Dependency(_) => None,
         }
     }
 }
 
-impl From<common::Error> for Error {
-    fn from(error: common::Error) -> Self {
-        Self::Common(error)
+impl From<foundation::Error> for Error {
+    fn from(error: foundation::Error) -> Self {
+        Self::Foundation(error)
     }
 }
 

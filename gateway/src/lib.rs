@@ -21,7 +21,7 @@ mod upstream;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
-use common::Shutdown;
+use foundation::Shutdown;
 
 pub use error::{Error, Problem};
 pub use settings::{BodySettings, EdgeSettings, QueueSettings, Settings, UpstreamSettings};

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use common::program::{self, Mode, Program};
-use common::{Environment, Shutdown};
+use foundation::program::{self, Mode, Program};
+use foundation::{Environment, Shutdown};
 use gateway::{Error, Gateway, Settings};
 
 const PROGRAM: Program = Program {

@@ -2,8 +2,8 @@
 
 use std::time::{Instant, SystemTime};
 
-use common::amqp::PublishError;
-use common::metrics::{Counter, Exposition, HttpMetrics};
+use amqp::PublishError;
+use foundation::metrics::{Counter, Exposition, HttpMetrics};
 
 use crate::Problem;
 use crate::routes::LABELS;

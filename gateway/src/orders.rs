@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use common::json::is_json;
-use common::{Order, order};
+use foundation::json::is_json;
+use order::Order;
 
 use crate::Problem;
 use crate::edge::Exchange;

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::amqp::{Connection, Properties, PublishError};
-use common::{Backoff, Shutdown, order, report};
+use amqp::{Connection, Properties, PublishError};
+use foundation::{Backoff, Shutdown};
+use order::report;
 
 use crate::board::Board;
 use crate::metrics::Metrics;

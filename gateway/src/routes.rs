@@ -148,7 +148,7 @@ impl Routes {
             Endpoint::Ready => self.health.serve_ready(exchange),
             Endpoint::Metrics => {
                 let text = self.metrics.text(self.health.is_broker_connected());
-                let media_type = [("content-type", common::metrics::CONTENT_TYPE)];
+                let media_type = [("content-type", foundation::metrics::CONTENT_TYPE)];
                 exchange.answer_with(200, &media_type, text.as_bytes())
             }
             Endpoint::Status => self.status.serve(exchange),

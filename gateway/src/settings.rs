@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use common::Environment;
-use common::amqp::AmqpSettings;
+use amqp::AmqpSettings;
+use foundation::Environment;
 use ureq::http::uri::{Authority, Uri};
 
 use crate::Error;
@@ -178,8 +178,8 @@ impl UpstreamSettings {
 
 /// The host and port of a base address such as `http://inventory-vm:8080`. Paths are passed on as they came, so a
 /// base path would have nowhere to go.
-fn authority(url: &str) -> Result<Authority, common::Error> {
-    let problem = |text: &str| common::Error::setting("INVENTORY_URL", text);
+fn authority(url: &str) -> Result<Authority, foundation::Error> {
+    let problem = |text: &str| foundation::Error::setting("INVENTORY_URL", text);
     let uri: Uri = url.parse().map_err(|_| problem("has a member that is no URL"))?;
     if uri.scheme_str() != Some("http") {
         return Err(problem("every member must begin with http://"));

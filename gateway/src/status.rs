@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::report::Outcome;
+use order::report::Outcome;
 use serde_json::{Value, json};
 
 use crate::Problem;

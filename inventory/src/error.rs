@@ -17,8 +17,10 @@ pub enum Error {
     Internal(String),
     /// The client went away while it was being answered.
     Client(io::Error),
-    /// A setting is wrong, or PostgreSQL refused at start.
-    Common(common::Error),
+    /// A setting is wrong.
+    Foundation(foundation::Error),
+    /// The schema does not fit this program.
+    Database(database::Error),
     /// The listening socket could not be made.
     Listen {
         /// Where it should have listened.
@@ -41,7 +43,8 @@ impl fmt::Display for Error {
             Self::TooSlow => f.write_str("postgresql did not finish the statement in time"),
             Self::Internal(cause) => f.write_str(cause),
             Self::Client(source) => write!(f, "answer the client: {source}"),
-            Self::Common(source) => source.fmt(f),
+            Self::Foundation(source) => source.fmt(f),
+            Self::Database(source) => source.fmt(f),
             Self::Listen { address, source } => write!(f, "listen on {address}: {source}"),
             Self::Accept(source) => write!(f, "accept a connection: {source}"),
             Self::Thread(source) => write!(f, "start a thread: {source}"),
@@ -52,7 +55,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Common(source) => Some(source),
+            Self::Foundation(source) => Some(source),
+            Self::Database(source) => Some(source),
             Self::Listen { source, .. }
             | Self::Accept(source)
             | Self::Client(source)
@@ -62,8 +66,17 @@ impl std::error::Error for Error {
     }
 }
 
-impl From<common::Error> for Error {
-    fn from(source: common::Error) -> Self {
-        Self::Common(source)
+impl From<foundation::Error> for Error {
+    fn from(source: foundation::Error) -> Self {
+        Self::Foundation(source)
+    }
+}
+
+impl From<database::Error> for Error {
+    fn from(error: database::Error) -> Self {
+        match error {
+            database::Error::Postgres { .. } => Self::Unavailable(error.to_string()),
+            database::Error::TooNew { .. } => Self::Database(error),
+        }
     }
 }

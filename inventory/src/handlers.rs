@@ -1,6 +1,6 @@
 //! One function per operation: reads what HTTP says, asks the service, and says the outcome in HTTP.
 
-use common::json::is_json;
+use foundation::json::is_json;
 use serde::Serialize;
 
 use crate::error::Error;

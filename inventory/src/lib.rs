@@ -25,7 +25,7 @@ use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::Shutdown;
+use foundation::Shutdown;
 
 use metrics::Metrics;
 use parking::Parking;

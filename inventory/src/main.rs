@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use common::Shutdown;
-use common::program::{self, Mode, Program};
+use foundation::Shutdown;
+use foundation::program::{self, Mode, Program};
 use inventory::{Error, Settings};
 
 const PROGRAM: Program = Program {

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use common::metrics::{Counter, Exposition, HttpMetrics};
+use foundation::metrics::{Counter, Exposition, HttpMetrics};
 
 use crate::http::Response;
 use crate::routes::LABELS;

@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows HTTP or SQL.
 
-use common::json::{member, parse_object};
+use foundation::json::{member, parse_object};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::Backoff;
+use foundation::Backoff;
 
 /// When the next attempt to connect may be made. Shared by all repositories of the process, so that one success lets
 /// all of them try at once, and a database that is away is asked by one thread at a time.

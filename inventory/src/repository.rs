@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::database::{DatabaseSettings, Migration};
+use database::{DatabaseSettings, Migration};
 use postgres::error::SqlState;
 use postgres::{Client, Portal, Row, Statement, Transaction};
 
@@ -224,14 +224,12 @@ impl Repository {
             return Err(Error::Unavailable("the last attempt to connect failed a moment ago".to_owned()));
         }
         let connected = self.database.connect(MIGRATIONS).map_err(Error::from).and_then(|client| {
-            Connected::prepare(client)
-                .map_err(|source| common::Error::Postgres { action: "prepare the statements", source }.into())
+            Connected::prepare(client).map_err(|source| {
+                database::Error::Postgres { action: "prepare the statements", source }.into()
+            })
         });
         self.reconnection.report(connected.is_ok());
-        connected.map_err(|error| match error {
-            Error::Common(error @ common::Error::Postgres { .. }) => Error::Unavailable(error.to_string()),
-            other => other,
-        })
+        connected
     }
 }
 
@@ -354,7 +352,7 @@ fn movie_view(row: &Row) -> Result<MovieView<'_>, postgres::Error> {
 
 /// What a failed statement means for the client (PostgreSQL, appendix A, error codes).
 fn classify(error: &postgres::Error) -> Error {
-    let text = common::database::describe(error);
+    let text = database::describe(error);
     match error.code() {
         Some(&SqlState::QUERY_CANCELED) => Error::TooSlow,
         Some(code) => match &code.code()[..2] {

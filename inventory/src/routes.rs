@@ -102,7 +102,7 @@ pub(crate) fn answer<'a>(request: &Request, movies: &'a mut MovieService, metric
             method => other_method(method, PROBE_METHODS),
         },
         Route::Metrics => match request.method.as_str() {
-            "GET" | "HEAD" => Response::text(common::metrics::CONTENT_TYPE, metrics.text()),
+            "GET" | "HEAD" => Response::text(foundation::metrics::CONTENT_TYPE, metrics.text()),
             method => other_method(method, PROBE_METHODS),
         },
         Route::Unknown => Response::error(404, "Not found"),

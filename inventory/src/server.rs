@@ -115,7 +115,7 @@ pub(crate) fn answer_without_workers(shared: &Shared) {
         shared.active.store(true, Ordering::Relaxed);
         let response = match Route::of(exchange::target(&raw).1) {
             Route::Health => crate::handlers::health(),
-            Route::Metrics => Response::text(common::metrics::CONTENT_TYPE, shared.metrics.text()),
+            Route::Metrics => Response::text(foundation::metrics::CONTENT_TYPE, shared.metrics.text()),
             _ => Response::unavailable(),
         };
         finish(raw, response, Instant::now(), &shared.metrics);
@@ -180,7 +180,7 @@ pub(crate) fn serve_lists(
 /// program must not touch ends it.
 fn started(shared: &Shared, movies: &mut MovieService) -> bool {
     match movies.check() {
-        Err(error @ Error::Common(_)) => {
+        Err(error @ Error::Database(_)) => {
             let _ = shared.fatal.send(error);
             false
         }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use common::Environment;
-use common::database::DatabaseSettings;
+use database::DatabaseSettings;
+use foundation::Environment;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub struct Settings {
 
 impl Settings {
     /// Reads and checks them all.
-    pub fn read(environment: &Environment) -> Result<Self, common::Error> {
+    pub fn read(environment: &Environment) -> Result<Self, foundation::Error> {
         Ok(Self {
             host: environment.text("INVENTORY_HOST", "127.0.0.1"),
             port: environment.port("INVENTORY_PORT", 8080)?,

@@ -143,7 +143,7 @@ fn head_tells_the_length_and_sends_no_body() {
 
 #[test]
 fn a_body_over_the_limit_is_refused_however_it_is_framed() {
-    let inventory = Inventory::start_on(harness::Postgres::shared(), &[("INVENTORY_BODY_MAX_BYTES", "2000")]);
+    let inventory = Inventory::start_on(testkit::Postgres::shared(), &[("INVENTORY_BODY_MAX_BYTES", "2000")]);
     let body = format!(r#"{{"title":"x","description":"{}"}}"#, "y".repeat(3_000));
     assert_eq!(inventory.send("POST", "/api/movies", &body).status, 413);
     let chunked = format!(
@@ -151,7 +151,7 @@ fn a_body_over_the_limit_is_refused_however_it_is_framed() {
          \r\n{:x}\r\n{body}\r\n0\r\n\r\n",
         body.len()
     );
-    let mut connection = harness::http::Connection::open(inventory.addr()).unwrap();
+    let mut connection = testkit::http::Connection::open(inventory.addr()).unwrap();
     connection.send(chunked.as_bytes()).unwrap();
     assert_eq!(connection.response("POST").unwrap().status, 413);
     assert_eq!(inventory.titles("/api/movies"), Vec::<String>::new());

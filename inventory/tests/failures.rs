@@ -4,9 +4,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use harness::http::{request, try_request};
-use harness::{Postgres, Service, patience, wait_until};
 use support::{Inventory, json};
+use testkit::http::{request, try_request};
+use testkit::{Postgres, Service, patience, wait_until};
 
 fn assert_unavailable(inventory: &Inventory) {
     let started = Instant::now();
@@ -139,7 +139,7 @@ fn a_list_whose_database_fails_midway_does_not_look_whole() {
              SELECT 'Movie ' || n, repeat('x', 9000) FROM generate_series(1, 5000) n",
         )
         .unwrap();
-    let mut connection = harness::http::Connection::open(inventory.addr()).unwrap();
+    let mut connection = testkit::http::Connection::open(inventory.addr()).unwrap();
     connection.send(b"GET /api/movies HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     // The sockets' buffers are full by now, so that the list cannot have been read to its end.
     wait_until(patience(), "the list to begin", || {
@@ -156,7 +156,7 @@ fn it_stops_at_once_when_told_and_finishes_what_runs() {
     for signal in ["TERM", "INT"] {
         let mut inventory = Inventory::start();
         inventory.create("kept");
-        let _idle = harness::http::Connection::open(inventory.addr()).unwrap();
+        let _idle = testkit::http::Connection::open(inventory.addr()).unwrap();
         let started = Instant::now();
         inventory.service.signal(signal);
         assert!(inventory.service.wait().success());
@@ -170,7 +170,7 @@ fn connections_that_come_at_once_are_all_served_while_all_stay_open() {
     let inventory = Inventory::start();
     for _ in 0..5 {
         let mut connections: Vec<_> =
-            (0..64).map(|_| harness::http::Connection::open(inventory.addr()).unwrap()).collect();
+            (0..64).map(|_| testkit::http::Connection::open(inventory.addr()).unwrap()).collect();
         for connection in &mut connections {
             connection.send(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
         }
@@ -185,7 +185,7 @@ fn connections_that_come_at_once_are_all_served_while_all_stay_open() {
 #[test]
 fn silence_does_not_end_it() {
     let mut inventory = Inventory::start_on(Postgres::shared(), &[("INVENTORY_STALL_TIMEOUT_MS", "100")]);
-    let mut idle = harness::http::Connection::open(inventory.addr()).unwrap();
+    let mut idle = testkit::http::Connection::open(inventory.addr()).unwrap();
     let started = Instant::now();
     while started.elapsed() < Duration::from_millis(500) {
         assert!(inventory.service.is_running());

@@ -136,7 +136,7 @@ fn a_long_list_arrives_whole_and_in_order() {
 fn clients_that_do_not_read_their_lists_hold_up_only_each_other() {
     let settings =
         [("INVENTORY_WORKERS", "2"), ("INVENTORY_LIST_WORKERS", "2"), ("INVENTORY_LISTS_WAITING", "1")];
-    let inventory = Inventory::start_on(harness::Postgres::shared(), &settings);
+    let inventory = Inventory::start_on(testkit::Postgres::shared(), &settings);
     inventory
         .database
         .client()
@@ -160,8 +160,8 @@ fn clients_that_do_not_read_their_lists_hold_up_only_each_other() {
     // One more list may wait; the next is refused at once.
     let mut waiting = TcpStream::connect(inventory.addr()).unwrap();
     waiting.write_all(b"GET /api/movies?limit=1 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    harness::wait_until(harness::patience(), "a list to be refused", || {
-        let refused = harness::http::Connection::open(inventory.addr()).unwrap();
+    testkit::wait_until(testkit::patience(), "a list to be refused", || {
+        let refused = testkit::http::Connection::open(inventory.addr()).unwrap();
         let mut stream = refused;
         stream.send(b"GET /api/movies?limit=1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
         stream.response("GET").is_ok_and(|response| response.status == 503)

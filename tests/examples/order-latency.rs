@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use common::Environment;
-use harness::Database;
-use harness::http::Connection;
+use foundation::Environment;
+use testkit::Database;
+use testkit::http::Connection;
 
 /// How long the system rests between two orders.
 const PAUSE: Duration = Duration::from_millis(10);

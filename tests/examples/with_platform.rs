@@ -9,7 +9,7 @@
 use std::net::TcpStream;
 use std::process::{Command, ExitCode};
 
-use harness::{Platform, Service, http, patience, wait_until};
+use testkit::{Platform, Service, http, patience, wait_until};
 
 /// What is the matter with the platform.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The walk through the whole platform that its user makes first: movies, an order, an order while billing is stopped.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use harness::http::{self, Connection};
-use harness::{Platform, patience, wait_until};
+use testkit::http::{self, Connection};
+use testkit::{Platform, patience, wait_until};
 
 /// The columns of a table, in their order.
 fn columns(client: &mut postgres::Client, table: &str) -> Vec<String> {

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use harness::http::{self, Connection, Response};
-use harness::{Platform, patience, wait_until};
 use serde_json::Value;
+use testkit::http::{self, Connection, Response};
+use testkit::{Platform, patience, wait_until};
 
 const ORDER: &str = r#"{"user_id": "3", "number_of_items": 5, "total_amount": 180}"#;
 

@@ -3,8 +3,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use harness::orders::{assert_exactly_once, post_all, post_all_counting};
-use harness::{Platform, Postgres, patience, wait_until};
+use testkit::orders::{assert_exactly_once, post_all, post_all_counting};
+use testkit::{Platform, Postgres, patience, wait_until};
 
 /// Enough that a crash happens in the middle.
 const ORDERS: usize = 10_000;

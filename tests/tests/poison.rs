@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use common::Environment;
-use common::amqp::{AmqpSettings, Connection, Delivery, Properties};
-use harness::{Platform, orders, patience, wait_until};
+use amqp::{AmqpSettings, Connection, Delivery, Properties};
+use foundation::Environment;
+use testkit::{Platform, orders, patience, wait_until};
 
 const QUEUE: &str = "billing_queue";
 const DEAD: &str = "billing_queue.dead";

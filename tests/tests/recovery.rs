@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use harness::http::{Response, request};
-use harness::orders::{assert_exactly_once, order, post_all};
-use harness::{Platform, Postgres, patience, wait_until};
+use testkit::http::{Response, request};
+use testkit::orders::{assert_exactly_once, order, post_all};
+use testkit::{Platform, Postgres, patience, wait_until};
 
 /// Longer than every deadline of the platform together. Without deadlines a hanging part would hang its clients for ever.
 const ANSWER_LIMIT: Duration = Duration::from_secs(40);

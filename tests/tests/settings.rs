@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use harness::{Folder, binary, settings};
+use testkit::{Folder, binary, settings};
 
 fn project() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR")
@@ -95,14 +95,16 @@ fn the_file_has_every_setting_of_the_sources_once_and_no_other() {
         "inventory/src/settings.rs",
         "billing/src/settings.rs",
         "broker/src/settings.rs",
-        "common/src/amqp/mod.rs",
-        "common/src/program.rs",
+        "crates/amqp/src/lib.rs",
+        "crates/foundation/src/program.rs",
     ] {
         known.extend(names_in(file));
     }
     for prefix in ["INVENTORY_DB", "BILLING_DB"] {
         assert!(known.remove(prefix), "{prefix} stands for the settings of a database");
-        known.extend(names_in("common/src/database.rs").iter().map(|name| name.replace("{prefix}", prefix)));
+        known.extend(
+            names_in("crates/database/src/lib.rs").iter().map(|name| name.replace("{prefix}", prefix)),
+        );
     }
     let mut found = BTreeSet::new();
     for (name, _) in lines() {
@@ -192,6 +194,6 @@ fn a_password_with_every_special_character_is_read_alike() {
 #[test]
 fn what_a_service_reads() {
     let Ok(name) = std::env::var("SETTINGS_PRINT") else { return };
-    let value = common::Environment::load().unwrap().required(&name).unwrap();
+    let value = foundation::Environment::load().unwrap().required(&name).unwrap();
     println!("{name} is {value}.");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Environment, Shutdown};
+use foundation::{Environment, Shutdown};
 
 use super::memory_storage::MemoryStorage;
 use crate::batch::{Batch, Routes};

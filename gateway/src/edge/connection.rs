@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::Shutdown;
+use foundation::Shutdown;
 
 use super::body::Body;
 use super::exchange::Exchange;

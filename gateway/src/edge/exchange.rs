@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use common::Shutdown;
+use foundation::Shutdown;
 
 use super::body::Body;
 use super::date;

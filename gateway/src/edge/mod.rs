@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use common::Shutdown;
+use foundation::Shutdown;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::Problem;

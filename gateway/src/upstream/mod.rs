@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::Backoff;
+use foundation::Backoff;
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::uri::{Authority, Parts, PathAndQuery, Scheme, Uri};
 use ureq::http::{HeaderValue, Request, Response};

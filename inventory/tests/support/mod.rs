@@ -4,8 +4,8 @@
 
 use std::net::SocketAddr;
 
-use harness::http::{self, Connection, Response};
-use harness::{Database, Postgres, Service};
+use testkit::http::{self, Connection, Response};
+use testkit::{Database, Postgres, Service};
 
 pub struct Inventory {
     pub service: Service,
@@ -20,7 +20,7 @@ impl Inventory {
     pub fn start_on(postgres: &Postgres, settings: &[(&str, &str)]) -> Self {
         let mut inventory = Self::stopped_on(postgres, settings);
         inventory.service.start();
-        harness::wait_until(harness::patience(), "the schema", || inventory.get("/ready").status == 200);
+        testkit::wait_until(testkit::patience(), "the schema", || inventory.get("/ready").status == 200);
         inventory
     }
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
-use crate::{Environment, Error};
+use foundation::{Environment, Error};
 use io::{Command, Commands};
 
 pub use properties::Properties;

@@ -2,12 +2,15 @@
 //!
 //! No table is named here; the statements live in each service's `repository.rs` and under `sql/`.
 
+mod error;
+
 use std::time::Duration;
 
 use postgres::config::SslMode;
 use postgres::{Client, Config, NoTls};
 
-use crate::{Environment, Error};
+pub use error::Error;
+use foundation::Environment;
 
 /// Where a service's database is, and how long it may take to answer.
 #[derive(Clone, Debug)]
@@ -21,7 +24,11 @@ impl DatabaseSettings {
     /// Reads `{prefix}_HOST`, `_PORT`, `_NAME`, `_USER`, `_PASSWORD`, `_CONNECT_TIMEOUT_MS` and
     /// `_STATEMENT_TIMEOUT_MS`. A host that starts with `/` is the folder of a unix socket. `application` is the
     /// name that `pg_stat_activity` shows.
-    pub fn read(environment: &Environment, prefix: &str, application: &'static str) -> Result<Self, Error> {
+    pub fn read(
+        environment: &Environment,
+        prefix: &str,
+        application: &'static str,
+    ) -> Result<Self, foundation::Error> {
         let mut config = Config::new();
         config
             .host(&environment.text(&format!("{prefix}_HOST"), "127.0.0.1"))
@@ -98,7 +105,7 @@ fn migrate(client: &mut Client, migrations: &[Migration]) -> Result<(), Error> {
         .map_err(failed("lock the schema for migration"))?;
     let found = newest_version(&mut transaction)?;
     if found > known {
-        return Err(Error::DatabaseTooNew { found, known });
+        return Err(Error::TooNew { found, known });
     }
     for migration in migrations.iter().filter(|migration| migration.version > found) {
         transaction.batch_execute(migration.sql).map_err(failed("apply a migration"))?;

@@ -12,20 +12,6 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// PostgreSQL refused, failed or went away.
-    Postgres {
-        /// What was being done.
-        action: &'static str,
-        /// PostgreSQL's own report.
-        source: postgres::Error,
-    },
-    /// The database was migrated by a newer version of this program, which this one must not touch.
-    DatabaseTooNew {
-        /// The newest migration found in the database.
-        found: i32,
-        /// The newest migration this program knows.
-        known: i32,
-    },
     /// The operating system refused something.
     Io {
         /// What was being done.
@@ -46,13 +32,6 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Setting { name, problem } => write!(f, "setting {name}: {problem}"),
-            Self::Postgres { action, source } => {
-                write!(f, "{action}: {}", crate::database::describe(source))
-            }
-            Self::DatabaseTooNew { found, known } => write!(
-                f,
-                "the database is at migration {found}, newer than {known}, the newest this program knows"
-            ),
             Self::Io { action, source } => write!(f, "{action}: {source}"),
         }
     }
@@ -61,9 +40,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Postgres { source, .. } => Some(source),
             Self::Io { source, .. } => Some(source),
-            Self::Setting { .. } | Self::DatabaseTooNew { .. } => None,
+            Self::Setting { .. } => None,
         }
     }
 }

@@ -3,12 +3,14 @@
 //!
 //! Nothing here knows HTTP, AMQP or SQL.
 
+pub mod report;
+
 use std::fmt::Write as _;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::json::{member, parse_object};
+use foundation::json::{member, parse_object};
 
 /// The name of this message format, carried in the header `schema`.
 pub const SCHEMA: &str = "order.v1";

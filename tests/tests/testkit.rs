@@ -1,11 +1,11 @@
-//! The harness itself: what other tests rely on.
+//! The test kit itself: what other tests rely on.
 #![expect(clippy::expect_used, reason = "a test stops at the first surprise")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use harness::{Folder, Postgres, Service, patience, settings, wait_until};
+use testkit::{Folder, Postgres, Service, patience, settings, wait_until};
 
 /// A shell script in place of a binary.
 fn service(script: &str) -> (Folder, Service) {
