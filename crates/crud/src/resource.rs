@@ -56,6 +56,11 @@ impl Resource {
         }
     }
 
+    /// The key, then the fields: what a record consists of, in this order.
+    pub(crate) fn columns(&self) -> Vec<Field> {
+        std::iter::once(self.key.field).chain(self.fields.iter().copied()).collect()
+    }
+
     /// Whether clients may do this.
     pub(crate) fn allows(&self, operation: Operation) -> bool {
         self.operations.contains(&operation)
@@ -194,7 +199,7 @@ impl Action {
 }
 
 /// What an action is asked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Call {
     /// The key in the path, checked; empty when the path has none.
     pub key: String,
@@ -202,8 +207,16 @@ pub struct Call {
     pub query: Vec<(String, String)>,
     /// The body, valid JSON; `None` when there is none.
     pub body: Option<Box<RawValue>>,
-    /// Who asks, as far as the action wanted to know: the value of the header field `X-User`.
-    pub user: Option<String>,
+    /// The header fields, names as they were sent; those that are not text are left out.
+    pub fields: Vec<(String, String)>,
+}
+
+impl Call {
+    /// The value of a header field that was sent. As with [`Caller::header`], only the gateway knows who somebody is.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut fields = self.fields.iter().filter(|(sent, _)| sent.eq_ignore_ascii_case(name));
+        fields.next().map(|(_, value)| value.as_str())
+    }
 }
 
 /// What an action answers.

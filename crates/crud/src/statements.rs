@@ -62,7 +62,7 @@ impl Statements {
             insert_one: insert_one(&table, columns, &inserted),
             insert_many: insert_many(&table, columns, &inserted),
             update: update(&table, columns, &updated, &one),
-            delete_one: format!("DELETE FROM {table} {one}"),
+            delete_one: format!("DELETE FROM {table} {one} RETURNING {key_name}::text"),
             delete_all: format!("DELETE FROM {table}"),
             inserted,
             updated,
@@ -257,8 +257,13 @@ fn names(columns: &[Field], chosen: &[usize]) -> String {
     chosen.iter().map(|index| quote(columns[*index].name)).collect::<Vec<_>>().join(", ")
 }
 
+/// A statement of an action, which says itself what stands behind the table.
+pub(crate) fn selected_from(resource: &Resource, columns: &[Field], rest: &str) -> String {
+    format!("SELECT {} FROM {} {rest}", selected(columns), quote(resource.table))
+}
+
 /// All columns of a record, as text.
-pub(crate) fn selected(columns: &[Field]) -> String {
+fn selected(columns: &[Field]) -> String {
     columns.iter().map(as_text).collect::<Vec<_>>().join(", ")
 }
 

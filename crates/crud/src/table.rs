@@ -1,10 +1,7 @@
 //! A resource as the program uses it: its description, checked, with its columns and the statements made of them.
 
-use postgres::Row;
-
 use crate::error::Error;
 use crate::field::{Field, Kind, Source};
-use crate::preconditions::entity_tag;
 use crate::resource::Resource;
 use crate::statements::Statements;
 
@@ -20,49 +17,15 @@ pub(crate) struct Table {
     /// The key, then the fields.
     pub columns: Vec<Field>,
     pub statements: Statements,
-    /// What stands before each value in the JSON of a record: `{"id":`, `,"title":`.
-    prefixes: Vec<String>,
 }
 
 impl Table {
     /// Checks a description and makes the statements.
     pub(crate) fn new(index: usize, resource: &'static Resource) -> Result<Self, Error> {
-        let columns: Vec<_> =
-            std::iter::once(resource.key.field).chain(resource.fields.iter().copied()).collect();
+        let columns = resource.columns();
         check(resource, &columns).map_err(|problem| Error::Description { name: resource.name, problem })?;
-        let prefix = |(index, field): (usize, &Field)| {
-            format!("{}\"{}\":", if index == 0 { '{' } else { ',' }, field.name)
-        };
-        let prefixes = columns.iter().enumerate().map(prefix).collect();
         let statements = Statements::new(resource, &columns);
-        Ok(Self { index, resource, columns, statements, prefixes })
-    }
-
-    /// The key of a record.
-    pub(crate) fn key<'r>(&self, row: &'r Row) -> Result<&'r str, postgres::Error> {
-        row.try_get(0)
-    }
-
-    /// Adds a record as JSON. All columns were selected as text.
-    pub(crate) fn write_json(&self, row: &Row, json: &mut Vec<u8>) -> Result<(), postgres::Error> {
-        for (index, (field, prefix)) in self.columns.iter().zip(&self.prefixes).enumerate() {
-            json.extend_from_slice(prefix.as_bytes());
-            match row.try_get::<_, Option<&str>>(index)? {
-                None => json.extend_from_slice(b"null"),
-                // A text always serialises, and memory takes it.
-                Some(text) if field.kind.is_string() => drop(serde_json::to_writer(&mut *json, text)),
-                Some(text) => json.extend_from_slice(text.as_bytes()),
-            }
-        }
-        json.push(b'}');
-        Ok(())
-    }
-
-    /// The entity tag of a record.
-    pub(crate) fn tag(&self, row: &Row) -> Result<String, postgres::Error> {
-        let values: Vec<Option<&str>> =
-            (1..self.columns.len()).map(|index| row.try_get(index)).collect::<Result<_, _>>()?;
-        Ok(entity_tag(self.key(row)?, values.into_iter()))
+        Ok(Self { index, resource, columns, statements })
     }
 
     /// The name of a record in a sentence that it begins: `Movie`.
