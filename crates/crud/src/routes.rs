@@ -101,8 +101,6 @@ impl Routes {
 
     /// Everything that can be asked, for people: route and methods.
     pub(crate) fn describe(&self) -> Vec<(&str, &str)> {
-        let of_table = |table: &'static _| table;
-        let _ = of_table;
         let mut routes = Vec::new();
         for table in &self.tables {
             routes.push((self.labels[table.collection], table.collection_methods.allow.as_str()));
