@@ -7,8 +7,14 @@ use postgres::{Client, Statement};
 use crate::error::Error;
 
 /// The schema's history.
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "0001_orders", sql: include_str!("../../sql/billing/0001_orders.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "0001_orders", sql: include_str!("../../sql/billing/0001_orders.sql") },
+    Migration {
+        version: 2,
+        name: "0002_inbox_digest",
+        sql: include_str!("../../sql/billing/0002_inbox_digest.sql"),
+    },
+];
 
 /// Most inbox entries that one clean-up deletes, so that it never holds up orders for long.
 const EXPIRED_MAX: i64 = 10_000;
@@ -32,10 +38,10 @@ pub(crate) struct Repository {
 impl Repository {
     /// Connects and brings the schema up to date.
     pub(crate) fn connect(database: &DatabaseSettings) -> Result<Self, Error> {
-        let mut client = database.connect(MIGRATIONS).map_err(|error| match error {
-            database::Error::Postgres { .. } => Error::Database(error.to_string()),
-            database::Error::TooNew { .. } => Error::Schema(error),
+        let connection = database.connect(MIGRATIONS).map_err(|error| {
+            if error.is_permanent() { Error::Schema(error) } else { Error::Database(error.to_string()) }
         })?;
+        let mut client = connection.client;
         // One statement, and so one transaction and one round trip. Message ids are claimed in sorted order, so that
         // two processes with overlapping batches wait for each other instead of deadlocking; orders are stored in
         // the order of their delivery.
