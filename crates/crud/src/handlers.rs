@@ -129,7 +129,12 @@ impl Handler<'_> {
     }
 
     /// Changes a record.
-    pub(crate) fn update(&self, key: String, request: &mut Request<'_>, response: &mut Response<'_>) -> Served {
+    pub(crate) fn update(
+        &self,
+        key: String,
+        request: &mut Request<'_>,
+        response: &mut Response<'_>,
+    ) -> Served {
         let body = self.read_body(request)?;
         let members = body::changes(self.table.resource, &body).map_err(Problem::from)?;
         drop(body);
@@ -148,7 +153,10 @@ impl Handler<'_> {
         let field = &self.table.columns[0];
         let key = if field.kind.is_string() { key.into() } else { number(key) };
         let mut deleted = serde_json::Map::new();
-        deleted.insert("message".to_owned(), format!("{} was deleted successfully.", self.table.capitalised()).into());
+        deleted.insert(
+            "message".to_owned(),
+            format!("{} was deleted successfully.", self.table.capitalised()).into(),
+        );
         deleted.insert(field.name.to_owned(), key);
         Ok(response.send_json(200, &[], &json(&deleted))?)
     }

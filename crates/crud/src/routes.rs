@@ -54,9 +54,17 @@ pub(crate) struct Found<'r> {
 /// What is to be done.
 pub(crate) enum Meaning<'r> {
     /// An operation on a table, and on the record with this key if it is for one.
-    Operation { table: usize, operation: Operation, key: Option<String> },
+    Operation {
+        table: usize,
+        operation: Operation,
+        key: Option<String>,
+    },
     /// Something of the resource's own.
-    Action { table: usize, action: &'static Action, key: Option<String> },
+    Action {
+        table: usize,
+        action: &'static Action,
+        key: Option<String>,
+    },
     Health,
     Ready,
     Metrics,
@@ -92,10 +100,10 @@ impl Routes {
             let meaning = routes.collection_methods.find(method, index, None);
             return Found { label: routes.collection, meaning };
         }
-        let below = |routes: &TableRoutes| Some(path.strip_prefix(routes.path)?.strip_prefix('/')?.to_owned());
-        let found = candidates.find_map(|(index, routes)| {
-            routes.find_below(&tables[index], index, method, &below(routes)?)
-        });
+        let below =
+            |routes: &TableRoutes| Some(path.strip_prefix(routes.path)?.strip_prefix('/')?.to_owned());
+        let found = candidates
+            .find_map(|(index, routes)| routes.find_below(&tables[index], index, method, &below(routes)?));
         found.unwrap_or(Found { label: self.other, meaning: Meaning::Unknown })
     }
 
@@ -123,13 +131,20 @@ impl TableRoutes {
         labels.push(format!("{}/{{{}}}", resource.path, resource.key.field.name));
         let mut actions: Vec<ActionRoute> = Vec::new();
         for action in resource.actions {
-            let is_here =
-                |route: &&mut ActionRoute| (route.has_key, route.segment) == (action.has_key(), action.segment());
+            let is_here = |route: &&mut ActionRoute| {
+                (route.has_key, route.segment) == (action.has_key(), action.segment())
+            };
             if let Some(route) = actions.iter_mut().find(is_here) {
                 route.actions.push(action);
             } else {
                 let (has_key, segment) = (action.has_key(), action.segment());
-                actions.push(ActionRoute { label: labels.len(), has_key, segment, actions: vec![action], allow: String::new() });
+                actions.push(ActionRoute {
+                    label: labels.len(),
+                    has_key,
+                    segment,
+                    actions: vec![action],
+                    allow: String::new(),
+                });
                 labels.push(format!("{}{}", resource.path, action.path));
             }
         }
@@ -277,7 +292,8 @@ mod tests {
         Action { method, path, about: "", run: |_, _| Ok(Reply { status: 204, json: String::new() }) }
     }
 
-    static MOVIES: Resource = Resource::new("/api/movies", ["movie", "movies"], "movies", &[Field::text("title")]);
+    static MOVIES: Resource =
+        Resource::new("/api/movies", ["movie", "movies"], "movies", &[Field::text("title")]);
     static TODO: Resource = Resource {
         aliases: &[("UPDATE", Operation::Update)],
         operations: Operation::SINGLE,

@@ -87,9 +87,11 @@ impl Application {
     /// Connects once, and reports what does not work.
     pub fn check(&self, settings: &Settings) -> Result<(), Error> {
         self.tables()?;
-        settings.database.connect(self.migrations)?.check().map_err(|source| {
-            Error::Database(database::Error::Postgres { action: "ask postgresql", source })
-        })
+        settings
+            .database
+            .connect(self.migrations)?
+            .check()
+            .map_err(|source| Error::Database(database::Error::Postgres { action: "ask postgresql", source }))
     }
 
     /// Opens the listening socket and starts the workers, which connect by themselves.
@@ -152,9 +154,15 @@ impl Running {
     /// Serves until it is told to stop, or cannot go on.
     pub fn run(self) -> Result<(), Error> {
         log::info!("{} listening on {}", self.name, self.server.addr());
+        let (unusable, reason) = std::sync::mpsc::channel();
+        let shutdown = self.shutdown.clone();
+        self.workers.when_unusable(move |error| {
+            let _ = unusable.send(error);
+            shutdown.request();
+        });
         self.server.run(&self.settings.edge, self.resources, &self.shutdown).map_err(Error::Thread)?;
         self.workers.stop(STOP_TIMEOUT);
         log::info!("{} stopped", self.name);
-        Ok(())
+        reason.try_recv().map_or(Ok(()), |error| Err(error.into()))
     }
 }

@@ -120,7 +120,9 @@ impl Resources {
             }
             Meaning::OpenApi => Ok(response.send_json(200, &[], &self.document)?),
             Meaning::Options(allow) => Ok(response.send(204, &[("allow", allow)], b"")?),
-            Meaning::NoMethod(allow) => Err(Problem::new(405, "Method not allowed").with("allow", allow).into()),
+            Meaning::NoMethod(allow) => {
+                Err(Problem::new(405, "Method not allowed").with("allow", allow).into())
+            }
             Meaning::NoKey(problem) => Err(Problem::new(400, problem).into()),
             Meaning::Unknown => Err(Problem::new(404, "Not found").into()),
         }

@@ -51,7 +51,7 @@ impl Statements {
             .collect();
         let updated: Vec<_> = (1..columns.len()).filter(|index| columns[*index].is_writable()).collect();
         let select_next = format!(
-            "{select} WHERE {key_name} > {} ORDER BY {key_name} LIMIT $2::text::bigint",
+            "{select} WHERE {key_name} > {} ORDER BY {table}.{key_name} LIMIT $2::text::bigint",
             parameter(1, key)
         );
         Self {
@@ -154,7 +154,7 @@ pub(crate) fn list(
         parameters: Vec::new(),
     };
     query.conditions(&columns[0], selection, after, until);
-    query.order(&columns[0], selection.sort);
+    query.order(resource, selection.sort);
     let rows = query.bind(rows.to_string());
     let _ = write!(query.sql, " LIMIT ${rows}::text::bigint");
     query
@@ -169,7 +169,7 @@ pub(crate) fn page_end(resource: &Resource, selection: &Selection, limit: usize)
         parameters: Vec::new(),
     };
     query.conditions(key, selection, selection.after.as_ref(), None);
-    query.order(key, selection.sort);
+    query.order(resource, selection.sort);
     let skipped = query.bind(limit.saturating_sub(1).to_string());
     let _ = write!(query.sql, " OFFSET ${skipped}::text::bigint LIMIT 2");
     query
@@ -236,14 +236,17 @@ impl Query {
         }
     }
 
-    fn order(&mut self, key: &Field, sort: Option<Sort>) {
-        let key = quote(key.name);
+    /// The table's name keeps `ORDER BY` from meaning the selected text of the same name.
+    fn order(&mut self, resource: &Resource, sort: Option<Sort>) {
+        let table = quote(resource.table);
+        let key = quote(resource.key.field.name);
         let _ = match sort {
             Some(Sort { field, descending }) => {
                 let direction = if descending { " DESC" } else { "" };
-                write!(self.sql, " ORDER BY {}{direction}, {key}{direction}", quote(field.name))
+                let field = quote(field.name);
+                write!(self.sql, " ORDER BY {table}.{field}{direction}, {table}.{key}{direction}")
             }
-            None => write!(self.sql, " ORDER BY {key}"),
+            None => write!(self.sql, " ORDER BY {table}.{key}"),
         };
     }
 }
@@ -359,13 +362,13 @@ mod tests {
         let (_, conditions) = query.sql.split_once(" WHERE ").unwrap();
         assert_eq!(
             conditions,
-            r#""title" ILIKE $1::text AND "price" >= $2::text::numeric AND ("made", "id") < ($4::text::timestamptz, $3::text::bigint) ORDER BY "made" DESC, "id" DESC LIMIT $5::text::bigint"#
+            r#""title" ILIKE $1::text AND "price" >= $2::text::numeric AND ("made", "id") < ($4::text::timestamptz, $3::text::bigint) ORDER BY "movies"."made" DESC, "movies"."id" DESC LIMIT $5::text::bigint"#
         );
         assert_eq!(query.parameters, [r"%a\%%", "2.00", "7", "2024-02-29T00:00:00Z", "3"]);
         let plain = page_end(&MOVIES, &Selection::default(), 100);
         assert_eq!(
             plain.sql,
-            r#"SELECT "id"::text FROM "movies" ORDER BY "id" OFFSET $1::text::bigint LIMIT 2"#
+            r#"SELECT "id"::text FROM "movies" ORDER BY "movies"."id" OFFSET $1::text::bigint LIMIT 2"#
         );
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use database::{Connection, Executor, Failure, Workers};
+use foundation::metrics::Exposition;
 use postgres::types::{ToSql, Type};
 use postgres::{Row, Transaction};
 
@@ -103,6 +104,11 @@ impl Store {
         self.workers.ready(Instant::now() + self.deadline)
     }
 
+    /// Adds what the workers count to a text for Prometheus.
+    pub(crate) fn write_metrics(&self, text: &mut Exposition) {
+        self.workers.write_metrics(text);
+    }
+
     /// One record.
     pub(crate) fn find(&self, table: &Table, key: String) -> Result<Option<Row>, Failure> {
         match self.ask(table, Work::Find(key))? {
@@ -118,7 +124,8 @@ impl Store {
         key: Option<String>,
         members: Vec<Member>,
     ) -> Result<Row, Failure> {
-        let mut values: Vec<_> = std::iter::once(key).chain(members.into_iter().map(Member::into_text)).collect();
+        let mut values: Vec<_> =
+            std::iter::once(key).chain(members.into_iter().map(Member::into_text)).collect();
         let parameters = table.statements.inserted.iter().map(|column| values[*column].take()).collect();
         match self.ask(table, Work::Insert(parameters))? {
             Answer::Found(Some(row)) => Ok(row),
@@ -307,7 +314,7 @@ impl Executor for Statements {
 
     fn execute(&mut self, connection: &mut Connection, jobs: &[Job]) -> Outcome<Vec<Outcome<Answer>>> {
         match jobs {
-            [job] => Ok(vec![execute_one(&self.tables[job.table], connection, &job.work)]),
+            [job] => Ok(vec![Ok(execute_one(&self.tables[job.table], connection, &job.work)?)]),
             [Job { table, work: Work::Find(_) }, ..] => find_many(&self.tables[*table], connection, jobs),
             [Job { table, .. }, ..] => insert_many(&self.tables[*table], connection, jobs),
             [] => Ok(Vec::new()),
@@ -335,9 +342,7 @@ fn execute_one(table: &Table, connection: &mut Connection, work: &Work) -> Outco
             values.extend(texts(parameters));
             change(table, connection, &statements.update, &values, condition)
         }
-        Work::Delete(key, condition) => {
-            change(table, connection, &statements.delete_one, &[key], condition)
-        }
+        Work::Delete(key, condition) => change(table, connection, &statements.delete_one, &[key], condition),
         Work::DeleteAll => Ok(Answer::Deleted(connection.client.execute(&statements.delete_all, &[])?)),
         Work::List(job) => list(table, connection, job),
         Work::Act(action, call) => {
