@@ -172,7 +172,7 @@ impl Handler<'_> {
     ) -> Served {
         let query = query::parameters(query).map_err(|problem| Problem::new(400, problem))?;
         let body = request.read_body(self.body_max_bytes)?;
-        let body = if body.is_empty() { None } else { Some(self.read_json(&body, request)?) };
+        let body = if body.is_empty() { None } else { Some(read_json(&body, request)?) };
         let text = |bytes| std::str::from_utf8(bytes).ok().map(str::to_owned);
         let fields = request.fields().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
         let call = Call { key: key.unwrap_or_default(), query, body, fields };
@@ -186,12 +186,6 @@ impl Handler<'_> {
     fn read_body(&self, request: &mut Request<'_>) -> Result<Body, Unserved> {
         check_media_type(request)?;
         Ok(request.read_body(self.body_max_bytes)?)
-    }
-
-    fn read_json(&self, body: &[u8], request: &Request<'_>) -> Result<Box<RawValue>, Unserved> {
-        check_media_type(request)?;
-        let json = serde_json::from_slice(body);
-        Ok(json.map_err(|error| Problem::new(400, format!("the body is not valid JSON: {error}")))?)
     }
 
     fn made(&self, change: Change) -> Result<Row, Problem> {
@@ -233,6 +227,12 @@ fn check_media_type(request: &Request<'_>) -> Result<(), Problem> {
     } else {
         Err(Problem::new(415, "The body must be application/json"))
     }
+}
+
+fn read_json(body: &[u8], request: &Request<'_>) -> Result<Box<RawValue>, Unserved> {
+    check_media_type(request)?;
+    let json = serde_json::from_slice(body);
+    Ok(json.map_err(|error| Problem::new(400, format!("the body is not valid JSON: {error}")))?)
 }
 
 fn condition(request: &Request<'_>) -> Result<Condition, Problem> {

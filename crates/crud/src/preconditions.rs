@@ -35,9 +35,9 @@ fn update_with_length(digest: &mut Sha256, value: Option<&str>) {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Condition {
     /// `If-Match`: its tag must be one of these.
-    is_one_of: Option<Vec<String>>,
+    expected: Option<Vec<String>>,
     /// `If-None-Match`: its tag must be none of these.
-    is_none_of: Option<Tags>,
+    refused: Option<Tags>,
 }
 
 /// What `If-None-Match` names.
@@ -55,7 +55,7 @@ impl Condition {
         if_match: Option<&str>,
         if_none_match: Option<&str>,
     ) -> Result<Self, &'static str> {
-        let is_one_of = match if_match {
+        let expected = match if_match {
             // It asks only that the record exists, which a change asks anyway.
             None => None,
             Some(field) if field.trim() == "*" => None,
@@ -66,21 +66,21 @@ impl Condition {
                 Some(tags.into_iter().filter(|tag| !tag.weak).map(|tag| tag.opaque).collect())
             }
         };
-        let is_none_of = if_none_match.map(Tags::parse).transpose();
-        let is_none_of =
-            is_none_of.map_err(|()| "If-None-Match must be * or a list of entity tags in double quotes")?;
-        Ok(Self { is_one_of, is_none_of })
+        let refused = if_none_match.map(Tags::parse).transpose();
+        let refused =
+            refused.map_err(|()| "If-None-Match must be * or a list of entity tags in double quotes")?;
+        Ok(Self { expected, refused })
     }
 
     /// Whether there is nothing to look at.
     pub(crate) fn is_empty(&self) -> bool {
-        self.is_one_of.is_none() && self.is_none_of.is_none()
+        self.expected.is_none() && self.refused.is_none()
     }
 
     /// Whether it holds for a record with this tag.
     pub(crate) fn holds(&self, tag: &str) -> bool {
-        let matches = self.is_one_of.as_ref().is_none_or(|tags| tags.iter().any(|one| is(one, tag)));
-        matches && !self.is_none_of.as_ref().is_some_and(|tags| tags.contain(tag))
+        let matches = self.expected.as_ref().is_none_or(|tags| tags.iter().any(|one| is(one, tag)));
+        matches && !self.refused.as_ref().is_some_and(|tags| tags.contain(tag))
     }
 }
 

@@ -124,16 +124,19 @@ impl Selection {
 
     /// The query string of the page behind `last`, the last record of this one.
     pub(crate) fn next_query(&self, last: &Place) -> String {
-        let mut query = format!("limit={}&after={}", self.limit.unwrap_or(LIMIT_MAX), encode(&last.key));
-        if let Some(sort) = self.sort {
-            let sign = if sort.descending { "-" } else { "" };
-            let value = encode(last.value.as_deref().unwrap_or_default());
-            query += &format!("&after_{}={value}&sort={sign}{}", sort.field.name, sort.field.name);
+        let mut parts = vec![
+            format!("limit={}", self.limit.unwrap_or(LIMIT_MAX)),
+            format!("after={}", encode(&last.key)),
+        ];
+        if let Some(Sort { field, descending }) = self.sort {
+            let value = last.value.as_deref().unwrap_or_default();
+            parts.push(format!("after_{}={}", field.name, encode(value)));
+            parts.push(format!("sort={}{}", if descending { "-" } else { "" }, field.name));
         }
         for filter in &self.filters {
-            query += &format!("&{}={}", encode(&filter.name), encode(&filter.given));
+            parts.push(format!("{}={}", encode(&filter.name), encode(&filter.given)));
         }
-        query
+        parts.join("&")
     }
 }
 
@@ -164,14 +167,11 @@ impl Sort {
             Some(name) => (true, name),
             None => (false, given),
         };
-        match sortable().find(|field| field.name == name) {
-            Some(field) => Ok(Some(Self { field, descending })),
-            None => {
-                let names: Vec<_> = sortable().map(|field| field.name).collect();
-                Err(format!("must be one of {}, with - in front for the reverse order", names.join(", "))
-                    .into())
-            }
+        if let Some(field) = sortable().find(|field| field.name == name) {
+            return Ok(Some(Self { field, descending }));
         }
+        let names: Vec<_> = sortable().map(|field| field.name).collect();
+        Err(format!("must be one of {}, with - in front for the reverse order", names.join(", ")).into())
     }
 }
 

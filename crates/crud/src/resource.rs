@@ -85,6 +85,9 @@ impl Key {
     }
 
     /// A text that the client chooses when it creates the record. Column: `text PRIMARY KEY`.
+    ///
+    /// # Panics
+    /// If it may be empty. Descriptions are constants, so that the compiler says so.
     pub const fn text(field: Field) -> Self {
         assert!(matches!(field.kind, Kind::Text { min: 1.., .. }), "a key is a text that is not empty");
         Self { field: field.required() }

@@ -106,14 +106,15 @@ fn read_decimal(
     scale: u32,
     bounds: Option<(i64, i64)>,
 ) -> Result<String, Complaint> {
-    let complaint = || match bounds {
-        Some((min, max)) => {
-            format!("must be a number from {min} to {max} with at most {scale} decimals").into()
-        }
-        None => {
+    let complaint = || {
+        let Some((min, max)) = bounds else {
             let whole = precision - scale;
-            format!("must be a number with at most {whole} digits before and {scale} behind the point").into()
-        }
+            return format!(
+                "must be a number with at most {whole} digits before and {scale} behind the point"
+            )
+            .into();
+        };
+        format!("must be a number from {min} to {max} with at most {scale} decimals").into()
     };
     let units = decimal_units(text, scale).ok_or_else(complaint)?;
     let one = 10i128.pow(scale);
@@ -282,9 +283,9 @@ mod tests {
             &["10000", "0.001", "1e-3", "1e9", "1e999999999", r#""1.""#, r#"".5""#, r#""x""#, r#""+1""#],
         );
         refuses(&PRICE, complaint, &["null", "true", "[1]"]);
-        const LATITUDE: Field = Field::decimal("lat", 9, 6).range(-90..=90);
-        accepts(&LATITUDE, &[("90", "90.000000"), ("-90.0", "-90.000000"), ("48.2", "48.200000")]);
-        refuses(&LATITUDE, "must be a number from -90 to 90 with at most 6 decimals", &["90.000001", "-91"]);
+        let latitude = Field::decimal("lat", 9, 6).range(-90..=90);
+        accepts(&latitude, &[("90", "90.000000"), ("-90.0", "-90.000000"), ("48.2", "48.200000")]);
+        refuses(&latitude, "must be a number from -90 to 90 with at most 6 decimals", &["90.000001", "-91"]);
         accepts(
             &Field::decimal("n", 36, 0),
             &[("123456789012345678901234567890123456", "123456789012345678901234567890123456")],

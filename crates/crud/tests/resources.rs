@@ -208,13 +208,13 @@ fn a_record_with_every_kind_of_field_goes_through_its_life() {
     assert_eq!(found.header("etag"), created.header("etag"));
     assert_eq!(service.get(&format!("/room/{}/", id.to_uppercase())).status, 200);
 
-    let changes = json!({"built": null, "coordinates": null, "price": 1e1, "owner": "thief", "likes": 7});
-    let changed = service.send("UPDATE", &path, &[("x-user", "thief")], Some(&changes));
-    assert_eq!(changed.status, 200, "{}", changed.text());
-    let changed = document(&changed);
-    assert_eq!((&changed["built"], &changed["coordinates"]), (&Value::Null, &Value::Null));
-    assert_eq!((&changed["price"], &changed["beds"]), (&json!(10.0), &json!(3)));
-    assert_eq!((&changed["owner"], &changed["likes"]), (&json!("ann"), &json!(0)));
+    let update = json!({"built": null, "coordinates": null, "price": 1e1, "owner": "thief", "likes": 7});
+    let answer = service.send("UPDATE", &path, &[("x-user", "thief")], Some(&update));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let room = document(&answer);
+    assert_eq!((&room["built"], &room["coordinates"]), (&Value::Null, &Value::Null));
+    assert_eq!((&room["price"], &room["beds"]), (&json!(10.0), &json!(3)));
+    assert_eq!((&room["owner"], &room["likes"]), (&json!("ann"), &json!(0)));
 
     let deleted = service.send("DELETE", &path, &[], None);
     let expected = json!({"message": "Room was deleted successfully.", "id": id});
