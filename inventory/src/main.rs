@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use foundation::program::{self, Mode, Program};
 use foundation::Shutdown;
+use foundation::program::{self, Mode, Program};
 use inventory::INVENTORY;
 
 static PROGRAM: Program = Program {

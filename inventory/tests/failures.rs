@@ -66,8 +66,7 @@ fn a_postgresql_that_restarts_between_requests_is_not_noticed() {
 #[test]
 fn a_postgresql_that_hangs_is_told_as_503_within_the_deadline() {
     let postgres = Postgres::start();
-    let settings =
-        [("INVENTORY_DEADLINE_MS", "500"), ("INVENTORY_WORKERS", "1")];
+    let settings = [("INVENTORY_DEADLINE_MS", "500"), ("INVENTORY_WORKERS", "1")];
     let inventory = Inventory::start_on(&postgres, &settings);
     inventory.create("before");
     assert_eq!(inventory.get("/api/movies").status, 200);
@@ -188,7 +187,7 @@ fn connections_that_come_at_once_are_all_served_while_all_stay_open() {
 
 #[test]
 fn silence_does_not_end_it() {
-    let mut inventory = Inventory::start_on(Postgres::shared(), &[("INVENTORY_WRITE_TIMEOUT_MS", "100")]);
+    let mut inventory = Inventory::start();
     let mut idle = testkit::http::Connection::open(inventory.addr()).unwrap();
     let started = Instant::now();
     while started.elapsed() < Duration::from_millis(500) {

@@ -4,7 +4,7 @@
 //! | file, in the order in which a request meets them | what it holds |
 //! |---|---|
 //! | [`resource`], [`field`] | how a resource is described |
-//! | [`server`] | a service as a whole: its settings, its start and its stop |
+//! | [`server`], [`settings`] | a service as a whole: its start, its stop, its settings |
 //! | [`service`] | a request from its head to its answer; what is counted |
 //! | [`routes`] | which request is meant by a path and a method |
 //! | [`handlers`] | one function for each operation |
@@ -30,6 +30,7 @@ mod resource;
 mod routes;
 mod server;
 mod service;
+mod settings;
 mod statements;
 mod store;
 mod table;
@@ -38,4 +39,5 @@ mod value;
 pub use error::Error;
 pub use field::Field;
 pub use resource::{Action, Call, Caller, Check, Given, Key, Operation, Parameter, Reply, Resource};
-pub use server::{Application, Running, Settings};
+pub use server::{Application, Running};
+pub use settings::Settings;

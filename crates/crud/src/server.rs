@@ -4,14 +4,15 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use database::{DatabaseSettings, Migration, WorkerSettings, Workers};
-use edge::{EdgeSettings, Server};
-use foundation::{Environment, Shutdown};
+use database::{Migration, WorkerSettings, Workers};
+use edge::Server;
+use foundation::Shutdown;
 
 use crate::error::Error;
 use crate::resource::Resource;
 use crate::routes::Routes;
 use crate::service::{Metrics, Resources};
+use crate::settings::Settings;
 use crate::store::{Statements, Store};
 use crate::table::Table;
 use crate::{describe, openapi};
@@ -35,46 +36,6 @@ pub struct Application {
     pub resources: &'static [&'static Resource],
     /// The history of its schema.
     pub migrations: &'static [Migration],
-}
-
-/// The settings that every such service has.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `…_HOST` (127.0.0.1): the address to listen on.
-    pub host: String,
-    /// `…_PORT`: the port to listen on; 0 lets the operating system choose.
-    pub port: u16,
-    /// `…_WORKERS` (8): connections to PostgreSQL, and as many threads.
-    pub workers: usize,
-    /// `…_BODY_MAX_BYTES` (262144): the largest request body.
-    pub body_max_bytes: usize,
-    /// `…_DEADLINE_MS` (6000): how long PostgreSQL may keep a client waiting.
-    pub deadline: Duration,
-    /// The limits that clients meet.
-    pub edge: EdgeSettings,
-    /// `…_DB_…`: where the database is.
-    pub database: DatabaseSettings,
-}
-
-impl Settings {
-    /// Reads and checks them all: `{prefix}_PORT` and so on. Only a service's own `settings.rs` calls this.
-    pub fn read(
-        environment: &Environment,
-        prefix: &str,
-        default_port: u16,
-        application: &'static str,
-    ) -> Result<Self, foundation::Error> {
-        let name = |name: &str| format!("{prefix}_{name}");
-        Ok(Self {
-            host: environment.text(&name("HOST"), "127.0.0.1"),
-            port: environment.port(&name("PORT"), default_port)?,
-            workers: environment.size(&name("WORKERS"), 8, 256)?,
-            body_max_bytes: environment.size(&name("BODY_MAX_BYTES"), 256 << 10, 1 << 30)?,
-            deadline: environment.millis(&name("DEADLINE_MS"), 6_000)?,
-            edge: EdgeSettings::read(environment, prefix)?,
-            database: DatabaseSettings::read(environment, &name("DB"), application)?,
-        })
-    }
 }
 
 impl Application {

@@ -62,7 +62,8 @@ pub fn run<E: Display>(
     let mode = match parse(std::env::args().skip(1)) {
         Request::Work(mode) => mode,
         Request::Help => {
-            let describe = if describe.is_some() { "  --describe print routes, fields and SQL\n  " } else { "  " };
+            let describe =
+                if describe.is_some() { "  --describe print routes, fields and SQL\n  " } else { "  " };
             say(&format!(
                 "{name} {version}\n\n{about}\n\nOptions:\n  --check    check settings and dependencies, then exit\n\
                  {describe}--help     print this text\n  --version  print the version"
