@@ -31,9 +31,16 @@ pub(crate) fn new_record(
     let mut complaints = Vec::new();
     let key = &resource.key.field;
     let key = key.is_writable().then(|| complete(key, &sent, key.name.to_owned(), &mut complaints));
+    if key.as_ref().and_then(Member::text).is_some_and(|key| !fits_path(key)) {
+        let problem = "must not contain slashes and control characters, and must not be . or ..";
+        complain(&mut complaints, resource.key.field.name.to_owned(), problem);
+    }
     let members = resource.fields.iter().map(|field| match field.source {
         Source::Caller(find) => match find(caller) {
-            Some(value) => Member::Value(value),
+            Some(text) => match value::from_text(&field.kind, &text) {
+                Ok(text) => Member::Value(text),
+                Err(problem) => complain(&mut complaints, field.name.to_owned(), problem),
+            },
             None if field.required => complain(&mut complaints, field.name.to_owned(), "is required"),
             None => Member::Null,
         },
@@ -42,6 +49,12 @@ pub(crate) fn new_record(
     let members: Vec<_> = members.collect();
     finish(resource, &members, complaints)?;
     Ok((key.and_then(|key| key.text().map(str::to_owned)), members))
+}
+
+/// Whether a key can be a segment of a path that everybody reads alike.
+fn fits_path(key: &str) -> bool {
+    !matches!(key, "." | "..")
+        && !key.chars().any(|character| character.is_control() || "/\\".contains(character))
 }
 
 /// Reads changes of a record: a member for each field, at least one of which is not absent.
@@ -394,6 +407,10 @@ mod tests {
 
     #[test]
     fn a_check_of_its_own_sees_what_the_rules_let_pass() {
+        for key in ["a/b", "..", "\\\\", "\\n"] {
+            let key = refused(&ROOMS, &format!(r#"{{"code": "{key}", "name": "n"}}"#));
+            assert_eq!(key[0].0, "code");
+        }
         let same = refused(&ROOMS, r#"{"code": "k", "name": "n", "provider": "n"}"#);
         assert_eq!(same, pairs(&[("name", "must not be the provider's")]));
     }

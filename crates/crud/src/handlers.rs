@@ -8,13 +8,14 @@ use serde_json::value::RawValue;
 
 use crate::body;
 use crate::field::Kind;
+use crate::jobs::Change;
 use crate::preconditions::{Condition, is_known};
 use crate::problem::{Problem, Unserved};
 use crate::query::{self, Selection};
 use crate::record;
 use crate::resource::{Action, Call, Caller};
 use crate::routes::{page_link, record_path};
-use crate::store::{Change, Listing, Store};
+use crate::store::{Listing, Store};
 use crate::table::Table;
 
 /// How much of a list is written at a time, in bytes.
@@ -89,11 +90,10 @@ impl Handler<'_> {
 
     /// Stores a new record.
     pub(crate) fn create(&self, request: &mut Request<'_>, response: &mut Response<'_>) -> Served {
+        // It counts against the budget of all bodies until the record is stored.
         let body = self.read_body(request)?;
         let caller = Caller { find: &|name| joined(request, name) };
         let (key, members) = body::new_record(self.table.resource, &body, &caller).map_err(Problem::from)?;
-        // From here on its memory is free for other bodies.
-        drop(body);
         let key = match self.table.columns[0].kind {
             Kind::Uuid => Some(uuid::Uuid::new_v4().to_string()),
             _ => key,
@@ -137,7 +137,6 @@ impl Handler<'_> {
     ) -> Served {
         let body = self.read_body(request)?;
         let members = body::changes(self.table.resource, &body).map_err(Problem::from)?;
-        drop(body);
         let condition = condition(request)?;
         let change = self.store.update(self.table, key, members, condition);
         let row = self.made(change.map_err(|failure| self.failed(&failure))?)?;

@@ -10,7 +10,8 @@
 //! | [`handlers`] | one function for each operation |
 //! | [`query`], [`body`], [`value`] | what clients send, and the rules for it |
 //! | [`preconditions`] | entity tags, `If-Match`, `If-None-Match` |
-//! | [`store`] | the jobs for PostgreSQL, and how they are executed together |
+//! | [`store`] | the records as handlers see them; lists, batch by batch |
+//! | [`jobs`] | what workers do with PostgreSQL, several jobs in one statement |
 //! | [`statements`], [`table`] | the SQL, made once from a description |
 //! | [`record`] | a row as JSON |
 //! | [`problem`] | what a client is told when something is wrong |
@@ -21,6 +22,7 @@ mod describe;
 mod error;
 mod field;
 mod handlers;
+mod jobs;
 mod openapi;
 mod preconditions;
 mod problem;

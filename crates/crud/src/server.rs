@@ -9,11 +9,12 @@ use edge::Server;
 use foundation::Shutdown;
 
 use crate::error::Error;
+use crate::jobs::Jobs;
 use crate::resource::Resource;
 use crate::routes::Routes;
 use crate::service::{Metrics, Resources};
 use crate::settings::Settings;
-use crate::store::{Statements, Store};
+use crate::store::Store;
 use crate::table::Table;
 use crate::{describe, openapi};
 
@@ -65,7 +66,7 @@ impl Application {
             &settings.database,
             self.migrations,
             WorkerSettings { threads: settings.workers, queue_max: QUEUE_MAX },
-            move || Statements { tables: executors.clone() },
+            move || Jobs { tables: executors.clone() },
         )
         .map_err(Error::Thread)?;
         let routes = Routes::new(&tables);
@@ -101,7 +102,7 @@ pub struct Running {
     name: &'static str,
     server: Server,
     settings: Settings,
-    workers: Workers<Statements>,
+    workers: Workers<Jobs>,
     resources: Arc<Resources>,
     shutdown: Shutdown,
 }

@@ -1,7 +1,7 @@
 //! A resource as the program uses it: its description, checked, with its columns and the statements made of them.
 
 use crate::error::Error;
-use crate::field::{Field, Kind, Source};
+use crate::field::{Field, Kind};
 use crate::resource::Resource;
 use crate::statements::Statements;
 
@@ -62,7 +62,7 @@ fn check(resource: &Resource, columns: &[Field]) -> Result<(), String> {
         if columns[..index].iter().any(|other| other.name == field.name) {
             return Err(format!("there are two fields {}", field.name));
         }
-        if field.sortable && field.is_nullable() && !matches!(field.source, Source::Database) {
+        if field.sortable && field.is_nullable() {
             return Err(format!("{} is sortable, so it must be required or have a default", field.name));
         }
         if let Some(default) = field.default {
