@@ -12,7 +12,6 @@ const PROGRAM: Program = Program {
     about: "Consumes orders from the queue and stores them in PostgreSQL. Has no HTTP API.\n\n\
             Reads its settings from the environment and from .env: RABBITMQ_HOST, _PORT, _USER, _PASSWORD, _VHOST,\n\
             BILLING_QUEUE, BILLING_DB_HOST, _PORT, _NAME, _USER, _PASSWORD, LOG_LEVEL and the limits that .env lists.",
-    describe: None,
 };
 
 fn main() -> ExitCode {

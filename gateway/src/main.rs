@@ -12,7 +12,6 @@ const PROGRAM: Program = Program {
     about: "The public face of the movie platform: passes /api/movies on to inventory and puts orders that arrive\n\
             at /api/billing on the queue. Every setting comes from the environment or from .env; the main ones are\n\
             GATEWAY_HOST, GATEWAY_PORT, INVENTORY_URL, RABBITMQ_HOST and LOG_LEVEL.",
-    describe: None,
 };
 
 fn main() -> ExitCode {

@@ -15,8 +15,6 @@ pub struct Program {
     pub version: &'static str,
     /// What it does and which settings it reads, for `--help`.
     pub about: &'static str,
-    /// What `--describe` prints, for a program that can say what it serves; it needs no settings.
-    pub describe: Option<fn() -> Result<String, String>>,
 }
 
 /// What the command line asked for.
@@ -58,7 +56,19 @@ pub fn run<E: Display>(
     program: &Program,
     work: impl FnOnce(&Environment, Mode) -> Result<(), E>,
 ) -> ExitCode {
-    let Program { name, version, about, describe } = program;
+    run_or_describe(program, None, work)
+}
+
+/// What `--describe` prints; it needs no settings.
+pub type Describe = fn() -> Result<String, String>;
+
+/// As [`run`], for a program that can also say what it serves.
+pub fn run_or_describe<E: Display>(
+    program: &Program,
+    describe: Option<Describe>,
+    work: impl FnOnce(&Environment, Mode) -> Result<(), E>,
+) -> ExitCode {
+    let Program { name, version, about } = program;
     let mode = match parse(std::env::args().skip(1)) {
         Request::Work(mode) => mode,
         Request::Help => {
