@@ -15,7 +15,7 @@ use crate::query::{self, Selection};
 use crate::record;
 use crate::resource::{Action, Call, Caller};
 use crate::routes::{page_link, record_path};
-use crate::store::{Listing, Store};
+use crate::store::Store;
 use crate::table::Table;
 
 /// How much of a list is written at a time, in bytes.
@@ -37,13 +37,9 @@ impl Handler<'_> {
         let asked = selection.clone();
         let mut listing = self.store.list(self.table, selection).map_err(|failure| self.failed(&failure))?;
         let link = listing.next_page.as_ref().map(|last| page_link(self.table, &asked.next_query(last)));
-        let mut text = vec![b'['];
-        if listing.is_last {
-            self.write_rows(&listing.rows, true, &mut text)?;
-            self.table.learn(listing.rows.len(), text.len());
-            text.push(b']');
+        if listing.batch.is_last {
             let link = link.as_ref().map(|link| ("link", link.as_str()));
-            return Ok(response.send_json(200, link.as_slice(), &text)?);
+            return Ok(response.send_json(200, link.as_slice(), &listing.batch.json)?);
         }
         response.begin(200);
         response.field("content-type", b"application/json");
@@ -51,43 +47,16 @@ impl Handler<'_> {
             response.field("link", link.as_bytes());
         }
         response.end_head(BodySize::Unknown);
-        if request.method() != Method::Head {
-            self.stream(&mut listing, text, response)?;
+        while request.method() != Method::Head {
+            for part in listing.batch.json.chunks(WRITE_BYTES) {
+                response.write(part)?;
+            }
+            if listing.batch.is_last {
+                break;
+            }
+            listing.advance().map_err(|failure| self.failed(&failure))?;
         }
         Ok(response.finish()?)
-    }
-
-    fn stream(&self, listing: &mut Listing<'_>, mut text: Vec<u8>, response: &mut Response<'_>) -> Served {
-        let mut is_first = true;
-        loop {
-            let mut bytes = 0;
-            for row in &listing.rows {
-                let start = text.len();
-                self.write_rows(std::slice::from_ref(row), is_first, &mut text)?;
-                is_first = false;
-                bytes += text.len() - start;
-                if text.len() >= WRITE_BYTES {
-                    response.write(&text)?;
-                    text.clear();
-                }
-            }
-            self.table.learn(listing.rows.len(), bytes);
-            if listing.is_last {
-                text.push(b']');
-                return Ok(response.write(&text)?);
-            }
-            listing.advance(bytes).map_err(|failure| self.failed(&failure))?;
-        }
-    }
-
-    fn write_rows(&self, rows: &[Row], is_first: bool, text: &mut Vec<u8>) -> Served {
-        for (index, row) in rows.iter().enumerate() {
-            if index > 0 || !is_first {
-                text.push(b',');
-            }
-            record::write_json(&self.table.columns, row, text).map_err(|error| self.unreadable(&error))?;
-        }
-        Ok(())
     }
 
     /// Stores a new record.

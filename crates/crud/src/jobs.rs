@@ -48,8 +48,25 @@ pub(crate) struct ListJob {
     pub until: Option<Place>,
     /// At most so many.
     pub rows: usize,
-    /// Whether to look first where the page ends.
-    pub finds_end: bool,
+    /// How many records the page may still hold.
+    pub left: Option<usize>,
+    /// Whether the list begins here, so that the end of its page is to be found.
+    pub is_first: bool,
+}
+
+/// Some records of a list.
+#[derive(Default)]
+pub(crate) struct Batch {
+    /// Their part of the array: with the bracket or the comma in front, and the bracket behind the last record of all.
+    pub json: Vec<u8>,
+    /// How many they are.
+    pub records: usize,
+    /// The place of the last one.
+    pub last: Option<Place>,
+    /// The last record of the page, when more follow it; told with its first batch.
+    pub page_end: Option<Place>,
+    /// Whether the list ends here.
+    pub is_last: bool,
 }
 
 /// What a job is answered with.
@@ -57,7 +74,7 @@ pub(crate) enum Answer {
     Found(Option<Row>),
     Changed(Change),
     Deleted(u64),
-    Listed(Vec<Row>, PageEnd),
+    Listed(Batch),
     Acted(Reply),
 }
 
@@ -69,14 +86,6 @@ pub(crate) enum Change {
     Gone,
     /// The record is not as the client's condition wants it.
     Stale,
-}
-
-/// Where a page ends.
-pub(crate) enum PageEnd {
-    /// At this record, and more follow.
-    At(Place),
-    /// With the list itself, or nobody has looked.
-    Open,
 }
 
 /// Executes jobs; each worker has one.
@@ -216,40 +225,79 @@ fn change(
     Ok(Answer::Changed(row.map_or(Change::Gone, Change::Made)))
 }
 
+/// Reads a batch. A page that fits into the first one is read with one record more, which tells whether others follow; a
+/// longer page looks for its end first.
 fn list(table: &Table, connection: &mut Connection, job: &ListJob) -> Executed<Answer> {
-    let ListJob { selection, after, until, rows, finds_end } = job;
-    let (mut end, mut until) = (PageEnd::Open, until.clone());
-    if *finds_end {
-        let query = statements::page_end(table.resource, selection, selection.limit.unwrap_or(*rows));
-        let places = query_once(connection, &query)?;
-        // Two rows: the last of this page and the first of the next one.
-        end = match places.as_slice() {
-            [last, _next] => {
-                let value = selection.sort.map(|_| last.try_get(1)).transpose()?;
-                let place = Place { key: last.try_get(0)?, value };
-                until = Some(place.clone());
-                PageEnd::At(place)
-            }
-            _ => PageEnd::Open,
-        };
+    let ListJob { selection, left, is_first, .. } = job;
+    let (mut rows, mut until, mut page_end) = (job.rows, job.until.clone(), None);
+    let one_more = left.filter(|left| *is_first && *left < rows);
+    if let Some(limit) = one_more {
+        rows = limit + 1;
+    } else if let Some(left) = left {
+        if *is_first {
+            page_end = find_page_end(table, connection, selection, *left)?;
+            until.clone_from(&page_end);
+        }
+        if until.is_none() {
+            rows = rows.min(*left);
+        }
     }
-    let is_plain = selection.filters.is_empty() && selection.sort.is_none() && until.is_none();
-    let found = if is_plain {
+    let mut found = read_rows(table, connection, job, until.as_ref(), rows)?;
+    let place = |row: &Row| record::place(&table.columns, row, selection.sort);
+    let is_last = match (one_more, left) {
+        (Some(limit), _) => {
+            if found.len() > limit {
+                found.truncate(limit);
+                page_end = found.last().map(place).transpose()?;
+            }
+            true
+        }
+        (None, left) => found.len() < rows || (until.is_none() && *left == Some(found.len())),
+    };
+    let mut json = Vec::with_capacity(256);
+    for (index, row) in found.iter().enumerate() {
+        json.push(if index == 0 && *is_first { b'[' } else { b',' });
+        record::write_json(&table.columns, row, &mut json)?;
+    }
+    if is_last {
+        json.extend_from_slice(if *is_first && found.is_empty() { b"[]" } else { b"]" });
+    }
+    let last = found.last().map(place).transpose()?;
+    Ok(Answer::Listed(Batch { json, records: found.len(), last, page_end, is_last }))
+}
+
+fn find_page_end(
+    table: &Table,
+    connection: &mut Connection,
+    selection: &Selection,
+    limit: usize,
+) -> Executed<Option<Place>> {
+    let query = statements::page_end(table.resource, selection, limit);
+    match query_once(connection, &query)?.as_slice() {
+        // The last of this page and the first of the next one.
+        [last, _next] => {
+            let value = selection.sort.map(|_| last.try_get(1)).transpose()?;
+            Ok(Some(Place { key: last.try_get(0)?, value }))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn read_rows(
+    table: &Table,
+    connection: &mut Connection,
+    job: &ListJob,
+    until: Option<&Place>,
+    rows: usize,
+) -> Executed<Vec<Row>> {
+    let ListJob { selection, after, .. } = job;
+    if selection.filters.is_empty() && selection.sort.is_none() && until.is_none() {
         let statement = connection.prepared(&table.statements.select_next)?;
         let after = after.as_ref().map_or_else(|| first_key(table), |place| &place.key);
-        connection.client.query(&statement, &[&after, &rows.to_string()])?
-    } else {
-        let query = statements::list(
-            &table.columns,
-            table.resource,
-            selection,
-            after.as_ref(),
-            until.as_ref(),
-            *rows,
-        );
-        query_once(connection, &query)?
-    };
-    Ok(Answer::Listed(found, end))
+        return connection.client.query(&statement, &[&after, &rows.to_string()]);
+    }
+    let query = statements::list(&table.columns, table.resource, selection, after.as_ref(), until, rows);
+    query_once(connection, &query)
 }
 
 /// A key that is before all others.

@@ -10,10 +10,9 @@ use database::{Failure, Workers};
 use foundation::metrics::Exposition;
 use postgres::Row;
 
-use crate::jobs::{Answer, Change, Job, Jobs, ListJob, PageEnd, Work};
+use crate::jobs::{Answer, Batch, Change, Job, Jobs, ListJob, Work};
 use crate::preconditions::Condition;
 use crate::query::{Place, Selection};
-use crate::record;
 use crate::resource::{Action, Call, Member, Reply};
 use crate::table::Table;
 
@@ -125,19 +124,25 @@ impl Store {
         }
     }
 
-    /// Begins to read a list.
+    /// Begins to read a list: reads its first batch, so that most failures show before anything is answered.
     pub(crate) fn list<'t>(&self, table: &'t Table, selection: Selection) -> Result<Listing<'t>, Failure> {
-        let listing = Listing {
+        let mut listing = Listing {
             store: self.clone(),
             table,
-            after: selection.after.clone(),
             left: selection.limit,
             selection: Arc::new(selection),
             next_page: None,
-            rows: Vec::new(),
-            is_last: false,
+            batch: Batch::default(),
         };
-        listing.begin()
+        let rows = table.records_in(listing.batch_bytes()).unwrap_or(FIRST_BATCH_ROWS);
+        let rows = rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end());
+        let after = listing.selection.after.clone();
+        listing.fetch(after, rows, true)?;
+        if let Some(end) = listing.batch.page_end.take() {
+            // From now on the place counts, not the number: what is inserted meanwhile must push nothing out.
+            (listing.next_page, listing.left) = (Some(end), None);
+        }
+        Ok(listing)
     }
 }
 
@@ -151,76 +156,37 @@ pub(crate) struct Listing<'t> {
     store: Store,
     table: &'t Table,
     selection: Arc<Selection>,
-    /// The last record that was read.
-    after: Option<Place>,
     /// How many records the page may still hold, unless it is known where it ends.
     left: Option<usize>,
     /// The last record of this page, when more follow it.
     pub next_page: Option<Place>,
     /// The batch that was read last.
-    pub rows: Vec<Row>,
-    /// Whether it ends the list.
-    pub is_last: bool,
+    pub batch: Batch,
 }
 
 impl Listing<'_> {
-    /// Reads the first batch, so that most failures show before anything is answered, and finds where the page ends.
-    fn begin(mut self) -> Result<Self, Failure> {
-        let rows = self.table.records_in(self.batch_bytes()).unwrap_or(FIRST_BATCH_ROWS);
-        let rows = rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end());
-        let Some(limit) = self.left else {
-            self.fetch(rows, false)?;
-            return Ok(self);
-        };
-        if limit < rows {
-            // One row more than the page holds tells whether others follow.
-            self.fetch(limit + 1, false)?;
-            self.is_last = true;
-            if self.rows.len() > limit {
-                self.rows.truncate(limit);
-                self.next_page = self.last_place()?;
-            }
-        } else if let PageEnd::At(place) = self.fetch(rows, true)? {
-            // From now on the place counts, not the number: what is inserted meanwhile must push nothing out.
-            (self.next_page, self.left) = (Some(place), None);
-            self.is_last = self.rows.len() < rows;
-        }
-        Ok(self)
-    }
-
     fn batch_bytes(&self) -> usize {
         let Selection { filters, sort, .. } = &*self.selection;
         if filters.is_empty() && sort.is_none() { BATCH_BYTES } else { SEARCHED_BATCH_BYTES }
     }
 
-    /// Reads the next batch. `bytes` is what the one before took; the next will probably take what a batch may.
-    pub(crate) fn advance(&mut self, bytes: usize) -> Result<(), Failure> {
-        let rows = self.batch_bytes() * self.rows.len() / bytes.max(1);
-        let rows = rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end());
-        self.after = self.last_place()?;
-        self.fetch(self.left.map_or(rows, |left| rows.min(left)), false).map(drop)
+    /// Reads the next batch, which will probably take what a batch may, if the records are like those before.
+    pub(crate) fn advance(&mut self) -> Result<(), Failure> {
+        let Batch { records, json, last, .. } = std::mem::take(&mut self.batch);
+        let rows = self.batch_bytes() * records / json.len().max(1);
+        self.fetch(last, rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end()), false)
     }
 
-    fn fetch(&mut self, rows: usize, finds_end: bool) -> Result<PageEnd, Failure> {
-        let job = ListJob {
-            selection: self.selection.clone(),
-            after: self.after.clone(),
-            until: self.next_page.clone(),
-            rows,
-            finds_end,
-        };
-        let Answer::Listed(found, end) = self.store.ask(self.table, Work::List(job))? else {
+    fn fetch(&mut self, after: Option<Place>, rows: usize, is_first: bool) -> Result<(), Failure> {
+        let (selection, until, left) = (self.selection.clone(), self.next_page.clone(), self.left);
+        let job = ListJob { selection, after, until, rows, left, is_first };
+        let Answer::Listed(batch) = self.store.ask(self.table, Work::List(job))? else {
             return Err(mixed_up());
         };
-        self.left = self.left.map(|left| left.saturating_sub(found.len()));
-        self.is_last = found.len() < rows || self.left == Some(0);
-        self.rows = found;
-        Ok(end)
-    }
-
-    fn last_place(&self) -> Result<Option<Place>, Failure> {
-        let place = |row| record::place(&self.table.columns, row, self.selection.sort);
-        self.rows.last().map(place).transpose().map_err(|error| Failure::of(&error, false))
+        self.table.learn(batch.records, batch.json.len());
+        self.left = left.map(|left| left.saturating_sub(batch.records));
+        self.batch = batch;
+        Ok(())
     }
 }
 
