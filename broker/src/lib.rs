@@ -46,6 +46,7 @@ mod storage;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod topology;
 mod wal;
 

@@ -15,4 +15,5 @@ mod publishing;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
+mod throttle;
 mod topology;
