@@ -11,6 +11,7 @@ mod connection;
 mod consuming;
 mod durability;
 mod hostile;
+mod inspection;
 mod publishing;
 mod server;
 #[path = "../support/mod.rs"]
