@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use tokio::time::timeout;
 
 use super::confirms::Confirms;
-use super::{AmqpSettings, BrokerError, Closed, Confirm, Delivery, Properties, PublishError};
+use super::{AmqpSettings, BrokerError, Closed, Confirm, Delivery, Properties, PublishError, refusal};
 pub(super) use commands::{Command, Commands};
 use commands::{QueuedCommands, Reply, commands};
 use side::Side;
@@ -92,7 +92,11 @@ impl Session {
             let attempt = Self::open_on(settings, host, *port, name, commands);
             match within(settings.connect_timeout, attempt).await {
                 Ok(session) => return Ok((session, queued)),
-                Err(e) => problems.push(format!("{host}:{port}: {e}")),
+                Err(e) => {
+                    // Blocks this thread for a moment, on which nothing else is going on yet.
+                    let reason = refusal::reason(host, *port, settings).unwrap_or_else(|| e.to_string());
+                    problems.push(format!("{host}:{port}: {reason}"));
+                }
             }
         }
         Err(BrokerError(problems.join("; ")))

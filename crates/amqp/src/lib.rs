@@ -7,6 +7,7 @@
 mod confirms;
 mod io;
 mod properties;
+mod refusal;
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -163,7 +164,7 @@ pub struct Connection {
 
 impl Connection {
     /// Connects to the first host that answers, under the connection name `name`. Each host may take up to
-    /// `RABBITMQ_CONNECT_TIMEOUT_MS`.
+    /// `RABBITMQ_CONNECT_TIMEOUT_MS`, and one that refuses another second to say why.
     pub fn open(settings: &AmqpSettings, name: &str) -> Result<Self, BrokerError> {
         let closed = Arc::new(Closed::default());
         let (opened, outcome) = sync_channel(1);
