@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::Problem;
-use crate::edge::Exchange;
+use edge::{Refusal, Request, Response};
+
 use crate::publisher::{BrokerState, Publisher};
 use crate::upstream::Upstreams;
 
@@ -24,20 +24,24 @@ impl Health {
     }
 
     /// 200 for as long as the process serves, whatever has become of its dependencies.
-    pub(crate) fn serve_health(exchange: &mut Exchange<'_>) -> Result<(), Problem> {
-        exchange.answer(200, br#"{"status":"ok"}"#)
+    pub(crate) fn serve_health(response: &mut Response<'_>) -> Result<(), Refusal> {
+        response.send_json(200, &[], br#"{"status":"ok"}"#)
     }
 
     /// 200 when every dependency can be used, else 503 with the names of those that cannot.
-    pub(crate) fn serve_ready(&self, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
+    pub(crate) fn serve_ready(
+        &self,
+        request: &Request<'_>,
+        response: &mut Response<'_>,
+    ) -> Result<(), Refusal> {
         let mut problems = Vec::new();
         let readiness = self.upstreams.readiness();
         if let Some(cause) = readiness.problem() {
-            log::warn!("{} not ready: inventory: {cause}", exchange.request_id);
+            log::warn!("{} not ready: inventory: {cause}", request.request_id());
         }
         let broker = self.publisher.broker();
         if broker != BrokerState::Ready {
-            log::warn!("{} not ready: broker: {}", exchange.request_id, broker.name());
+            log::warn!("{} not ready: broker: {}", request.request_id(), broker.name());
         }
         match (readiness.problem().is_some(), broker == BrokerState::Unreachable) {
             (true, true) => problems.push("inventory and broker unreachable"),
@@ -49,13 +53,13 @@ impl Health {
             problems.push("broker not accepting orders");
         }
         if problems.is_empty() {
-            return exchange.answer(200, br#"{"status":"ready"}"#);
+            return response.send_json(200, &[], br#"{"status":"ready"}"#);
         }
         let inventory = if readiness.problem().is_some() { "unreachable" } else { "ok" };
         let answer = serde_json::json!({
             "error": format!("not ready: {}", problems.join(", ")),
             "dependencies": { "inventory": inventory, "broker": broker.name() },
         });
-        exchange.answer_with(503, &[("retry-after", "1")], answer.to_string().as_bytes())
+        response.send_json(503, &[("retry-after", "1")], answer.to_string().as_bytes())
     }
 }

@@ -1,6 +1,5 @@
 //! A broker that takes no messages, because its disk is nearly full or for reasons of its own: the gateway says so, and
 //! refuses orders at once instead of letting their senders wait for a confirm that will not come.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
