@@ -59,7 +59,7 @@ tidy_up() {
     stop_broker
     for process in "${memory[@]}"; do kill "$process" 2>/dev/null; done
     stop postgres
-    [[ ! -L $work/postgres ]] || rm -rf -- "$(readlink -f -- "$work/postgres")"
+    [[ ! -L $work/postgres ]] || remove_cluster "$work/postgres"
     [[ -n ${KEEP-} ]] || rm -rf -- "$work"
 }
 
