@@ -4,14 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
 
 use crate::guardian::{self, End};
-use crate::{Folder, Settings, patience, wait_until};
+use crate::{Folder, Settings, patience, send_signal, wait_until};
 
-/// How long a service may take to leave after SIGTERM or SIGINT before the test fails: more than any of them needs
-/// by its own deadlines.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// How much of the log a failed test shows.
 const LOG_TAIL_BYTES: usize = 16 * 1024;
 
@@ -146,9 +142,9 @@ impl Service {
         self.child.as_mut().is_some_and(|child| child.try_wait().expect("wait for the service").is_none())
     }
 
-    /// Sends a signal by its name: `STOP`, `CONT`, `INT`, …
+    /// Sends a signal by its name, as [`send_signal`] does.
     pub fn signal(&self, name: &str) {
-        guardian::send_signal(self.pid(), name);
+        send_signal(self.pid(), name);
     }
 
     /// Asks the process to stop with SIGTERM, waits until it has and returns its exit status.
@@ -160,7 +156,7 @@ impl Service {
     /// Waits until the process has ended by itself or by a signal sent before; returns its exit status.
     pub fn wait(&mut self) -> ExitStatus {
         let what = format!("{} ends", self.name());
-        wait_until(STOP_LIMIT, &what, || !self.is_running());
+        wait_until(patience(), &what, || !self.is_running());
         let mut child = self.child.take().unwrap_or_else(|| panic!("{} does not run", self.name()));
         guardian::forget(child.id(), End::Kill);
         child.wait().expect("wait for the service")
