@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests of the scripts, in seconds: without Rust, without PostgreSQL, without a network.
+# Runs the tests of the scripts, in half a minute: without Rust, without PostgreSQL, without a network.
 #
 #   scripts/tests/all.sh
 #
