@@ -76,12 +76,12 @@ disable_services() {
         while IFS= read -r file; do
             case $file in
                 *@.*) ;;
-                /lib/systemd/system/*.@(service|socket|timer) | /usr/lib/systemd/system/*.@(service|socket|timer))
+                /lib/systemd/system/*.service | /lib/systemd/system/*.socket | /lib/systemd/system/*.timer)
                     [[ ! -x $(command -v systemctl) ]] || systemctl disable --quiet "${file##*/}" 2>/dev/null || true
                     ;;
                 /etc/init.d/*) update-rc.d "${file##*/}" disable 2>/dev/null || true ;;
             esac
-        done < <(dpkg -L "$package")
+        done < <(dpkg -L "$package" | sed 's|^/usr/lib/systemd|/lib/systemd|')
     done < <(comm -13 <(printf '%s\n' "$1") <(installed))
 }
 
