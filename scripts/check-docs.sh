@@ -83,6 +83,7 @@ beside_platform() {
 }
 
 check_running() {
+    need_rust
     local self="scripts/check-docs.sh"
     say "== a platform whose billing is down, and comes back"
     beside_platform no-billing "$self --while-billing-is-down" running "$self --with-billing"

@@ -75,10 +75,17 @@ There is no sudo. As root, run this, and come back:
     done
 }
 
-# need_cargo: the Rust toolchain.
+# need_cargo: the Rust toolchain, which rustup installs as rust-toolchain.toml says. Where it cannot, offline or without
+# the right to, its default toolchain has to do.
 need_cargo() {
+    local default
     command -v cargo >/dev/null || PATH=$PATH:${HOME:-/root}/.cargo/bin
     command -v cargo >/dev/null || fail "there is no Rust toolchain; install one from https://rustup.rs and come back"
+    ! (cd "$root" && cargo --version) >/dev/null 2>&1 || return 0
+    default=$(cd / && rustup default 2>/dev/null) || fail "cargo --version fails; see what it says in $root"
+    export RUSTUP_TOOLCHAIN=${default%% *}
+    cargo --version >/dev/null || fail "the toolchain $RUSTUP_TOOLCHAIN does not work"
+    say "The toolchain of rust-toolchain.toml cannot be installed; going on with $(rustc --version)."
 }
 
 # need_rust: cargo, and the linker that it calls.
