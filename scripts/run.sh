@@ -38,6 +38,8 @@ main() {
 
 run() {
     load_settings
+    check_settings {GATEWAY,INVENTORY,BROKER}_{HOST,PORT} RABBITMQ_{PORT,USER,PASSWORD} \
+        {INVENTORY,BILLING}_DB_{HOST,PORT,NAME,USER,PASSWORD}
     connect_settings
     supervise
     check_ports

@@ -3,6 +3,7 @@
 //! Nothing here knows a route, a table or a queue's name, and nothing here speaks to another process.
 
 pub mod backoff;
+mod env_file;
 mod error;
 pub mod json;
 mod logging;
