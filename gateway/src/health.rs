@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::Problem;
 use crate::edge::Exchange;
-use crate::publisher::Publisher;
+use crate::publisher::{BrokerState, Publisher};
 use crate::upstream::Upstreams;
 
 /// Answers probes.
@@ -18,7 +18,7 @@ impl Health {
         Self { upstreams, publisher }
     }
 
-    /// Whether orders can be published right now.
+    /// Whether there is a connection to the broker.
     pub(crate) fn is_broker_connected(&self) -> bool {
         self.publisher.is_connected()
     }
@@ -28,24 +28,33 @@ impl Health {
         exchange.answer(200, br#"{"status":"ok"}"#)
     }
 
-    /// 200 when every dependency is reachable, else 503 with the names of those that are not.
+    /// 200 when every dependency can be used, else 503 with the names of those that cannot.
     pub(crate) fn serve_ready(&self, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
-        let mut missing = Vec::new();
-        if let Some(cause) = self.upstreams.readiness().problem() {
+        let mut problems = Vec::new();
+        let readiness = self.upstreams.readiness();
+        if let Some(cause) = readiness.problem() {
             log::warn!("{} not ready: inventory: {cause}", exchange.request_id);
-            missing.push("inventory");
         }
-        if !self.publisher.is_connected() {
-            log::warn!("{} not ready: broker: not connected", exchange.request_id);
-            missing.push("broker");
+        let broker = self.publisher.broker();
+        if broker != BrokerState::Ready {
+            log::warn!("{} not ready: broker: {}", exchange.request_id, broker.name());
         }
-        if missing.is_empty() {
+        match (readiness.problem().is_some(), broker == BrokerState::Unreachable) {
+            (true, true) => problems.push("inventory and broker unreachable"),
+            (true, false) => problems.push("inventory unreachable"),
+            (false, true) => problems.push("broker unreachable"),
+            (false, false) => {}
+        }
+        if broker == BrokerState::Blocked {
+            problems.push("broker not accepting orders");
+        }
+        if problems.is_empty() {
             return exchange.answer(200, br#"{"status":"ready"}"#);
         }
-        let state = |name| if missing.contains(&name) { "unreachable" } else { "ok" };
+        let inventory = if readiness.problem().is_some() { "unreachable" } else { "ok" };
         let answer = serde_json::json!({
-            "error": format!("not ready: {} unreachable", missing.join(" and ")),
-            "dependencies": { "inventory": state("inventory"), "broker": state("broker") },
+            "error": format!("not ready: {}", problems.join(", ")),
+            "dependencies": { "inventory": inventory, "broker": broker.name() },
         });
         exchange.answer_with(503, &[("retry-after", "1")], answer.to_string().as_bytes())
     }

@@ -13,7 +13,7 @@ use crate::Problem;
 use crate::board::Board;
 use crate::edge::Exchange;
 use crate::metrics::Metrics;
-use crate::publisher::Publisher;
+use crate::publisher::{BrokerState, Publisher};
 use crate::upstream::{Readiness, Upstreams};
 
 /// For how long an answer is given again, so that many onlookers cost inventory and the broker no more than one.
@@ -77,7 +77,11 @@ impl Status {
             Readiness::Unreachable(_) => ("unreachable", "unknown"),
         };
         let queues = self.publisher.count_messages();
-        let broker = if queues.is_some() { "ok" } else { "unreachable" };
+        // A broker that takes orders and does not answer is no good either.
+        let broker = match self.publisher.broker() {
+            BrokerState::Ready if queues.is_none() => BrokerState::Unreachable,
+            state => state,
+        };
         let (waiting, dead) = queues.unwrap_or_default();
         let billing = self.board.billing();
         let minutes = self.board.minutes();
@@ -88,7 +92,7 @@ impl Status {
             "gateway": { "state": "ok", "version": env!("CARGO_PKG_VERSION"), "uptime_s": self.metrics.uptime_s() },
             "inventory": { "state": inventory },
             "postgresql": { "state": postgresql },
-            "broker": { "state": broker, "messages_waiting": waiting, "messages_dead": dead },
+            "broker": { "state": broker.name(), "messages_waiting": waiting, "messages_dead": dead },
             "billing": {
                 "state": if billing.instances > 0 { "ok" } else { "silent" },
                 "instances": billing.instances,

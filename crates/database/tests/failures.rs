@@ -58,7 +58,10 @@ fn a_server_that_hangs_after_its_first_word_leaves_few_threads_behind() {
     });
     let errors: Vec<Error> = (0..12).map(|_| settings.connect(MIGRATIONS).unwrap_err()).collect();
     assert!(errors[..8].iter().all(|error| matches!(error, Error::TimedOut { .. })), "{errors:?}");
-    assert!(errors[8..].iter().all(|error| matches!(error, Error::Hanging { attempts: 8 })), "{errors:?}");
+    assert!(
+        errors[8..].iter().all(|error| matches!(error, Error::Hanging { attempts: 8, .. })),
+        "{errors:?}"
+    );
 }
 
 #[test]

@@ -94,7 +94,12 @@ impl Service {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
-        command.env_clear().envs(&self.settings).current_dir(self.folder.path());
+        command.env_clear();
+        // Every binary has a private listener, and many run at once.
+        for prefix in ["GATEWAY", "INVENTORY", "BILLING", "BROKER"] {
+            command.env(format!("{prefix}_PRIVATE_PORT"), "0");
+        }
+        command.envs(&self.settings).current_dir(self.folder.path());
         command
     }
 
@@ -121,6 +126,14 @@ impl Service {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr.unwrap_or_else(|| panic!("{} has not said where it listens", self.name()))
+    }
+
+    /// Where its private listener is, with `/ready`, `/metrics` and more.
+    pub fn private_addr(&self) -> SocketAddr {
+        let log = self.log();
+        let line = log.lines().rev().find_map(|line| line.split_once("private listener at "));
+        let addr = line.and_then(|(_, addr)| addr.parse().ok());
+        addr.unwrap_or_else(|| panic!("{} has not said where its private listener is", self.name()))
     }
 
     /// The process id.

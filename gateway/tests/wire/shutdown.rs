@@ -1,16 +1,12 @@
 //! Starting and stopping.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
-mod support;
-
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use support::{Gateway, Inventory, eventually, ok};
+use crate::support::{Gateway, Inventory, eventually, ok};
 
 #[test]
 fn an_idle_gateway_stops_at_once() {
@@ -54,7 +50,7 @@ fn what_runs_is_finished_and_nothing_new_is_taken() {
 #[test]
 fn a_request_that_does_not_end_holds_the_stop_up_for_a_limited_time() {
     let inventory = Inventory::serving(|_, _| {
-        std::thread::sleep(support::PATIENCE);
+        std::thread::sleep(crate::support::PATIENCE);
         false
     });
     let mut gateway = Gateway::start(&inventory.url(), &[("GATEWAY_STOP_TIMEOUT_MS", "300")]);
@@ -112,7 +108,7 @@ fn bad_settings_name_themselves_and_nothing_starts() {
 
 #[test]
 fn check_tells_which_dependency_is_missing() {
-    let unused = support::unused_port().to_string();
+    let unused = crate::support::unused_port().to_string();
     let inventory = Inventory::fixed("{}");
     let mut variables = vec![
         ("RABBITMQ_USER", "user"),

@@ -1,13 +1,9 @@
 //! Every wait has an end: slow heads, slow bodies and slow readers lose their connection, patient ones do not.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
-mod support;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Gateway, Inventory};
+use crate::support::{Gateway, Inventory};
 
 /// Short enough to wait for, long enough to tell apart from no time at all.
 const SHORT: &str = "300";
@@ -132,7 +128,7 @@ fn a_reader_that_takes_nothing_loses_its_connection() {
     let gateway = gateway(&inventory, "GATEWAY_WRITE_TIMEOUT_MS");
     let mut client = gateway.connect();
     client.send(b"GET /api/movies HTTP/1.1\r\nHost: h\r\n\r\n");
-    support::eventually("the gateway gave up", || gateway.log().contains("client gone"));
+    crate::support::eventually("the gateway gave up", || gateway.log().contains("client gone"));
     // What fitted into the buffers of the kernel is there, the rest is not.
     assert!(client.try_answer(false).is_err());
 }
@@ -153,7 +149,7 @@ fn a_reader_that_takes_too_little_loses_its_connection() {
         client.take(20_000).is_err()
     });
     assert!(cut);
-    support::eventually("the gateway gave up", || gateway.log().contains("client gone"));
+    crate::support::eventually("the gateway gave up", || gateway.log().contains("client gone"));
 }
 
 #[test]
@@ -165,5 +161,5 @@ fn a_silent_client_is_forgotten_after_the_farewell() {
     assert_eq!(client.answer().status, 400);
     // The gateway has closed its side; ours stays open, and must not keep a thread there.
     client.assert_closed();
-    support::eventually("the connection is reset", || !client.try_send(b"more"));
+    crate::support::eventually("the connection is reset", || !client.try_send(b"more"));
 }

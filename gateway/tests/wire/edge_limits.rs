@@ -1,12 +1,8 @@
 //! Every size has a limit, and exceeding it costs the client an error, never the gateway its memory.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
-mod support;
-
 use std::net::TcpStream;
 
-use support::{Client, Gateway, Inventory, eventually, gateway};
+use crate::support::{Client, Gateway, Inventory, eventually, gateway};
 
 #[test]
 fn a_request_line_over_the_limit_is_414() {

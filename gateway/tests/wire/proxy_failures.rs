@@ -1,16 +1,12 @@
 //! What a client sees when inventory is down, slow, garbled or cut off, and what the gateway tries before.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
-mod support;
-
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Gateway, Inventory, eventually, ok, unused_port};
+use crate::support::{Gateway, Inventory, eventually, ok, unused_port};
 
 #[test]
 fn an_inventory_that_is_down_is_503_until_it_is_back() {
@@ -31,7 +27,7 @@ fn an_inventory_that_is_down_is_503_until_it_is_back() {
 #[test]
 fn an_inventory_that_does_not_answer_is_504() {
     let inventory = Inventory::serving(|_, _| {
-        thread::sleep(support::PATIENCE);
+        thread::sleep(crate::support::PATIENCE);
         false
     });
     let gateway = Gateway::start(&inventory.url(), &[("GATEWAY_UPSTREAM_HEAD_TIMEOUT_MS", "200")]);
@@ -60,7 +56,7 @@ fn a_head_that_trickles_does_not_extend_the_deadline() {
 fn a_body_that_stalls_cuts_the_answer_off() {
     let inventory = Inventory::serving(|mut stream, _| {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345").unwrap();
-        thread::sleep(support::PATIENCE);
+        thread::sleep(crate::support::PATIENCE);
         false
     });
     let gateway = Gateway::start(&inventory.url(), &[("GATEWAY_UPSTREAM_BODY_TIMEOUT_MS", "200")]);
@@ -279,5 +275,5 @@ fn an_address_that_swallows_connections_costs_no_more_than_the_connect_timeout()
     for _ in 0..4 {
         assert_eq!(gateway.get("/api/movies").status, 200);
     }
-    assert!(started.elapsed() < support::PATIENCE / 2);
+    assert!(started.elapsed() < crate::support::PATIENCE / 2);
 }

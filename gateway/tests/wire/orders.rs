@@ -1,15 +1,11 @@
 //! POST /api/billing: what is accepted, what is put on the queue, and what the client is told when it is not.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
-mod support;
-
 use std::collections::HashSet;
 use std::thread;
 use std::time::Duration;
 
+use crate::support::{Answer, Broker, Client, Gateway, Verdict, eventually, unused_port};
 use serde_json::Value;
-use support::{Answer, Broker, Client, Gateway, Verdict, eventually, unused_port};
 
 const ORDER: &str = r#"{"user_id": "20", "number_of_items": 5, "total_amount": 180.10}"#;
 

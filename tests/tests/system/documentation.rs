@@ -1,5 +1,4 @@
 //! What the gateway tells about itself and the system: pages, the OpenAPI document, /api/status and /metrics.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -1,5 +1,4 @@
 //! Messages that can never become orders: set aside with a reason, holding up nobody.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::time::Duration;
 

@@ -1,10 +1,6 @@
 //! Which request goes where, for every spelling of a path.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
-mod support;
-
-use support::{Gateway, Inventory, gateway};
+use crate::support::{Gateway, Inventory, gateway};
 
 #[test]
 fn what_is_under_api_movies_reaches_inventory_verbatim() {
@@ -126,7 +122,7 @@ fn which_methods_a_movie_has_is_up_to_inventory() {
 #[test]
 fn readiness_names_what_is_missing() {
     let inventory = Inventory::answering(|request| match request.target() {
-        "/ready" => support::ok("{}"),
+        "/ready" => crate::support::ok("{}"),
         _ => Vec::new(),
     });
     let gateway = Gateway::start(&inventory.url(), &[]);
@@ -142,11 +138,11 @@ fn readiness_names_what_is_missing() {
 #[test]
 fn an_inventory_that_hangs_does_not_hold_up_readiness() {
     let inventory = Inventory::serving(|_, _| {
-        std::thread::sleep(support::PATIENCE);
+        std::thread::sleep(crate::support::PATIENCE);
         false
     });
     let gateway = Gateway::start(&inventory.url(), &[("GATEWAY_READY_TIMEOUT_MS", "100")]);
     let started = std::time::Instant::now();
     assert_eq!(gateway.get("/ready").status, 503);
-    assert!(started.elapsed() < support::PATIENCE / 2);
+    assert!(started.elapsed() < crate::support::PATIENCE / 2);
 }

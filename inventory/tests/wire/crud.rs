@@ -1,8 +1,6 @@
 //! Movies are created, read, changed and deleted, and what cannot be is refused clearly.
 
-mod support;
-
-use support::{Inventory, json};
+use crate::support::{Inventory, json};
 
 #[test]
 fn a_movie_goes_through_its_life() {

@@ -1,12 +1,10 @@
 //! Lists: order, search, pages and streaming.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use support::{Inventory, json};
+use crate::support::{Inventory, json};
 
 #[test]
 fn the_search_is_exact_for_every_input() {

@@ -1,10 +1,8 @@
 //! PostgreSQL goes away, hangs and comes back; inventory says so, and recovers by itself.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::{Inventory, json};
+use crate::support::{Inventory, json};
 use testkit::http::{request, try_request};
 use testkit::{Postgres, Service, patience, wait_until};
 

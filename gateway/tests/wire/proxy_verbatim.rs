@@ -1,14 +1,10 @@
 //! What the proxy changes, and above all what it does not.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
-mod support;
-
 use std::io::Write;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use support::{Gateway, Inventory};
+use crate::support::{Gateway, Inventory};
 
 fn with_answer(answer: &'static str) -> (Inventory, Gateway) {
     let inventory = Inventory::answering(move |_| answer.as_bytes().to_vec());

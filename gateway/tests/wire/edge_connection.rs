@@ -1,10 +1,6 @@
 //! Connections: how long they live, and what else HTTP/1 asks of a server.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
-mod support;
-
-use support::gateway;
+use crate::support::gateway;
 
 #[test]
 fn a_connection_serves_one_request_after_the_other() {
@@ -161,7 +157,7 @@ fn every_answer_carries_a_request_id() {
     let second = client.get("/nowhere").field("x-request-id").unwrap().to_owned();
     assert_ne!(first, second);
     assert_eq!(inventory.only_request().field("x-request-id"), Some(first.as_str()));
-    let ask = |client: &mut support::Client, fields: &str| {
+    let ask = |client: &mut crate::support::Client, fields: &str| {
         client.send(format!("GET /api/movies HTTP/1.1\r\nHost: h\r\n{fields}\r\n").as_bytes());
         client.answer().field("x-request-id").unwrap().to_owned()
     };
@@ -173,5 +169,5 @@ fn every_answer_carries_a_request_id() {
     }
     let repeated = ask(&mut client, "X-Request-Id: a\r\nX-Request-Id: b\r\n");
     assert!(repeated != "a" && repeated != "b");
-    support::eventually("the log names the request", || gateway.log().contains("mine-1"));
+    crate::support::eventually("the log names the request", || gateway.log().contains("mine-1"));
 }

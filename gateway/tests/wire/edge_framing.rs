@@ -1,11 +1,7 @@
 //! Strict framing at the wire (RFC 9112 §6): whatever two parsers could read differently is refused, and the
 //! connection with it.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
-
-mod support;
-
-use support::{Gateway, Inventory};
+use crate::support::{Gateway, Inventory};
 
 /// Asserts that each request is answered with `status`, that the connection is closed, and that inventory never
 /// hears of it.

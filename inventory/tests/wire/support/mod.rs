@@ -1,6 +1,5 @@
 //! An inventory-app with a database of its own.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses what it needs")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![allow(unreachable_pub, reason = "the tests are one program")]
 
 use std::net::SocketAddr;
 

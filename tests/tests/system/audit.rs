@@ -1,5 +1,4 @@
 //! The walk through the whole platform that its user makes first: movies, an order, an order while billing is stopped.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use testkit::http::{self, Connection};
 use testkit::{Platform, patience, wait_until};

@@ -1,5 +1,4 @@
 //! Crashes in the middle of many orders: every confirmed order ends in the table exactly once.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
