@@ -64,14 +64,13 @@ prepare() {
 
 gate() {
     step "format" cargo fmt --all --check
-    step "shell scripts" shellcheck --check-sourced scripts/*.sh scripts/lib/install-packages.sh .ci/run
+    step "shell scripts" shellcheck --check-sourced scripts/*.sh scripts/tests/*.sh \
+        scripts/lib/install-packages.sh .ci/run
     step "lints" cargo clippy --locked --workspace --all-targets -- -D warnings
     step "documentation" env RUSTDOCFLAGS="-D warnings" \
         cargo doc --locked --workspace --no-deps --document-private-items
     step "tests" cargo test --locked --workspace
-    if [[ -x scripts/tests/all.sh ]]; then
-        step "tests of the scripts" scripts/tests/all.sh
-    fi
+    step "tests of the scripts" scripts/tests/all.sh
 }
 
 rest() {
