@@ -14,6 +14,7 @@ const PROGRAM: Program = Program {
             BILLING_QUEUE, BILLING_DB_HOST, _PORT, _NAME, _USER, _PASSWORD, LOG_LEVEL and the limits that .env lists.",
     prefixes: &["BILLING_"],
     elsewhere: &[],
+    describe: None,
 };
 
 fn main() -> ExitCode {

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         about: ABOUT,
         prefixes: &["BROKER_"],
         elsewhere: &[],
+        describe: None,
     };
     program::run(&program, Settings::read, work)
 }

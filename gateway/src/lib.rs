@@ -18,6 +18,8 @@ mod upstream;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use edge::Server;
 use foundation::Shutdown;
@@ -35,9 +37,13 @@ use routes::Routes;
 use status::Status;
 use upstream::Upstreams;
 
+/// How often connections to inventory that were idle for too long are closed.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
+
 /// A gateway that listens.
 pub struct Gateway {
     server: Server,
+    upstreams: Arc<Upstreams>,
     routes: Arc<Routes>,
     publisher: Arc<Publisher>,
     settings: Settings,
@@ -56,10 +62,10 @@ impl Gateway {
             proxy: Proxy::new(upstreams.clone(), settings.bodies.movies_max_bytes),
             orders: Orders::new(publisher.clone(), settings.bodies.billing_max_bytes),
             health: Health::new(upstreams.clone(), publisher.clone()),
-            status: Status::new(upstreams, publisher.clone(), metrics.clone(), board),
+            status: Status::new(upstreams.clone(), publisher.clone(), metrics.clone(), board),
             metrics,
         });
-        Ok(Self { server, routes, publisher, settings, shutdown })
+        Ok(Self { server, upstreams, routes, publisher, settings, shutdown })
     }
 
     /// The address that was bound.
@@ -69,7 +75,16 @@ impl Gateway {
 
     /// Serves until the shutdown is requested, and then until what runs is finished, within the stop timeout.
     pub fn run(self) -> Result<(), Error> {
-        log::info!("listening on {}", self.addr());
+        log::info!("listening on {}", self.server.addr());
+        let (upstreams, shutdown) = (self.upstreams, self.shutdown.clone());
+        thread::Builder::new()
+            .name("pool".to_owned())
+            .spawn(move || {
+                while !shutdown.wait_timeout(PRUNE_INTERVAL) {
+                    upstreams.prune();
+                }
+            })
+            .map_err(|source| Error::Io { action: "start a thread", source })?;
         self.server
             .run(&self.settings.edge, self.routes, &self.shutdown)
             .map_err(|source| Error::Io { action: "serve", source })?;

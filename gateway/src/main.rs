@@ -14,6 +14,7 @@ const PROGRAM: Program = Program {
             GATEWAY_HOST, GATEWAY_PORT, INVENTORY_URL, RABBITMQ_HOST and LOG_LEVEL.",
     prefixes: &["GATEWAY_"],
     elsewhere: &[],
+    describe: None,
 };
 
 fn main() -> ExitCode {

@@ -6,8 +6,8 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -81,6 +81,14 @@ struct Shared<E: Executor> {
     /// When PostgreSQL last did some work, in milliseconds after `started`; 0 after a connection was lost.
     worked_at_ms: AtomicU64,
     stats: Stats,
+    unusable: Mutex<Unusable>,
+}
+
+/// What is known of a database that this program cannot use, and who wants to know it.
+#[derive(Default)]
+struct Unusable {
+    error: Option<Error>,
+    tell: Option<Box<dyn FnOnce(Error) + Send>>,
 }
 
 /// What the workers count.
@@ -125,6 +133,7 @@ impl<E: Executor> Workers<E> {
             started: Instant::now(),
             worked_at_ms: AtomicU64::new(0),
             stats: Stats::default(),
+            unusable: Mutex::default(),
         });
         let workers = Self { handle: Arc::new(Handle(shared.clone())) };
         for number in 1..=threads {
@@ -163,6 +172,16 @@ impl<E: Executor> Workers<E> {
         shared.queue.wait_ended(Instant::now() + timeout)
     }
 
+    /// Has `tell` called once if this program cannot use the database until somebody changes one of them
+    /// ([`Error::is_permanent`]); at once if that is known already. The workers go on trying.
+    pub fn when_unusable(&self, tell: impl FnOnce(Error) + Send + 'static) {
+        let mut unusable = self.shared().unusable.lock().unwrap_or_else(PoisonError::into_inner);
+        match unusable.error.take() {
+            Some(error) => tell(error),
+            None => unusable.tell = Some(Box::new(tell)),
+        }
+    }
+
     /// What was counted since the start.
     pub fn stats(&self) -> &Stats {
         &self.shared().stats
@@ -191,6 +210,14 @@ impl<E: Executor> Workers<E> {
 impl<E: Executor> Shared<E> {
     fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn note_unusable(&self, error: Error) {
+        let mut unusable = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
+        match unusable.tell.take() {
+            Some(tell) => tell(error),
+            None => unusable.error = Some(error),
+        }
     }
 }
 
@@ -276,6 +303,9 @@ impl<E: Executor> Worker<E> {
                     shared.queue.failed_to_connect(&error.to_string());
                     report(&error, failures);
                     failures += 1;
+                    if error.is_permanent() {
+                        shared.note_unusable(error);
+                    }
                 }
             }
         }

@@ -19,6 +19,8 @@ pub struct Program {
     pub prefixes: &'static [&'static str],
     /// Settings that begin so and belong to another program.
     pub elsewhere: &'static [&'static str],
+    /// What `--describe` prints, for a program that can say what it serves; it needs no settings.
+    pub describe: Option<fn() -> Result<String, String>>,
 }
 
 /// What the command line asked for.
@@ -36,6 +38,7 @@ enum Request {
     Work(Mode),
     Help,
     Version,
+    Describe,
     Unknown(String),
 }
 
@@ -45,6 +48,7 @@ fn parse(arguments: impl IntoIterator<Item = String>) -> Request {
         match argument.as_str() {
             "--help" | "-h" => return Request::Help,
             "--version" | "-V" => return Request::Version,
+            "--describe" => return Request::Describe,
             "--check" => request = Request::Work(Mode::Check),
             _ => return Request::Unknown(argument),
         }
@@ -59,19 +63,34 @@ pub fn run<S, R: Display, E: Display>(
     read: impl FnOnce(&Environment) -> Result<S, R>,
     work: impl FnOnce(S, Mode) -> Result<(), E>,
 ) -> ExitCode {
-    let Program { name, version, about, prefixes, elsewhere } = program;
+    let Program { name, version, about, prefixes, elsewhere, describe } = program;
     let mode = match parse(std::env::args().skip(1)) {
         Request::Work(mode) => mode,
         Request::Help => {
+            let describe =
+                if describe.is_some() { "  --describe print routes, fields and SQL\n  " } else { "  " };
             say(&format!(
-                "{name} {version}\n\n{about}\n\nOptions:\n  --check    check settings and dependencies, then exit\n  \
-                 --help     print this text\n  --version  print the version"
+                "{name} {version}\n\n{about}\n\nOptions:\n  --check    check settings and dependencies, then exit\n\
+                 {describe}--help     print this text\n  --version  print the version"
             ));
             return ExitCode::SUCCESS;
         }
         Request::Version => {
             say(&format!("{name} {version}"));
             return ExitCode::SUCCESS;
+        }
+        Request::Describe => {
+            return match describe.map(|describe| describe()) {
+                Some(Ok(text)) => {
+                    say(&text);
+                    ExitCode::SUCCESS
+                }
+                Some(Err(error)) => fail(name, &error),
+                None => {
+                    complain(name, "it has nothing to describe");
+                    ExitCode::from(2)
+                }
+            };
         }
         Request::Unknown(argument) => {
             complain(name, &format!("unknown argument {argument}; see {name} --help"));
@@ -139,6 +158,7 @@ mod tests {
         assert_eq!(parsed(&["--check"]), Request::Work(Mode::Check));
         assert_eq!(parsed(&["--check", "--help"]), Request::Help);
         assert_eq!(parsed(&["-V"]), Request::Version);
+        assert_eq!(parsed(&["--describe"]), Request::Describe);
         assert_eq!(parsed(&["serve"]), Request::Unknown("serve".to_owned()));
     }
 }

@@ -228,6 +228,11 @@ impl Upstreams {
         Self { id, config, connector, instances, next: AtomicUsize::new(0), ready_timeout }
     }
 
+    /// Closes connections that nobody has used for long, so that their memory returns after a load.
+    pub(crate) fn prune(&self) {
+        self.instances.iter().for_each(|instance| instance.pool.prune());
+    }
+
     /// This thread's agent. Everything in an agent is reference-counted; in one that all threads share, they would
     /// spend their time on passing the counters around. The connections are pooled elsewhere.
     fn agent(&self) -> Agent {

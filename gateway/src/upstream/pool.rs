@@ -56,6 +56,17 @@ impl<T> Pool<T> {
         drop((outdated, surplus));
     }
 
+    /// Closes the connections that have been idle for too long. [`Pool::take`] does so as well, but nobody takes any while
+    /// there are no requests.
+    pub(super) fn prune(&self) {
+        let mut idle = self.lock();
+        let count = idle.iter().take_while(|(since, _)| since.elapsed() >= self.max_age).count();
+        let old: Vec<_> = idle.drain(..count).collect();
+        idle.shrink_to(32);
+        drop(idle);
+        drop(old);
+    }
+
     /// Closes all idle connections, and those that are in use when they come back: one of them proved dead, and
     /// usually the other side was restarted.
     pub(super) fn forget(&self) {
@@ -87,6 +98,18 @@ mod tests {
         let pool = Pool::new(8, Duration::ZERO);
         pool.put(1, pool.generation());
         assert_eq!(pool.take(), None);
+    }
+
+    #[test]
+    fn pruning_closes_what_is_too_old_and_keeps_the_rest() {
+        let pool = Pool::new(8, Duration::from_secs(60));
+        let old = Instant::now().checked_sub(Duration::from_secs(61)).unwrap();
+        pool.put(2, pool.generation());
+        pool.lock().insert(0, (old, 1));
+        pool.lock().insert(0, (old, 0));
+        pool.prune();
+        assert_eq!(pool.lock().len(), 1);
+        assert_eq!(pool.take(), Some(2));
     }
 
     #[test]

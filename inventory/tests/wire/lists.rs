@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use crate::support::{Inventory, json};
 
@@ -130,18 +131,16 @@ fn a_long_list_arrives_whole_and_in_order() {
 }
 
 #[test]
-fn clients_that_do_not_read_their_lists_hold_up_only_each_other() {
-    let settings =
-        [("INVENTORY_WORKERS", "2"), ("INVENTORY_LIST_WORKERS", "2"), ("INVENTORY_LISTS_WAITING", "1")];
-    let inventory = Inventory::start_on(testkit::Postgres::shared(), &settings);
-    inventory
-        .database
-        .client()
+fn clients_that_do_not_read_their_lists_hold_up_nobody() {
+    let inventory = Inventory::start_on(testkit::Postgres::shared(), &[("INVENTORY_WORKERS", "2")]);
+    let mut client = inventory.database.client();
+    client
         .batch_execute(
-            "INSERT INTO movies (title, description) SELECT 'Movie ' || n, repeat('x', 9000) FROM generate_series(1, 5000) n",
+            "INSERT INTO movies (title, description)
+             SELECT 'Movie ' || n, repeat('x', 9000) FROM generate_series(1, 5000) n",
         )
         .unwrap();
-    let stalled: Vec<_> = (0..2)
+    let stalled: Vec<_> = (0..60)
         .map(|_| {
             let mut stream = TcpStream::connect(inventory.addr()).unwrap();
             stream.set_read_timeout(Some(testkit::patience())).unwrap();
@@ -152,19 +151,48 @@ fn clients_that_do_not_read_their_lists_hold_up_only_each_other() {
             stream
         })
         .collect();
-    assert_eq!(inventory.get("/api/movies/1").status, 200);
-    assert_eq!(inventory.send("POST", "/api/movies", r#"{"title":"x"}"#).status, 201);
-    // One more list may wait; the next is refused at once.
-    let mut waiting = TcpStream::connect(inventory.addr()).unwrap();
-    waiting.write_all(b"GET /api/movies?limit=1 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    testkit::wait_until(testkit::patience(), "a list to be refused", || {
-        let refused = testkit::http::Connection::open(inventory.addr()).unwrap();
-        let mut stream = refused;
-        stream.send(b"GET /api/movies?limit=1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-        stream.response("GET").is_ok_and(|response| response.status == 503)
+    // Once the sockets' buffers are full, the readers need nothing of PostgreSQL any more.
+    testkit::wait_until(testkit::patience(), "the readers to stand still", || {
+        let query = "SELECT bool_and(state = 'idle' AND query_start < clock_timestamp() - interval '300 ms')
+                     FROM pg_stat_activity
+                     WHERE datname = current_database() AND application_name = 'inventory-app'";
+        client.query_one(query, &[]).unwrap().get::<_, bool>(0)
     });
+    for target in ["/api/movies/1", "/api/movies?limit=100", "/api/movies?title=4999"] {
+        let started = std::time::Instant::now();
+        assert_eq!(inventory.get(target).status, 200);
+        assert!(started.elapsed() < Duration::from_secs(8), "{target} took {:?}", started.elapsed());
+    }
+    assert_eq!(inventory.send("POST", "/api/movies", r#"{"title":"x"}"#).status, 201);
     drop(stalled);
-    let mut answer = [0; 12];
-    waiting.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
+#[test]
+fn long_pages_end_where_they_say() {
+    let inventory = Inventory::start();
+    inventory
+        .database
+        .client()
+        .batch_execute("INSERT INTO movies (title) SELECT 'Movie ' || n FROM generate_series(1, 250) n")
+        .unwrap();
+    for (target, pages) in [
+        ("/api/movies?limit=100", vec![100, 100, 50]),
+        ("/api/movies?limit=125", vec![125, 125]),
+        ("/api/movies?limit=63", vec![63, 63, 63, 61]),
+        ("/api/movies?limit=64&title=movie", vec![64, 64, 64, 58]),
+        ("/api/movies?limit=1000", vec![250]),
+    ] {
+        let (mut next, mut found, mut ids) = (Some(target.to_owned()), Vec::new(), Vec::new());
+        while let Some(target) = next {
+            let response = inventory.get(&target);
+            let movies = json(&response);
+            let movies = movies.as_array().unwrap();
+            found.push(movies.len());
+            ids.extend(movies.iter().map(|movie| movie["id"].as_i64().unwrap()));
+            let link = response.header("link");
+            next = link.map(|link| link[1..].split_once('>').unwrap().0.to_owned());
+        }
+        assert_eq!(found, pages, "{target}");
+        assert_eq!(ids, (1..=250).collect::<Vec<_>>(), "{target}");
+    }
 }

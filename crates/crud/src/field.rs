@@ -1,0 +1,290 @@
+//! How a field is described. The builders are `const`, so that a description is a constant, and one that contradicts
+//! itself does not compile.
+//!
+//! Nothing here knows HTTP or SQL.
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "descriptions are constants, so that the compiler stops, not a service"
+)]
+
+use std::ops::RangeInclusive;
+
+use crate::Caller;
+
+/// One field of a resource: a member of its JSON, and the column of the same name.
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a mark of its own that a description sets or does not"
+)]
+pub struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) source: Source,
+    /// Whether a new record must have it.
+    pub(crate) required: bool,
+    /// Its value, as text, in a new record that does not have it.
+    pub(crate) default: Option<&'static str>,
+    pub(crate) unique: bool,
+    pub(crate) searchable: bool,
+    pub(crate) filterable: bool,
+    pub(crate) sortable: bool,
+    /// One sentence for the documentation.
+    pub(crate) about: &'static str,
+}
+
+/// What a field may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// Text without U+0000; lengths in characters.
+    Text { min: usize, max: usize, trimmed: bool },
+    /// An absolute `http` or `https` URL.
+    Url,
+    /// A UUID, such as the key of a record elsewhere.
+    Uuid,
+    /// A whole number.
+    Integer { min: i64, max: i64 },
+    /// A number of at most `precision` digits, `scale` of them behind the point; kept exactly. Bounds are in whole units.
+    Decimal { precision: u32, scale: u32, bounds: Option<(i64, i64)> },
+    /// `true` or `false`.
+    Boolean,
+    /// A day, as `2024-02-29`.
+    Date,
+    /// A point in time (RFC 3339).
+    Timestamp,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// An object with fields of its own.
+    Object(&'static [Field]),
+    /// An array of at most `max` elements, all of the kind of `element`.
+    Array { element: &'static Field, max: usize },
+}
+
+/// Where the value of a field comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source {
+    /// The client sends it.
+    Client,
+    /// The column's default, a trigger or an action sets it.
+    Database,
+    /// It is found in the request that creates the record; a client cannot choose or change it.
+    Caller(fn(&Caller<'_>) -> Option<String>),
+}
+
+impl Field {
+    const fn new(name: &'static str, kind: Kind) -> Self {
+        Self {
+            name,
+            kind,
+            source: Source::Client,
+            required: false,
+            default: None,
+            unique: false,
+            searchable: false,
+            filterable: false,
+            sortable: false,
+            about: "",
+        }
+    }
+
+    /// Text of up to 255 characters, unless [`Field::length`] says otherwise. Column: `text`.
+    pub const fn text(name: &'static str) -> Self {
+        Self::new(name, Kind::Text { min: 0, max: 255, trimmed: false })
+    }
+
+    /// An absolute `http` or `https` URL of up to 2,048 characters. Column: `text`.
+    pub const fn url(name: &'static str) -> Self {
+        Self::new(name, Kind::Url)
+    }
+
+    /// A UUID. Column: `uuid`.
+    pub const fn uuid(name: &'static str) -> Self {
+        Self::new(name, Kind::Uuid)
+    }
+
+    /// A 64-bit integer. Column: `bigint` or `integer`; for the latter say the range.
+    pub const fn integer(name: &'static str) -> Self {
+        Self::new(name, Kind::Integer { min: i64::MIN, max: i64::MAX })
+    }
+
+    /// A decimal number, kept exactly: at most `precision` digits (up to 36), `scale` of them behind the point. Column:
+    /// `numeric(precision, scale)`.
+    pub const fn decimal(name: &'static str, precision: u32, scale: u32) -> Self {
+        assert!(precision <= 36 && scale <= precision, "a decimal has at most 36 digits");
+        Self::new(name, Kind::Decimal { precision, scale, bounds: None })
+    }
+
+    /// True or false. Column: `boolean`.
+    pub const fn boolean(name: &'static str) -> Self {
+        Self::new(name, Kind::Boolean)
+    }
+
+    /// A day. Column: `date`.
+    pub const fn date(name: &'static str) -> Self {
+        Self::new(name, Kind::Date)
+    }
+
+    /// A point in time, to the microsecond. Column: `timestamptz`.
+    pub const fn timestamp(name: &'static str) -> Self {
+        Self::new(name, Kind::Timestamp)
+    }
+
+    /// One of several words. Column: `text`.
+    pub const fn word(name: &'static str, words: &'static [&'static str]) -> Self {
+        assert!(!words.is_empty(), "there is no word to choose");
+        Self::new(name, Kind::Word(words))
+    }
+
+    /// An object with fields of its own. Column: `jsonb`.
+    pub const fn object(name: &'static str, fields: &'static [Field]) -> Self {
+        Self::new(name, Kind::Object(fields))
+    }
+
+    /// An array of at most `max` elements, each as `element` says (its name is not used). Column: `jsonb`.
+    pub const fn array(name: &'static str, element: &'static Field, max: usize) -> Self {
+        Self::new(name, Kind::Array { element, max })
+    }
+
+    /// How many characters a text has, after trimming.
+    #[must_use]
+    pub const fn length(mut self, characters: RangeInclusive<usize>) -> Self {
+        let Kind::Text { trimmed, .. } = self.kind else { panic_in_description("only a text has a length") };
+        self.kind = Kind::Text { min: *characters.start(), max: *characters.end(), trimmed };
+        self
+    }
+
+    /// White space at both ends is removed from a text.
+    #[must_use]
+    pub const fn trimmed(mut self) -> Self {
+        let Kind::Text { min, max, .. } = self.kind else { panic_in_description("only a text is trimmed") };
+        self.kind = Kind::Text { min, max, trimmed: true };
+        self
+    }
+
+    /// The smallest and the largest value of a number.
+    #[must_use]
+    pub const fn range(mut self, values: RangeInclusive<i64>) -> Self {
+        let (min, max) = (*values.start(), *values.end());
+        self.kind = match self.kind {
+            Kind::Integer { .. } => Kind::Integer { min, max },
+            Kind::Decimal { precision, scale, .. } => {
+                Kind::Decimal { precision, scale, bounds: Some((min, max)) }
+            }
+            _ => panic_in_description("only a number has a range"),
+        };
+        self
+    }
+
+    /// A new record must have it. Without this and without a default, the field may be absent or `null`.
+    #[must_use]
+    pub const fn required(mut self) -> Self {
+        assert!(self.default.is_none(), "a required field needs no default");
+        self.required = true;
+        self
+    }
+
+    /// Its value in a new record that does not have it, as text: `""`, `"0"`, `"false"`, `"active"`.
+    #[must_use]
+    pub const fn default(mut self, text: &'static str) -> Self {
+        assert!(!self.required, "a required field needs no default");
+        self.default = Some(text);
+        self
+    }
+
+    /// The database sets it (a default, a trigger, an action); what a client sends is ignored. The column is
+    /// `NOT NULL` if the field is also `required`.
+    #[must_use]
+    pub const fn read_only(mut self) -> Self {
+        self.source = Source::Database;
+        self
+    }
+
+    /// The request that creates the record says it, not its body: the owner, for instance. It never changes.
+    #[must_use]
+    pub const fn from_caller(mut self, find: fn(&Caller<'_>) -> Option<String>) -> Self {
+        self.source = Source::Caller(find);
+        self
+    }
+
+    /// No two records have the same. A second one is answered 409, which the constraint `TABLE_FIELD_key` tells; that is
+    /// the name that `UNIQUE` behind a column gives it.
+    #[must_use]
+    pub const fn unique(mut self) -> Self {
+        self.unique = true;
+        self
+    }
+
+    /// Lists can be searched for a part of it, whatever the case: `?title=part`. Wants an index with `gin_trgm_ops`.
+    #[must_use]
+    pub const fn searchable(mut self) -> Self {
+        assert!(
+            matches!(self.kind, Kind::Text { .. } | Kind::Url) && !self.filterable,
+            "a text is either searched or filtered"
+        );
+        self.searchable = true;
+        self
+    }
+
+    /// Lists can be limited to one value of it: `?status=done`. Numbers and times also to a range:
+    /// `?price_from=10&price_to=20`, both ends included. Wants an index.
+    #[must_use]
+    pub const fn filterable(mut self) -> Self {
+        assert!(
+            !matches!(self.kind, Kind::Object(_) | Kind::Array { .. }) && !self.searchable,
+            "a document cannot be filtered, and a text is either searched or filtered"
+        );
+        self.filterable = true;
+        self
+    }
+
+    /// Lists can be ordered by it: `?sort=price`, `?sort=-price`. It must be required or have a default, and wants an
+    /// index on itself and the key.
+    #[must_use]
+    pub const fn sortable(mut self) -> Self {
+        assert!(!matches!(self.kind, Kind::Object(_) | Kind::Array { .. }), "a document has no order");
+        self.sortable = true;
+        self
+    }
+
+    /// One sentence for the documentation.
+    #[must_use]
+    pub const fn about(mut self, sentence: &'static str) -> Self {
+        self.about = sentence;
+        self
+    }
+
+    /// Whether the value may be `null`.
+    pub(crate) const fn is_nullable(&self) -> bool {
+        !self.required && self.default.is_none()
+    }
+
+    /// Whether clients send it.
+    pub(crate) const fn is_writable(&self) -> bool {
+        matches!(self.source, Source::Client)
+    }
+
+    /// Whether `?NAME_from=` and `?NAME_to=` make sense.
+    pub(crate) const fn has_ranges(&self) -> bool {
+        self.filterable
+            && matches!(self.kind, Kind::Integer { .. } | Kind::Decimal { .. } | Kind::Date | Kind::Timestamp)
+    }
+}
+
+impl Kind {
+    /// Whether its JSON is a string.
+    pub(crate) const fn is_string(&self) -> bool {
+        matches!(
+            self,
+            Self::Text { .. } | Self::Url | Self::Uuid | Self::Date | Self::Timestamp | Self::Word(_)
+        )
+    }
+}
+
+/// Stops the compilation of a description that contradicts itself.
+#[expect(
+    clippy::panic,
+    reason = "descriptions are constants, so that this stops the compiler and not a service"
+)]
+const fn panic_in_description(reason: &'static str) -> ! {
+    panic!("{}", reason)
+}

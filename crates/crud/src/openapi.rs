@@ -1,0 +1,341 @@
+//! The OpenAPI document (version 3.1) of a service, made from its descriptions.
+
+use serde_json::{Map, Value, json};
+
+use crate::describe::rules;
+use crate::field::{Field, Kind};
+use crate::query::LIMIT_MAX;
+use crate::resource::{Action, Operation, Resource};
+use crate::server::Application;
+use crate::table::Table;
+
+/// The document, as JSON.
+pub(crate) fn document(application: &Application, tables: &[Table]) -> Vec<u8> {
+    let (mut paths, mut schemas) = (Map::new(), Map::new());
+    for table in tables {
+        let name = table.capitalised();
+        let writable = |field: &&Field| field.is_writable();
+        let columns = &table.columns;
+        schemas.insert(name.clone(), object(columns.iter(), |_| true));
+        schemas.insert(format!("New{name}"), object(columns.iter().filter(writable), |field| field.required));
+        let fields = table.resource.fields.iter().filter(writable);
+        let mut changes = object(fields, |_| false);
+        changes["minProperties"] = json!(1);
+        schemas.insert(format!("{name}Changes"), changes);
+        paths.insert(table.resource.path.to_owned(), collection(table, &name));
+        let record_path = format!("{}/{{{}}}", table.resource.path, columns[0].name);
+        paths.insert(record_path, record(table, &name));
+        for action in table.resource.actions {
+            let path = format!("{}{}", table.resource.path, action.path);
+            let item = paths.entry(path).or_insert_with(|| json!({}));
+            item[action.method.to_ascii_lowercase()] = self::action(table, action);
+        }
+    }
+    paths.retain(|_, item| item.as_object().is_some_and(|item| item.keys().any(|key| key != "parameters")));
+    schemas.insert(
+        "Error".to_owned(),
+        json!({
+            "type": "object",
+            "required": ["error"],
+            "properties": {
+                "error": {"type": "string"},
+                "fields": {
+                    "description": "The fields or query parameters that break a rule, and which.",
+                    "type": "object",
+                    "additionalProperties": {"type": "string"},
+                },
+            },
+        }),
+    );
+    let document = json!({
+        "openapi": "3.1.0",
+        "info": {"title": application.name, "version": application.version, "description": application.about},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    });
+    // It has text keys only, so that it always serialises.
+    serde_json::to_vec(&document).unwrap_or_default()
+}
+
+fn collection(table: &Table, name: &str) -> Value {
+    let Resource { name: one, plural, .. } = table.resource;
+    let mut item = Map::new();
+    let mut add = |operation, method: &str, value: Value| {
+        if table.resource.allows(operation) {
+            item.insert(method.to_owned(), described(table, value));
+        }
+    };
+    let list = json!({"type": "array", "items": schema(name)});
+    add(
+        Operation::List,
+        "get",
+        json!({
+            "summary": format!("List {plural}"),
+            "parameters": list_parameters(table.resource),
+            "responses": responses(&[(200, &format!("The {plural}."), Some(list)), (400, "", None)]),
+        }),
+    );
+    add(
+        Operation::Create,
+        "post",
+        json!({
+            "summary": format!("Create a {one}"),
+            "requestBody": content(&schema(&format!("New{name}"))),
+            "responses": responses(&[
+                (201, &format!("The {one} as it was stored."), Some(schema(name))),
+                (400, "", None),
+                (409, "", None),
+                (413, "", None),
+                (415, "", None),
+            ]),
+        }),
+    );
+    let deleted = json!({
+        "type": "object",
+        "required": ["message", "deleted"],
+        "properties": {"message": {"type": "string"}, "deleted": {"type": "integer", "minimum": 0}},
+    });
+    add(
+        Operation::DeleteAll,
+        "delete",
+        json!({
+            "summary": format!("Delete all {plural}"),
+            "responses": responses(&[(200, "How many were deleted.", Some(deleted))]),
+        }),
+    );
+    item.into()
+}
+
+fn record(table: &Table, name: &str) -> Value {
+    let one = table.resource.name;
+    let key = &table.columns[0];
+    let mut item = Map::new();
+    let mut add = |operation, method: &str, value: Value| {
+        if table.resource.allows(operation) {
+            item.insert(method.to_owned(), described(table, value));
+        }
+    };
+    let found = || (200, format!("The {one}."), Some(schema(name)));
+    let (status, text, answer) = found();
+    add(
+        Operation::Read,
+        "get",
+        json!({
+            "summary": format!("Read a {one}"),
+            "responses": responses(&[
+                (status, &text, answer),
+                (304, "The client has it already.", None),
+                (400, "", None),
+                (404, "", None),
+            ]),
+        }),
+    );
+    for method in ["put", "patch"] {
+        let (status, text, answer) = found();
+        add(
+            Operation::Update,
+            method,
+            json!({
+                "summary": format!("Change a {one}: members that are given are replaced, others kept"),
+                "requestBody": content(&schema(&format!("{name}Changes"))),
+                "responses": responses(&[
+                    (status, &text, answer),
+                    (400, "", None),
+                    (404, "", None),
+                    (409, "", None),
+                    (412, "", None),
+                    (413, "", None),
+                    (415, "", None),
+                ]),
+            }),
+        );
+    }
+    let deleted = json!({
+        "type": "object",
+        "required": ["message", key.name],
+        "properties": {"message": {"type": "string"}, key.name: field_schema(key)},
+    });
+    add(
+        Operation::Delete,
+        "delete",
+        json!({
+            "summary": format!("Delete a {one}"),
+            "responses": responses(&[
+                (200, "It was deleted.", Some(deleted)),
+                (400, "", None),
+                (404, "", None),
+                (412, "", None),
+            ]),
+        }),
+    );
+    if !item.is_empty() {
+        item.insert("parameters".to_owned(), json!([parameter(key.name, "path", &field_schema(key), "")]));
+    }
+    item.into()
+}
+
+fn action(table: &Table, action: &Action) -> Value {
+    let key = &table.columns[0];
+    let parameters = if action.has_key() {
+        json!([parameter(key.name, "path", &field_schema(key), "")])
+    } else {
+        json!([])
+    };
+    let responses = json!({"default": {"description": "What the action answers."}});
+    described(table, json!({"summary": action.about, "parameters": parameters, "responses": responses}))
+}
+
+/// Adds what all operations have.
+fn described(table: &Table, mut operation: Value) -> Value {
+    operation["tags"] = json!([table.resource.plural]);
+    for (status, text) in [
+        ("500", "A bug."),
+        ("503", "Nothing was done; try again."),
+        ("504", "Nobody knows whether it was done."),
+    ] {
+        operation["responses"][status] =
+            json!({"description": text, "content": json_content(&schema("Error"))});
+    }
+    operation
+}
+
+fn list_parameters(resource: &Resource) -> Value {
+    let mut parameters = vec![
+        parameter(
+            "limit",
+            "query",
+            &json!({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}),
+            "At most so many; the header field Link leads to the next page.",
+        ),
+        parameter(
+            "after",
+            "query",
+            &json!({"type": ["string", "integer"]}),
+            "Only those behind the record with this key.",
+        ),
+    ];
+    for field in resource.fields {
+        let schema = field_schema(field);
+        if field.searchable {
+            parameters.push(parameter(
+                field.name,
+                "query",
+                &json!({"type": "string"}),
+                "Only those that contain this text, whatever the case.",
+            ));
+        }
+        if field.filterable {
+            parameters.push(parameter(field.name, "query", &schema, "Only those with this value."));
+        }
+        if field.has_ranges() {
+            parameters.push(parameter(
+                &format!("{}_from", field.name),
+                "query",
+                &schema,
+                "Only those with this value or a greater one.",
+            ));
+            parameters.push(parameter(
+                &format!("{}_to", field.name),
+                "query",
+                &schema,
+                "Only those with this value or a smaller one.",
+            ));
+        }
+    }
+    let sortable: Vec<_> =
+        resource.fields.iter().filter(|field| field.sortable).map(|field| field.name).collect();
+    if !sortable.is_empty() {
+        let words: Vec<_> =
+            sortable.iter().flat_map(|name| [(*name).to_owned(), format!("-{name}")]).collect();
+        parameters.push(parameter(
+            "sort",
+            "query",
+            &json!({"type": "string", "enum": words}),
+            "The order; - in front reverses it.",
+        ));
+    }
+    for own in resource.parameters {
+        parameters.push(parameter(own.name, "query", &json!({"type": "string"}), own.about));
+    }
+    parameters.into()
+}
+
+fn parameter(name: &str, place: &str, schema: &Value, about: &str) -> Value {
+    json!({"name": name, "in": place, "required": place == "path", "schema": schema, "description": about})
+}
+
+fn responses(known: &[(u16, &str, Option<Value>)]) -> Value {
+    let mut responses = Map::new();
+    for (status, text, answer) in known {
+        let (text, answer) = match status {
+            400 => ("The request breaks a rule.", Some(schema("Error"))),
+            404 => ("There is no such record.", Some(schema("Error"))),
+            409 => ("A unique value exists already.", Some(schema("Error"))),
+            412 => ("The condition does not hold.", Some(schema("Error"))),
+            413 => ("The body is too large.", Some(schema("Error"))),
+            415 => ("The body is not JSON.", Some(schema("Error"))),
+            _ => (*text, answer.clone()),
+        };
+        let mut response = json!({"description": text});
+        if let Some(answer) = answer {
+            response["content"] = json_content(&answer);
+        }
+        responses.insert(status.to_string(), response);
+    }
+    responses.into()
+}
+
+fn content(schema: &Value) -> Value {
+    json!({"required": true, "content": json_content(schema)})
+}
+
+fn json_content(schema: &Value) -> Value {
+    json!({"application/json": {"schema": schema}})
+}
+
+fn schema(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn object<'f>(fields: impl Iterator<Item = &'f Field>, is_required: impl Fn(&Field) -> bool) -> Value {
+    let (mut properties, mut required) = (Map::new(), Vec::new());
+    for field in fields {
+        properties.insert(field.name.to_owned(), field_schema(field));
+        if is_required(field) {
+            required.push(field.name);
+        }
+    }
+    json!({"type": "object", "required": required, "properties": properties})
+}
+
+/// The schema of one field's values.
+fn field_schema(field: &Field) -> Value {
+    let mut schema = match field.kind {
+        Kind::Text { min, max, .. } => json!({"type": "string", "minLength": min, "maxLength": max}),
+        Kind::Url => json!({"type": "string", "format": "uri", "maxLength": 2048}),
+        Kind::Uuid => json!({"type": "string", "format": "uuid"}),
+        Kind::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
+        Kind::Decimal { bounds: Some((min, max)), .. } => {
+            json!({"type": "number", "minimum": min, "maximum": max})
+        }
+        Kind::Decimal { .. } => json!({"type": "number"}),
+        Kind::Boolean => json!({"type": "boolean"}),
+        Kind::Date => json!({"type": "string", "format": "date"}),
+        Kind::Timestamp => json!({"type": "string", "format": "date-time"}),
+        Kind::Word(words) => json!({"type": "string", "enum": words}),
+        Kind::Object(fields) => object(fields.iter(), |field| field.required),
+        Kind::Array { element, max } => {
+            json!({"type": "array", "maxItems": max, "items": field_schema(element)})
+        }
+    };
+    if field.is_nullable() {
+        schema["type"] = json!([schema["type"], "null"]);
+        if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+            words.push(Value::Null);
+        }
+    }
+    let about =
+        if field.about.is_empty() { rules(field) } else { format!("{} ({})", field.about, rules(field)) };
+    schema["description"] = about.into();
+    schema
+}

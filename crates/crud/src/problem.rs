@@ -1,0 +1,167 @@
+//! What a client is told when a request cannot be served, and what the log is told beside it.
+
+use database::Failure;
+use edge::{Refusal, Response};
+use postgres::error::{DbError, SqlState};
+use serde::Serialize;
+
+use crate::body::Invalid;
+use crate::query::Refused;
+use crate::table::Table;
+use crate::value::Complaint;
+
+/// An answer that is an error: `{"error": "…", "fields": {…}}`.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub status: u16,
+    /// In words fit for the client.
+    error: String,
+    /// The fields that are to blame, and why.
+    fields: Vec<(String, Complaint)>,
+    /// One more header field.
+    header: Option<(&'static str, String)>,
+    /// What went wrong, for the log alone.
+    pub cause: Option<String>,
+}
+
+/// Why a handler has not answered.
+#[derive(Debug)]
+pub(crate) enum Unserved {
+    /// The client shall be told this.
+    Problem(Problem),
+    /// The edge knows what to do.
+    Refusal(Refusal),
+}
+
+impl From<Problem> for Unserved {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<Refusal> for Unserved {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
+}
+
+impl Problem {
+    /// An error that needs no more words.
+    pub(crate) fn new(status: u16, error: impl Into<String>) -> Self {
+        Self { status, error: error.into(), fields: Vec::new(), header: None, cause: None }
+    }
+
+    /// Fields that break rules.
+    pub(crate) fn of_fields(status: u16, fields: Vec<(String, Complaint)>) -> Self {
+        let sentences: Vec<_> = fields.iter().map(|(name, problem)| format!("{name} {problem}")).collect();
+        Self { fields, ..Self::new(status, sentences.join(", ")) }
+    }
+
+    /// There is no such record.
+    pub(crate) fn not_found(table: &Table) -> Self {
+        Self::new(404, format!("{} not found", table.capitalised()))
+    }
+
+    /// The record is not as the client's condition wants it.
+    pub(crate) fn stale(table: &Table) -> Self {
+        Self::new(412, format!("The {} has changed since you read it", table.resource.name))
+    }
+
+    /// Adds a header field.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.header = Some((name, value.into()));
+        self
+    }
+
+    /// What a failed job means for the client.
+    pub(crate) fn of_failure(table: &Table, failure: &Failure) -> Self {
+        let name = table.resource.name;
+        let problem = match failure {
+            Failure::Overloaded | Failure::Unavailable(_) | Failure::TimedOut => {
+                let error = format!("The {name} database is not available, please try again");
+                Self::new(503, error).with("retry-after", "1")
+            }
+            Failure::Unknown(_) => {
+                Self::new(504, format!("The {name} database did not answer in time, and may have done it"))
+            }
+            Failure::Refused(report) => return Self::of_constraint(table, report),
+            Failure::Internal(_) => Self::new(500, "Internal server error"),
+        };
+        Self { cause: Some(failure.to_string()), ..problem }
+    }
+
+    /// A constraint is the only one to know: whoever looked first would be overtaken.
+    fn of_constraint(table: &Table, report: &DbError) -> Self {
+        let field = report.constraint().and_then(|constraint| table.field_of_constraint(constraint));
+        let (status, complaint, error) = match report.code() {
+            code if *code == SqlState::UNIQUE_VIOLATION => (409, "is taken already", "exists already"),
+            code if *code == SqlState::FOREIGN_KEY_VIOLATION && field.is_some() => {
+                (400, "refers to something that does not exist", "")
+            }
+            code if *code == SqlState::FOREIGN_KEY_VIOLATION => (409, "", "is referred to by something else"),
+            code if *code == SqlState::CHECK_VIOLATION => (400, "is not allowed", "breaks a rule"),
+            _ => {
+                let cause = format!("{} (SQLSTATE {})", report.message(), report.code().code());
+                return Self { cause: Some(cause), ..Self::new(500, "Internal server error") };
+            }
+        };
+        match field {
+            Some(field) => Self::of_fields(status, vec![(field.to_owned(), complaint.into())]),
+            None => Self::new(status, format!("The {} {error}", table.resource.name)),
+        }
+    }
+
+    /// Answers with it.
+    pub(crate) fn send(&self, response: &mut Response<'_>) -> Result<(), Refusal> {
+        let mut fields: Vec<(&str, &str)> = Vec::new();
+        if let Some((name, value)) = &self.header {
+            fields.push((name, value));
+        }
+        response.send_json(self.status, &fields, &self.to_json())
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            error: &'a str,
+            #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+            fields: serde_json::Map<String, serde_json::Value>,
+        }
+        let fields = self.fields.iter().map(|(name, problem)| (name.clone(), problem.as_ref().into()));
+        // It has text keys only, so that it always serialises.
+        serde_json::to_vec(&Document { error: &self.error, fields: fields.collect() }).unwrap_or_default()
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        match invalid {
+            Invalid::Malformed(problem) => Self::new(400, problem),
+            Invalid::Fields(fields) => Self::of_fields(400, fields),
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Malformed(problem) => Self::new(400, problem),
+            Refused::Parameter(name, problem) => Self::of_fields(400, vec![(name, problem)]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_its_fields() {
+        assert_eq!(Problem::new(404, "Not found").to_json(), br#"{"error":"Not found"}"#);
+        let fields = vec![("title".to_owned(), "is required".into()), ("a.b".to_owned(), "must be 1".into())];
+        assert_eq!(
+            String::from_utf8(Problem::of_fields(400, fields).to_json()).unwrap(),
+            r#"{"error":"title is required, a.b must be 1","fields":{"a.b":"must be 1","title":"is required"}}"#
+        );
+    }
+}

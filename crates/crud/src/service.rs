@@ -1,0 +1,171 @@
+//! One request from its head to its answer: finds its route, calls its handler, tells problems, counts and logs.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use edge::{Connections, Refusal, Request, Response};
+use foundation::metrics::{self, Counter, Exposition, HttpMetrics};
+
+use crate::handlers::Handler;
+use crate::problem::{Problem, Unserved};
+use crate::resource::Operation;
+use crate::routes::{Found, Meaning, Routes};
+use crate::server::Application;
+use crate::store::Store;
+use crate::table::Table;
+
+/// What serves the requests of one service.
+pub(crate) struct Resources {
+    pub application: &'static Application,
+    pub tables: Arc<[Table]>,
+    pub routes: Routes,
+    pub store: Store,
+    pub body_max_bytes: u64,
+    pub connections: Connections,
+    /// The OpenAPI document, as JSON.
+    pub document: Vec<u8>,
+    pub metrics: Metrics,
+}
+
+/// What is counted.
+pub(crate) struct Metrics {
+    http: HttpMetrics,
+    /// Requests that found PostgreSQL away; that it kept waiting for too long; that it refused in a way that should not
+    /// happen.
+    unavailable: Counter,
+    timeouts: Counter,
+    failures: Counter,
+    started: SystemTime,
+}
+
+impl Metrics {
+    pub(crate) fn new(labels: &'static [&'static str]) -> Self {
+        Self {
+            http: HttpMetrics::new(labels),
+            unavailable: Counter::default(),
+            timeouts: Counter::default(),
+            failures: Counter::default(),
+            started: SystemTime::now(),
+        }
+    }
+}
+
+impl edge::Service for Resources {
+    fn serve(&self, request: &mut Request<'_>, response: &mut Response<'_>) -> Result<(), Refusal> {
+        let in_flight = self.metrics.http.begin();
+        let method = request.method_name();
+        let target = match edge::path::parse(request.target()) {
+            Ok(target) => target,
+            Err(refusal) => {
+                in_flight.answered(self.routes.other, method, refusal.status());
+                return Err(refusal);
+            }
+        };
+        let found = self.routes.find(&self.tables, method, &target.path);
+        // It was checked with the path.
+        let query = std::str::from_utf8(target.query).unwrap_or_default();
+        let label = found.label;
+        let served = self.answer(found, query, request, response);
+        let refusal = match served {
+            Ok(()) => None,
+            Err(Unserved::Problem(problem)) => {
+                self.note(request, &target.path, &problem);
+                // A list that was begun stays visibly incomplete.
+                if response.is_sent() { None } else { problem.send(response).err() }
+            }
+            Err(Unserved::Refusal(refusal)) => Some(refusal),
+        };
+        let status = match &refusal {
+            Some(refusal) if !response.is_sent() => refusal.status(),
+            _ => response.status(),
+        };
+        in_flight.answered(label, method, status);
+        refusal.map_or(Ok(()), Err)
+    }
+
+    fn refused(&self, refusal: &Refusal) {
+        self.metrics.http.record(self.routes.other, "other", refusal.status(), Duration::ZERO);
+    }
+}
+
+impl Resources {
+    fn answer(
+        &self,
+        found: Found<'_>,
+        query: &str,
+        request: &mut Request<'_>,
+        response: &mut Response<'_>,
+    ) -> Result<(), Unserved> {
+        match found.meaning {
+            Meaning::Operation { table, operation, key } => {
+                let handler = self.handler(table);
+                let key = key.unwrap_or_default();
+                match operation {
+                    Operation::List => handler.list(query, request, response),
+                    Operation::Create => handler.create(request, response),
+                    Operation::DeleteAll => handler.delete_all(response),
+                    Operation::Read => handler.read(key, request, response),
+                    Operation::Update => handler.update(key, request, response),
+                    Operation::Delete => handler.delete(key, request, response),
+                }
+            }
+            Meaning::Action { table, action, key } => {
+                self.handler(table).act(action, key, query, request, response)
+            }
+            Meaning::Health => Ok(response.send_json(200, &[], br#"{"status":"ok"}"#)?),
+            Meaning::Ready => self.ready(response),
+            Meaning::Metrics => {
+                let fields = [("content-type", metrics::CONTENT_TYPE)];
+                Ok(response.send(200, &fields, self.metrics_text().as_bytes())?)
+            }
+            Meaning::OpenApi => Ok(response.send_json(200, &[], &self.document)?),
+            Meaning::Options(allow) => Ok(response.send(204, &[("allow", allow)], b"")?),
+            Meaning::NoMethod(allow) => {
+                Err(Problem::new(405, "Method not allowed").with("allow", allow).into())
+            }
+            Meaning::NoKey(problem) => Err(Problem::new(400, problem).into()),
+            Meaning::Unknown => Err(Problem::new(404, "Not found").into()),
+        }
+    }
+
+    fn handler(&self, table: usize) -> Handler<'_> {
+        Handler { store: &self.store, table: &self.tables[table], body_max_bytes: self.body_max_bytes }
+    }
+
+    fn ready(&self, response: &mut Response<'_>) -> Result<(), Unserved> {
+        match self.store.ready() {
+            Ok(()) => Ok(response.send_json(200, &[], br#"{"status":"ready"}"#)?),
+            Err(failure) => {
+                let mut problem = Problem::new(503, "PostgreSQL is not reachable").with("retry-after", "1");
+                problem.cause = Some(failure.to_string());
+                Err(problem.into())
+            }
+        }
+    }
+
+    /// Counts and logs a failure of PostgreSQL, which is the only kind of problem that has a cause.
+    fn note(&self, request: &Request<'_>, path: &str, problem: &Problem) {
+        let Some(cause) = &problem.cause else { return };
+        match problem.status {
+            503 => self.metrics.unavailable.increment(),
+            504 => self.metrics.timeouts.increment(),
+            _ => self.metrics.failures.increment(),
+        }
+        let (id, method, status) = (request.request_id(), request.method_name(), problem.status);
+        log::warn!("request_id={id} {method} {path} {status}: {cause}");
+    }
+
+    fn metrics_text(&self) -> String {
+        let mut text = Exposition::new();
+        self.metrics.http.write(&mut text);
+        let name = "database_errors_total";
+        text.family(name, "counter", "Requests that PostgreSQL did not serve, by kind.");
+        text.sample(name, &[("kind", "unavailable")], self.metrics.unavailable.get());
+        text.sample(name, &[("kind", "timeout")], self.metrics.timeouts.get());
+        text.sample(name, &[("kind", "internal")], self.metrics.failures.get());
+        self.store.write_metrics(&mut text);
+        self.connections.write(&mut text);
+        text.process(self.application.name, self.application.version, self.metrics.started);
+        text.finish()
+    }
+}

@@ -1,0 +1,50 @@
+//! The settings that every service made of resources has.
+
+use std::time::Duration;
+
+use database::DatabaseSettings;
+use edge::EdgeSettings;
+use foundation::Environment;
+
+/// The settings that every such service has.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `…_HOST` (127.0.0.1): the address to listen on.
+    pub host: String,
+    /// `…_PORT`: the port to listen on; 0 lets the operating system choose.
+    pub port: u16,
+    /// `…_WORKERS` (8): connections to PostgreSQL, and as many threads.
+    pub workers: usize,
+    /// `…_BODY_MAX_BYTES` (262144): the largest request body.
+    pub body_max_bytes: usize,
+    /// `…_DEADLINE_MS` (6000): how long PostgreSQL may keep a client waiting.
+    pub deadline: Duration,
+    /// `…_MAX_CONNECTIONS` (1024): open client connections. All of them may come from one address, since most come from
+    /// the gateway. The other limits that clients meet are the edge's own.
+    pub edge: EdgeSettings,
+    /// `…_DB_…`: where the database is.
+    pub database: DatabaseSettings,
+}
+
+impl Settings {
+    /// Reads and checks them all: `{prefix}_PORT` and so on. Only a service's own `settings.rs` calls this.
+    pub fn read(
+        environment: &Environment,
+        prefix: &str,
+        default_port: u16,
+        application: &'static str,
+    ) -> Result<Self, foundation::Error> {
+        let edge = EdgeSettings::default();
+        let max_connections =
+            environment.size(&format!("{prefix}_MAX_CONNECTIONS"), edge.max_connections, 65_536)?;
+        Ok(Self {
+            host: environment.text(&format!("{prefix}_HOST"), "127.0.0.1"),
+            port: environment.port(&format!("{prefix}_PORT"), default_port)?,
+            workers: environment.size(&format!("{prefix}_WORKERS"), 8, 256)?,
+            body_max_bytes: environment.size(&format!("{prefix}_BODY_MAX_BYTES"), 256 << 10, 1 << 30)?,
+            deadline: environment.millis(&format!("{prefix}_DEADLINE_MS"), 6_000)?,
+            edge: EdgeSettings { max_connections, max_connections_per_client: max_connections, ..edge },
+            database: DatabaseSettings::read(environment, &format!("{prefix}_DB"), application)?,
+        })
+    }
+}

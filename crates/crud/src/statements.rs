@@ -1,0 +1,374 @@
+//! The SQL of a resource, made once from its description. Names come from descriptions and values travel as parameters:
+//! nothing that a client sent is ever part of a statement.
+//!
+//! Every value travels as text: a parameter is cast to its column's type, and a column is selected as text.
+
+use std::fmt::Write as _;
+
+use crate::field::{Field, Kind, Source};
+use crate::query::{Filter, FilterKind, Place, Selection, Sort};
+use crate::resource::Resource;
+
+/// The statements that are the same for every request.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    /// One record by its key.
+    pub select_one: String,
+    /// Several records by their keys.
+    pub select_many: String,
+    /// One record by its key, locked until the transaction ends.
+    pub lock_one: String,
+    /// A list in the order of its keys: the key to go on from, the number of records.
+    pub select_next: String,
+    /// One new record. Parameters as [`Statements::inserted`] has them.
+    pub insert_one: String,
+    /// Several new records at once, each parameter an array. The rows come back in the order of generated keys, which are
+    /// drawn in the order of the arrays, or in any order, by which given keys tell them apart.
+    pub insert_many: String,
+    /// The key, then the parameters that [`Statements::updated`] tells.
+    pub update: String,
+    /// One record by its key.
+    pub delete_one: String,
+    /// All records.
+    pub delete_all: String,
+    /// The places, among the columns, of the parameters of an insert.
+    pub inserted: Vec<usize>,
+    /// The places, among the columns, of what an update can change. One that may be null has two parameters: whether it is
+    /// to be changed, and its new value.
+    pub updated: Vec<usize>,
+}
+
+impl Statements {
+    /// Makes them.
+    pub(crate) fn new(resource: &Resource, columns: &[Field]) -> Self {
+        let (table, key) = (quote(resource.table), &columns[0]);
+        let key_name = quote(key.name);
+        let select = format!("SELECT {} FROM {table}", selected(columns));
+        let one = format!("WHERE {key_name} = {}", parameter(1, key));
+        let is_generated = matches!(key.kind, Kind::Integer { .. });
+        let inserted: Vec<_> = (usize::from(is_generated)..columns.len())
+            .filter(|index| *index == 0 || !matches!(columns[*index].source, Source::Database))
+            .collect();
+        let updated: Vec<_> = (1..columns.len()).filter(|index| columns[*index].is_writable()).collect();
+        let select_next = format!(
+            "{select} WHERE {key_name} > {} ORDER BY {table}.{key_name} LIMIT $2::text::bigint",
+            parameter(1, key)
+        );
+        Self {
+            select_many: format!("{select} WHERE {key_name} = ANY($1::text[]::{}[])", sql_type(key)),
+            lock_one: format!("{select} {one} FOR UPDATE"),
+            select_one: format!("{select} {one}"),
+            select_next,
+            insert_one: insert_one(&table, columns, &inserted),
+            insert_many: insert_many(&table, columns, &inserted),
+            update: update(&table, columns, &updated, &one),
+            delete_one: format!("DELETE FROM {table} {one} RETURNING {key_name}::text"),
+            delete_all: format!("DELETE FROM {table}"),
+            inserted,
+            updated,
+        }
+    }
+
+    /// All of them, for people.
+    pub(crate) fn all(&self) -> [&str; 9] {
+        [
+            &self.select_one,
+            &self.select_many,
+            &self.select_next,
+            &self.lock_one,
+            &self.insert_one,
+            &self.insert_many,
+            &self.update,
+            &self.delete_one,
+            &self.delete_all,
+        ]
+    }
+}
+
+fn insert_one(table: &str, columns: &[Field], inserted: &[usize]) -> String {
+    let names = names(columns, inserted);
+    let values: Vec<_> =
+        inserted.iter().enumerate().map(|(place, index)| parameter(place + 1, &columns[*index])).collect();
+    format!("INSERT INTO {table} ({names}) VALUES ({}) RETURNING {}", values.join(", "), selected(columns))
+}
+
+/// `ORDER BY` decides in which order generated keys are drawn: they are drawn above the sorted rows.
+fn insert_many(table: &str, columns: &[Field], inserted: &[usize]) -> String {
+    let arrays: Vec<_> = (1..=inserted.len()).map(|number| format!("${number}::text[]")).collect();
+    let given: Vec<_> = (1..=inserted.len()).map(|number| format!("v{number}")).collect();
+    let values: Vec<_> = inserted
+        .iter()
+        .zip(&given)
+        .map(|(index, name)| match sql_type(&columns[*index]) {
+            "text" => name.clone(),
+            other => format!("{name}::{other}"),
+        })
+        .collect();
+    format!(
+        "INSERT INTO {table} ({}) SELECT {} FROM unnest({}) WITH ORDINALITY AS given ({}, place) ORDER BY place RETURNING {}",
+        names(columns, inserted),
+        values.join(", "),
+        arrays.join(", "),
+        given.join(", "),
+        selected(columns)
+    )
+}
+
+fn update(table: &str, columns: &[Field], updated: &[usize], one: &str) -> String {
+    let mut number = 1;
+    let assignments = updated.iter().map(|index| {
+        let field = &columns[*index];
+        let name = quote(field.name);
+        number += 1;
+        if field.is_nullable() {
+            number += 1;
+            let value = parameter(number, field);
+            format!("{name} = CASE WHEN ${}::text::boolean THEN {value} ELSE {name} END", number - 1)
+        } else {
+            format!("{name} = coalesce({}, {name})", parameter(number, field))
+        }
+    });
+    let assignments: Vec<_> = assignments.collect();
+    format!("UPDATE {table} SET {} {one} RETURNING {}", assignments.join(", "), selected(columns))
+}
+
+/// A statement that is made for one request, with its parameters.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Query {
+    pub sql: String,
+    pub parameters: Vec<String>,
+}
+
+/// Records of a list, in its order: those behind `after` and up to `until`, at most `rows`. Made for each request because
+/// it is planned for its own values anyway: whether an index serves a search depends on the text.
+pub(crate) fn list(
+    columns: &[Field],
+    resource: &Resource,
+    selection: &Selection,
+    after: Option<&Place>,
+    until: Option<&Place>,
+    rows: usize,
+) -> Query {
+    let mut query = Query {
+        sql: format!("SELECT {} FROM {}", selected(columns), quote(resource.table)),
+        parameters: Vec::new(),
+    };
+    query.conditions(&columns[0], selection, after, until);
+    query.order(resource, selection.sort);
+    let rows = query.bind(rows.to_string());
+    let _ = write!(query.sql, " LIMIT ${rows}::text::bigint");
+    query
+}
+
+/// The places of the last record of a page of `limit` and of the first behind it, if there is one.
+pub(crate) fn page_end(resource: &Resource, selection: &Selection, limit: usize) -> Query {
+    let key = &resource.key.field;
+    let value = selection.sort.map_or(String::new(), |sort| format!(", {}", as_text(sort.field)));
+    let mut query = Query {
+        sql: format!("SELECT {}{value} FROM {}", as_text(key), quote(resource.table)),
+        parameters: Vec::new(),
+    };
+    query.conditions(key, selection, selection.after.as_ref(), None);
+    query.order(resource, selection.sort);
+    let skipped = query.bind(limit.saturating_sub(1).to_string());
+    let _ = write!(query.sql, " OFFSET ${skipped}::text::bigint LIMIT 2");
+    query
+}
+
+impl Query {
+    fn bind(&mut self, value: String) -> usize {
+        self.parameters.push(value);
+        self.parameters.len()
+    }
+
+    fn conditions(
+        &mut self,
+        key: &Field,
+        selection: &Selection,
+        after: Option<&Place>,
+        until: Option<&Place>,
+    ) {
+        let mut conditions = Vec::new();
+        for filter in &selection.filters {
+            conditions.push(self.filter(filter));
+        }
+        let [forward, back] = match selection.sort {
+            Some(Sort { descending: true, .. }) => ["<", ">="],
+            _ => [">", "<="],
+        };
+        for (place, operator) in [(after, forward), (until, back)] {
+            if let Some(place) = place {
+                conditions.push(self.compare(key, selection.sort, place, operator));
+            }
+        }
+        for (index, condition) in conditions.iter().enumerate() {
+            let _ = write!(self.sql, " {} {condition}", if index == 0 { "WHERE" } else { "AND" });
+        }
+    }
+
+    fn filter(&mut self, filter: &Filter) -> String {
+        match filter.kind {
+            FilterKind::Contains(name) => {
+                let number = self.bind(like_pattern(&filter.value));
+                format!("{} ILIKE ${number}::text", quote(name))
+            }
+            FilterKind::Compares(field, operator) => {
+                let number = self.bind(filter.value.clone());
+                format!("{} {operator} {}", quote(field.name), parameter(number, field))
+            }
+            FilterKind::Condition(condition) => {
+                let number = self.bind(filter.value.clone());
+                format!("({})", condition.replace('$', &format!("${number}::text")))
+            }
+        }
+    }
+
+    fn compare(&mut self, key: &Field, sort: Option<Sort>, place: &Place, operator: &str) -> String {
+        let number = self.bind(place.key.clone());
+        let key_value = parameter(number, key);
+        match (sort, &place.value) {
+            (Some(sort), Some(value)) => {
+                let number = self.bind(value.clone());
+                let value = parameter(number, sort.field);
+                format!("({}, {}) {operator} ({value}, {key_value})", quote(sort.field.name), quote(key.name))
+            }
+            _ => format!("{} {operator} {key_value}", quote(key.name)),
+        }
+    }
+
+    /// The table's name keeps `ORDER BY` from meaning the selected text of the same name.
+    fn order(&mut self, resource: &Resource, sort: Option<Sort>) {
+        let table = quote(resource.table);
+        let key = quote(resource.key.field.name);
+        let _ = match sort {
+            Some(Sort { field, descending }) => {
+                let direction = if descending { " DESC" } else { "" };
+                let field = quote(field.name);
+                write!(self.sql, " ORDER BY {table}.{field}{direction}, {table}.{key}{direction}")
+            }
+            None => write!(self.sql, " ORDER BY {table}.{key}"),
+        };
+    }
+}
+
+/// Names are lower-case letters, digits and underscores, but may be words of SQL, such as `order`.
+fn quote(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+fn names(columns: &[Field], chosen: &[usize]) -> String {
+    chosen.iter().map(|index| quote(columns[*index].name)).collect::<Vec<_>>().join(", ")
+}
+
+/// A statement of an action, which says itself what stands behind the table.
+pub(crate) fn selected_from(resource: &Resource, columns: &[Field], rest: &str) -> String {
+    format!("SELECT {} FROM {} {rest}", selected(columns), quote(resource.table))
+}
+
+/// All columns of a record, as text.
+fn selected(columns: &[Field]) -> String {
+    columns.iter().map(as_text).collect::<Vec<_>>().join(", ")
+}
+
+/// A column as the text that clients see, whatever the session's settings are.
+fn as_text(field: &Field) -> String {
+    let name = quote(field.name);
+    match field.kind {
+        Kind::Text { .. } | Kind::Url | Kind::Word(_) => name,
+        Kind::Date => format!("to_char({name}, 'YYYY-MM-DD')"),
+        Kind::Timestamp => format!("to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"),
+        _ => format!("{name}::text"),
+    }
+}
+
+fn sql_type(field: &Field) -> &'static str {
+    match field.kind {
+        Kind::Text { .. } | Kind::Url | Kind::Word(_) => "text",
+        Kind::Uuid => "uuid",
+        Kind::Integer { .. } => "bigint",
+        Kind::Decimal { .. } => "numeric",
+        Kind::Boolean => "boolean",
+        Kind::Date => "date",
+        Kind::Timestamp => "timestamptz",
+        Kind::Object(_) | Kind::Array { .. } => "jsonb",
+    }
+}
+
+fn parameter(number: usize, field: &Field) -> String {
+    match sql_type(field) {
+        "text" => format!("${number}::text"),
+        other => format!("${number}::text::{other}"),
+    }
+}
+
+/// A pattern that matches every text that contains `text`. `%`, `_` and `\` stand for themselves.
+fn like_pattern(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Table;
+
+    static MOVIES: Resource = Resource::new(
+        "/api/movies",
+        ["movie", "movies"],
+        "movies",
+        &[
+            Field::text("title").required().searchable(),
+            Field::decimal("price", 8, 2).filterable(),
+            Field::timestamp("made").read_only().required().sortable(),
+        ],
+    );
+
+    #[test]
+    fn what_like_would_interpret_is_escaped() {
+        assert_eq!(like_pattern(""), "%%");
+        assert_eq!(like_pattern(r"100%_\"), r"%100\%\_\\%");
+    }
+
+    #[test]
+    fn statements_say_what_the_description_says() {
+        let statements = Table::new(0, &MOVIES).unwrap().statements;
+        assert!(statements.select_one.ends_with(r#"FROM "movies" WHERE "id" = $1::text::bigint"#));
+        assert!(statements.select_many.ends_with(r#"WHERE "id" = ANY($1::text[]::bigint[])"#));
+        assert!(statements.insert_one.starts_with(
+            r#"INSERT INTO "movies" ("title", "price") VALUES ($1::text, $2::text::numeric) RETURNING "id"::text, "title""#
+        ));
+        assert!(statements.update.starts_with(
+            r#"UPDATE "movies" SET "title" = coalesce($2::text, "title"), "price" = CASE WHEN $3::text::boolean THEN $4::text::numeric ELSE "price" END WHERE "id" = $1"#
+        ));
+    }
+
+    #[test]
+    fn a_list_is_asked_for_as_the_client_wants_it() {
+        let columns = Table::new(0, &MOVIES).unwrap().columns;
+        let selection = Selection::parse(
+            &MOVIES,
+            "title=a%25&price_from=2&sort=-made&after=7&after_made=2024-02-29T00:00:00Z&limit=2",
+        )
+        .unwrap();
+        let query = list(&columns, &MOVIES, &selection, selection.after.as_ref(), None, 3);
+        let (_, conditions) = query.sql.split_once(" WHERE ").unwrap();
+        assert_eq!(
+            conditions,
+            r#""title" ILIKE $1::text AND "price" >= $2::text::numeric AND ("made", "id") < ($4::text::timestamptz, $3::text::bigint) ORDER BY "movies"."made" DESC, "movies"."id" DESC LIMIT $5::text::bigint"#
+        );
+        assert_eq!(query.parameters, [r"%a\%%", "2.00", "7", "2024-02-29T00:00:00Z", "3"]);
+        let plain = page_end(&MOVIES, &Selection::default(), 100);
+        assert_eq!(
+            plain.sql,
+            r#"SELECT "id"::text FROM "movies" ORDER BY "movies"."id" OFFSET $1::text::bigint LIMIT 2"#
+        );
+    }
+}

@@ -1,0 +1,225 @@
+//! The records as handlers see them: each call becomes a job for the workers, and waits for its answer no longer than the
+//! deadline.
+//!
+//! Nothing here knows HTTP or SQL.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use database::{Failure, Workers};
+use foundation::metrics::Exposition;
+use postgres::Row;
+
+use crate::jobs::{Answer, Change, Job, Jobs, ListJob, PageEnd, Work};
+use crate::preconditions::Condition;
+use crate::query::{Place, Selection};
+use crate::record;
+use crate::resource::{Action, Call, Member, Reply};
+use crate::table::Table;
+
+/// How much of a list is in memory at a time, by which the rows that are fetched together are counted. A client that
+/// reads slowly holds it all the while.
+const BATCH_BYTES: usize = 64 << 10;
+/// Rows that are fetched first, when nothing is known of their size; most of what clients ask for fits.
+const FIRST_BATCH_ROWS: usize = 64;
+/// Fewest and most rows that are fetched together later.
+const BATCH_ROWS: std::ops::RangeInclusive<usize> = 8..=1_000;
+/// The records of a service, for threads that serve clients: every call waits for its answer no longer than the
+/// deadline.
+#[derive(Clone)]
+pub(crate) struct Store {
+    workers: Workers<Jobs>,
+    deadline: Duration,
+}
+
+impl Store {
+    pub(crate) fn new(workers: Workers<Jobs>, deadline: Duration) -> Self {
+        Self { workers, deadline }
+    }
+
+    fn ask(&self, table: &Table, work: Work) -> Result<Answer, Failure> {
+        self.workers.ask(Job { table: table.index, work }, Instant::now() + self.deadline)
+    }
+
+    /// Whether PostgreSQL works.
+    pub(crate) fn ready(&self) -> Result<(), Failure> {
+        self.workers.ready(Instant::now() + self.deadline)
+    }
+
+    /// Adds what the workers count to a text for Prometheus.
+    pub(crate) fn write_metrics(&self, text: &mut Exposition) {
+        self.workers.write_metrics(text);
+    }
+
+    /// One record.
+    pub(crate) fn find(&self, table: &Table, key: String) -> Result<Option<Row>, Failure> {
+        match self.ask(table, Work::Find(key))? {
+            Answer::Found(row) => Ok(row),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    /// Stores a new record and returns it. `key` is `None` when the database makes it.
+    pub(crate) fn insert(
+        &self,
+        table: &Table,
+        key: Option<String>,
+        members: Vec<Member>,
+    ) -> Result<Row, Failure> {
+        let mut values: Vec<_> =
+            std::iter::once(key).chain(members.into_iter().map(Member::into_text)).collect();
+        let parameters = table.statements.inserted.iter().map(|column| values[*column].take()).collect();
+        match self.ask(table, Work::Insert(parameters))? {
+            Answer::Found(Some(row)) => Ok(row),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    /// Changes a record, if it is as `condition` wants it.
+    pub(crate) fn update(
+        &self,
+        table: &Table,
+        key: String,
+        members: Vec<Member>,
+        condition: Condition,
+    ) -> Result<Change, Failure> {
+        let mut parameters = Vec::with_capacity(2 * members.len());
+        for (index, member) in members.into_iter().enumerate() {
+            if table.statements.updated.contains(&(index + 1)) {
+                if table.columns[index + 1].is_nullable() {
+                    parameters.push(Some((member != Member::Absent).to_string()));
+                }
+                parameters.push(member.into_text());
+            }
+        }
+        self.change(table, Work::Update(key, parameters, condition))
+    }
+
+    /// Deletes a record, if it is as `condition` wants it.
+    pub(crate) fn delete(&self, table: &Table, key: String, condition: Condition) -> Result<Change, Failure> {
+        self.change(table, Work::Delete(key, condition))
+    }
+
+    fn change(&self, table: &Table, work: Work) -> Result<Change, Failure> {
+        match self.ask(table, work)? {
+            Answer::Changed(change) => Ok(change),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    /// Deletes all records and tells how many there were.
+    pub(crate) fn delete_all(&self, table: &Table) -> Result<u64, Failure> {
+        match self.ask(table, Work::DeleteAll)? {
+            Answer::Deleted(count) => Ok(count),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    /// Does something of the resource's own.
+    pub(crate) fn act(&self, table: &Table, action: &'static Action, call: Call) -> Result<Reply, Failure> {
+        match self.ask(table, Work::Act(action, call))? {
+            Answer::Acted(reply) => Ok(reply),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    /// Begins to read a list.
+    pub(crate) fn list<'t>(&self, table: &'t Table, selection: Selection) -> Result<Listing<'t>, Failure> {
+        let listing = Listing {
+            store: self.clone(),
+            table,
+            after: selection.after.clone(),
+            left: selection.limit,
+            selection: Arc::new(selection),
+            next_page: None,
+            rows: Vec::new(),
+            is_last: false,
+        };
+        listing.begin()
+    }
+}
+
+fn mixed_up() -> Failure {
+    Failure::Internal("a job was answered with the answer to another one".to_owned())
+}
+
+/// A list that is read batch by batch. Each batch goes on behind the last record of the one before (keyset), as the table
+/// is by then: a record that exists throughout appears once, and nothing is held open while the client reads.
+pub(crate) struct Listing<'t> {
+    store: Store,
+    table: &'t Table,
+    selection: Arc<Selection>,
+    /// The last record that was read.
+    after: Option<Place>,
+    /// How many records the page may still hold, unless it is known where it ends.
+    left: Option<usize>,
+    /// The last record of this page, when more follow it.
+    pub next_page: Option<Place>,
+    /// The batch that was read last.
+    pub rows: Vec<Row>,
+    /// Whether it ends the list.
+    pub is_last: bool,
+}
+
+impl Listing<'_> {
+    /// Reads the first batch, so that most failures show before anything is answered, and finds where the page ends.
+    fn begin(mut self) -> Result<Self, Failure> {
+        let Some(limit) = self.left else {
+            self.fetch(FIRST_BATCH_ROWS, false)?;
+            return Ok(self);
+        };
+        if limit < FIRST_BATCH_ROWS {
+            // One row more than the page holds tells whether others follow.
+            self.fetch(limit + 1, false)?;
+            self.is_last = true;
+            if self.rows.len() > limit {
+                self.rows.truncate(limit);
+                self.next_page = self.last_place()?;
+            }
+        } else if let PageEnd::At(place) = self.fetch(FIRST_BATCH_ROWS, true)? {
+            // From now on the place counts, not the number: what is inserted meanwhile must push nothing out.
+            (self.next_page, self.left) = (Some(place), None);
+            self.is_last = self.rows.len() < FIRST_BATCH_ROWS;
+        }
+        Ok(self)
+    }
+
+    /// Reads the next batch. `bytes` is what the one before took; the next will probably take `BATCH_BYTES`.
+    pub(crate) fn advance(&mut self, bytes: usize) -> Result<(), Failure> {
+        let rows = BATCH_BYTES * self.rows.len() / bytes.max(1);
+        let rows = rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end());
+        self.after = self.last_place()?;
+        self.fetch(self.left.map_or(rows, |left| rows.min(left)), false).map(drop)
+    }
+
+    fn fetch(&mut self, rows: usize, finds_end: bool) -> Result<PageEnd, Failure> {
+        let job = ListJob {
+            selection: self.selection.clone(),
+            after: self.after.clone(),
+            until: self.next_page.clone(),
+            rows,
+            finds_end,
+        };
+        let Answer::Listed(found, end) = self.store.ask(self.table, Work::List(job))? else {
+            return Err(mixed_up());
+        };
+        self.left = self.left.map(|left| left.saturating_sub(found.len()));
+        self.is_last = found.len() < rows || self.left == Some(0);
+        self.rows = found;
+        Ok(end)
+    }
+
+    fn last_place(&self) -> Result<Option<Place>, Failure> {
+        let place = |row| record::place(&self.table.columns, row, self.selection.sort);
+        self.rows.last().map(place).transpose().map_err(|error| Failure::of(&error, false))
+    }
+}
+
+impl Member {
+    fn into_text(self) -> Option<String> {
+        match self {
+            Self::Value(text) => Some(text),
+            Self::Absent | Self::Null => None,
+        }
+    }
+}
