@@ -1,6 +1,6 @@
 //! Messages that can never become orders.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use amqp::Properties;
 use testkit::{Postgres, patience, wait_until};
@@ -42,8 +42,13 @@ fn a_dead_letter_that_the_broker_does_not_take_holds_up_no_order() {
         .with_header("filler", &"x".repeat(FRAME_MAX_BYTES - 130));
     connection.publish(QUEUE, properties, b"no order".to_vec(), patience()).unwrap();
     publish(&connection, "after", &order(2));
+    let started = Instant::now();
     setup.billing.start();
     setup.wait_for_orders(2);
+    // Each session is opened, and ended by the dead letter. Only work makes the next one come soon.
+    wait_until(patience(), "four seconds pass", || started.elapsed() > Duration::from_secs(4));
+    let sessions = setup.count_logged("trying again in");
+    assert!((2..=9).contains(&sessions), "{sessions} sessions in four seconds");
     publish(&connection, "later", &order(3));
     setup.wait_for_orders(3);
     // Nothing but the dead letter comes back after the next start.

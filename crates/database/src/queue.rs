@@ -320,3 +320,82 @@ impl<J, A> State<J, A> {
 fn stopping() -> Failure {
     Failure::Unavailable("the workers stop".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    type Numbers = Queue<u32, u32>;
+
+    fn push(queue: &Numbers, job: u32) -> Arc<Slot<u32>> {
+        let slot = Slot::new();
+        let ticket = Ticket { deadline: Instant::now(), repeated: false, slot: slot.clone() };
+        queue.push(|state| state.waiting.push_back(Queued { job, ticket })).unwrap();
+        slot
+    }
+
+    fn take(queue: &Numbers, max: usize) -> Vec<u32> {
+        let same_parity = |first: &u32, next: &u32| first % 2 == next % 2;
+        let Taken::Batch(batch) = queue.take(max, same_parity) else { panic!("there is a batch") };
+        batch.iter().map(|queued| queued.job).collect()
+    }
+
+    #[test]
+    fn a_batch_is_what_joins_the_first_job_and_the_others_keep_their_order() {
+        let queue = Numbers::new(100, 1);
+        for job in [1, 2, 4, 3, 5, 6, 7] {
+            push(&queue, job);
+        }
+        assert_eq!(take(&queue, 3), [1, 3, 5]);
+        assert_eq!(take(&queue, 100), [2, 4, 6]);
+        assert_eq!(take(&queue, 100), [7]);
+    }
+
+    #[test]
+    fn jobs_that_are_given_back_come_first_again() {
+        let queue = Numbers::new(100, 1);
+        for job in [1, 2, 3] {
+            push(&queue, job);
+        }
+        let Taken::Batch(batch) = queue.take(2, |_, _| true) else { panic!("there is a batch") };
+        queue.give_back(batch);
+        assert_eq!(take(&queue, 100), [1, 3]);
+    }
+
+    #[test]
+    fn what_the_asker_is_told_depends_on_whether_the_job_was_begun() {
+        let soon = || Instant::now() + Duration::from_millis(1);
+        let slot = Slot::<u32>::new();
+        assert!(matches!(slot.wait(soon()), Err(Failure::TimedOut)));
+        assert!(!slot.begin(true), "nobody waits for it any more");
+        let slot = Slot::<u32>::new();
+        assert!(slot.begin(true));
+        assert!(matches!(slot.wait(soon()), Err(Failure::Unknown(_))));
+        let slot = Slot::<u32>::new();
+        assert!(slot.begin(true));
+        slot.defer();
+        assert!(matches!(slot.wait(soon()), Err(Failure::TimedOut)));
+        let slot = Slot::<u32>::new();
+        slot.begin(false);
+        slot.answer(Ok(7));
+        assert!(matches!(slot.wait(soon()), Ok(7)));
+    }
+
+    #[test]
+    fn without_a_connection_everybody_is_refused_until_there_is_one() {
+        let queue = Numbers::new(100, 2);
+        let slot = push(&queue, 1);
+        queue.failed_to_connect("refused");
+        assert!(matches!(slot.wait(Instant::now()), Err(Failure::Unavailable(_))));
+        assert!(matches!(queue.push(|_| {}), Err(Failure::Unavailable(_))));
+        queue.connected();
+        assert!(queue.push(|_| {}).is_ok());
+        // One of two workers lost its connection, and cannot get another: the other one works.
+        queue.connected();
+        queue.disconnected();
+        queue.failed_to_connect("too many connections");
+        assert!(queue.push(|_| {}).is_ok());
+    }
+}

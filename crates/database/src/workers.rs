@@ -27,6 +27,9 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// How long a database counts as ready after it did some work, in milliseconds. Under load, nobody has to ask it.
 const READY_FOR_MS: u64 = 500;
 
+/// A connection that is lost sooner than this without having done any work counts as a failed attempt to connect.
+const SHORT_LIVED: Duration = Duration::from_secs(1);
+
 /// How the jobs of a service are executed. Each worker thread has one of its own.
 pub trait Executor: Send + 'static {
     /// What is asked for.
@@ -45,7 +48,7 @@ pub trait Executor: Send + 'static {
     ///
     /// An error of the whole batch must mean that nothing of it was done, unless the connection is lost: use one
     /// statement or one transaction. When PostgreSQL refused a batch of several jobs, each of them is executed again
-    /// by itself, so that only those that are to blame fail.
+    /// by itself, so that only those fail that are to blame.
     fn execute(&mut self, connection: &mut Connection, jobs: &[Self::Job]) -> Results<Self::Answer>;
 }
 
@@ -238,6 +241,7 @@ struct Worker<E: Executor> {
 /// A worker's connection.
 struct Open {
     connection: Connection,
+    opened: Instant,
     last_used: Instant,
     /// Whether it has done any work yet.
     worked: bool,
@@ -294,7 +298,8 @@ impl<E: Executor> Worker<E> {
                     }
                     shared.stats.connects.increment();
                     shared.queue.connected();
-                    self.open = Some(Open { connection, last_used: Instant::now(), worked: false, deaths });
+                    let now = Instant::now();
+                    self.open = Some(Open { connection, opened: now, last_used: now, worked: false, deaths });
                     return true;
                 }
                 Err(error) => {
@@ -336,7 +341,8 @@ impl<E: Executor> Worker<E> {
         self.shared.worked_at_ms.store(0, Ordering::Relaxed);
         self.shared.stats.lost.increment();
         self.shared.queue.disconnected();
-        if !open.worked {
+        // Connections that are accepted and lost again at once must not be opened ever faster.
+        if !open.worked && open.opened.elapsed() < SHORT_LIVED {
             self.shared.reconnection.failed();
         }
     }
@@ -392,9 +398,8 @@ impl<E: Executor> Worker<E> {
             }
             Err(error) => {
                 let failure = Failure::of(&error, is_write);
-                let to_blame = matches!(failure, Failure::Refused(_) | Failure::Internal(_));
                 self.worked(health_of(&failure), deaths);
-                if jobs.len() > 1 && to_blame {
+                if jobs.len() > 1 && may_succeed_alone(&failure, &error) {
                     return self.execute_alone(jobs, tickets, is_write);
                 }
                 for ticket in tickets {
@@ -486,6 +491,14 @@ fn answer<A>(tickets: Vec<Ticket<A>>, results: Vec<Result<A, postgres::Error>>, 
         ticket.slot.answer(answer);
     }
     health
+}
+
+/// Whether some jobs of a failed batch may succeed by themselves: it was rolled back because of one of them, or
+/// because another transaction held in the opposite order what it needed (class 40, such as a deadlock).
+fn may_succeed_alone(failure: &Failure, error: &postgres::Error) -> bool {
+    matches!(failure, Failure::Refused(_) | Failure::Internal(_))
+        || error.code().is_some_and(|code| code.code().starts_with("40"))
+            && matches!(failure, Failure::Unavailable(_))
 }
 
 fn health_of(failure: &Failure) -> Health {

@@ -1,11 +1,4 @@
 //! A small table and the jobs that these tests do with it.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "each test program uses a part of this, and stops at the first surprise"
-)]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -16,13 +9,13 @@ use foundation::Environment;
 use foundation::metrics::Exposition;
 use testkit::{Database, patience, wait_until};
 
-pub const MIGRATIONS: &[Migration] = &[Migration {
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     name: "0001_things",
     sql: "CREATE TABLE things (id bigint PRIMARY KEY, name text NOT NULL UNIQUE CHECK (name <> ''))",
 }];
 
-pub enum Job {
+pub(crate) enum Job {
     /// The name of a thing.
     Find(i64),
     /// Stores a thing.
@@ -31,6 +24,8 @@ pub enum Job {
     SlowInsert(Duration, i64),
     /// Lets PostgreSQL sleep.
     Sleep(Duration),
+    /// Keeps a worker busy until a [`Gate`] opens.
+    WaitForGate,
     /// Ends the connection that it is executed on.
     EndConnection,
     Panic,
@@ -38,8 +33,8 @@ pub enum Job {
 
 /// Executes jobs and notes how large the batches of `Find` and `Insert` were.
 #[derive(Clone, Default)]
-pub struct Things {
-    pub batches: Arc<Mutex<Vec<usize>>>,
+pub(crate) struct Things {
+    pub(crate) batches: Arc<Mutex<Vec<usize>>>,
 }
 
 impl Executor for Things {
@@ -68,6 +63,11 @@ impl Executor for Things {
             Job::Sleep(time) => {
                 let statement = connection.prepared("SELECT pg_sleep($1)")?;
                 connection.client.execute(&statement, &[&time.as_secs_f64()])?;
+                Ok(vec![Ok(None)])
+            }
+            Job::WaitForGate => {
+                let sql = "SELECT pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1)";
+                connection.client.execute(sql, &[])?;
                 Ok(vec![Ok(None)])
             }
             Job::EndConnection => {
@@ -103,11 +103,38 @@ impl Things {
     }
 }
 
-pub fn settings(database: &Database) -> DatabaseSettings {
-    settings_with(database, &[])
+/// Holds up [`Job::WaitForGate`] until it opens.
+pub(crate) struct Gate(postgres::Client);
+
+impl Gate {
+    pub(crate) fn closed(database: &Database) -> Self {
+        let mut client = database.client();
+        client.execute("SELECT pg_advisory_lock(1)", &[]).unwrap();
+        Self(client)
+    }
+
+    /// Waits until a worker has come to the gate, which keeps it from everything else.
+    pub(crate) fn wait_for_worker(&mut self) {
+        let sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        wait_until(patience(), "a worker is busy", || {
+            self.0.query_one(sql, &[]).unwrap().get::<_, i64>(0) == 1
+        });
+    }
+
+    pub(crate) fn open(&mut self) {
+        self.0.execute("SELECT pg_advisory_unlock(1)", &[]).unwrap();
+    }
 }
 
-pub fn settings_with(database: &Database, more: &[(&str, &str)]) -> DatabaseSettings {
+/// Settings whose statements may wait for a gate, and for a machine that is busy with other tests.
+pub(crate) fn settings(database: &Database) -> DatabaseSettings {
+    settings_with(
+        database,
+        &[("TEST_DB_STATEMENT_TIMEOUT_MS", "60000"), ("TEST_DB_CONNECT_TIMEOUT_MS", "60000")],
+    )
+}
+
+pub(crate) fn settings_with(database: &Database, more: &[(&str, &str)]) -> DatabaseSettings {
     let settings = database.settings("TEST_DB");
     let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     DatabaseSettings::read(&Environment::from_pairs(pairs.chain(more.iter().copied())), "TEST_DB", "test")
@@ -115,7 +142,11 @@ pub fn settings_with(database: &Database, more: &[(&str, &str)]) -> DatabaseSett
 }
 
 /// Workers that have all connected.
-pub fn start(settings: &DatabaseSettings, threads: usize, queue_max: usize) -> (Workers<Things>, Things) {
+pub(crate) fn start(
+    settings: &DatabaseSettings,
+    threads: usize,
+    queue_max: usize,
+) -> (Workers<Things>, Things) {
     let things = Things::default();
     let executor = things.clone();
     let limits = WorkerSettings { threads, queue_max };
@@ -127,7 +158,7 @@ pub fn start(settings: &DatabaseSettings, threads: usize, queue_max: usize) -> (
 }
 
 /// A figure of the workers' metrics.
-pub fn figure(workers: &Workers<Things>, name: &str) -> usize {
+pub(crate) fn figure(workers: &Workers<Things>, name: &str) -> usize {
     let mut text = Exposition::new();
     workers.write_metrics(&mut text);
     let text = text.finish();
@@ -136,10 +167,10 @@ pub fn figure(workers: &Workers<Things>, name: &str) -> usize {
 }
 
 /// A deadline that nothing should reach.
-pub fn soon() -> Instant {
+pub(crate) fn soon() -> Instant {
     Instant::now() + patience()
 }
 
-pub fn within(limit: Duration) -> Instant {
+pub(crate) fn within(limit: Duration) -> Instant {
     Instant::now() + limit
 }

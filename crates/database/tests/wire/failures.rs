@@ -1,16 +1,13 @@
 //! Workers and connecting, while PostgreSQL is killed, frozen, restarted, or not PostgreSQL at all.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
-mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::{Job, MIGRATIONS, settings, settings_with, soon, start, within};
 use database::{DatabaseSettings, Error, Failure};
 use foundation::Environment;
-use support::{Job, MIGRATIONS, settings, settings_with, soon, start, within};
 use testkit::{Postgres, patience, wait_until};
 
 /// Within this time after PostgreSQL is back, work is done again.
@@ -70,9 +67,14 @@ fn without_a_server_everybody_is_told_at_once_until_it_comes() {
     let database = postgres.create_database();
     postgres.stop();
     let limits = database::WorkerSettings { threads: 4, queue_max: 100 };
-    let workers =
-        database::Workers::start("test", &settings(&database), MIGRATIONS, limits, support::Things::default)
-            .unwrap();
+    let workers = database::Workers::start(
+        "test",
+        &settings(&database),
+        MIGRATIONS,
+        limits,
+        crate::support::Things::default,
+    )
+    .unwrap();
     for _ in 0..50 {
         let asked = Instant::now();
         let answer = workers.ask(Job::Find(1), soon());

@@ -1,11 +1,9 @@
 //! Migrations: applied once, in order, by one program at a time, and never edited afterwards.
 
-mod support;
-
 use std::thread;
 
+use crate::support::settings;
 use database::{Error, Migration};
-use support::settings;
 use testkit::Postgres;
 
 const FIRST: Migration =
@@ -91,12 +89,12 @@ fn both_kinds_of_movie_databases_end_with_the_same_index() {
         Migration {
             version: 1,
             name: "0001_movies",
-            sql: include_str!("../../../sql/movies/0001_movies.sql"),
+            sql: include_str!("../../../../sql/movies/0001_movies.sql"),
         },
         Migration {
             version: 2,
             name: "0002_title_index",
-            sql: include_str!("../../../sql/movies/0002_title_index.sql"),
+            sql: include_str!("../../../../sql/movies/0002_title_index.sql"),
         },
     ];
     for options in [None, Some("gin_pending_list_limit = 256"), Some("fastupdate = off")] {
