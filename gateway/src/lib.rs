@@ -81,13 +81,7 @@ impl Gateway {
             .name("pool".to_owned())
             .spawn(move || {
                 while !shutdown.wait_timeout(PRUNE_INTERVAL) {
-                    if upstreams.has_outdated() {
-                        let upstreams = upstreams.clone();
-                        // In a thread of its own: glibc's cache of freed memory ends with its thread. In a thread that
-                        // lives on it would keep a few pieces of each heap, and thereby most of the heaps.
-                        let pruning = thread::Builder::new().spawn(move || upstreams.prune());
-                        let _ = pruning.map(thread::JoinHandle::join);
-                    }
+                    upstreams.prune();
                 }
             })
             .map_err(|source| Error::Io { action: "start a thread", source })?;

@@ -228,11 +228,6 @@ impl Upstreams {
         Self { id, config, connector, instances, next: AtomicUsize::new(0), ready_timeout }
     }
 
-    /// Whether there are connections that nobody has used for long.
-    pub(crate) fn has_outdated(&self) -> bool {
-        self.instances.iter().any(|instance| instance.pool.has_outdated())
-    }
-
     /// Closes connections that nobody has used for long, so that their memory returns after a load.
     pub(crate) fn prune(&self) {
         self.instances.iter().for_each(|instance| instance.pool.prune());
