@@ -3,10 +3,8 @@
 
 use std::io::Read;
 
+use edge::{BodySize, Method, Refusal, Request, Response};
 use flate2::read::GzDecoder;
-
-use crate::Problem;
-use crate::edge::{BodySize, Exchange, Head, Method};
 
 pub(crate) use embedded::*;
 
@@ -48,12 +46,11 @@ pub(crate) struct Asset {
 
 impl Asset {
     /// Answers with the file, compressed if the client takes that.
-    pub(crate) fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
-        let compressed = accepts_gzip(exchange.head);
+    pub(crate) fn serve(&self, request: &Request<'_>, response: &mut Response<'_>) -> Result<(), Refusal> {
+        let compressed = accepts_gzip(request);
         let etag = if compressed { self.gzip_etag } else { self.etag };
-        let unchanged = has(exchange.head, etag);
-        exchange.begin(if unchanged { 304 } else { 200 });
-        let response = &mut exchange.response;
+        let unchanged = has(request, etag);
+        response.begin(if unchanged { 304 } else { 200 });
         for (name, value) in [
             ("etag", etag),
             // It may change with the next version; asking costs one 304.
@@ -63,47 +60,44 @@ impl Asset {
             ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),
         ] {
-            response.field(name.as_bytes(), value.as_bytes());
+            response.field(name, value.as_bytes());
         }
         if unchanged {
             response.end_head(BodySize::None);
-            return response.finish().map_err(Problem::ClientGone);
+            return response.finish();
         }
-        response.field(b"content-type", self.media_type.as_bytes());
+        response.field("content-type", self.media_type.as_bytes());
         if compressed {
-            response.field(b"content-encoding", b"gzip");
+            response.field("content-encoding", b"gzip");
         }
         let length = if compressed { self.gzip.len() as u64 } else { self.length };
-        if exchange.head.method() == Method::Head {
-            response.field(b"content-length", length.to_string().as_bytes());
-            response.end_head(BodySize::None);
-        } else {
-            response.end_head(BodySize::Known(length));
-            self.write(compressed, exchange)?;
+        response.end_head(BodySize::Known(length));
+        if request.method() != Method::Head {
+            self.write(compressed, response)?;
         }
-        exchange.response.finish().map_err(Problem::ClientGone)
+        response.finish()
     }
 
-    fn write(&self, compressed: bool, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
+    fn write(&self, compressed: bool, response: &mut Response<'_>) -> Result<(), Refusal> {
         if compressed {
-            return exchange.response.write(self.gzip).map_err(Problem::ClientGone);
+            return response.write(self.gzip);
         }
         let mut decoder = GzDecoder::new(self.gzip);
         let mut buffer = vec![0; 16 << 10];
         loop {
             let count =
-                decoder.read(&mut buffer).map_err(|_| Problem::Internal("an embedded file is damaged"))?;
+                decoder.read(&mut buffer).map_err(|_| Refusal::Internal("an embedded file is damaged"))?;
             if count == 0 {
                 return Ok(());
             }
-            exchange.response.write(&buffer[..count]).map_err(Problem::ClientGone)?;
+            response.write(&buffer[..count])?;
         }
     }
 }
 
 /// All values of a field that is a list.
-fn list<'h>(head: &'h Head, name: &str) -> impl Iterator<Item = &'h str> {
-    let values = head.fields().filter(move |(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
+fn list<'c>(request: &Request<'c>, name: &str) -> impl Iterator<Item = &'c str> {
+    let values = request.fields().filter(move |(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
     values
         .filter_map(|(_, value)| std::str::from_utf8(value).ok())
         .flat_map(|value| value.split(','))
@@ -111,8 +105,8 @@ fn list<'h>(head: &'h Head, name: &str) -> impl Iterator<Item = &'h str> {
 }
 
 /// Whether `Accept-Encoding` allows gzip (RFC 9110 §12.5.3).
-fn accepts_gzip(head: &Head) -> bool {
-    list(head, "accept-encoding").any(|coding| {
+fn accepts_gzip(request: &Request<'_>) -> bool {
+    list(request, "accept-encoding").any(|coding| {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
         let refused = weight.trim().strip_prefix("q=").is_some_and(|weight| weight.parse() == Ok(0.0));
         name.trim().eq_ignore_ascii_case("gzip") && !refused
@@ -120,8 +114,8 @@ fn accepts_gzip(head: &Head) -> bool {
 }
 
 /// Whether the client has what `etag` names: weak comparison (RFC 9110 §13.1.2).
-fn has(head: &Head, etag: &str) -> bool {
-    list(head, "if-none-match").any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+fn has(request: &Request<'_>, etag: &str) -> bool {
+    list(request, "if-none-match").any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 #[cfg(test)]

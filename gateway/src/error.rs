@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use edge::{Refusal, Request, Response};
 use order::InvalidOrder;
 
 /// Why the gateway cannot start.
@@ -59,8 +60,8 @@ impl From<foundation::Error> for Error {
 /// [`Problem::cause`] is for the log.
 #[derive(Debug)]
 pub enum Problem {
-    /// The request breaks a rule of HTTP or of this service; the text says which.
-    BadRequest(&'static str),
+    /// The edge refuses it, and answers by itself.
+    Refused(Refusal),
     /// The body of an order is no valid order.
     InvalidOrder(InvalidOrder),
     /// No such path.
@@ -70,28 +71,10 @@ pub enum Problem {
         /// The methods that do exist, as the field `Allow` lists them.
         allow: &'static str,
     },
-    /// The request was begun and not completed in time.
-    Timeout(&'static str),
-    /// The body exceeds the route's limit, in bytes.
-    BodyTooLarge(u64),
-    /// The request line exceeds the limit, in bytes.
-    UriTooLong(usize),
     /// The body is not JSON by its own declaration.
     UnsupportedMediaType,
-    /// `Expect` asks for something else than `100-continue`.
-    ExpectationFailed,
-    /// The client's address has too many connections.
-    TooManyConnections,
-    /// The header block exceeds the limit.
-    HeadersTooLarge(&'static str),
-    /// A bug of ours.
-    Internal(&'static str),
-    /// A method that no route knows.
-    NotImplemented,
     /// Inventory answered something that is not HTTP.
     BadUpstream(String),
-    /// All connections are taken.
-    Overloaded,
     /// No inventory can be reached.
     UpstreamDown(String),
     /// The broker did not confirm the order.
@@ -103,84 +86,81 @@ pub enum Problem {
     },
     /// Inventory did not answer in time.
     UpstreamTimeout(String),
-    /// A version of HTTP that is not spoken here.
-    VersionNotSupported,
-    /// The client is gone; there is nobody to answer.
-    ClientGone(std::io::Error),
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 impl Problem {
+    /// A request that breaks a rule of this service; the text says which.
+    pub(crate) const fn bad_request(text: &'static str) -> Self {
+        Self::Refused(Refusal::BadRequest(text))
+    }
+
     /// The status code of the answer.
     pub fn status(&self) -> u16 {
         match self {
-            Self::BadRequest(_) | Self::InvalidOrder(_) | Self::ClientGone(_) => 400,
+            Self::Refused(refusal) => refusal.status(),
+            Self::InvalidOrder(_) => 400,
             Self::NotFound => 404,
             Self::MethodNotAllowed { .. } => 405,
-            Self::Timeout(_) => 408,
-            Self::BodyTooLarge(_) => 413,
-            Self::UriTooLong(_) => 414,
             Self::UnsupportedMediaType => 415,
-            Self::ExpectationFailed => 417,
-            Self::TooManyConnections => 429,
-            Self::HeadersTooLarge(_) => 431,
-            Self::Internal(_) => 500,
-            Self::NotImplemented => 501,
             Self::BadUpstream(_) => 502,
-            Self::Overloaded | Self::UpstreamDown(_) | Self::NotPublished { .. } => 503,
+            Self::UpstreamDown(_) | Self::NotPublished { .. } => 503,
             Self::UpstreamTimeout(_) => 504,
-            Self::VersionNotSupported => 505,
         }
     }
 
     /// What the client is told: never an internal name, address or cause.
     pub fn public(&self) -> Cow<'static, str> {
         match self {
-            Self::BadRequest(text) | Self::Timeout(text) | Self::HeadersTooLarge(text) => (*text).into(),
+            Self::Refused(refusal) => refusal.public(),
             Self::InvalidOrder(InvalidOrder::Malformed(text)) => text.clone().into(),
             Self::InvalidOrder(InvalidOrder::Fields(_)) => "the order is invalid".into(),
             Self::NotFound => "not found".into(),
             Self::MethodNotAllowed { .. } => "method not allowed".into(),
-            Self::BodyTooLarge(limit) => format!("the body exceeds {limit} bytes").into(),
-            Self::UriTooLong(limit) => format!("the request line exceeds {limit} bytes").into(),
             Self::UnsupportedMediaType => "the body must be application/json".into(),
-            Self::ExpectationFailed => "only 100-continue can be expected".into(),
-            Self::TooManyConnections => "too many connections from this address".into(),
-            Self::Internal(_) => "internal error".into(),
-            Self::NotImplemented => "this method is not implemented".into(),
             Self::BadUpstream(_) => "inventory sent an invalid answer".into(),
-            Self::Overloaded => "too many connections".into(),
             Self::UpstreamDown(_) => "inventory is not reachable".into(),
             Self::NotPublished { .. } => "the order could not be queued".into(),
             Self::UpstreamTimeout(_) => "inventory did not answer in time".into(),
-            Self::VersionNotSupported => "only HTTP/1.0 and HTTP/1.1 are spoken here".into(),
-            Self::ClientGone(_) => "the request is incomplete".into(),
         }
     }
 
     /// What the log is told beyond the public text.
-    pub fn cause(&self) -> Option<Cow<'_, str>> {
+    pub fn cause(&self) -> Option<&str> {
         match self {
             Self::BadUpstream(cause)
             | Self::UpstreamDown(cause)
             | Self::UpstreamTimeout(cause)
-            | Self::NotPublished { cause, .. } => Some(cause.as_str().into()),
-            Self::Internal(cause) => Some((*cause).into()),
-            Self::ClientGone(error) => Some(error.to_string().into()),
+            | Self::NotPublished { cause, .. } => Some(cause),
             _ => None,
         }
     }
 
-    /// The value of `Allow`, which a 405 must have.
-    pub fn allow(&self) -> Option<&'static str> {
-        match self {
-            Self::MethodNotAllowed { allow } => Some(allow),
-            _ => None,
+    /// Answers with this problem, if it can still be told, and tells the log if it is our side's fault. What the edge
+    /// refuses is handed back to it.
+    pub(crate) fn answer(self, request: &Request<'_>, response: &mut Response<'_>) -> Result<(), Refusal> {
+        if let Self::Refused(refusal) = self {
+            return Err(refusal);
         }
-    }
-
-    /// When to try again, in seconds, where trying again can help.
-    pub fn retry_after(&self) -> Option<u32> {
-        matches!(self.status(), 429 | 503).then_some(1)
+        let status = self.status();
+        let level = if status >= 500 { log::Level::Warn } else { log::Level::Debug };
+        let cause = self.cause().unwrap_or_default();
+        let separator = if cause.is_empty() { "" } else { ": " };
+        log::log!(level, "{} {status} {}{separator}{cause}", request.request_id(), self.public());
+        if response.is_sent() {
+            return Ok(());
+        }
+        let fields: &[_] = match self {
+            Self::MethodNotAllowed { allow } => &[("allow", allow)],
+            _ if status == 503 => &[("retry-after", "1")],
+            _ => &[],
+        };
+        response.send_json(status, fields, &self.to_json())
     }
 
     /// The answer's body.
@@ -211,7 +191,6 @@ mod tests {
         let problem = Problem::UpstreamDown("connect to 10.0.0.7:8080: refused".to_owned());
         assert_eq!(problem.to_json(), br#"{"error":"inventory is not reachable"}"#);
         assert!(problem.cause().unwrap().contains("10.0.0.7"));
-        assert_eq!(problem.retry_after(), Some(1));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::Problem;
-use crate::edge::Exchange;
+use edge::{Refusal, Request, Response};
+
 use crate::publisher::Publisher;
 use crate::upstream::Upstreams;
 
@@ -24,29 +24,33 @@ impl Health {
     }
 
     /// 200 for as long as the process serves, whatever has become of its dependencies.
-    pub(crate) fn serve_health(exchange: &mut Exchange<'_>) -> Result<(), Problem> {
-        exchange.answer(200, br#"{"status":"ok"}"#)
+    pub(crate) fn serve_health(response: &mut Response<'_>) -> Result<(), Refusal> {
+        response.send_json(200, &[], br#"{"status":"ok"}"#)
     }
 
     /// 200 when every dependency is reachable, else 503 with the names of those that are not.
-    pub(crate) fn serve_ready(&self, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
+    pub(crate) fn serve_ready(
+        &self,
+        request: &Request<'_>,
+        response: &mut Response<'_>,
+    ) -> Result<(), Refusal> {
         let mut missing = Vec::new();
         if let Some(cause) = self.upstreams.readiness().problem() {
-            log::warn!("{} not ready: inventory: {cause}", exchange.request_id);
+            log::warn!("{} not ready: inventory: {cause}", request.request_id());
             missing.push("inventory");
         }
         if !self.publisher.is_connected() {
-            log::warn!("{} not ready: broker: not connected", exchange.request_id);
+            log::warn!("{} not ready: broker: not connected", request.request_id());
             missing.push("broker");
         }
         if missing.is_empty() {
-            return exchange.answer(200, br#"{"status":"ready"}"#);
+            return response.send_json(200, &[], br#"{"status":"ready"}"#);
         }
         let state = |name| if missing.contains(&name) { "unreachable" } else { "ok" };
         let answer = serde_json::json!({
             "error": format!("not ready: {} unreachable", missing.join(" and ")),
             "dependencies": { "inventory": state("inventory"), "broker": state("broker") },
         });
-        exchange.answer_with(503, &[("retry-after", "1")], answer.to_string().as_bytes())
+        response.send_json(503, &[("retry-after", "1")], answer.to_string().as_bytes())
     }
 }

@@ -1,16 +1,14 @@
 //! The gateway: the one program of the platform that strangers talk to.
 //!
-//! A request's way: `edge` (reads it, strictly and within limits) → `routes` → `proxy` and `upstream` for
+//! A request's way: `crates/edge` (reads it, strictly and within limits) → `routes` → `proxy` and `upstream` for
 //! /api/movies, or `orders` and `publisher` for /api/billing, or `health`.
 
 mod assets;
 mod board;
-mod edge;
 mod error;
 mod health;
 mod metrics;
 mod orders;
-mod path;
 mod proxy;
 mod publisher;
 mod routes;
@@ -21,13 +19,13 @@ mod upstream;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
+use edge::Server;
 use foundation::Shutdown;
 
 pub use error::{Error, Problem};
-pub use settings::{BodySettings, EdgeSettings, QueueSettings, Settings, UpstreamSettings};
+pub use settings::{BodySettings, QueueSettings, Settings, UpstreamSettings};
 
 use board::Board;
-use edge::Server;
 use health::Health;
 use metrics::Metrics;
 use orders::Orders;
@@ -50,8 +48,9 @@ impl Gateway {
     /// Binds the address, prepares everything and starts to connect to the broker; nothing is served before [`Gateway::run`].
     pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Self, Error> {
         let server = bind(&settings)?;
-        let upstreams = Arc::new(Upstreams::new(&settings.upstream, &settings.edge));
-        let (metrics, board) = (Arc::new(Metrics::new()), Arc::new(Board::default()));
+        let upstreams = Arc::new(Upstreams::new(&settings.upstream));
+        let (metrics, board) =
+            (Arc::new(Metrics::new(&routes::LABELS, server.connections())), Arc::new(Board::default()));
         let publisher = Publisher::start(settings.queue.clone(), metrics.clone(), board.clone())?;
         let routes = Arc::new(Routes {
             proxy: Proxy::new(upstreams.clone(), settings.bodies.movies_max_bytes),
@@ -91,7 +90,7 @@ fn bind(settings: &Settings) -> Result<Server, Error> {
 
 /// Checks that every dependency answers, without serving.
 pub fn check(settings: &Settings) -> Result<(), Error> {
-    let upstreams = Upstreams::new(&settings.upstream, &settings.edge);
+    let upstreams = Upstreams::new(&settings.upstream);
     if let Some(cause) = upstreams.readiness().problem() {
         return Err(Error::Dependency(format!("inventory: {cause}")));
     }

@@ -3,16 +3,18 @@
 use std::time::{Instant, SystemTime};
 
 use amqp::PublishError;
+use edge::Connections;
 use foundation::metrics::{Counter, Exposition, HttpMetrics};
 
-use crate::Problem;
-use crate::routes::LABELS;
+use crate::error::Problem;
 
 /// All metrics of one process.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     /// The requests.
     pub(crate) http: HttpMetrics,
+    /// The connections of clients.
+    connections: Connections,
     /// Orders that the broker has confirmed.
     pub(crate) orders_confirmed: Counter,
     /// Orders that came back because no queue took them.
@@ -35,9 +37,11 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// `routes` are the templates under which requests are counted.
+    pub(crate) fn new(routes: &'static [&'static str], connections: Connections) -> Self {
         Self {
-            http: HttpMetrics::new(&LABELS),
+            http: HttpMetrics::new(routes),
+            connections,
             orders_confirmed: Counter::default(),
             orders_returned: Counter::default(),
             orders_refused: Counter::default(),
@@ -86,6 +90,7 @@ impl Metrics {
     pub(crate) fn text(&self, broker_connected: bool) -> String {
         let mut text = Exposition::new();
         self.http.write(&mut text);
+        self.connections.write(&mut text);
         for (name, help, counter) in [
             ("orders_confirmed_total", "Orders that the broker has confirmed.", &self.orders_confirmed),
             (

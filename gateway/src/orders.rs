@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use edge::{Request, Response};
 use foundation::json::is_json;
 use order::Order;
 
-use crate::Problem;
-use crate::edge::Exchange;
+use crate::error::Problem;
 use crate::publisher::{Publisher, QueuedOrder};
 
 /// The longest idempotency key, in bytes; it has to fit into a message id (AMQP 0-9-1 §4.2.5.3: a short string).
@@ -24,24 +24,27 @@ impl Orders {
     }
 
     /// Answers 200 only after the broker has confirmed that it stored the order.
-    pub(crate) fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
-        exchange.body.set_limit(self.max_bytes)?;
-        if !exchange.head.field("content-type").is_some_and(is_json) {
+    pub(crate) fn serve(
+        &self,
+        request: &mut Request<'_>,
+        response: &mut Response<'_>,
+    ) -> Result<(), Problem> {
+        if !request.field("content-type").is_some_and(is_json) {
             return Err(Problem::UnsupportedMediaType);
         }
-        let message_id = if exchange.head.has_field("idempotency-key") {
-            let key = exchange.head.field("idempotency-key").and_then(idempotency_key);
-            key.ok_or(Problem::BadRequest("Idempotency-Key must be 1 to 128 visible ASCII characters, once"))?
+        let message_id = if request.has_field("idempotency-key") {
+            let key = request.field("idempotency-key").and_then(idempotency_key);
+            key.ok_or(Problem::bad_request(
+                "Idempotency-Key must be 1 to 128 visible ASCII characters, once",
+            ))?
         } else {
             uuid::Uuid::new_v4().to_string()
         };
-        let mut body = Vec::new();
-        // The limit above ends this, not the number here.
-        exchange.body.read_up_to(&mut body, usize::MAX)?;
+        let body = request.read_body(self.max_bytes)?;
         Order::parse(&body).map_err(Problem::InvalidOrder)?;
         let confirmed = self.publisher.publish(QueuedOrder { message_id, body: order::compact(&body) })?;
         let answer = serde_json::json!({ "message": "Message posted", "message_id": confirmed.message_id });
-        exchange.answer(200, answer.to_string().as_bytes())
+        Ok(response.send_json(200, &[], answer.to_string().as_bytes())?)
     }
 }
 

@@ -3,16 +3,13 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use edge::{BodySize, Method, tokens};
 use ureq::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::http::{self, Request, Response};
 
-use crate::Problem;
-use crate::edge::{BodySize, Exchange, Head, Method, tokens};
+use crate::error::Problem;
 use crate::upstream::{Failure, RequestBody, Upstream, Upstreams, unread_input};
 
-/// A body of up to this many bytes is read completely before inventory is asked: a slow client then holds nothing of
-/// inventory's, and the request can be sent again.
-const BUFFERED_MAX_BYTES: usize = 64 << 10;
 /// How much of a response's body is read at once, in bytes.
 const READ_BYTES: usize = 16 << 10;
 /// The shortest thing that can still be unread when a chunked body goes on: the end of a chunk and the last chunk,
@@ -35,46 +32,29 @@ impl Proxy {
         Self { upstreams, max_bytes }
     }
 
-    /// Passes the request on; `target` is its path and query as they were sent.
-    pub(crate) fn serve(&self, exchange: &mut Exchange<'_>, target: &[u8]) -> Result<(), Problem> {
-        exchange.body.set_limit(self.max_bytes)?;
-        let length = exchange.body.remaining();
-        let mut buffered = Vec::new();
-        if length.is_none_or(|length| length <= BUFFERED_MAX_BYTES as u64) {
-            exchange.body.read_up_to(&mut buffered, BUFFERED_MAX_BYTES)?;
-        }
-        let outgoing = Outgoing {
-            head: exchange.head,
-            target,
-            peer: exchange.peer,
-            request_id: exchange.request_id,
-            framing: match length {
-                _ if exchange.body.is_done() => OutgoingFraming::Automatic,
-                Some(length) => OutgoingFraming::Length(length),
-                None => OutgoingFraming::Chunked,
-            },
-        };
-        let mut body = if !exchange.body.is_done() {
-            RequestBody::Stream(&buffered, &mut exchange.body)
-        } else if buffered.is_empty() && !outgoing.announces_body() {
+    /// Passes the request on; `target` is its path and query as they were sent. The body is read completely before
+    /// inventory is asked: a slow client then holds nothing of inventory's, and the request can be sent again.
+    pub(crate) fn serve(
+        &self,
+        request: &mut edge::Request<'_>,
+        response: &mut edge::Response<'_>,
+        target: &[u8],
+    ) -> Result<(), Problem> {
+        let bytes = request.read_body(self.max_bytes)?;
+        let outgoing = Outgoing { request, target };
+        let body = if bytes.is_empty() && !outgoing.announces_body() {
             RequestBody::None
         } else {
-            RequestBody::Bytes(&buffered)
+            RequestBody::Bytes(&bytes)
         };
-        match self.send(&outgoing, &mut body) {
-            Ok(response) => relay(exchange, response),
-            // A body that failed is the reason why sending failed, and the client's own doing.
-            Err(failure) => Err(exchange.body.take_failure().unwrap_or_else(|| describe(&failure))),
-        }
+        let answer = self.send(&outgoing, body).map_err(|failure| describe(&failure))?;
+        drop(bytes);
+        relay(request, response, answer)
     }
 
     /// Sends the request to one instance after the other until one can be reached. A request that may be repeated is
     /// repeated once when its connection, taken from the pool, proved dead.
-    fn send(
-        &self,
-        outgoing: &Outgoing<'_>,
-        body: &mut RequestBody<'_, '_>,
-    ) -> Result<Response<ureq::Body>, Failure> {
+    fn send(&self, outgoing: &Outgoing<'_>, body: RequestBody<'_>) -> Result<Response<ureq::Body>, Failure> {
         let mut last = Failure::NotConnected("there is no instance".to_owned());
         let mut retried = false;
         for upstream in self.upstreams.candidates() {
@@ -90,12 +70,10 @@ impl Proxy {
                         break;
                     }
                     Failure::Lost { reused: true, unsent, cause } if !retried => {
-                        let repeatable = !matches!(body, RequestBody::Stream(..))
-                            && (*unsent || outgoing.head.method().is_idempotent());
-                        if !repeatable {
+                        if !*unsent && !outgoing.request.method().is_idempotent() {
                             return Err(failure);
                         }
-                        log::debug!("{} sent again: {cause}", outgoing.request_id);
+                        log::debug!("{} sent again: {cause}", outgoing.request.request_id());
                         retried = true;
                     }
                     _ => return Err(failure),
@@ -112,55 +90,32 @@ fn describe(failure: &Failure) -> Problem {
         Failure::NotConnected(_) => Problem::UpstreamDown(cause),
         Failure::TimedOut(_) => Problem::UpstreamTimeout(cause),
         Failure::Lost { .. } | Failure::Invalid(_) => Problem::BadUpstream(cause),
-        Failure::BadTarget => Problem::BadRequest("the request target has an invalid character"),
+        Failure::BadTarget => Problem::bad_request("the request target has an invalid character"),
     }
-}
-
-/// Who announces the body of a request to inventory.
-#[derive(Clone, Copy, Debug)]
-enum OutgoingFraming {
-    /// ureq: it has the whole body, or there is none.
-    Automatic,
-    /// We: the body is streamed, and the client told its length.
-    Length(u64),
-    /// We: the body is streamed, and nobody knows its length.
-    Chunked,
 }
 
 /// A request as inventory shall see it, made anew for every attempt.
 struct Outgoing<'e> {
-    head: &'e Head,
+    request: &'e edge::Request<'e>,
     target: &'e [u8],
-    peer: &'e str,
-    request_id: &'e str,
-    framing: OutgoingFraming,
 }
 
 impl Outgoing<'_> {
     /// Whether an empty body has to be announced: by those methods that usually have one (RFC 9110 §8.6), and when
     /// the client did.
     fn announces_body(&self) -> bool {
-        matches!(self.head.method(), Method::Post | Method::Put | Method::Patch)
-            || self.head.has_field("content-length")
+        matches!(self.request.method(), Method::Post | Method::Put | Method::Patch)
+            || self.request.has_field("content-length")
     }
 
-    /// `None` when the target has a character that cannot be sent.
+    /// `None` when the target or the method cannot be sent.
     fn request(&self, upstream: &Upstream) -> Option<Request<()>> {
         let mut request = Request::new(());
-        *request.method_mut() = match self.head.method() {
-            Method::Get => http::Method::GET,
-            Method::Head => http::Method::HEAD,
-            Method::Post => http::Method::POST,
-            Method::Put => http::Method::PUT,
-            Method::Patch => http::Method::PATCH,
-            Method::Delete => http::Method::DELETE,
-            Method::Options => http::Method::OPTIONS,
-            Method::Trace => http::Method::TRACE,
-        };
+        *request.method_mut() = http::Method::from_bytes(self.request.method_name().as_bytes()).ok()?;
         *request.uri_mut() = upstream.uri(self.target)?;
         let fields = request.headers_mut();
         // Five are added; a map that fits is a small allocation, and those are much cheaper.
-        fields.reserve(self.head.field_count() + 5);
+        fields.reserve(self.request.field_count() + 5);
         fields.insert(header::HOST, upstream.host().clone());
         self.copy_fields(fields);
         self.add_fields(fields);
@@ -169,7 +124,7 @@ impl Outgoing<'_> {
 
     /// Takes over the end-to-end fields.
     fn copy_fields(&self, fields: &mut HeaderMap) {
-        for (name, value) in self.head.fields() {
+        for (name, value) in self.request.fields() {
             // The parser has accepted both, so that neither conversion fails.
             if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
                 let own = name == header::HOST
@@ -193,7 +148,7 @@ impl Outgoing<'_> {
             forwarded_for.extend_from_slice(value.as_bytes());
             forwarded_for.extend_from_slice(b", ");
         }
-        forwarded_for.extend_from_slice(self.peer.as_bytes());
+        forwarded_for.extend_from_slice(self.request.peer().as_bytes());
         let mut insert = |name, value: &[u8]| {
             if let Ok(value) = HeaderValue::from_bytes(value) {
                 fields.insert(name, value);
@@ -201,19 +156,10 @@ impl Outgoing<'_> {
         };
         insert(X_FORWARDED_FOR, &forwarded_for);
         insert(X_FORWARDED_PROTO, b"http");
-        if !self.head.host().is_empty() {
-            insert(X_FORWARDED_HOST, self.head.host());
+        if !self.request.host().is_empty() {
+            insert(X_FORWARDED_HOST, self.request.host());
         }
-        insert(X_REQUEST_ID, self.request_id.as_bytes());
-        match self.framing {
-            OutgoingFraming::Automatic => {}
-            OutgoingFraming::Length(length) => {
-                fields.insert(header::CONTENT_LENGTH, length.into());
-            }
-            OutgoingFraming::Chunked => {
-                fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-        }
+        insert(X_REQUEST_ID, self.request.request_id().as_bytes());
     }
 }
 
@@ -249,26 +195,30 @@ fn remove_named_in_connection(fields: &mut HeaderMap) {
 }
 
 /// Passes the response on to the client.
-fn relay(exchange: &mut Exchange<'_>, mut response: Response<ureq::Body>) -> Result<(), Problem> {
-    let status = response.status().as_u16();
+fn relay(
+    request: &edge::Request<'_>,
+    response: &mut edge::Response<'_>,
+    mut answer: Response<ureq::Body>,
+) -> Result<(), Problem> {
+    let status = answer.status().as_u16();
     if status < 200 {
         return Err(Problem::BadUpstream(format!("it answered {status}")));
     }
-    remove_named_in_connection(response.headers_mut());
-    let bodiless = exchange.head.method() == Method::Head || matches!(status, 204 | 304);
-    let size = if bodiless { BodySize::None } else { announced_size(response.headers()) };
-    exchange.begin(status);
-    for (name, value) in response.headers() {
+    remove_named_in_connection(answer.headers_mut());
+    let bodiless = request.method() == Method::Head || matches!(status, 204 | 304);
+    let size = if bodiless { BodySize::None } else { announced_size(answer.headers()) };
+    response.begin(status);
+    for (name, value) in answer.headers() {
         let own = name == X_REQUEST_ID || (name == header::CONTENT_LENGTH && (!bodiless || status == 204));
         if !own && !is_hop_by_hop(name) {
-            exchange.response.field(name.as_str().as_bytes(), value.as_bytes());
+            response.field(name.as_str(), value.as_bytes());
         }
     }
-    exchange.response.end_head(size);
+    response.end_head(size);
     if !bodiless {
-        relay_body(exchange, size, &mut response.body_mut().as_reader())?;
+        relay_body(response, size, &mut answer.body_mut().as_reader())?;
     }
-    exchange.response.finish().map_err(Problem::ClientGone)
+    Ok(response.finish()?)
 }
 
 /// The length that the response's body will have, if its head tells it.
@@ -281,7 +231,11 @@ fn announced_size(fields: &HeaderMap) -> BodySize {
     length.map_or(BodySize::Unknown, BodySize::Known)
 }
 
-fn relay_body(exchange: &mut Exchange<'_>, size: BodySize, body: &mut impl Read) -> Result<(), Problem> {
+fn relay_body(
+    response: &mut edge::Response<'_>,
+    size: BodySize,
+    body: &mut impl Read,
+) -> Result<(), Problem> {
     let mut left = match size {
         BodySize::Known(length) => length,
         BodySize::None | BodySize::Unknown => u64::MAX,
@@ -300,11 +254,11 @@ fn relay_body(exchange: &mut Exchange<'_>, size: BodySize, body: &mut impl Read)
         if count == 0 {
             return Ok(());
         }
-        exchange.response.write(&buffer[..count]).map_err(Problem::ClientGone)?;
+        response.write(&buffer[..count])?;
         left = left.saturating_sub(count as u64);
         // What is here is not held back while inventory takes its time with the rest.
         if left > 0 && unread_input() < CHUNKED_END_BYTES {
-            exchange.response.flush().map_err(Problem::ClientGone)?;
+            response.flush()?;
         }
     }
 }

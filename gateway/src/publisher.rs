@@ -10,9 +10,9 @@ use foundation::{Backoff, Shutdown};
 use order::report;
 
 use crate::board::Board;
+use crate::error::{Error, Problem};
 use crate::metrics::Metrics;
 use crate::settings::QueueSettings;
-use crate::{Error, Problem};
 
 /// How the gateway names itself to the broker and in its messages.
 const APP_ID: &str = "api-gateway";

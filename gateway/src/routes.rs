@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use edge::{Method, Refusal, Request, Response, Service, path};
+
 use crate::assets::{self, Asset};
-use crate::edge::{Exchange, Method, Service};
+use crate::error::Problem;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::orders::Orders;
 use crate::proxy::Proxy;
-use crate::status::Status;
-use crate::{Problem, path, status};
+use crate::status::{self, Status};
 
 /// Everything a request can be meant for.
 pub(crate) struct Routes {
@@ -92,40 +93,45 @@ impl Route {
         }
     }
 
-    fn allows(&self, method: Method) -> bool {
-        self.allow.split(", ").any(|name| name == method.name())
+    fn allows(&self, method_name: &str) -> bool {
+        self.allow.split(", ").any(|name| name == method_name)
     }
 }
 
 impl Service for Routes {
-    fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
+    fn serve(&self, request: &mut Request<'_>, response: &mut Response<'_>) -> Result<(), Refusal> {
         let in_flight = self.metrics.http.begin();
         let mut route = OTHER;
-        let result = self.dispatch(exchange, &mut route);
+        let result = self.dispatch(request, response, &mut route);
         let status = match &result {
-            Err(problem) if !exchange.response.is_sent() => problem.status(),
-            _ => exchange.response.status(),
+            Err(problem) if !response.is_sent() => problem.status(),
+            _ => response.status(),
         };
         if let Err(problem) = &result {
             self.metrics.count_problem(problem);
         }
-        in_flight.answered(route, exchange.head.method().name(), status);
-        result
+        in_flight.answered(route, request.method_name(), status);
+        result.or_else(|problem| problem.answer(request, response))
     }
 
-    fn refused(&self, problem: &Problem) {
-        self.metrics.http.record(OTHER, "other", problem.status(), Duration::ZERO);
+    fn refused(&self, refusal: &Refusal) {
+        self.metrics.http.record(OTHER, "other", refusal.status(), Duration::ZERO);
     }
 }
 
 impl Routes {
     /// Answers a request, and tells which route that was.
-    fn dispatch(&self, exchange: &mut Exchange<'_>, taken: &mut usize) -> Result<(), Problem> {
-        let (head, method) = (exchange.head, exchange.head.method());
-        if head.target() == b"*" && method == Method::Options {
-            return answer_options(exchange, EVERYTHING);
+    fn dispatch(
+        &self,
+        request: &mut Request<'_>,
+        response: &mut Response<'_>,
+        taken: &mut usize,
+    ) -> Result<(), Problem> {
+        let method = request.method();
+        if request.target() == b"*" && method == Method::Options {
+            return Ok(answer_options(response, EVERYTHING)?);
         }
-        let target = path::parse(head.target())?;
+        let target = path::parse(request.target())?;
         let found = ROUTES.iter().enumerate().find_map(|(index, route)| {
             let segment = route.matches(&target.path)?;
             Some((index, route, segment))
@@ -134,35 +140,44 @@ impl Routes {
         *taken = index;
         match route.endpoint {
             // A path that names nothing has no methods.
-            Endpoint::Assets if assets::find(segment).is_none() => Err(Problem::NotFound),
-            Endpoint::OrderStatus if !status::is_message_id(segment) => Err(Problem::BadRequest(
-                "the message id must be 1 to 128 letters, digits, hyphens, underscores and tildes",
-            )),
-            // Inventory gets the verbatim target, and must not read anything else in it.
-            Endpoint::Movies if !target.is_normal => Err(path::AMBIGUOUS),
-            Endpoint::Movies if method != Method::Trace => self.proxy.serve(exchange, target.verbatim),
-            _ if !route.allows(method) => Err(Problem::MethodNotAllowed { allow: route.allow }),
-            _ if method == Method::Options => answer_options(exchange, route.allow),
-            Endpoint::Billing => self.orders.serve(exchange),
-            Endpoint::Health => Health::serve_health(exchange),
-            Endpoint::Ready => self.health.serve_ready(exchange),
+            Endpoint::Assets if assets::find(segment).is_none() => return Err(Problem::NotFound),
+            Endpoint::OrderStatus if !status::is_message_id(segment) => {
+                return Err(Problem::bad_request(
+                    "the message id must be 1 to 128 letters, digits, hyphens, underscores and tildes",
+                ));
+            }
+            // Which other methods there are is up to inventory; these two mean something else to whoever passes them
+            // on (RFC 9110 §9.3.6 and §9.3.8).
+            Endpoint::Movies if !matches!(request.method_name(), "CONNECT" | "TRACE") => {
+                return self.proxy.serve(request, response, target.verbatim);
+            }
+            Endpoint::Billing if method == Method::Post => return self.orders.serve(request, response),
+            _ if !route.allows(request.method_name()) => {
+                return Err(Problem::MethodNotAllowed { allow: route.allow });
+            }
+            _ => {}
+        }
+        let answered = match route.endpoint {
+            _ if method == Method::Options => answer_options(response, route.allow),
+            Endpoint::Health => Health::serve_health(response),
+            Endpoint::Ready => self.health.serve_ready(request, response),
             Endpoint::Metrics => {
                 let text = self.metrics.text(self.health.is_broker_connected());
-                let media_type = [("content-type", foundation::metrics::CONTENT_TYPE)];
-                exchange.answer_with(200, &media_type, text.as_bytes())
+                response.send(200, &[("content-type", foundation::metrics::CONTENT_TYPE)], text.as_bytes())
             }
-            Endpoint::Status => self.status.serve(exchange),
-            Endpoint::OrderStatus => self.status.serve_order(exchange, segment),
-            Endpoint::File(file) => file.serve(exchange),
-            Endpoint::Assets => assets::find(segment).ok_or(Problem::NotFound)?.serve(exchange),
-            // All that is left to be passed on was refused for its method.
-            Endpoint::Movies => Err(Problem::MethodNotAllowed { allow: route.allow }),
-        }
+            Endpoint::Status => self.status.serve(response),
+            Endpoint::OrderStatus => self.status.serve_order(response, segment),
+            Endpoint::File(file) => file.serve(request, response),
+            Endpoint::Assets => assets::find(segment).ok_or(Problem::NotFound)?.serve(request, response),
+            // All that is left of these was answered above.
+            Endpoint::Movies | Endpoint::Billing => Err(Refusal::Internal("a method has no handler")),
+        };
+        Ok(answered?)
     }
 }
 
-fn answer_options(exchange: &mut Exchange<'_>, allow: &str) -> Result<(), Problem> {
-    exchange.answer_with(204, &[("allow", allow)], b"")
+fn answer_options(response: &mut Response<'_>, allow: &str) -> Result<(), Refusal> {
+    response.send(204, &[("allow", allow)], b"")
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use amqp::AmqpSettings;
+use edge::EdgeSettings;
 use foundation::Environment;
 use ureq::http::uri::{Authority, Uri};
 
-use crate::Error;
+use crate::error::Error;
 
 /// The settings of one gateway.
 #[derive(Clone, Debug)]
@@ -15,7 +16,7 @@ pub struct Settings {
     pub host: String,
     /// `GATEWAY_PORT` (3000): the port to listen on; 0 lets the operating system choose.
     pub port: u16,
-    /// What a client may ask of the edge.
+    /// `GATEWAY_…`: what a client may ask of the edge; see [`EdgeSettings::read`].
     pub edge: EdgeSettings,
     /// How inventory is reached.
     pub upstream: UpstreamSettings,
@@ -23,38 +24,6 @@ pub struct Settings {
     pub bodies: BodySettings,
     /// Where orders go.
     pub queue: QueueSettings,
-}
-
-/// The limits of the edge. Each protects the process from a client that is slow, greedy or hostile.
-#[derive(Clone, Debug)]
-pub struct EdgeSettings {
-    /// `GATEWAY_MAX_CONNECTIONS` (1024): open client connections; one more is answered 503.
-    pub max_connections: usize,
-    /// `GATEWAY_MAX_CONNECTIONS_PER_CLIENT` (256): of these, from one address (one /64 network for IPv6); one more
-    /// is answered 429. Behind a load balancer, which is one address, raise it to `max_connections`.
-    pub max_connections_per_client: usize,
-    /// `GATEWAY_REQUEST_LINE_MAX_BYTES` (8192): a longer request line is answered 414.
-    pub request_line_max_bytes: usize,
-    /// `GATEWAY_HEADERS_MAX_BYTES` (16384): a larger header block is answered 431.
-    pub headers_max_bytes: usize,
-    /// `GATEWAY_HEADERS_MAX_COUNT` (64): more fields are answered 431.
-    pub headers_max_count: usize,
-    /// `GATEWAY_HEAD_TIMEOUT_MS` (10000): from the first byte of a request to the end of its header block.
-    pub head_timeout: Duration,
-    /// `GATEWAY_IDLE_TIMEOUT_MS` (60000): how long a connection may wait for its next request.
-    pub idle_timeout: Duration,
-    /// `GATEWAY_BODY_TIMEOUT_MS` (15000): how long a request's body may stand still.
-    pub body_timeout: Duration,
-    /// `GATEWAY_WRITE_TIMEOUT_MS` (15000): how long a client may take no byte of its response.
-    pub write_timeout: Duration,
-    /// `GATEWAY_MIN_RATE_BYTES_PER_S` (4096): the average that a body or a response must reach once it has kept the
-    /// gateway waiting for longer than the timeout above, so that a trickle cannot hold a thread for ever.
-    pub min_rate: u64,
-    /// `GATEWAY_LINGER_TIMEOUT_MS` (2000): after the gateway closes its side, how long it reads what the client is
-    /// still sending, so that the response is not lost to a connection reset.
-    pub linger_timeout: Duration,
-    /// `GATEWAY_STOP_TIMEOUT_MS` (9500): after SIGTERM or SIGINT, how long running requests may take to finish.
-    pub stop_timeout: Duration,
 }
 
 /// The limits on request bodies, in bytes; a larger body is answered 413.
@@ -103,7 +72,7 @@ impl Settings {
         Ok(Self {
             host: environment.text("GATEWAY_HOST", "0.0.0.0"),
             port: environment.port("GATEWAY_PORT", 3000)?,
-            edge: EdgeSettings::read(environment)?,
+            edge: EdgeSettings::read(environment, "GATEWAY")?,
             upstream: UpstreamSettings::read(environment)?,
             bodies: BodySettings {
                 billing_max_bytes: environment.number(
@@ -122,30 +91,6 @@ impl Settings {
                 queue: environment.text("BILLING_QUEUE", "billing_queue"),
                 confirm_timeout: environment.millis("GATEWAY_CONFIRM_TIMEOUT_MS", 5_000)?,
             },
-        })
-    }
-}
-
-impl EdgeSettings {
-    fn read(environment: &Environment) -> Result<Self, Error> {
-        Ok(Self {
-            max_connections: environment.size("GATEWAY_MAX_CONNECTIONS", 1024, 65_536)?,
-            max_connections_per_client: environment.size(
-                "GATEWAY_MAX_CONNECTIONS_PER_CLIENT",
-                256,
-                65_536,
-            )?,
-            // 60,000 because the type that carries a target to inventory holds at most 65,534 bytes.
-            request_line_max_bytes: environment.size("GATEWAY_REQUEST_LINE_MAX_BYTES", 8 << 10, 60_000)?,
-            headers_max_bytes: environment.size("GATEWAY_HEADERS_MAX_BYTES", 16 << 10, 60_000)?,
-            headers_max_count: environment.size("GATEWAY_HEADERS_MAX_COUNT", 64, 128)?,
-            head_timeout: environment.millis("GATEWAY_HEAD_TIMEOUT_MS", 10_000)?,
-            idle_timeout: environment.millis("GATEWAY_IDLE_TIMEOUT_MS", 60_000)?,
-            body_timeout: environment.millis("GATEWAY_BODY_TIMEOUT_MS", 15_000)?,
-            write_timeout: environment.millis("GATEWAY_WRITE_TIMEOUT_MS", 15_000)?,
-            min_rate: environment.number("GATEWAY_MIN_RATE_BYTES_PER_S", 4096, 1..=1 << 30)?,
-            linger_timeout: environment.millis("GATEWAY_LINGER_TIMEOUT_MS", 2_000)?,
-            stop_timeout: environment.millis("GATEWAY_STOP_TIMEOUT_MS", 9_500)?,
         })
     }
 }

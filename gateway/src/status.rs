@@ -6,12 +6,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use edge::{Refusal, Response};
 use order::report::Outcome;
 use serde_json::{Value, json};
 
-use crate::Problem;
 use crate::board::Board;
-use crate::edge::Exchange;
 use crate::metrics::Metrics;
 use crate::publisher::Publisher;
 use crate::upstream::{Readiness, Upstreams};
@@ -41,20 +40,20 @@ impl Status {
     }
 
     /// GET /api/status.
-    pub(crate) fn serve(&self, exchange: &mut Exchange<'_>) -> Result<(), Problem> {
+    pub(crate) fn serve(&self, response: &mut Response<'_>) -> Result<(), Refusal> {
         let answer = self.answer();
-        exchange.answer_with(200, &[("cache-control", "no-store")], &answer)
+        response.send_json(200, &[("cache-control", "no-store")], &answer)
     }
 
     /// GET /api/status/orders/{id}; the caller has looked at the id.
-    pub(crate) fn serve_order(&self, exchange: &mut Exchange<'_>, id: &str) -> Result<(), Problem> {
+    pub(crate) fn serve_order(&self, response: &mut Response<'_>, id: &str) -> Result<(), Refusal> {
         let state = match self.board.outcome(id) {
             Some(Outcome::Stored) => "stored",
             Some(Outcome::Dead) => "dead",
             None => "unknown",
         };
         let answer = json!({ "message_id": id, "state": state }).to_string();
-        exchange.answer_with(200, &[("cache-control", "no-store")], answer.as_bytes())
+        response.send_json(200, &[("cache-control", "no-store")], answer.as_bytes())
     }
 
     /// The last answer while it is fresh. Whoever comes while a new one is made waits for it.

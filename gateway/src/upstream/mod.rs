@@ -12,13 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use foundation::Backoff;
+use ureq::Agent;
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::uri::{Authority, Parts, PathAndQuery, Scheme, Uri};
 use ureq::http::{HeaderValue, Request, Response};
-use ureq::{Agent, SendBody};
 
-use crate::edge::Body as ClientBody;
-use crate::settings::{EdgeSettings, UpstreamSettings};
+use crate::settings::UpstreamSettings;
 pub(crate) use buffers::unread_input;
 use pool::Pool;
 use transport::{Connector, Fault, FaultKind, Line, NoResolver, Timeouts};
@@ -116,13 +115,12 @@ impl Upstream {
 }
 
 /// The body of a request to inventory.
-pub(crate) enum RequestBody<'b, 'c> {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RequestBody<'b> {
     /// None, and no field that would announce one.
     None,
     /// Complete, and therefore good for more than one attempt.
     Bytes(&'b [u8]),
-    /// Read from the client while it is sent, after the bytes that were already read.
-    Stream(&'b [u8], &'b mut ClientBody<'c>),
 }
 
 /// Why inventory did not answer.
@@ -192,7 +190,7 @@ pub(crate) struct Upstreams {
 }
 
 impl Upstreams {
-    pub(crate) fn new(settings: &UpstreamSettings, edge: &EdgeSettings) -> Self {
+    pub(crate) fn new(settings: &UpstreamSettings) -> Self {
         let instances: Arc<[_]> = settings
             .authorities
             .iter()
@@ -200,6 +198,7 @@ impl Upstreams {
             .collect();
         let config = Agent::config_builder()
             .http_status_as_error(false)
+            .allow_non_standard_methods(true)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(None)
@@ -222,7 +221,7 @@ impl Upstreams {
                 head: settings.head_timeout,
                 write: settings.body_timeout,
             },
-            line_max_bytes: edge.request_line_max_bytes.max(edge.headers_max_bytes),
+            line_max_bytes: edge::REQUEST_LINE_MAX_BYTES.max(edge::HEADERS_MAX_BYTES),
         };
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let ready_timeout = settings.ready_timeout;
@@ -259,17 +258,13 @@ impl Upstreams {
         &self,
         upstream: &Upstream,
         request: Request<()>,
-        body: &mut RequestBody<'_, '_>,
+        body: RequestBody<'_>,
     ) -> Result<Response<ureq::Body>, Failure> {
         let (parts, ()) = request.into_parts();
         let agent = self.agent();
         let result = match body {
             RequestBody::None => agent.run(Request::from_parts(parts, ())),
-            RequestBody::Bytes(bytes) => agent.run(Request::from_parts(parts, *bytes)),
-            RequestBody::Stream(prefix, rest) => {
-                let mut reader = std::io::Read::chain(*prefix, &mut **rest);
-                agent.run(Request::from_parts(parts, SendBody::from_reader(&mut reader)))
-            }
+            RequestBody::Bytes(bytes) => agent.run(Request::from_parts(parts, bytes)),
         };
         let result = result.map_err(|error| classify(&error));
         match &result {
@@ -338,7 +333,7 @@ fn classify(error: &ureq::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Settings;
+    use crate::settings::Settings;
     use crate::settings::tests::environment;
 
     fn settings() -> Settings {
@@ -347,7 +342,7 @@ mod tests {
 
     fn upstreams(urls: &str) -> Upstreams {
         let settings = Settings::read(&environment([("INVENTORY_URL", urls)])).unwrap();
-        Upstreams::new(&settings.upstream, &settings.edge)
+        Upstreams::new(&settings.upstream)
     }
 
     fn hosts(upstreams: &Upstreams) -> Vec<&str> {
@@ -375,7 +370,7 @@ mod tests {
     #[test]
     fn the_target_is_sent_as_it_came() {
         let upstream = Upstream::new(&Authority::from_static("[::1]:8080"), &settings().upstream);
-        // Every byte that the target may have according to `path`.
+        // Every byte that the target may have according to `edge::path`.
         let all: String = ('!'..='~').filter(|c| !"\"#<>?\\`".contains(*c)).collect();
         let all = format!("/{all}?{all}?");
         for target in ["/", "/api/movies?", &all] {

@@ -151,15 +151,3 @@ fn a_reader_that_takes_too_little_loses_its_connection() {
     assert!(cut);
     crate::support::eventually("the gateway gave up", || gateway.log().contains("client gone"));
 }
-
-#[test]
-fn a_silent_client_is_forgotten_after_the_farewell() {
-    let inventory = Inventory::fixed("[]");
-    let gateway = gateway(&inventory, "GATEWAY_LINGER_TIMEOUT_MS");
-    let mut client = gateway.connect();
-    client.send(b"nonsense\r\n\r\n");
-    assert_eq!(client.answer().status, 400);
-    // The gateway has closed its side; ours stays open, and must not keep a thread there.
-    client.assert_closed();
-    crate::support::eventually("the connection is reset", || !client.try_send(b"more"));
-}

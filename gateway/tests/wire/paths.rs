@@ -11,7 +11,7 @@ fn what_is_under_api_movies_reaches_inventory_verbatim() {
         "/api/movies?",
         "/api/movies/1?title=a%20b&x=+&y",
         "/api/movies?title=%25_%5C%2F&a=/../",
-        "/%61pi/mov%69es/7/",
+        "/api/movies/7/",
         "/api/movies/a/b/c",
         "/api/movies/%252e%252e/health",
         "/api/movies/caf%C3%A9?q={[^|]}",
@@ -28,13 +28,16 @@ fn what_is_under_api_movies_reaches_inventory_verbatim() {
 fn nothing_else_reaches_inventory_through_any_spelling() {
     let (inventory, gateway) = gateway();
     for (target, status) in [
-        ("/api/movies/../../health", 200),
-        ("/api/movies/%2e%2e/%2E./health", 200),
-        ("//health", 200),
+        ("/api/movies/../../health", 400),
+        ("/api/movies/%2e%2e/%2E./health", 400),
+        ("//health", 400),
+        ("/x/../health", 400),
+        ("/%68ealth", 400),
+        ("/%61pi/mov%69es/7/", 400),
         ("/health/", 200),
         ("http://inventory/health", 200),
-        ("/api/movies/../secret", 404),
-        ("/api/movies/../../etc/passwd", 404),
+        ("/api/movies/../secret", 400),
+        ("/api/movies/../../etc/passwd", 400),
         ("/api/moviesx", 404),
         ("/api/movie", 404),
         ("/API/MOVIES", 404),
@@ -85,9 +88,9 @@ fn methods_that_a_route_does_not_have_are_405() {
     let (inventory, gateway) = gateway();
     let mut client = gateway.connect();
     for (target, methods, allow) in [
-        ("/health", ["POST", "PUT", "PATCH", "DELETE"], "GET, HEAD, OPTIONS"),
-        ("/ready/", ["POST", "PUT", "PATCH", "DELETE"], "GET, HEAD, OPTIONS"),
-        ("/api/billing", ["GET", "PUT", "PATCH", "DELETE"], "OPTIONS, POST"),
+        ("/health", ["POST", "PUT", "DELETE", "get", "PURGE"], "GET, HEAD, OPTIONS"),
+        ("/ready/", ["POST", "PUT", "PATCH", "DELETE", "CONNECT"], "GET, HEAD, OPTIONS"),
+        ("/api/billing", ["GET", "PUT", "PATCH", "DELETE", "post"], "OPTIONS, POST"),
     ] {
         for method in methods {
             client.send(format!("{method} {target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
@@ -110,13 +113,18 @@ fn methods_that_a_route_does_not_have_are_405() {
 fn which_methods_a_movie_has_is_up_to_inventory() {
     let (inventory, gateway) = gateway();
     let mut client = gateway.connect();
-    for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "UPDATE"] {
         client.send(format!("{method} /api/movies/1 HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
         assert_eq!(client.answer().status, 200, "{method}");
     }
     let lines: Vec<_> = inventory.requests().iter().map(|request| request.line().to_owned()).collect();
     assert_eq!(lines[4], "DELETE /api/movies/1 HTTP/1.1");
-    assert_eq!(lines.len(), 6);
+    assert_eq!(lines[6], "UPDATE /api/movies/1 HTTP/1.1");
+    assert_eq!(lines.len(), 7);
+    for method in ["TRACE", "CONNECT"] {
+        client.send(format!("{method} /api/movies/1 HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+        assert_eq!(client.answer().status, 405, "{method}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Where a request ends, and whether its connection lives on: the fields that decide it, read strictly
 //! (RFC 9112 §6 and §9.3).
 
-use crate::Problem;
+use crate::refusal::Refusal;
 
 /// How the end of a request's body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +33,13 @@ enum Persistence {
 
 impl<'a> FramingFields<'a> {
     /// Takes note of a field, if it is one that matters here.
-    pub(crate) fn add(&mut self, name: &str, value: &'a [u8]) -> Result<(), Problem> {
+    pub(crate) fn add(&mut self, name: &str, value: &'a [u8]) -> Result<(), Refusal> {
         // Comparing lengths first keeps the common case, a field that does not matter, cheap.
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => self.add_host(value),
             6 if name.eq_ignore_ascii_case("expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Problem::ExpectationFailed);
+                    return Err(Refusal::ExpectationFailed);
                 }
                 self.expects_continue = true;
                 Ok(())
@@ -57,7 +57,7 @@ impl<'a> FramingFields<'a> {
             14 if name.eq_ignore_ascii_case("content-length") => self.add_content_length(value),
             17 if name.eq_ignore_ascii_case("transfer-encoding") => {
                 if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(Problem::BadRequest("Transfer-Encoding must be chunked, once"));
+                    return Err(Refusal::BadRequest("Transfer-Encoding must be chunked, once"));
                 }
                 self.chunked = true;
                 Ok(())
@@ -66,25 +66,25 @@ impl<'a> FramingFields<'a> {
         }
     }
 
-    fn add_host(&mut self, value: &'a [u8]) -> Result<(), Problem> {
+    fn add_host(&mut self, value: &'a [u8]) -> Result<(), Refusal> {
         if self.host.is_some() {
-            return Err(Problem::BadRequest("Host was sent more than once"));
+            return Err(Refusal::BadRequest("Host was sent more than once"));
         }
         let valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(byte);
         if value.is_empty() || !value.iter().all(valid) {
-            return Err(Problem::BadRequest("Host is invalid"));
+            return Err(Refusal::BadRequest("Host is invalid"));
         }
         self.host = Some(value);
         Ok(())
     }
 
-    fn add_content_length(&mut self, value: &[u8]) -> Result<(), Problem> {
+    fn add_content_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
         // A list of equal lengths would be allowed to us (RFC 9110 §8.6), but the next parser may see it otherwise.
         if self.content_length.is_some() {
-            return Err(Problem::BadRequest("Content-Length was sent more than once"));
+            return Err(Refusal::BadRequest("Content-Length was sent more than once"));
         }
         if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-            return Err(Problem::BadRequest("Content-Length is not a number"));
+            return Err(Refusal::BadRequest("Content-Length is not a number"));
         }
         let length = value
             .iter()
@@ -95,16 +95,16 @@ impl<'a> FramingFields<'a> {
     }
 
     /// How the body ends, once all fields are known.
-    pub(crate) fn decide(&self, minor_version: u8) -> Result<Framing, Problem> {
+    pub(crate) fn decide(&self, minor_version: u8) -> Result<Framing, Refusal> {
         if minor_version > 0 && self.host.is_none() {
-            return Err(Problem::BadRequest("Host is missing"));
+            return Err(Refusal::BadRequest("Host is missing"));
         }
         match (self.chunked, self.content_length) {
             (true, Some(_)) => {
-                Err(Problem::BadRequest("Content-Length and Transfer-Encoding exclude each other"))
+                Err(Refusal::BadRequest("Content-Length and Transfer-Encoding exclude each other"))
             }
             (true, None) if minor_version == 0 => {
-                Err(Problem::BadRequest("HTTP/1.0 knows no Transfer-Encoding"))
+                Err(Refusal::BadRequest("HTTP/1.0 knows no Transfer-Encoding"))
             }
             (true, None) => Ok(Framing::Chunked),
             (false, Some(0) | None) => Ok(Framing::None),
@@ -122,7 +122,7 @@ impl<'a> FramingFields<'a> {
 }
 
 /// The members of a comma-separated list of tokens, trimmed, without empty ones (RFC 9110 §5.6.1).
-pub(crate) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 

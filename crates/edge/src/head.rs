@@ -4,60 +4,18 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::Problem;
-use crate::edge::framing::{Framing, FramingFields};
-use crate::settings::EdgeSettings;
+use crate::framing::{Framing, FramingFields};
+use crate::method::Method;
+use crate::refusal::Refusal;
 
-/// The methods that are known; no path has TRACE, but each can say so. Names are case-sensitive (RFC 9110 §9.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Method {
-    Get,
-    Head,
-    Post,
-    Put,
-    Patch,
-    Delete,
-    Options,
-    Trace,
-}
-
-impl Method {
-    fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "GET" => Self::Get,
-            "HEAD" => Self::Head,
-            "POST" => Self::Post,
-            "PUT" => Self::Put,
-            "PATCH" => Self::Patch,
-            "DELETE" => Self::Delete,
-            "OPTIONS" => Self::Options,
-            "TRACE" => Self::Trace,
-            _ => return None,
-        })
-    }
-
-    /// Its name, as it is sent.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-            Self::Options => "OPTIONS",
-            Self::Trace => "TRACE",
-        }
-    }
-
-    /// Whether doing it twice is the same as doing it once (RFC 9110 §9.2.2).
-    pub(crate) fn is_idempotent(self) -> bool {
-        !matches!(self, Self::Post | Self::Patch)
-    }
-}
-
-/// The most header fields that the setting can allow.
-const MAX_FIELDS: usize = 128;
+/// A longer request line is answered 414, in bytes. It has room for every identifier and query that a person types.
+pub const REQUEST_LINE_MAX_BYTES: usize = 8 << 10;
+/// A larger header block is answered 431, in bytes.
+pub const HEADERS_MAX_BYTES: usize = 16 << 10;
+/// More header fields are answered 431.
+const MAX_FIELDS: usize = 64;
+/// What an idle connection keeps allocated for its next head, in bytes.
+const IDLE_CAPACITY: usize = 4 << 10;
 
 /// Finds the end of a head in bytes that arrive piece by piece, looking at each byte once.
 #[derive(Debug, Default)]
@@ -76,34 +34,30 @@ impl HeadScanner {
     }
 
     /// Takes note of the one empty line that may come before a request.
-    pub(crate) fn skip_empty_line(&mut self) -> Result<(), Problem> {
+    pub(crate) fn skip_empty_line(&mut self) -> Result<(), Refusal> {
         if std::mem::replace(&mut self.skipped_empty_line, true) {
-            return Err(Problem::BadRequest("the request line is empty"));
+            return Err(Refusal::BadRequest("the request line is empty"));
         }
         Ok(())
     }
 
     /// Looks at the bytes that are new since the last call; returns the length of the head once it is complete.
-    pub(crate) fn advance(
-        &mut self,
-        bytes: &[u8],
-        settings: &EdgeSettings,
-    ) -> Result<Option<usize>, Problem> {
+    pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
         while let Some(offset) = bytes[self.scanned..].iter().position(|byte| *byte == b'\n') {
             let newline = self.scanned + offset;
             if newline == 0 || bytes[newline - 1] != b'\r' {
-                return Err(Problem::BadRequest("a line must end with CR LF"));
+                return Err(Refusal::BadRequest("a line must end with CR LF"));
             }
             let end = newline + 1;
             match self.request_line_end {
                 None => {
                     self.request_line_end = Some(end);
-                    if end > settings.request_line_max_bytes {
-                        return Err(Problem::UriTooLong(settings.request_line_max_bytes));
+                    if end > REQUEST_LINE_MAX_BYTES {
+                        return Err(Refusal::UriTooLong(REQUEST_LINE_MAX_BYTES));
                     }
                 }
-                Some(request_line_end) if end - request_line_end > settings.headers_max_bytes => {
-                    return Err(Problem::HeadersTooLarge("the header fields are too large"));
+                Some(request_line_end) if end - request_line_end > HEADERS_MAX_BYTES => {
+                    return Err(Refusal::HeadersTooLarge("the header fields are too large"));
                 }
                 Some(_) if end - self.line_start == 2 => return Ok(Some(end)),
                 Some(_) => {}
@@ -113,11 +67,9 @@ impl HeadScanner {
         }
         self.scanned = bytes.len();
         match self.request_line_end {
-            None if bytes.len() > settings.request_line_max_bytes => {
-                Err(Problem::UriTooLong(settings.request_line_max_bytes))
-            }
-            Some(end) if bytes.len() - end > settings.headers_max_bytes => {
-                Err(Problem::HeadersTooLarge("the header fields are too large"))
+            None if bytes.len() > REQUEST_LINE_MAX_BYTES => Err(Refusal::UriTooLong(REQUEST_LINE_MAX_BYTES)),
+            Some(end) if bytes.len() - end > HEADERS_MAX_BYTES => {
+                Err(Refusal::HeadersTooLarge("the header fields are too large"))
             }
             _ => Ok(None),
         }
@@ -132,6 +84,7 @@ pub(crate) struct Head {
     target: Range<usize>,
     host: Range<usize>,
     method: Method,
+    method_name: Range<usize>,
     minor_version: u8,
     framing: Framing,
     keep_alive: bool,
@@ -145,7 +98,8 @@ impl Head {
             fields: Vec::new(),
             target: 0..0,
             host: 0..0,
-            method: Method::Get,
+            method: Method::Other,
+            method_name: 0..0,
             minor_version: 1,
             framing: Framing::None,
             keep_alive: false,
@@ -154,7 +108,7 @@ impl Head {
     }
 
     /// Takes over the complete head `bytes`.
-    pub(crate) fn parse(&mut self, bytes: &[u8], settings: &EdgeSettings) -> Result<(), Problem> {
+    pub(crate) fn parse(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         self.bytes.clear();
         self.bytes.extend_from_slice(bytes);
         self.fields.clear();
@@ -171,25 +125,22 @@ impl Head {
             .parse_with_uninit_headers(&self.bytes, &mut fields)
             .map_err(|error| describe(error, &self.bytes))?;
         if parsed != httparse::Status::Complete(self.bytes.len()) {
-            return Err(Problem::BadRequest("the request line is malformed"));
-        }
-        if request.headers.len() > settings.headers_max_count {
-            return Err(Problem::HeadersTooLarge("there are too many header fields"));
+            return Err(Refusal::BadRequest("the request line is malformed"));
         }
         let (Some(method), Some(target), Some(minor_version)) =
             (request.method, request.path, request.version)
         else {
-            return Err(Problem::BadRequest("the request line is incomplete"));
+            return Err(Refusal::BadRequest("the request line is incomplete"));
         };
         self.minor_version = minor_version;
-        self.method = Method::parse(method).ok_or(Problem::NotImplemented)?;
+        self.method = Method::parse(method);
+        self.method_name = span(method.as_bytes());
         self.target = span(target.as_bytes());
         let mut framing = FramingFields::default();
         for field in request.headers.iter() {
-            // RFC 9110 §5.5 tolerates other bytes; inventory's server closes the connection over them, and what could
-            // be one client's mistake would look like a failure of ours.
+            // RFC 9110 §5.5 tolerates other bytes, but programs do not agree on what they mean.
             if !field.value.is_ascii() {
-                return Err(Problem::BadRequest("a header field has an invalid value"));
+                return Err(Refusal::BadRequest("a header field has an invalid value"));
             }
             framing.add(field.name, field.value)?;
             self.fields.push((span(field.name.as_bytes()), span(field.value)));
@@ -203,6 +154,11 @@ impl Head {
 
     pub(crate) fn method(&self) -> Method {
         self.method
+    }
+
+    /// The method as it was sent; httparse has checked that it is a token.
+    pub(crate) fn method_name(&self) -> &str {
+        std::str::from_utf8(&self.bytes[self.method_name.clone()]).unwrap_or_default()
     }
 
     /// Whether the client speaks HTTP/1.0 and thus knows no chunks.
@@ -251,6 +207,13 @@ impl Head {
         values.next().is_none().then_some(value)
     }
 
+    /// Gives back what a large head made it allocate.
+    pub(crate) fn shrink(&mut self) {
+        if self.bytes.capacity() > 2 * IDLE_CAPACITY {
+            *self = Self::new();
+        }
+    }
+
     /// Whether the field `name` was sent at all.
     pub(crate) fn has_field(&self, name: &str) -> bool {
         self.fields().any(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()))
@@ -268,15 +231,15 @@ fn has_other_version(head: &[u8]) -> bool {
     )
 }
 
-fn describe(error: httparse::Error, head: &[u8]) -> Problem {
+fn describe(error: httparse::Error, head: &[u8]) -> Refusal {
     match error {
-        httparse::Error::TooManyHeaders => Problem::HeadersTooLarge("there are too many header fields"),
-        httparse::Error::Version if has_other_version(head) => Problem::VersionNotSupported,
-        httparse::Error::HeaderName => Problem::BadRequest("a header field has an invalid name"),
-        httparse::Error::HeaderValue => Problem::BadRequest("a header field has an invalid value"),
-        httparse::Error::NewLine => Problem::BadRequest("a line must end with CR LF"),
+        httparse::Error::TooManyHeaders => Refusal::HeadersTooLarge("there are too many header fields"),
+        httparse::Error::Version if has_other_version(head) => Refusal::VersionNotSupported,
+        httparse::Error::HeaderName => Refusal::BadRequest("a header field has an invalid name"),
+        httparse::Error::HeaderValue => Refusal::BadRequest("a header field has an invalid value"),
+        httparse::Error::NewLine => Refusal::BadRequest("a line must end with CR LF"),
         httparse::Error::Version | httparse::Error::Status | httparse::Error::Token => {
-            Problem::BadRequest("the request line is malformed")
+            Refusal::BadRequest("the request line is malformed")
         }
     }
 }
@@ -284,19 +247,13 @@ fn describe(error: httparse::Error, head: &[u8]) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Settings;
-    use crate::settings::tests::environment;
-
-    fn settings() -> EdgeSettings {
-        Settings::read(&environment([])).unwrap().edge
-    }
 
     fn parse(text: &str) -> Result<Head, u16> {
         let mut scanner = HeadScanner::default();
-        let length = scanner.advance(text.as_bytes(), &settings()).map_err(|p| p.status())?.unwrap();
+        let length = scanner.advance(text.as_bytes()).map_err(|p| p.status())?.unwrap();
         assert_eq!(length, text.len());
         let mut head = Head::new();
-        head.parse(text.as_bytes(), &settings()).map_err(|p| p.status())?;
+        head.parse(text.as_bytes()).map_err(|p| p.status())?;
         Ok(head)
     }
 
@@ -315,8 +272,8 @@ mod tests {
         let text = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nrest";
         for split in 0..text.len() {
             let mut scanner = HeadScanner::default();
-            let first = scanner.advance(&text[..split], &settings()).unwrap();
-            let found = first.or_else(|| scanner.advance(text, &settings()).unwrap());
+            let first = scanner.advance(&text[..split]).unwrap();
+            let found = first.or_else(|| scanner.advance(text).unwrap());
             assert_eq!(found, Some(text.len() - 4), "split at {split}");
         }
     }
@@ -343,10 +300,10 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_and_versions_have_their_own_status() {
+    fn other_versions_have_their_own_status() {
         for (line, status) in [
-            ("get / HTTP/1.1", 501),
-            ("CONNECT a:1 HTTP/1.1", 501),
+            ("G@T / HTTP/1.1", 400),
+            ("G(T) / HTTP/1.1", 400),
             ("GET / HTTP/2.0", 505),
             ("GET / HTTP/1.2", 505),
             ("GET / HTTP/x", 400),
@@ -355,6 +312,15 @@ mod tests {
         ] {
             assert_eq!(parse(&format!("{line}\r\nHost: h\r\n\r\n")).unwrap_err(), status, "{line}");
         }
+    }
+
+    #[test]
+    fn methods_that_http_does_not_define_are_kept() {
+        for name in ["get", "PURGE", "UPDATE", "M-SEARCH", "CONNECT"] {
+            let head = parse(&format!("{name} / HTTP/1.1\r\nHost: h\r\n\r\n")).unwrap();
+            assert_eq!((head.method(), head.method_name()), (Method::Other, name));
+        }
+        assert_eq!(parse("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().method_name(), "GET");
     }
 
     #[test]

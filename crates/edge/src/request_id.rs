@@ -1,10 +1,10 @@
-//! Names for exchanges: the client's own if it is sane, else one that is unique across gateways and restarts.
+//! Names for requests: the client's own if it is sane, else one that is unique across processes and restarts.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::head::Head;
+use crate::head::Head;
 
 /// The longest id that is taken over, in bytes.
 const MAX_BYTES: usize = 128;

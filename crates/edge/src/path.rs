@@ -1,55 +1,46 @@
 //! The request target, read once and strictly, so that no second reader can take it for something else.
 //!
-//! What is passed on is the verbatim target. That is only safe when every program understands it alike; therefore a
-//! path says whether it had to be normalised, and one that hides a separator is refused outright.
+//! Services route on the decoded path, and a proxy passes the verbatim target on. Both are only safe when every program
+//! on the way reads the target alike. Therefore a path that a program which normalises would read differently from one
+//! which does not is refused, whatever it leads to: dot segments, empty segments, encoded letters, hidden separators.
 
 use std::borrow::Cow;
 
-use crate::Problem;
+use crate::refusal::Refusal;
 
 /// A request target.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Target<'t> {
-    /// The path, decoded and normalised (RFC 3986 §5.2.4), without a trailing slash; `/` for the root. This is what
-    /// routes are matched against.
-    pub(crate) path: Cow<'t, str>,
-    /// Whether the path came in its normal form: without dot segments and empty segments. Of another one, a program
-    /// that does not normalise has another opinion.
-    pub(crate) is_normal: bool,
+pub struct Target<'t> {
+    /// The path, decoded, without a trailing slash; `/` for the root. It is its own normal form (RFC 3986 §6.2.2), and
+    /// routes are matched against it.
+    pub path: Cow<'t, str>,
+    /// The query as it was sent, without its question mark; empty if there is none. [`decode`] reads its parts.
+    pub query: &'t [u8],
     /// The path and the query exactly as they were sent.
-    pub(crate) verbatim: &'t [u8],
+    pub verbatim: &'t [u8],
 }
 
-/// What becomes of a path that two programs could read differently, where it matters.
-pub(crate) const AMBIGUOUS: Problem = Problem::BadRequest("the path is ambiguous");
+/// The refusal of a path that two programs could read differently.
+const AMBIGUOUS: Refusal = Refusal::BadRequest("the path is ambiguous");
 
 /// Reads an origin-form or absolute-form target (RFC 9112 §3.2). The asterisk-form is the caller's business.
-pub(crate) fn parse(target: &[u8]) -> Result<Target<'_>, Problem> {
+pub fn parse(target: &[u8]) -> Result<Target<'_>, Refusal> {
     let verbatim = origin_form(target)?;
     if verbatim.iter().any(|byte| !is_target_byte(*byte)) {
-        return Err(Problem::BadRequest("the request target has a character that must be percent-encoded"));
+        return Err(Refusal::BadRequest("the request target has a character that must be percent-encoded"));
     }
     let (path, query) = match verbatim.iter().position(|byte| *byte == b'?') {
         Some(mark) => (&verbatim[..mark], &verbatim[mark + 1..]),
         None => (verbatim, &b""[..]),
     };
-    decode(query).ok_or(Problem::BadRequest("the query is not valid UTF-8 in percent-encoding"))?;
-    let decoded = decode_path(path)?;
-    let trimmed = decoded.strip_suffix('/').unwrap_or(&decoded);
-    // The path begins with a slash, therefore the first member is the empty text before it.
-    let is_normal = !trimmed.split('/').skip(1).any(|segment| matches!(segment, "" | "." | ".."));
-    let path = if is_normal && !trimmed.is_empty() {
-        without_trailing_slash(decoded)
-    } else {
-        normalise(&decoded).into()
-    };
-    Ok(Target { path, is_normal, verbatim })
+    decode(query).ok_or(Refusal::BadRequest("the query is not valid UTF-8 in percent-encoding"))?;
+    Ok(Target { path: decode_path(path)?, query, verbatim })
 }
 
 /// The part of the target that begins with the path. An absolute-form target names its host itself, and which host a
 /// client asks is of no matter here.
-fn origin_form(target: &[u8]) -> Result<&[u8], Problem> {
-    const MALFORMED: Problem = Problem::BadRequest("the request target is malformed");
+fn origin_form(target: &[u8]) -> Result<&[u8], Refusal> {
+    const MALFORMED: Refusal = Refusal::BadRequest("the request target is malformed");
     if target.first() == Some(&b'/') {
         return Ok(target);
     }
@@ -72,27 +63,37 @@ fn origin_form(target: &[u8]) -> Result<&[u8], Problem> {
 }
 
 /// Bytes that may stand in a path or query unencoded. Beyond RFC 3986 these are those that clients commonly send
-/// raw: `[`, `]`, `^`, `{`, `|` and `}`. Raw UTF-8 is none of them, because inventory's server closes the connection
-/// over it. All others can be carried on in a URI of ureq.
+/// raw: `[`, `]`, `^`, `{`, `|` and `}`. Raw UTF-8 is none of them, because some servers close the connection over it.
 fn is_target_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !b"\"#<>\\`".contains(&byte)
 }
 
-/// Decodes a path and refuses what could be a separator to one program and a part of a name to another.
-fn decode_path(path: &[u8]) -> Result<Cow<'_, str>, Problem> {
-    // An encoded slash would be a separator to whoever decodes before splitting.
-    let hides_separator = path
-        .windows(3)
-        .any(|escape| escape.eq_ignore_ascii_case(b"%2f") || escape.eq_ignore_ascii_case(b"%5c"));
-    if hides_separator {
-        return Err(AMBIGUOUS);
+/// Decodes a path and refuses what programs read differently.
+fn decode_path(path: &[u8]) -> Result<Cow<'_, str>, Refusal> {
+    for escape in path.windows(3).filter(|window| window[0] == b'%') {
+        if let (Some(high), Some(low)) = (hex(escape[1]), hex(escape[2])) {
+            let byte = high << 4 | low;
+            // An encoded slash is a separator to whoever decodes before splitting. An encoded letter, digit or dot is
+            // the plain one to whoever normalises (RFC 3986 §6.2.2.2), and another path to whoever compares bytes.
+            if byte.is_ascii_alphanumeric() || b"/\\-._~".contains(&byte) {
+                return Err(AMBIGUOUS);
+            }
+        }
     }
     let decoded =
-        decode(path).ok_or(Problem::BadRequest("the path is not valid UTF-8 in percent-encoding"))?;
+        decode(path).ok_or(Refusal::BadRequest("the path is not valid UTF-8 in percent-encoding"))?;
     if decoded.chars().any(char::is_control) {
-        return Err(Problem::BadRequest("the path has a control character"));
+        return Err(Refusal::BadRequest("the path has a control character"));
     }
-    Ok(decoded)
+    if &*decoded == "/" {
+        return Ok(decoded);
+    }
+    let path = without_trailing_slash(decoded);
+    // The path begins with a slash, therefore the first member is the empty text before it.
+    if path.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
+        return Err(AMBIGUOUS);
+    }
+    Ok(path)
 }
 
 /// The path without its trailing slash.
@@ -107,23 +108,8 @@ fn without_trailing_slash(path: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// The path with dot segments resolved and empty segments dropped. Nothing is above the root.
-fn normalise(path: &str) -> String {
-    let mut segments = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => {
-                segments.pop();
-            }
-            _ => segments.push(segment),
-        }
-    }
-    format!("/{}", segments.join("/"))
-}
-
 /// Decodes percent-encoding; `None` when an escape is malformed or the result is not UTF-8 or has a U+0000.
-fn decode(text: &[u8]) -> Option<Cow<'_, str>> {
+pub fn decode(text: &[u8]) -> Option<Cow<'_, str>> {
     if !text.contains(&b'%') {
         return std::str::from_utf8(text).ok().map(Cow::Borrowed);
     }
@@ -165,35 +151,39 @@ mod tests {
             ("/health", "/health"),
             ("/api/movies/", "/api/movies"),
             ("/api/movies/7/?x=%2e%2e/../", "/api/movies/7"),
-            ("/%61pi/mov%69es", "/api/movies"),
             ("/api/movies/%252e%252e", "/api/movies/%2e%2e"),
             ("/caf%C3%A9", "/café"),
+            ("/a%20b%3A", "/a b:"),
             ("http://example.org", "/"),
             ("HTTP://example.org:80/health?x", "/health"),
             ("/a...b/..c/d..", "/a...b/..c/d.."),
         ] {
             let found = parse(target.as_bytes()).unwrap();
-            assert_eq!((&*found.path, found.is_normal), (expected, true), "{target}");
+            assert_eq!(&*found.path, expected, "{target}");
         }
     }
 
     #[test]
-    fn dot_segments_and_empty_segments_are_resolved_and_remembered() {
-        for (target, expected) in [
-            ("//", "/"),
-            ("/.", "/"),
-            ("/..", "/"),
-            ("//api/movies", "/api/movies"),
-            ("/api//movies", "/api/movies"),
-            ("/api/movies//", "/api/movies"),
-            ("/api/./movies/", "/api/movies"),
-            ("/api/movies/..", "/api"),
-            ("/api/movies/../../health", "/health"),
-            ("/api/movies/%2e%2e/.%2E/health", "/health"),
-            ("/../../api/x/../movies/1", "/api/movies/1"),
+    fn a_path_that_normalising_would_change_is_refused() {
+        for target in [
+            "//",
+            "/.",
+            "/..",
+            "//health",
+            "/api//movies",
+            "/api/movies//",
+            "/api/./movies/",
+            "/api/movies/..",
+            "/x/../metrics",
+            "/%6detrics",
+            "/%4Detrics",
+            "/api%2dx",
+            "/api/%7Euser",
+            "/api/movies/%2e%2e/.%2E/health",
+            "/../../api/x/../movies/1",
         ] {
-            let found = parse(target.as_bytes()).unwrap();
-            assert_eq!((&*found.path, found.is_normal), (expected, false), "{target}");
+            let refusal = parse(target.as_bytes()).unwrap_err();
+            assert_eq!(refusal.public(), AMBIGUOUS.public(), "{target}");
         }
     }
 
@@ -211,8 +201,9 @@ mod tests {
 
     #[test]
     fn what_is_passed_on_is_what_was_sent() {
-        let target = parse(b"http://h/%61pi/movies/?title=%25&x={[^|]}").unwrap();
-        assert_eq!(target.verbatim, b"/%61pi/movies/?title=%25&x={[^|]}");
+        let target = parse(b"http://h/api/movies/?title=%25&x={[^|]}").unwrap();
+        assert_eq!(target.verbatim, b"/api/movies/?title=%25&x={[^|]}");
+        assert_eq!(target.query, b"title=%25&x={[^|]}");
     }
 
     /// What a lenient reader might make of a path: decode everything twice, take backslashes for slashes, merge
@@ -239,7 +230,7 @@ mod tests {
             pieces in prop::collection::vec(
                 prop::sample::select(vec![
                     "/", "//", "api", "movies", "health", "..", ".", "%2e", "%2E", "%2f", "%5c", "\\", "%00", "%",
-                    "%25", "%252e", "a", "?", "=", "é", "%c3%a9", "http://h", "#",
+                    "%25", "%252e", "%61", "%20", "a", "?", "=", "é", "%c3%a9", "http://h", "#",
                 ]),
                 0..12,
             ),
@@ -249,9 +240,6 @@ mod tests {
                 let path: Vec<_> = target.path.split('/').skip(1).filter(|segment| !segment.is_empty()).collect();
                 prop_assert_eq!(lenient(&text), path.clone());
                 prop_assert_eq!(format!("/{}", path.join("/")), &*target.path);
-                let plain = decode(text.split('?').next().unwrap_or_default().as_bytes()).unwrap();
-                let literal = plain.strip_suffix('/').unwrap_or(&plain);
-                prop_assert_eq!(target.is_normal, literal == if path.is_empty() { "" } else { &*target.path });
                 prop_assert_eq!(target.verbatim, text.as_bytes());
             }
         }

@@ -4,33 +4,75 @@ use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use crate::pace::Pace;
 use crate::settings::EdgeSettings;
 
 /// The part of a connection that the server's own thread may touch.
 #[derive(Debug)]
 pub(crate) struct Link {
     stream: TcpStream,
-    /// Whether the connection waits for a request of which no byte has come. It may then be closed at any time.
-    idle: AtomicBool,
+    /// When the server started; times are counted from here.
+    epoch: Instant,
+    /// Since when the connection has waited for a request of which no byte has come, in microseconds since `epoch`;
+    /// [`BUSY`] while it does not wait. While it waits, it may be closed at any time.
+    idle_since_us: AtomicU64,
+    /// Whether the connection has served a request.
+    used: AtomicBool,
+    /// Whether it is on its way out: refused, or told to make room for another one.
+    leaving: AtomicBool,
 }
 
+const BUSY: u64 = u64::MAX;
+
 impl Link {
-    pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, idle: AtomicBool::new(true) }
+    pub(crate) fn new(stream: TcpStream, epoch: Instant) -> Self {
+        let idle_since_us = AtomicU64::new(micros(epoch.elapsed()));
+        let (used, leaving) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { stream, epoch, idle_since_us, used, leaving }
+    }
+
+    /// Since when it has been idle, in microseconds since the server started; `None` while it is busy.
+    pub(crate) fn idle_since_us(&self) -> Option<u64> {
+        let since = self.idle_since_us.load(Ordering::SeqCst);
+        (since != BUSY).then_some(since)
+    }
+
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Wakes the thread of an idle connection with an end of file. Bytes that are already here are still read, and
     /// what runs is left alone.
     pub(crate) fn close_if_idle(&self) {
-        if self.idle.load(Ordering::SeqCst) {
+        if self.idle_since_us().is_some() {
             let _ = self.stream.shutdown(Shutdown::Read);
         }
     }
+
+    /// Closes the idle connection to make room. A request that comes at this very moment is still answered, and is the
+    /// last.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::SeqCst);
+        let _ = self.stream.shutdown(Shutdown::Read);
+    }
+
+    /// Notes that the connection is only open to be told why it is refused.
+    pub(crate) fn set_refused(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(BUSY - 1)
 }
 
 /// The connection's own view of its socket.
@@ -45,12 +87,33 @@ impl Socket {
     pub(crate) fn new(link: Arc<Link>, settings: &EdgeSettings) -> io::Result<Self> {
         link.stream.set_nodelay(true)?;
         link.stream.set_write_timeout(Some(settings.write_timeout))?;
-        link.stream.set_read_timeout(Some(settings.idle_timeout))?;
-        Ok(Self { link, read_timeout: Cell::new(settings.idle_timeout) })
+        let read_timeout = settings.first_byte_timeout.min(settings.idle_timeout);
+        link.stream.set_read_timeout(Some(read_timeout))?;
+        Ok(Self { link, read_timeout: Cell::new(read_timeout) })
     }
 
-    pub(crate) fn set_idle(&self, idle: bool) {
-        self.link.idle.store(idle, Ordering::SeqCst);
+    /// Notes that the connection waits for a request from now on.
+    pub(crate) fn set_idle(&self) {
+        self.link.idle_since_us.store(micros(self.link.epoch.elapsed()), Ordering::SeqCst);
+    }
+
+    /// Notes that a byte of a request has come.
+    pub(crate) fn set_busy(&self) {
+        self.link.idle_since_us.store(BUSY, Ordering::SeqCst);
+    }
+
+    /// Notes that a request was served.
+    pub(crate) fn set_used(&self) {
+        self.link.used.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_used(&self) -> bool {
+        self.link.is_used()
+    }
+
+    /// Whether the connection was told to make room for another one.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.link.is_leaving()
     }
 
     /// Reads what is there, waiting for up to about `timeout`; `TimedOut` when nothing came, 0 at the end of file.
@@ -76,8 +139,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Writes all of `bytes`. `TimedOut` when the client takes nothing for the write timeout, or less than the
-    /// minimum rate on average.
+    /// Writes all of `bytes`. `TimedOut` when the client takes nothing for the write timeout, or too little for
+    /// `pace`.
     pub(crate) fn write_all(&self, mut bytes: &[u8], pace: &mut Pace) -> io::Result<()> {
         while !bytes.is_empty() {
             let started = Instant::now();
@@ -104,53 +167,5 @@ impl Socket {
     /// not end well.
     pub(crate) fn reset(&self) {
         let _ = SockRef::from(&self.link.stream).set_linger(Some(Duration::ZERO));
-    }
-}
-
-/// Compares a transfer with the minimum rate. Only the time spent waiting for the client counts.
-#[derive(Clone, Debug)]
-pub(crate) struct Pace {
-    waited: Duration,
-    bytes: u64,
-    grace: Duration,
-    min_rate: u64,
-}
-
-impl Pace {
-    /// A transfer that may wait for `grace` before it has to average `min_rate` bytes per second.
-    pub(crate) fn new(grace: Duration, min_rate: u64) -> Self {
-        Self { waited: Duration::ZERO, bytes: 0, grace, min_rate }
-    }
-
-    /// Counts one read or write; `TimedOut` when the transfer has become too slow.
-    pub(crate) fn record(&mut self, waited: Duration, bytes: usize) -> io::Result<()> {
-        self.waited += waited;
-        self.bytes += bytes as u64;
-        let over = self.waited.saturating_sub(self.grace);
-        let expected = over.as_millis() * u128::from(self.min_rate) / 1_000;
-        if u128::from(self.bytes) < expected { Err(ErrorKind::TimedOut.into()) } else { Ok(()) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trickle_is_too_slow_once_its_grace_is_used_up() {
-        let mut pace = Pace::new(Duration::from_secs(10), 100);
-        for _ in 0..10 {
-            pace.record(Duration::from_secs(1), 1).unwrap();
-        }
-        let error = pace.record(Duration::from_secs(1), 1).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::TimedOut);
-    }
-
-    #[test]
-    fn a_slow_but_steady_transfer_is_fine() {
-        let mut pace = Pace::new(Duration::from_secs(1), 100);
-        for _ in 0..1_000 {
-            pace.record(Duration::from_secs(1), 100).unwrap();
-        }
     }
 }

@@ -1,5 +1,6 @@
-//! The value of `Date` (RFC 9110 §5.6.7), which a server that has a clock tells with its own answers (§6.6.1).
+//! The value of `Date` (RFC 9110 §5.6.7), which a server that has a clock sends with its answers (§6.6.1).
 
+use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
@@ -18,9 +19,21 @@ const MONTHS: [(&str, u64); 12] = [
     ("Dec", 31),
 ];
 
-/// The time now, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
-pub(super) fn now() -> String {
-    format(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs()))
+thread_local! {
+    /// The second that was formatted last, and its text.
+    static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+}
+
+/// Calls `use_date` with the time now, such as `Sun, 06 Nov 1994 08:49:37 GMT`. Each thread formats it once a second.
+pub(crate) fn with_now(use_date: impl FnOnce(&[u8])) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != now {
+            *text = format(now);
+            *second = now;
+        }
+        use_date(text.as_bytes());
+    });
 }
 
 /// The time `seconds` after the beginning of 1970.

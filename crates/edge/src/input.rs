@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::socket::Socket;
+use crate::socket::Socket;
 
 /// What an idle connection keeps allocated, in bytes.
 const IDLE_CAPACITY: usize = 4 << 10;
