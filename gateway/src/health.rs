@@ -5,17 +5,17 @@ use std::sync::Arc;
 use edge::{Refusal, Request, Response};
 
 use crate::publisher::Publisher;
-use crate::upstream::Upstreams;
+use crate::upstream::{self, Service};
 
 /// Answers probes.
 pub(crate) struct Health {
-    upstreams: Arc<Upstreams>,
+    services: Box<[&'static Service]>,
     publisher: Arc<Publisher>,
 }
 
 impl Health {
-    pub(crate) fn new(upstreams: Arc<Upstreams>, publisher: Arc<Publisher>) -> Self {
-        Self { upstreams, publisher }
+    pub(crate) fn new(services: Box<[&'static Service]>, publisher: Arc<Publisher>) -> Self {
+        Self { services, publisher }
     }
 
     /// Whether orders can be published right now.
@@ -35,9 +35,11 @@ impl Health {
         response: &mut Response<'_>,
     ) -> Result<(), Refusal> {
         let mut missing = Vec::new();
-        if let Some(cause) = self.upstreams.readiness().problem() {
-            log::warn!("{} not ready: inventory: {cause}", request.request_id());
-            missing.push("inventory");
+        for (service, readiness) in self.services.iter().zip(upstream::readiness(&self.services)) {
+            if let Some(cause) = readiness.problem() {
+                log::warn!("{} not ready: {}: {cause}", request.request_id(), service.name());
+                missing.push(service.name());
+            }
         }
         if !self.publisher.is_connected() {
             log::warn!("{} not ready: broker: not connected", request.request_id());
@@ -46,10 +48,13 @@ impl Health {
         if missing.is_empty() {
             return response.send_json(200, &[], br#"{"status":"ready"}"#);
         }
-        let state = |name| if missing.contains(&name) { "unreachable" } else { "ok" };
+        let names = self.services.iter().map(|service| service.name()).chain(["broker"]);
+        let states: serde_json::Map<_, _> = names
+            .map(|name| (name.to_owned(), if missing.contains(&name) { "unreachable" } else { "ok" }.into()))
+            .collect();
         let answer = serde_json::json!({
             "error": format!("not ready: {} unreachable", missing.join(" and ")),
-            "dependencies": { "inventory": state("inventory"), "broker": state("broker") },
+            "dependencies": states,
         });
         response.send_json(503, &[("retry-after", "1")], answer.to_string().as_bytes())
     }

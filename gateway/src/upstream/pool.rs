@@ -1,4 +1,4 @@
-//! The idle connections to one instance of inventory.
+//! The idle connections to one instance of a service.
 //!
 //! ureq has a pool of its own, which is switched off: it looks at sockets while all threads wait for its lock.
 
@@ -40,12 +40,24 @@ impl<T> Pool<T> {
         None
     }
 
-    /// Keeps a connection whose exchange is complete, if there is room and it is not one of those to be forgotten.
+    /// Closes the connections that have been idle for too long.
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        let mut idle = self.lock();
+        // The oldest come first.
+        let old = idle.partition_point(|(since, _)| now.duration_since(*since) >= self.max_age);
+        let old: Vec<_> = idle.drain(..old).collect();
+        if idle.is_empty() {
+            idle.shrink_to_fit();
+        }
+        drop(idle);
+        drop(old);
+    }
+
+    /// Keeps a connection whose answer is complete, if there is room and it is not one of those to be forgotten.
     pub(super) fn put(&self, connection: T, generation: u64) {
         let now = Instant::now();
         let mut idle = self.lock();
-        let oldest = idle.first().is_some_and(|(since, _)| now.duration_since(*since) >= self.max_age);
-        let outdated = oldest.then(|| idle.remove(0));
         let surplus = if generation != self.generation() || idle.len() >= self.max_idle {
             Some(connection)
         } else {
@@ -53,7 +65,7 @@ impl<T> Pool<T> {
             None
         };
         drop(idle);
-        drop((outdated, surplus));
+        drop(surplus);
     }
 
     /// Closes all idle connections, and those that are in use when they come back: one of them proved dead, and
@@ -87,6 +99,18 @@ mod tests {
         let pool = Pool::new(8, Duration::ZERO);
         pool.put(1, pool.generation());
         assert_eq!(pool.take(), None);
+    }
+
+    #[test]
+    fn what_nobody_uses_is_closed() {
+        let pool = Pool::new(8, Duration::ZERO);
+        pool.put(1, pool.generation());
+        pool.sweep();
+        assert!(pool.lock().is_empty());
+        let pool = Pool::new(8, Duration::from_secs(60));
+        pool.put(1, pool.generation());
+        pool.sweep();
+        assert_eq!(pool.take(), Some(1));
     }
 
     #[test]

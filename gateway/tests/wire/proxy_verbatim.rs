@@ -195,7 +195,7 @@ fn an_answer_that_ends_with_the_connection_is_passed_on() {
 fn large_bodies_pass_both_ways() {
     let body: &'static str = "0123456789abcdef".repeat(1 << 20).leak();
     let inventory = Inventory::fixed(body);
-    let gateway = Gateway::start(&inventory.url(), &[("GATEWAY_MOVIES_BODY_MAX_BYTES", "100000000")]);
+    let gateway = Gateway::start(&inventory.url(), &[("GATEWAY_MOVIES_BODY_MAX_BYTES", "10000000")]);
     let mut client = gateway.connect();
     for chunked in [false, true] {
         let upload = &body.as_bytes()[..8 << 20];
