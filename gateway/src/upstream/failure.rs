@@ -1,6 +1,6 @@
 //! Why a service did not answer a request.
 
-use super::transport::{Fault, FaultKind};
+use std::fmt;
 
 /// Why an instance did not answer.
 #[derive(Debug)]
@@ -78,24 +78,24 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.cause())
+    }
+}
+
+impl std::error::Error for Failure {}
+
 impl From<ureq::Error> for Failure {
+    /// The transport's own failures pass through ureq as they are.
     fn from(error: ureq::Error) -> Self {
         use ureq::{Error, Timeout};
-        let fault = match &error {
-            Error::Io(e) => e.get_ref().and_then(|inner| inner.downcast_ref::<Fault>()),
-            _ => None,
-        };
         let cause = error.to_string();
-        match (fault.map(|fault| fault.kind), &error) {
-            (Some(FaultKind::Connect { silent }), _) => Self::NotConnected { silent, cause },
-            (Some(FaultKind::Local), _) => Self::Local(cause),
-            (Some(FaultKind::Lost { unsent, reused }), _) => Self::Lost { unsent, reused, cause },
-            (Some(FaultKind::Hung), _) => Self::Hung(cause),
-            (_, Error::Timeout(Timeout::Connect | Timeout::Resolve)) => {
-                Self::NotConnected { silent: true, cause }
-            }
-            (_, Error::HostNotFound) => Self::NotConnected { silent: false, cause },
-            (_, Error::Timeout(_)) => Self::TimedOut(cause),
+        match error {
+            Error::Io(e) => e.downcast().unwrap_or(Self::Invalid(cause)),
+            Error::Timeout(Timeout::Connect | Timeout::Resolve) => Self::NotConnected { silent: true, cause },
+            Error::HostNotFound => Self::NotConnected { silent: false, cause },
+            Error::Timeout(_) => Self::TimedOut(cause),
             _ => Self::Invalid(cause),
         }
     }

@@ -24,10 +24,10 @@ use super::transport::{Connector, Line, NoResolver, Purpose, set_purpose};
 
 /// How long an instance may take to answer the watch.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The delays of the watch: at first, at most, and at most while the service has no other instance that answers.
+/// The delays of the watch: at first, at most, and at most while the service has no instance that takes part.
 const PROBE_DELAY_FIRST: Duration = Duration::from_millis(100);
 const PROBE_DELAY_MAX: Duration = Duration::from_secs(5);
-const PROBE_DELAY_MAX_ALONE: Duration = Duration::from_millis(500);
+const PROBE_DELAY_MAX_NONE_UP: Duration = Duration::from_millis(500);
 /// An instance that has answered the watch is not suspected again for so long, however slow its other answers are.
 const TRUST: Duration = Duration::from_secs(1);
 /// How long an unused connection is kept.
@@ -300,7 +300,7 @@ impl Instance {
 
     fn run_watch(&'static self, mut delay: Duration) {
         loop {
-            thread::sleep(delay);
+            self.pause(delay);
             let answer = self.probe(b"/health", PROBE_TIMEOUT);
             let mut watch = self.watch();
             let (state, cause) = match answer {
@@ -325,9 +325,17 @@ impl Instance {
             };
             self.leave_out(&mut watch, state, &cause);
             delay = watch.backoff.next_delay();
-            if self.common.up.load(Ordering::Relaxed) == 0 {
-                delay = delay.min(PROBE_DELAY_MAX_ALONE);
-            }
+        }
+    }
+
+    /// Lets `delay` pass, or less as soon as no instance takes part.
+    fn pause(&self, delay: Duration) {
+        let mut left = delay;
+        while !left.is_zero() {
+            let step = left.min(PROBE_DELAY_MAX_NONE_UP);
+            thread::sleep(step);
+            let none_up = self.common.up.load(Ordering::Relaxed) == 0;
+            left = if none_up { Duration::ZERO } else { left.saturating_sub(step) };
         }
     }
 }

@@ -30,6 +30,9 @@ use instance::{Common, Place, State};
 /// How often idle connections are looked through for those that nobody needs any more.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
+/// What the log is told when every instance is left out.
+const NOBODY: &str = "no instance answers for now";
+
 /// What may be done with a request that got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repetition {
@@ -166,8 +169,7 @@ impl Service {
     fn choose(&'static self, tried: &mut u64) -> Result<(&'static Instance, Place), Failure> {
         let count = self.instances.len();
         let first = if count == 1 { 0 } else { self.next.fetch_add(1, Ordering::Relaxed) % count };
-        let mut failure =
-            Failure::NotConnected { silent: true, cause: "no instance answers for now".to_owned() };
+        let mut any_full = false;
         loop {
             let candidates = (first..count).chain(0..first).filter(|index| *tried & (1 << index) == 0);
             let ranked = candidates.filter_map(|index| {
@@ -183,19 +185,23 @@ impl Service {
             });
             // The first of equals is the one whose turn it is.
             let Some((_, _, index)) = ranked.min_by_key(|(rank, waiting, _)| (*rank, *waiting)) else {
-                return Err(failure);
+                return Err(if any_full {
+                    Failure::Overloaded
+                } else {
+                    Failure::NotConnected { silent: true, cause: NOBODY.to_owned() }
+                });
             };
             *tried |= 1 << index;
             match self.instances[index].admit() {
                 Some(place) => return Ok((&self.instances[index], place)),
-                None => failure = Failure::Overloaded,
+                None => any_full = true,
             }
         }
     }
 
     /// Whether any instance says that it is ready. Takes at most the ready timeout for each.
     pub(crate) fn readiness(&'static self) -> Readiness {
-        let mut best = Readiness::Unreachable("no instance answers for now".to_owned());
+        let mut best = Readiness::Unreachable(NOBODY.to_owned());
         let any_up = self.instances_up() > 0;
         for instance in &self.instances {
             let state = instance.state();

@@ -2,7 +2,6 @@
 //! connection is still alive. A request whose head and body are small takes four system calls.
 
 use std::cell::Cell;
-use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
@@ -17,6 +16,7 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{self, Buffers, ConnectionDetails, NextTimeout};
 
 use super::buffers::RequestBuffers;
+use super::failure::Failure;
 use super::instance::Instance;
 
 /// Look at what can be received, without waiting. These are the same numbers on every system, except that Linux has
@@ -48,43 +48,9 @@ pub(super) fn set_purpose(purpose: Purpose) {
     PURPOSE.set(Some(purpose));
 }
 
-/// What happened to a connection.
-#[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) kind: FaultKind,
-    cause: io::Error,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum FaultKind {
-    /// It could not be made. `silent`: nobody answered, not even with a refusal.
-    Connect { silent: bool },
-    /// It could not be made because this process or its system has run out of something.
-    Local,
-    /// It was lost before a byte of the answer came.
-    Lost { unsent: bool, reused: bool },
-    /// It was lost within the answer.
-    Cut,
-    /// The instance was found to be hung while its answer was awaited.
-    Hung,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            FaultKind::Connect { .. } | FaultKind::Local => write!(f, "connect: {}", self.cause),
-            FaultKind::Lost { reused: true, .. } => write!(f, "a pooled connection was dead: {}", self.cause),
-            FaultKind::Lost { .. } => write!(f, "closed without an answer: {}", self.cause),
-            FaultKind::Cut => write!(f, "the answer was cut off: {}", self.cause),
-            FaultKind::Hung => self.cause.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Fault {}
-
-fn fault(kind: FaultKind, cause: io::Error) -> ureq::Error {
-    ureq::Error::Io(io::Error::other(Fault { kind, cause }))
+/// Hands a failure through ureq to whoever sent the request.
+fn failed(failure: Failure) -> ureq::Error {
+    ureq::Error::Io(io::Error::other(failure))
 }
 
 /// Names are resolved when a connection is made, not for every request that uses one.
@@ -110,8 +76,7 @@ impl transport::Connector for Connector {
         _: Option<()>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
         let Some(purpose) = PURPOSE.take() else {
-            let cause = io::Error::other("nobody said what the connection is for");
-            return Err(fault(FaultKind::Local, cause));
+            return Err(failed(Failure::Local("nobody said what the connection is for".to_owned())));
         };
         let instance = purpose.instance;
         while let Some(line) = instance.pool.take() {
@@ -123,10 +88,10 @@ impl transport::Connector for Connector {
             Some(ip) => vec![SocketAddr::new(ip, instance.port)],
             None => resolve(details)?,
         };
-        let line = Line::open(&addrs, details, instance).map_err(|cause| {
-            let silent = cause.kind() == ErrorKind::TimedOut;
-            let kind = if is_local(&cause) { FaultKind::Local } else { FaultKind::Connect { silent } };
-            fault(kind, cause)
+        let line = Line::open(&addrs, details, instance).map_err(|e| {
+            let cause = format!("connect: {e}");
+            let silent = e.kind() == ErrorKind::TimedOut;
+            failed(if is_local(&e) { Failure::Local(cause) } else { Failure::NotConnected { silent, cause } })
         })?;
         Ok(Some(Transport::new(line, purpose, false)))
     }
@@ -137,7 +102,7 @@ fn resolve(details: &ConnectionDetails<'_>) -> Result<Vec<SocketAddr>, ureq::Err
         Ok(addrs) => Ok(addrs.iter().copied().collect()),
         // A resolver that cannot open a file only says that it has failed.
         Err(error) => match std::fs::File::open("/dev/null") {
-            Err(cause) if is_local(&cause) => Err(fault(FaultKind::Local, cause)),
+            Err(e) if is_local(&e) => Err(failed(Failure::Local(format!("resolve: {e}")))),
             _ => Err(error),
         },
     }
@@ -276,25 +241,29 @@ impl Transport {
                     if self.progress != Progress::Received {
                         self.instance.suspect();
                         if self.can_move && self.instance.is_worse_than_others() {
-                            return Err(fault(FaultKind::Hung, io::Error::other("the instance is hung")));
+                            return Err(failed(Failure::Hung("the instance is hung".to_owned())));
                         }
                     }
                 }
                 Err(e) => {
                     self.ended = Some(e.kind());
-                    return Err(self.lost(e));
+                    return Err(self.lost(&e));
                 }
             }
         }
     }
 
-    /// The fault of a connection that ended while an answer was awaited.
-    fn lost(&self, cause: io::Error) -> ureq::Error {
-        let kind = match self.progress {
-            Progress::Received => FaultKind::Cut,
-            progress => FaultKind::Lost { unsent: progress == Progress::Unsent, reused: self.reused },
+    /// What it means that the connection ended while an answer was awaited.
+    fn lost(&self, error: &io::Error) -> ureq::Error {
+        let what = match self.progress {
+            Progress::Received => {
+                return failed(Failure::Invalid(format!("the answer was cut off: {error}")));
+            }
+            _ if self.reused => "a pooled connection was dead",
+            _ => "closed without an answer",
         };
-        fault(kind, cause)
+        let unsent = self.progress == Progress::Unsent;
+        failed(Failure::Lost { unsent, reused: self.reused, cause: format!("{what}: {error}") })
     }
 }
 
@@ -318,7 +287,7 @@ impl transport::Transport for Transport {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         self.flush()?;
         if self.buffers.input_append_buf().is_empty() {
-            return Err(fault(FaultKind::Cut, io::Error::other("its head is too large")));
+            return Err(failed(Failure::Invalid("the head of the answer is too large".to_owned())));
         }
         let count = self.receive(&timeout.for_read())?;
         if count > 0 {
@@ -328,7 +297,7 @@ impl transport::Transport for Transport {
         }
         let cause = *self.ended.get_or_insert(ErrorKind::UnexpectedEof);
         // Within an answer, ureq knows whether its end is allowed here.
-        if self.progress == Progress::Received { Ok(false) } else { Err(self.lost(cause.into())) }
+        if self.progress == Progress::Received { Ok(false) } else { Err(self.lost(&cause.into())) }
     }
 
     /// ureq asks this when an answer is complete, and only then, because its own pool is always empty.
