@@ -314,6 +314,12 @@ impl Instance {
                     watch.answered = Some(Instant::now());
                     return;
                 }
+                // It may have been restarted.
+                Err(Failure::Lost { reused: true, .. }) => {
+                    self.pool.forget();
+                    delay = Duration::ZERO;
+                    continue;
+                }
                 // That is not its fault, and says nothing about it.
                 Err(Failure::Local(_)) if self.state().is_up() => {
                     watch.running = false;
@@ -349,7 +355,7 @@ impl Drop for Place {
     }
 }
 
-/// At least how long a request's head is.
+/// The room that a request's head needs, in bytes.
 fn head_bytes(request: &Request<()>) -> usize {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
