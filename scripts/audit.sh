@@ -24,6 +24,7 @@ case ${1-} in
         ;;
     *) fail "unknown option $1; see scripts/audit.sh --help" ;;
 esac
+(($# <= 1)) || fail "too many arguments; see scripts/audit.sh --help"
 
 # How long something that happens by itself may take, in seconds, and how long all servers may take after a boot: a host
 # without virtualisation by the processor is slow.

@@ -33,7 +33,9 @@ impl Repository {
     /// Connects and brings the schema up to date.
     pub(crate) fn connect(database: &DatabaseSettings) -> Result<Self, Error> {
         let mut client = database.connect(MIGRATIONS).map_err(|error| match error {
-            database::Error::Postgres { .. } => Error::Database(error.to_string()),
+            database::Error::Connect { .. } | database::Error::Postgres { .. } => {
+                Error::Database(error.to_string())
+            }
             database::Error::TooNew { .. } => Error::Schema(error),
         })?;
         // One statement, and so one transaction and one round trip. Message ids are claimed in sorted order, so that

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use edge::{Refusal, Request, Response};
 
-use crate::publisher::Publisher;
+use crate::publisher::{BrokerState, Publisher};
 use crate::upstream::{self, Service};
 
 /// Answers probes.
@@ -18,7 +18,7 @@ impl Health {
         Self { services, publisher }
     }
 
-    /// Whether orders can be published right now.
+    /// Whether there is a connection to the broker.
     pub(crate) fn is_broker_connected(&self) -> bool {
         self.publisher.is_connected()
     }
@@ -28,33 +28,43 @@ impl Health {
         response.send_json(200, &[], br#"{"status":"ok"}"#)
     }
 
-    /// 200 when every dependency is reachable, else 503 with the names of those that are not.
+    /// 200 when every dependency can be used, else 503 with the names of those that cannot.
     pub(crate) fn serve_ready(
         &self,
         request: &Request<'_>,
         response: &mut Response<'_>,
     ) -> Result<(), Refusal> {
-        let mut missing = Vec::new();
+        let (mut unreachable, mut dependencies) = (Vec::new(), serde_json::Map::new());
         for (service, readiness) in self.services.iter().zip(upstream::readiness(&self.services)) {
+            let name = service.name();
             if let Some(cause) = readiness.problem() {
-                log::warn!("{} not ready: {}: {cause}", request.request_id(), service.name());
-                missing.push(service.name());
+                log::warn!("{} not ready: {name}: {cause}", request.request_id());
+                unreachable.push(name);
             }
+            let state = if readiness.problem().is_some() { "unreachable" } else { "ok" };
+            dependencies.insert(name.to_owned(), state.into());
         }
-        if !self.publisher.is_connected() {
-            log::warn!("{} not ready: broker: not connected", request.request_id());
-            missing.push("broker");
+        let broker = self.publisher.broker();
+        if broker != BrokerState::Ready {
+            log::warn!("{} not ready: broker: {}", request.request_id(), broker.name());
         }
-        if missing.is_empty() {
+        if broker == BrokerState::Unreachable {
+            unreachable.push("broker");
+        }
+        dependencies.insert("broker".to_owned(), broker.name().into());
+        let mut problems = Vec::new();
+        if !unreachable.is_empty() {
+            problems.push(format!("{} unreachable", unreachable.join(" and ")));
+        }
+        if broker == BrokerState::Blocked {
+            problems.push("broker not accepting orders".to_owned());
+        }
+        if problems.is_empty() {
             return response.send_json(200, &[], br#"{"status":"ready"}"#);
         }
-        let names = self.services.iter().map(|service| service.name()).chain(["broker"]);
-        let states: serde_json::Map<_, _> = names
-            .map(|name| (name.to_owned(), if missing.contains(&name) { "unreachable" } else { "ok" }.into()))
-            .collect();
         let answer = serde_json::json!({
-            "error": format!("not ready: {} unreachable", missing.join(" and ")),
-            "dependencies": states,
+            "error": format!("not ready: {}", problems.join(", ")),
+            "dependencies": dependencies,
         });
         response.send_json(503, &[("retry-after", "1")], answer.to_string().as_bytes())
     }

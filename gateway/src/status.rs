@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::board::Board;
 use crate::metrics::Metrics;
-use crate::publisher::Publisher;
+use crate::publisher::{BrokerState, Publisher};
 use crate::upstream::{self, Readiness, Service};
 
 /// For how long an answer is given again, so that many onlookers cost inventory and the broker no more than one.
@@ -90,7 +90,11 @@ impl Status {
             })
             .collect();
         let queues = self.publisher.count_messages();
-        let broker = if queues.is_some() { "ok" } else { "unreachable" };
+        // A broker that takes orders and does not answer is no good either.
+        let broker = match self.publisher.broker() {
+            BrokerState::Ready if queues.is_none() => BrokerState::Unreachable,
+            state => state,
+        };
         let (waiting, dead) = queues.unwrap_or_default();
         let billing = self.board.billing();
         let minutes = self.board.minutes();
@@ -102,7 +106,7 @@ impl Status {
             "inventory": { "state": inventory },
             "postgresql": { "state": postgresql },
             "services": services,
-            "broker": { "state": broker, "messages_waiting": waiting, "messages_dead": dead },
+            "broker": { "state": broker.name(), "messages_waiting": waiting, "messages_dead": dead },
             "billing": {
                 "state": if billing.instances > 0 { "ok" } else { "silent" },
                 "instances": billing.instances,

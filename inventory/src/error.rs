@@ -75,7 +75,9 @@ impl From<foundation::Error> for Error {
 impl From<database::Error> for Error {
     fn from(error: database::Error) -> Self {
         match error {
-            database::Error::Postgres { .. } => Self::Unavailable(error.to_string()),
+            database::Error::Connect { .. } | database::Error::Postgres { .. } => {
+                Self::Unavailable(error.to_string())
+            }
             database::Error::TooNew { .. } => Self::Database(error),
         }
     }

@@ -50,11 +50,12 @@ same() {
 
 # wait_for SECONDS COMMAND…: polls until the command succeeds; fails when it still does not after that time.
 wait_for() {
-    local deadline=$((SECONDS + $1))
+    local deadline=$((SECONDS + $1)) tries=0
     shift
     until "$@"; do
         ((SECONDS < deadline)) || return 1
-        sleep 0.1
+        # Most waits are short.
+        if ((++tries <= 10)); then sleep 0.01; else sleep 0.1; fi
     done
 }
 
@@ -65,5 +66,11 @@ port_is_open() {
     (exec 3<>"/dev/tcp/$host/$2") 2>/dev/null
 }
 
-# is_gone PID: whether the process has ended.
-is_gone() { ! kill -0 "$1" 2>/dev/null; }
+# is_gone PID: whether the process has ended, even if its parent has not taken notice yet.
+is_gone() {
+    local stat=''
+    kill -0 "$1" 2>/dev/null || return 0
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || true
+    # Its name, in parentheses, may hold anything; its state comes after that.
+    [[ ${stat##*) } == Z* ]]
+}

@@ -15,6 +15,13 @@ provision=$(dirname -- "${BASH_SOURCE[0]}")
 # shellcheck source=pm2.sh
 . "$provision/pm2.sh"
 
+# The script that sources this one is run by Vagrant, without arguments.
+case ${1-} in
+    '') ;;
+    -h | --help) show_help && exit ;;
+    *) fail "unknown argument $1" ;;
+esac
+
 # How long a server may take to answer after its start, in seconds. A host that is slow is normal.
 start_limit=900
 

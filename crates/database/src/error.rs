@@ -5,6 +5,13 @@ use std::fmt;
 /// Why a database cannot be used.
 #[derive(Debug)]
 pub enum Error {
+    /// PostgreSQL could not be reached, or did not let us in.
+    Connect {
+        /// Its host and port.
+        server: String,
+        /// The refusal.
+        source: postgres::Error,
+    },
     /// PostgreSQL refused, failed or went away.
     Postgres {
         /// What was being done.
@@ -24,6 +31,9 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Connect { server, source } => {
+                write!(f, "connect to postgresql at {server}: {}", crate::describe(source))
+            }
             Self::Postgres { action, source } => write!(f, "{action}: {}", crate::describe(source)),
             Self::TooNew { found, known } => write!(
                 f,
@@ -36,7 +46,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Postgres { source, .. } => Some(source),
+            Self::Connect { source, .. } | Self::Postgres { source, .. } => Some(source),
             Self::TooNew { .. } => None,
         }
     }

@@ -16,6 +16,8 @@ use foundation::Environment;
 #[derive(Clone, Debug)]
 pub struct DatabaseSettings {
     config: Config,
+    /// Host and port, for messages.
+    server: String,
     application: &'static str,
     statement_timeout: Duration,
 }
@@ -29,10 +31,12 @@ impl DatabaseSettings {
         prefix: &str,
         application: &'static str,
     ) -> Result<Self, foundation::Error> {
+        let host = environment.text(&format!("{prefix}_HOST"), "127.0.0.1");
+        let port = environment.port(&format!("{prefix}_PORT"), 5432)?;
         let mut config = Config::new();
         config
-            .host(&environment.text(&format!("{prefix}_HOST"), "127.0.0.1"))
-            .port(environment.port(&format!("{prefix}_PORT"), 5432)?)
+            .host(&host)
+            .port(port)
             .dbname(&environment.required(&format!("{prefix}_NAME"))?)
             .user(&environment.required(&format!("{prefix}_USER"))?)
             .password(&environment.required(&format!("{prefix}_PASSWORD"))?)
@@ -46,7 +50,7 @@ impl DatabaseSettings {
             .keepalives_retries(2)
             .tcp_user_timeout(Duration::from_secs(10));
         let statement_timeout = environment.millis(&format!("{prefix}_STATEMENT_TIMEOUT_MS"), 5_000)?;
-        Ok(Self { config, application, statement_timeout })
+        Ok(Self { config, server: format!("{host}:{port}"), application, statement_timeout })
     }
 
     /// How long PostgreSQL may work on one statement before it cancels it.
@@ -63,7 +67,7 @@ impl DatabaseSettings {
             .clone()
             .options(&options)
             .connect(NoTls)
-            .map_err(|source| Error::Postgres { action: "connect to postgresql", source })?;
+            .map_err(|source| Error::Connect { server: self.server.clone(), source })?;
         migrate(&mut client, migrations)?;
         log::debug!("{}: connected to postgresql", self.application);
         Ok(client)

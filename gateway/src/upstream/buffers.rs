@@ -1,4 +1,4 @@
-//! The buffers of one request to an instance and of its answer. They live as long as the two do: an idle connection has none.
+//! The buffers of one request to an instance and of its answer. An idle connection has none.
 
 use std::cell::Cell;
 
@@ -7,9 +7,13 @@ use ureq::unversioned::transport::Buffers;
 /// The first size of the input buffer, and the largest, which is also the most that an answer's head may have, in bytes.
 const INPUT_FIRST_BYTES: usize = 4 << 10;
 pub(super) const INPUT_MAX_BYTES: usize = 32 << 10;
+/// The most that a thread keeps of each buffer for its next request, in bytes.
+const SPARE_MAX_BYTES: usize = 4 << 10;
 
 thread_local! {
     static UNREAD_INPUT: Cell<usize> = const { Cell::new(0) };
+    /// The memory of the last input and output, for the next.
+    static SPARE: Cell<(Vec<u8>, Vec<u8>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
 /// How many bytes of the answer that this thread reads have arrived and were not used yet. Each thread works on one
@@ -39,15 +43,9 @@ impl RequestBuffers {
     /// `output_bytes` must have room for the whole head of the request: ureq never splits a line.
     pub(super) fn new(output_bytes: usize) -> Self {
         UNREAD_INPUT.set(0);
-        Self {
-            input: Vec::new(),
-            start: 0,
-            end: 0,
-            was_filled: false,
-            progress: false,
-            output: vec![0; output_bytes],
-            collected: 0,
-        }
+        let (input, mut output) = SPARE.take();
+        output.resize(output_bytes, 0);
+        Self { input, start: 0, end: 0, was_filled: false, progress: false, output, collected: 0 }
     }
 
     /// Takes `count` bytes that were put into [`Buffers::output`]; tells whether there is no room for more.
@@ -63,6 +61,18 @@ impl RequestBuffers {
 
     pub(super) fn clear_collected(&mut self) {
         self.collected = 0;
+    }
+}
+
+impl Drop for RequestBuffers {
+    fn drop(&mut self) {
+        let mut spare = (std::mem::take(&mut self.input), std::mem::take(&mut self.output));
+        for buffer in [&mut spare.0, &mut spare.1] {
+            if buffer.capacity() > SPARE_MAX_BYTES {
+                *buffer = Vec::new();
+            }
+        }
+        SPARE.set(spare);
     }
 }
 

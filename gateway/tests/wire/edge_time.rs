@@ -50,11 +50,12 @@ fn a_head_that_trickles_does_not_extend_its_deadline() {
 #[test]
 fn an_idle_connection_is_closed_without_a_word() {
     let inventory = Inventory::fixed("[]");
-    let gateway = gateway(&inventory, "GATEWAY_IDLE_TIMEOUT_MS");
+    // Long enough to send a request in.
+    let gateway = Gateway::start(&inventory.url(), &[("GATEWAY_IDLE_TIMEOUT_MS", "2000")]);
     let mut fresh = gateway.connect();
     let mut used = gateway.connect();
-    assert_eq!(used.get("/health").status, 200);
     let started = Instant::now();
+    assert_eq!(used.get("/health").status, 200);
     used.assert_closed();
     assert!(started.elapsed() >= AT_LEAST);
     fresh.assert_closed();
@@ -109,16 +110,17 @@ fn a_body_that_trickles_below_the_minimum_rate_is_408() {
 #[test]
 fn a_slow_but_steady_body_is_waited_for() {
     let inventory = Inventory::fixed("[]");
-    let gateway = gateway(&inventory, "GATEWAY_BODY_TIMEOUT_MS");
+    let settings = [("GATEWAY_BODY_TIMEOUT_MS", "2000"), ("GATEWAY_MIN_RATE_BYTES_PER_S", "1000")];
+    let gateway = Gateway::start(&inventory.url(), &settings);
     let mut client = gateway.connect();
-    client.send(b"POST /api/movies HTTP/1.1\r\nHost: h\r\nContent-Length: 8000\r\n\r\n");
-    // Longer than the timeout in total, faster than the minimum rate.
-    for _ in 0..8 {
+    client.send(b"POST /api/movies HTTP/1.1\r\nHost: h\r\nContent-Length: 25000\r\n\r\n");
+    // Longer than the timeout in total, and much faster than the minimum rate.
+    for _ in 0..25 {
         thread::sleep(Duration::from_millis(100));
         client.send(&[b'x'; 1_000]);
     }
     assert_eq!(client.answer().status, 200);
-    assert_eq!(inventory.only_request().body.len(), 8_000);
+    assert_eq!(inventory.only_request().body.len(), 25_000);
 }
 
 #[test]

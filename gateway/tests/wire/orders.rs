@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Answer, Broker, Client, Gateway, Verdict, eventually, unused_port};
 use serde_json::Value;
+use testkit::free_port;
+
+use crate::support::{Answer, Broker, Client, Gateway, Verdict, eventually};
 
 const ORDER: &str = r#"{"user_id": "20", "number_of_items": 5, "total_amount": 180.10}"#;
 
@@ -13,7 +15,7 @@ fn gateway(broker: &Broker, variables: &[(&str, &str)]) -> Gateway {
     let addr = broker.addr.to_string();
     let mut all = vec![("RABBITMQ_HOST", addr.as_str())];
     all.extend_from_slice(variables);
-    let gateway = Gateway::start(&format!("http://127.0.0.1:{}", unused_port()), &all);
+    let gateway = Gateway::start(&format!("http://127.0.0.1:{}", free_port()), &all);
     connected(&gateway);
     gateway
 }
@@ -166,14 +168,14 @@ fn an_order_over_the_limit_is_413_however_it_is_framed() {
 
 #[test]
 fn without_a_confirm_there_is_no_200() {
-    for (verdict, reason) in [
-        (Verdict::Refuse, "refused"),
-        (Verdict::Return, "returned"),
-        (Verdict::Ignore, "in time"),
-        (Verdict::Disconnect, "closed"),
+    for (verdict, reason, timeout_ms) in [
+        (Verdict::Refuse, "refused", "600000"),
+        (Verdict::Return, "returned", "600000"),
+        (Verdict::Ignore, "in time", "200"),
+        (Verdict::Disconnect, "closed", "600000"),
     ] {
         let broker = Broker::start(move |_| verdict);
-        let gateway = gateway(&broker, &[("GATEWAY_CONFIRM_TIMEOUT_MS", "200")]);
+        let gateway = gateway(&broker, &[("GATEWAY_CONFIRM_TIMEOUT_MS", timeout_ms)]);
         let mut client = gateway.connect();
         let answer = post(&mut client, "Idempotency-Key: the-key\r\n", ORDER);
         assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")), "{verdict:?}");
@@ -187,9 +189,10 @@ fn without_a_confirm_there_is_no_200() {
 
 #[test]
 fn orders_wait_for_their_confirms_side_by_side() {
-    // No order is ever confirmed, and nevertheless all of them get there: none waits for the one before it.
+    // No order is ever confirmed, and nevertheless all of them get there: none waits for the one before it. One after
+    // the other, they would take longer than this test waits.
     let broker = Broker::start(|_| Verdict::Ignore);
-    let gateway = gateway(&broker, &[("GATEWAY_CONFIRM_TIMEOUT_MS", "500")]);
+    let gateway = gateway(&broker, &[("GATEWAY_CONFIRM_TIMEOUT_MS", "4000")]);
     let addr = gateway.addr;
     let clients: Vec<_> =
         (0..32).map(|_| thread::spawn(move || post(&mut Client::connect(addr), "", ORDER).status)).collect();
@@ -203,7 +206,7 @@ fn orders_wait_for_their_confirms_side_by_side() {
 
 #[test]
 fn the_gateway_serves_without_a_broker_and_finds_it_when_it_is_back() {
-    let addr = format!("127.0.0.1:{}", unused_port()).parse().unwrap();
+    let addr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
     let gateway = Gateway::start("http://127.0.0.1:1", &[("RABBITMQ_HOST", &format!("{addr}"))]);
     let mut client = gateway.connect();
     assert_eq!(client.get("/health").status, 200);
@@ -212,8 +215,8 @@ fn the_gateway_serves_without_a_broker_and_finds_it_when_it_is_back() {
         assert_eq!(answer.status, 503);
         assert!(!member(&answer, "message_id").is_empty());
         let broker = Broker::confirming_at(addr);
-        connected(&gateway);
-        assert_eq!(post(&mut client, "", ORDER).status, 200);
+        // Readiness may still be that of the connection before.
+        eventually("orders are taken", || post(&mut client, "", ORDER).status == 200);
         broker.stop();
         eventually("the loss is noticed", || post(&mut client, "", ORDER).status == 503);
     }
@@ -225,13 +228,14 @@ fn a_gateway_that_stops_finishes_its_orders_and_says_goodbye() {
         thread::sleep(Duration::from_millis(300));
         Verdict::Confirm
     });
-    let mut gateway = gateway(&broker, &[]);
+    // A broker whose goodbye was waited for would be waited for that long.
+    let mut gateway = gateway(&broker, &[("GATEWAY_STOP_TIMEOUT_MS", "600000")]);
     let addr = gateway.addr;
     let order = thread::spawn(move || post(&mut Client::connect(addr), "", ORDER));
     eventually("the order is at the broker", || broker.messages().len() == 1);
     gateway.signal("TERM");
     let answer = order.join().unwrap();
     assert_eq!((answer.status, answer.closes()), (200, true));
-    let (status, took) = gateway.wait();
-    assert!(status.success() && took < Duration::from_millis(1_500), "{took:?}");
+    let (status, _) = gateway.wait();
+    assert!(status.success(), "{status}");
 }

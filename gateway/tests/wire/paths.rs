@@ -149,7 +149,8 @@ fn an_inventory_that_hangs_does_not_hold_up_readiness() {
         std::thread::sleep(crate::support::PATIENCE);
         false
     });
-    let gateway = Gateway::start(&inventory.url(), &[("GATEWAY_READY_TIMEOUT_MS", "100")]);
+    let settings = [("GATEWAY_READY_TIMEOUT_MS", "100"), ("GATEWAY_UPSTREAM_HEAD_TIMEOUT_MS", "600000")];
+    let gateway = Gateway::start(&inventory.url(), &settings);
     let started = std::time::Instant::now();
     assert_eq!(gateway.get("/ready").status, 503);
     assert!(started.elapsed() < crate::support::PATIENCE / 2);

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Gateway, Inventory, eventually, ok, unused_port};
+use testkit::free_port;
+
+use crate::support::{Gateway, Inventory, eventually, ok};
 
 #[test]
 fn an_inventory_that_is_down_is_503_until_it_is_back() {
-    let addr = format!("127.0.0.1:{}", unused_port()).parse().unwrap();
+    let addr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
     let gateway = Gateway::start(&format!("http://{addr}"), &[]);
     let mut client = gateway.connect();
     for method in ["GET", "POST", "DELETE"] {
@@ -36,6 +38,7 @@ fn an_inventory_that_does_not_answer_is_504() {
     assert_eq!((answer.status, answer.closes()), (504, false));
     answer.error();
     assert_eq!(client.get("/health").status, 200);
+    eventually("inventory has the request", || !inventory.requests().is_empty());
     assert_eq!(inventory.requests().len(), 1, "a request that may still be worked on is not repeated");
 }
 

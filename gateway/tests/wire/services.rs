@@ -1,6 +1,8 @@
 //! Services beside inventory: which paths are theirs, and how they are named where something is wrong.
 
-use crate::support::{Gateway, Inventory, unused_port};
+use testkit::free_port;
+
+use crate::support::{Gateway, Inventory};
 
 fn with_todo(inventory: &Inventory, todo: &str, more: &[(&str, &str)]) -> Gateway {
     let variables = [("GATEWAY_SERVICES", "todo=/todo"), ("TODO_URL", todo)];
@@ -51,7 +53,7 @@ fn which_methods_a_service_has_is_its_own_affair() {
 #[test]
 fn a_service_that_is_down_is_named_everywhere_and_disturbs_no_other() {
     let inventory = Inventory::fixed("inventory");
-    let gateway = with_todo(&inventory, &format!("http://127.0.0.1:{}", unused_port()), &[]);
+    let gateway = with_todo(&inventory, &format!("http://127.0.0.1:{}", free_port()), &[]);
     let answer = gateway.get("/todo/1");
     assert_eq!((answer.status, answer.error().as_str()), (503, "todo is not reachable"));
     assert_eq!(gateway.get("/api/movies").status, 200);

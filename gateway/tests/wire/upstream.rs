@@ -182,15 +182,24 @@ fn where_one_instance_has_all_that_it_may_have_the_next_one_is_asked() {
 
 #[test]
 fn running_out_of_descriptors_is_not_the_fault_of_an_instance() {
-    let inventory = Inventory::fixed("[]");
+    // It closes after each answer, so that each request needs a descriptor.
+    let inventory = Inventory::serving(|mut stream, _| {
+        use std::io::Write;
+        stream.write_all(&ok("[]")).unwrap();
+        false
+    });
     let gateway = Gateway::start_with_descriptors(40, &inventory.url(), &[]);
     let mut client = gateway.connect();
     assert_eq!(client.get("/health").status, 200);
     let others: Vec<_> = (0..60).map(|_| gateway.connect()).collect();
-    eventually("no descriptor is left", || gateway.log().contains("cannot accept"));
-    let answer = client.get("/api/movies");
-    assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")));
-    assert_eq!(answer.error(), "the gateway has too much to do");
+    eventually("no descriptor is left", || {
+        let answer = client.get("/api/movies");
+        if answer.status == 503 {
+            assert_eq!(answer.field("retry-after"), Some("1"));
+            assert_eq!(answer.error(), "the gateway has too much to do");
+        }
+        answer.status == 503
+    });
     drop(others);
     eventually("there are descriptors again", || client.get("/api/movies").status == 200);
     assert!(!gateway.log().contains("is not reachable"), "{}", gateway.log());

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use crate::support::{Inventory, json};
 
@@ -145,7 +144,7 @@ fn clients_that_do_not_read_their_lists_hold_up_only_each_other() {
     let stalled: Vec<_> = (0..2)
         .map(|_| {
             let mut stream = TcpStream::connect(inventory.addr()).unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            stream.set_read_timeout(Some(testkit::patience())).unwrap();
             stream.write_all(b"GET /api/movies HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
             let mut first = [0; 12];
             stream.read_exact(&mut first).unwrap();

@@ -138,6 +138,11 @@ impl Session {
                 }
                 (60, 40) => {
                     let message = self.message(&payload)?;
+                    // To the queue without a name goes what only asks whether messages are taken.
+                    if message.routing_key.is_empty() {
+                        self.judge(channel, &message, Verdict::Confirm)?;
+                        continue;
+                    }
                     self.messages.lock().unwrap().push(message.clone());
                     if !self.judge(channel, &message, verdict(&message))? {
                         return Ok(());

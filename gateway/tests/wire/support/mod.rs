@@ -7,7 +7,7 @@ mod client;
 mod inventory;
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 pub use broker::{Broker, Verdict};
 pub use client::{Answer, Client};
 pub use inventory::{Inventory, ok};
+use testkit::free_port;
 
 /// Longer than anything here may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An inventory that answers every request with an empty list, and a gateway in front of it.
 pub fn gateway() -> (Inventory, Gateway) {
@@ -32,6 +33,8 @@ pub struct Gateway {
     child: Child,
     pub addr: SocketAddr,
     log: Arc<Mutex<String>>,
+    /// When the last signal was sent.
+    signalled: Option<Instant>,
 }
 
 impl Gateway {
@@ -55,7 +58,7 @@ impl Gateway {
             .env("GATEWAY_HOST", "127.0.0.1")
             .env("GATEWAY_PORT", "0")
             .env("INVENTORY_URL", urls)
-            .env("RABBITMQ_HOST", format!("127.0.0.1:{}", unused_port()))
+            .env("RABBITMQ_HOST", format!("127.0.0.1:{}", free_port()))
             .env("RABBITMQ_USER", "user")
             .env("RABBITMQ_PASSWORD", "dummy")
             .env("LOG_LEVEL", "debug")
@@ -82,7 +85,7 @@ impl Gateway {
         });
         let addr =
             port.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no gateway: {}", log.lock().unwrap()));
-        Self { child, addr, log }
+        Self { child, addr, log, signalled: None }
     }
 
     /// A connection to the gateway.
@@ -115,14 +118,14 @@ impl Gateway {
     }
 
     /// Sends a signal, by its name without SIG.
-    pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
+    pub fn signal(&mut self, name: &str) {
+        self.signalled = Some(Instant::now());
+        testkit::send_signal(self.child.id(), name);
     }
 
-    /// Waits until the process is gone; returns its status and how long that took.
+    /// Waits until the process is gone; returns its status, and how long that took since the signal.
     pub fn wait(&mut self) -> (ExitStatus, Duration) {
-        let started = Instant::now();
+        let started = self.signalled.unwrap();
         let mut status = None;
         eventually("the gateway is gone", || {
             status = self.child.try_wait().unwrap();
@@ -139,16 +142,8 @@ impl Drop for Gateway {
     }
 }
 
-/// A port on which nobody listens.
-pub fn unused_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// Waits until `condition` holds.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "never came true: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
+#[track_caller]
+pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    testkit::wait_until(PATIENCE, what, condition);
 }
