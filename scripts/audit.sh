@@ -100,7 +100,7 @@ credentials() {
 search_for_credentials() {
     local name
     while IFS= read -r name; do
-        grep -rlIF --exclude=.env --exclude-dir={.git,.vagrant,.data,target,dist,node_modules} -e "${!name}" . |
+        grep -rlIF --exclude={.env,.env.local} --exclude-dir={.git,.vagrant,.data,target,dist,node_modules} -e "${!name}" . |
             sed "s/$/ holds $name/" || true
     done < <(sed -n 's/^\([A-Z_]*\(PASSWORD\|SECRET\|TOKEN\|KEY\)[A-Z_]*\)=..*/\1/p' .env)
 }

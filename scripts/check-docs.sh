@@ -52,7 +52,7 @@ step() {
 }
 
 install_tools() {
-    need node npm python3-venv chromium promtool curl
+    need "${needs_docs[@]}"
     mkdir -p -- "$tools"
     if ! cmp -s -- "$checks/package-lock.json" "$tools/installed-lock.json"; then
         say "Installing the tools of $checks/package.json into $tools."
@@ -72,8 +72,7 @@ in_node() { NODE_PATH=$tools/node_modules "$@"; }
 
 lint() {
     say "== documents"
-    step "OpenAPI is well formed" env REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
-        "$tools/node_modules/.bin/redocly" lint --config "$checks/redocly.yaml" docs/openapi.yaml
+    step "OpenAPI is well formed" in_node node "$checks/openapi.js" docs/openapi.yaml
     step "AsyncAPI is well formed" in_node node "$checks/asyncapi.js" docs/asyncapi.yaml
 }
 
@@ -84,6 +83,7 @@ beside_platform() {
 }
 
 check_running() {
+    need_rust
     local self="scripts/check-docs.sh"
     say "== a platform whose billing is down, and comes back"
     beside_platform no-billing "$self --while-billing-is-down" running "$self --with-billing"

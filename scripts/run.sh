@@ -57,6 +57,8 @@ at_most() { (($# - 1 <= $1)) || fail "too many arguments; see scripts/run.sh --h
 
 run() {
     load_settings
+    check_settings {GATEWAY,INVENTORY,BROKER}_{HOST,PORT} RABBITMQ_{PORT,USER,PASSWORD} \
+        {INVENTORY,BILLING}_DB_{HOST,PORT,NAME,USER,PASSWORD}
     connect_settings
     supervise
     check_ports

@@ -1,10 +1,13 @@
 //! Billing: consumes orders and stores them.
 //!
 //! A message flows through [`consumer`] (the queue) and [`service`] (what becomes of it) to [`repository`] (SQL);
-//! [`reporter`] tells the gateways what became of it.
+//! [`dead_letters`] takes those that can never become orders, [`pruner`] keeps the inbox small, and [`reporter`] tells
+//! the gateways what became of each message.
 
 mod consumer;
+mod dead_letters;
 mod error;
+mod pruner;
 mod reporter;
 mod repository;
 mod service;
@@ -31,7 +34,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Connects to both sides once, and reports what does not work.
 pub fn check(settings: &Settings) -> Result<(), Error> {
-    Repository::connect(&settings.database)?;
+    Repository::new(settings.database.clone()).connect()?;
     let connection = Connection::open(&settings.broker, "billing-app")?;
     connection.declare_queue(&settings.queue)?;
     Ok(())
@@ -53,6 +56,11 @@ impl Billing {
     /// database or a broker that does not answer cannot keep the process from leaving in time.
     pub fn run(self) -> Result<(), Error> {
         let Self { settings, shutdown } = self;
+        let (pruned, stopping) = (settings.clone(), shutdown.clone());
+        thread::Builder::new()
+            .name("pruner".to_owned())
+            .spawn(move || pruner::run(&pruned, &stopping))
+            .map_err(|error| Error::Worker(error.to_string()))?;
         let (done, finished) = channel();
         let stopping = shutdown.clone();
         thread::Builder::new()

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use broker::{Error, Settings};
-use foundation::program::{Mode, Program};
-use foundation::{Environment, Shutdown};
+use foundation::Shutdown;
+use foundation::program::{self, Mode, Program};
 
 const ABOUT: &str = "An embedded AMQP 0-9-1 broker: durable work queues for one machine.
 
@@ -22,12 +22,17 @@ Settings (environment, or the nearest .env):
   LOG_LEVEL                    error, warn, info, debug (info)";
 
 fn main() -> ExitCode {
-    let program = Program { name: "broker", version: env!("CARGO_PKG_VERSION"), about: ABOUT };
-    foundation::program::run(&program, work)
+    let program = Program {
+        name: "broker",
+        version: env!("CARGO_PKG_VERSION"),
+        about: ABOUT,
+        prefixes: &["BROKER_"],
+        elsewhere: &[],
+    };
+    program::run(&program, Settings::read, work)
 }
 
-fn work(environment: &Environment, mode: Mode) -> Result<(), Error> {
-    let settings = Settings::read(environment)?;
+fn work(settings: Settings, mode: Mode) -> Result<(), Error> {
     match mode {
         // The data folder may be in use by the running broker, so a check leaves it alone.
         Mode::Check => Ok(()),

@@ -74,11 +74,6 @@ impl From<foundation::Error> for Error {
 
 impl From<database::Error> for Error {
     fn from(error: database::Error) -> Self {
-        match error {
-            database::Error::Connect { .. } | database::Error::Postgres { .. } => {
-                Self::Unavailable(error.to_string())
-            }
-            database::Error::TooNew { .. } => Self::Database(error),
-        }
+        if error.is_permanent() { Self::Database(error) } else { Self::Unavailable(error.to_string()) }
     }
 }

@@ -14,8 +14,14 @@ use crate::movie::{Movie, MovieChanges, MovieView, NewMovie};
 use crate::reconnection::Reconnection;
 
 /// The schema's history, applied in order at every first connection.
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "0001_movies", sql: include_str!("../../sql/movies/0001_movies.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "0001_movies", sql: include_str!("../../sql/movies/0001_movies.sql") },
+    Migration {
+        version: 2,
+        name: "0002_title_index",
+        sql: include_str!("../../sql/movies/0002_title_index.sql"),
+    },
+];
 
 /// How much of a list is in memory at a time, by which the rows that are fetched together are counted.
 const BATCH_BYTES: usize = 128 << 10;
@@ -223,8 +229,8 @@ impl Repository {
         if !self.reconnection.may_try() {
             return Err(Error::Unavailable("the last attempt to connect failed a moment ago".to_owned()));
         }
-        let connected = self.database.connect(MIGRATIONS).map_err(Error::from).and_then(|client| {
-            Connected::prepare(client).map_err(|source| {
+        let connected = self.database.connect(MIGRATIONS).map_err(Error::from).and_then(|connection| {
+            Connected::prepare(connection.client).map_err(|source| {
                 database::Error::Postgres { action: "prepare the statements", source }.into()
             })
         });

@@ -18,27 +18,11 @@ fail() {
 # The comment at the top of a script is its help.
 show_help() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p;}' "$0"; }
 
-# Names of the settings that the environment gives, and that .env therefore does not.
-declare -A given=()
+# shellcheck source=settings.sh
+. "$root/scripts/lib/settings.sh"
 
-# load_settings: exports every setting of .env that the environment does not have. The services do the same by
-# themselves; the scripts need the settings for what they do before and beside them.
-load_settings() {
-    local line name
-    while IFS= read -r line || [[ -n $line ]]; do
-        [[ $line =~ ^([A-Za-z_][A-Za-z0-9_]*)= ]] || continue
-        name=${BASH_REMATCH[1]}
-        if [[ -v $name ]]; then
-            given[$name]=1
-        else
-            # The file is written so that a shell can read it; nothing else gets all quoting right.
-            eval "export $line" || fail ".env: the line of $name cannot be read; put the value in single quotes"
-        fi
-    done <"$root/.env"
-}
-
-# same NAME OTHER: two settings of one thing, such as a server's port and its client's. When the environment gives one
-# of them, the other follows.
+# same NAME OTHER: two settings of one thing, such as a server's port and its client's. When the environment or .env.local
+# gives one of them, the other follows.
 same() {
     local name=$1 other=$2
     if [[ -v given[$other] && ! -v given[$name] ]]; then

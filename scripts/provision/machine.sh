@@ -38,7 +38,7 @@ prepare_machine() {
     # What the host calls its locale may be unknown here. PostgreSQL's first cluster takes its encoding from this.
     export LC_ALL=C.UTF-8
     make_swap /swapfile 1024
-    need logrotate nft node npm "$@"
+    KEEP_SERVICES=yes need logrotate nft node npm "$@"
     id -u "$service_user" >/dev/null 2>&1 ||
         useradd --system --user-group --home-dir "$services" --shell /usr/sbin/nologin "$service_user"
     install -d -m 755 -- "$services" "$logs"

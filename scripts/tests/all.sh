@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests of the scripts, in seconds: without Rust, without PostgreSQL, without a network.
+# Runs the tests of the scripts, in half a minute: without Rust, without PostgreSQL, without a network.
 #
 #   scripts/tests/all.sh
 #
@@ -17,7 +17,7 @@ case ${1-} in
 esac
 
 total=0 failed=no
-for file in arguments places run smoke supervisor; do
+for file in arguments places read-settings run smoke supervisor; do
     output=$("$here/$file.sh") || failed=yes
     say "$output"
     [[ $output =~ ([0-9]+)\ passed ]] && total=$((total + BASH_REMATCH[1]))

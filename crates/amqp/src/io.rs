@@ -158,8 +158,8 @@ impl Session {
                 Command::Consume { queue, prefetch, reply } => {
                     let _ = reply.try_send(self.consume(&queue, prefetch).await);
                 }
-                Command::AckThrough(tag) => {
-                    let ack = self.channel.basic_ack(BasicAckArguments::new(tag, true));
+                Command::Ack { tag, multiple } => {
+                    let ack = self.channel.basic_ack(BasicAckArguments::new(tag, multiple));
                     if let Err(e) = within(self.side.deadline, ack).await {
                         self.commands.send(Command::Lost(e.to_string()));
                     }

@@ -118,7 +118,7 @@ impl std::error::Error for PublishError {}
 /// One message as the broker delivered it.
 #[derive(Debug)]
 pub struct Delivery {
-    /// What [`Connection::ack_through`] takes.
+    /// What [`Connection::ack`] and [`Connection::ack_through`] take.
     pub tag: u64,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
@@ -266,7 +266,16 @@ impl Connection {
     /// Acknowledges the delivery `tag` and all before it. There is no answer in AMQP: if the connection ends first,
     /// the messages are delivered again.
     pub fn ack_through(&self, tag: u64) -> Result<(), BrokerError> {
-        if self.commands.send(Command::AckThrough(tag)) { Ok(()) } else { Err(self.closed_error()) }
+        self.send_ack(tag, true)
+    }
+
+    /// Acknowledges the delivery `tag` alone.
+    pub fn ack(&self, tag: u64) -> Result<(), BrokerError> {
+        self.send_ack(tag, false)
+    }
+
+    fn send_ack(&self, tag: u64, multiple: bool) -> Result<(), BrokerError> {
+        if self.commands.send(Command::Ack { tag, multiple }) { Ok(()) } else { Err(self.closed_error()) }
     }
 
     /// Why the broker takes no messages for now, while it takes none: it has said so, or has confirmed nothing for two

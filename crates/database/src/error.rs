@@ -1,6 +1,7 @@
-//! The one error type of this crate.
+//! Why a database cannot be used at all. What a single statement's failure means is in `failure`.
 
-use std::fmt;
+use std::time::Duration;
+use std::{fmt, io};
 
 /// Why a database cannot be used.
 #[derive(Debug)]
@@ -19,6 +20,24 @@ pub enum Error {
         /// PostgreSQL's own report.
         source: postgres::Error,
     },
+    /// PostgreSQL did not finish in time. It may have accepted a connection and said nothing more.
+    TimedOut {
+        /// What was being done.
+        action: &'static str,
+        /// Its host and port.
+        server: String,
+        /// The time that it had.
+        limit: Duration,
+    },
+    /// So many earlier attempts still hang that no further one is made.
+    Hanging {
+        /// PostgreSQL's host and port.
+        server: String,
+        /// How many hang.
+        attempts: usize,
+    },
+    /// A thread could not be started.
+    Thread(io::Error),
     /// The database was migrated by a newer version of this program, which this one must not touch.
     TooNew {
         /// The newest migration found in the database.
@@ -26,6 +45,18 @@ pub enum Error {
         /// The newest migration this program knows.
         known: i32,
     },
+    /// A migration's file is not what it was when it was applied to this database.
+    Edited {
+        /// The file's name.
+        name: String,
+    },
+}
+
+impl Error {
+    /// Whether another attempt would fail in the same way until somebody changes the program or the database.
+    pub fn is_permanent(&self) -> bool {
+        matches!(self, Self::TooNew { .. } | Self::Edited { .. })
+    }
 }
 
 impl fmt::Display for Error {
@@ -35,9 +66,21 @@ impl fmt::Display for Error {
                 write!(f, "connect to postgresql at {server}: {}", crate::describe(source))
             }
             Self::Postgres { action, source } => write!(f, "{action}: {}", crate::describe(source)),
+            Self::TimedOut { action, server, limit } => {
+                write!(f, "{action} at {server}: not finished within {} ms", limit.as_millis())
+            }
+            Self::Hanging { server, attempts } => {
+                write!(f, "connect to postgresql at {server}: {attempts} earlier attempts still hang")
+            }
+            Self::Thread(source) => write!(f, "start a thread to connect to postgresql: {source}"),
             Self::TooNew { found, known } => write!(
                 f,
                 "the database is at migration {found}, newer than {known}, the newest this program knows"
+            ),
+            Self::Edited { name } => write!(
+                f,
+                "migration {name} was edited after it had been applied to this database; restore the file, and \
+                 put the change into a new one"
             ),
         }
     }
@@ -47,7 +90,8 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Connect { source, .. } | Self::Postgres { source, .. } => Some(source),
-            Self::TooNew { .. } => None,
+            Self::Thread(source) => Some(source),
+            Self::TimedOut { .. } | Self::Hanging { .. } | Self::TooNew { .. } | Self::Edited { .. } => None,
         }
     }
 }

@@ -101,7 +101,8 @@ fn pages_come_compressed_or_not_and_are_not_sent_twice() {
         assert_eq!((head.status, head.header("content-length")), (200, Some(length.as_str())), "{target}");
     }
     assert_eq!(get(addr, "/assets/console.html", &[]).status, 404);
-    assert_eq!(get(addr, "/assets/../openapi.json", &[]).status, 200);
+    // Another server might read this path differently.
+    assert_eq!(get(addr, "/assets/../openapi.json", &[]).status, 400);
 }
 
 #[test]

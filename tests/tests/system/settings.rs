@@ -123,8 +123,10 @@ fn the_file_has_every_setting_of_the_sources_once_and_no_other() {
 
 #[test]
 fn shell_and_scripts_read_the_same() {
+    let folder = folder_with_scripts();
+    std::fs::copy(project().join(".env"), folder.path().join(".env")).unwrap();
     let shell = read_by_shell(&project().join(".env"));
-    let scripts = read_by_scripts(&project(), &[("GATEWAY_PORT", "4000")]);
+    let scripts = read_by_scripts(folder.path(), &[("GATEWAY_PORT", "4000")]);
     assert!(shell.len() > 15, "{shell:?}");
     for (name, value) in &shell {
         let expected = if name == "GATEWAY_PORT" { "4000" } else { value };
@@ -171,29 +173,114 @@ fn the_services_understand_every_line_including_the_defaults() {
 
 #[test]
 fn a_password_with_every_special_character_is_read_alike() {
-    let folder = Folder::new("settings");
-    let scripts = folder.path().join("scripts/lib");
-    std::fs::create_dir_all(&scripts).unwrap();
-    std::fs::copy(project().join("scripts/lib/project.sh"), scripts.join("project.sh")).unwrap();
-    let password = r#"a b'c"d$e\f`g#h%i=j!k&l;m|n<o>p(q)*é "#;
+    let folder = folder_with_scripts();
+    let password = r#"a b'c"d$e\f`g#h%i=j!k&l;m|n<o>p(q)*é \"#;
     let quoted = password.replace('\'', r"'\''");
     std::fs::write(folder.path().join(".env"), format!("# a comment\nPASSWORD='{quoted}'\nEMPTY=\n"))
         .unwrap();
     let shell = read_by_shell(&folder.path().join(".env"));
     assert_eq!(shell["PASSWORD"], password);
     assert_eq!(read_by_scripts(folder.path(), &[])["PASSWORD"], password);
-    // The library that the services use reads the nearest file above the working directory.
+    assert_eq!(read_by_service(folder.path(), &[]), password);
+}
+
+#[test]
+fn the_environment_wins_over_env_local_and_that_over_env() {
+    let folder = folder_with_scripts();
+    let write = |file: &str, value: &str| {
+        std::fs::write(folder.path().join(file), format!("PASSWORD='{value}'\n")).unwrap();
+    };
+    write(".env", "of the file");
+    assert_eq!(read_by_service(folder.path(), &[]), "of the file");
+    write(".env.local", "of this machine");
+    assert_eq!(read_by_service(folder.path(), &[]), "of this machine");
+    assert_eq!(read_by_scripts(folder.path(), &[])["PASSWORD"], "of this machine");
+    let environment = [("PASSWORD", "of the environment")];
+    assert_eq!(read_by_service(folder.path(), &environment), "of the environment");
+    assert_eq!(read_by_scripts(folder.path(), &environment)["PASSWORD"], "of the environment");
+}
+
+#[test]
+fn a_malformed_line_stops_a_service_and_hides_its_value() {
+    let folder = Folder::new("settings");
+    std::fs::write(folder.path().join(".env"), "GATEWAY_PORT=0\nRABBITMQ_PASSWORD=s3cret word\n").unwrap();
+    let output = service("api-gateway", folder.path(), []);
+    assert_eq!(output.status.code(), Some(1));
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(complaint.contains(".env, line 2: RABBITMQ_PASSWORD cannot be read"), "{complaint}");
+    assert!(!complaint.contains("s3cret") && !complaint.contains("word;"), "{complaint}");
+}
+
+#[test]
+fn a_misspelt_variable_is_told_when_a_service_starts() {
+    let folder = Folder::new("settings");
+    for (name, misspelt, hint) in [
+        ("api-gateway", "GATEWAY_PROT", "; is GATEWAY_PORT meant?"),
+        ("inventory-app", "INVENTORY_DB_PASSWROD", "; is INVENTORY_DB_PASSWORD meant?"),
+        ("billing-app", "BILLING_SPEED", "\n"),
+        ("broker", "RABBITMQ_PASWORD", "; is RABBITMQ_PASSWORD meant?"),
+    ] {
+        let output = service(name, folder.path(), [(misspelt, "s3cret"), ("RABBITMQ_NODENAME", "rabbit")]);
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(log.contains(&format!("there is no setting {misspelt}{hint}")), "{name}: {log}");
+        assert!(!log.contains("s3cret") && !log.contains("NODENAME"), "{name}: {log}");
+    }
+}
+
+/// Runs the check of a service with everything that has no default, and these.
+fn service<const N: usize>(name: &str, folder: &Path, more: [(&str, &str); N]) -> Output {
+    // Nothing listens on port 1.
+    let given = [
+        ("INVENTORY_URL", "http://127.0.0.1:1"),
+        ("INVENTORY_DB_PORT", "1"),
+        ("INVENTORY_DB_NAME", "n"),
+        ("INVENTORY_DB_USER", "u"),
+        ("INVENTORY_DB_PASSWORD", "p"),
+        ("BILLING_DB_PORT", "1"),
+        ("BILLING_DB_NAME", "n"),
+        ("BILLING_DB_USER", "u"),
+        ("BILLING_DB_PASSWORD", "p"),
+        ("RABBITMQ_PORT", "1"),
+        ("RABBITMQ_USER", "u"),
+        ("RABBITMQ_PASSWORD", "p"),
+    ];
+    Command::new(binary(name))
+        .arg("--check")
+        .env_clear()
+        .envs(given)
+        .envs(more)
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+/// A folder with the library of the scripts.
+fn folder_with_scripts() -> Folder {
+    let folder = Folder::new("settings");
+    let library = folder.path().join("scripts/lib");
+    std::fs::create_dir_all(&library).unwrap();
+    for file in ["project.sh", "settings.sh"] {
+        std::fs::copy(project().join("scripts/lib").join(file), library.join(file)).unwrap();
+    }
+    folder
+}
+
+/// The value of PASSWORD for a service whose working directory is below this folder.
+fn read_by_service(folder: &Path, environment: &[(&str, &str)]) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "settings::what_a_service_reads", "--nocapture"])
         .env("SETTINGS_PRINT", "PASSWORD")
-        .current_dir(folder.path())
+        .envs(environment.iter().copied())
+        .current_dir(folder.join("scripts"))
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains(&format!("PASSWORD is {password}.")), "{text}");
+    let value = text.split_once("PASSWORD is ").and_then(|(_, rest)| rest.split_once(".\n"));
+    assert!(value.is_some(), "{text}");
+    value.unwrap().0.to_owned()
 }
 
-/// The test above runs this one in a folder of its own. Alone it has nothing to do.
+/// `read_by_service` runs this test in a folder of its own. Alone it has nothing to do.
 #[test]
 fn what_a_service_reads() {
     let Ok(name) = std::env::var("SETTINGS_PRINT") else { return };

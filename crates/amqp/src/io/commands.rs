@@ -51,7 +51,11 @@ pub(in super::super) enum Command {
         prefetch: u16,
         reply: Reply<Receiver<Vec<Delivery>>>,
     },
-    AckThrough(u64),
+    Ack {
+        tag: u64,
+        /// Whether all deliveries before it are acknowledged, too.
+        multiple: bool,
+    },
     /// The connection is gone, for this reason.
     Lost(String),
     Close,

@@ -1,0 +1,322 @@
+//! The jobs that wait for a worker, and the slots in which the answers are waited for.
+//!
+//! Nothing here talks to PostgreSQL.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::Failure;
+
+/// A job and whoever waits for it.
+pub(crate) struct Queued<J, A> {
+    pub(crate) job: J,
+    pub(crate) ticket: Ticket<A>,
+}
+
+/// Whoever waits for a job.
+pub(crate) struct Ticket<A> {
+    pub(crate) deadline: Instant,
+    /// Whether the job was begun before, on a connection that turned out to be dead.
+    pub(crate) repeated: bool,
+    pub(crate) slot: Arc<Slot<A>>,
+}
+
+/// Where one answer is put, and waited for.
+pub(crate) struct Slot<A> {
+    state: Mutex<SlotState<A>>,
+    changed: Condvar,
+}
+
+enum SlotState<A> {
+    /// No worker has begun the job.
+    Waiting,
+    /// A worker executes the job.
+    Begun {
+        is_write: bool,
+    },
+    /// Nobody waits any more.
+    Abandoned,
+    Answered(Result<A, Failure>),
+}
+
+impl<A> Slot<A> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(SlotState::Waiting), changed: Condvar::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, SlotState<A>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the job is begun. `false` means that nobody waits for it any more, and that it must not be.
+    pub(crate) fn begin(&self, is_write: bool) -> bool {
+        let mut state = self.state();
+        if matches!(*state, SlotState::Abandoned) {
+            return false;
+        }
+        *state = SlotState::Begun { is_write };
+        true
+    }
+
+    /// Takes [`Slot::begin`] back: nothing of the job was done, and it may be begun again.
+    pub(crate) fn defer(&self) {
+        let mut state = self.state();
+        if matches!(*state, SlotState::Begun { .. }) {
+            *state = SlotState::Waiting;
+        }
+    }
+
+    pub(crate) fn answer(&self, answer: Result<A, Failure>) {
+        let mut state = self.state();
+        if !matches!(*state, SlotState::Abandoned) {
+            *state = SlotState::Answered(answer);
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits for the answer, no longer than until `deadline`.
+    pub(crate) fn wait(&self, deadline: Instant) -> Result<A, Failure> {
+        let mut state = self.state();
+        loop {
+            let was = std::mem::replace(&mut *state, SlotState::Abandoned);
+            if let SlotState::Answered(answer) = was {
+                return answer;
+            }
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
+                return Err(match was {
+                    SlotState::Begun { is_write: true } => {
+                        Failure::Unknown("the deadline passed while it was being executed".to_owned())
+                    }
+                    _ => Failure::TimedOut,
+                });
+            }
+            *state = was;
+            state = self.changed.wait_timeout(state, remaining).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// What a worker does next.
+pub(crate) enum Taken<J, A> {
+    /// Executes these; there is at least one.
+    Batch(Vec<Queued<J, A>>),
+    /// Tells whether the connection works.
+    Probe(Arc<Slot<()>>),
+    /// Ends.
+    Stop,
+}
+
+/// The jobs of one service that wait for a worker, in the order in which they came.
+pub(crate) struct Queue<J, A> {
+    state: Mutex<State<J, A>>,
+    work: Condvar,
+    capacity: usize,
+}
+
+struct State<J, A> {
+    waiting: VecDeque<Queued<J, A>>,
+    probes: VecDeque<Arc<Slot<()>>>,
+    /// Workers that wait for work.
+    idle: usize,
+    /// Workers that have a connection.
+    connected: usize,
+    /// Workers that have not ended.
+    running: usize,
+    /// Why nobody is connected, once an attempt has failed.
+    away: Option<String>,
+    stopping: bool,
+}
+
+impl<J, A> Queue<J, A> {
+    /// A queue for at most `capacity` jobs and for `workers` workers, none of which is connected yet.
+    pub(crate) fn new(capacity: usize, workers: usize) -> Self {
+        let state = State {
+            waiting: VecDeque::new(),
+            probes: VecDeque::new(),
+            idle: 0,
+            connected: 0,
+            running: workers,
+            away: None,
+            stopping: false,
+        };
+        Self { state: Mutex::new(state), work: Condvar::new(), capacity }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<J, A>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a job and waits for its answer, no longer than until `deadline`.
+    pub(crate) fn ask(&self, job: J, deadline: Instant) -> Result<A, Failure> {
+        let slot = Slot::new();
+        let ticket = Ticket { deadline, repeated: false, slot: slot.clone() };
+        self.push(|state| state.waiting.push_back(Queued { job, ticket }))?;
+        slot.wait(deadline)
+    }
+
+    /// Has a worker try its connection, ahead of all jobs.
+    pub(crate) fn probe(&self, deadline: Instant) -> Result<(), Failure> {
+        let slot = Slot::new();
+        self.push(|state| state.probes.push_back(slot.clone()))?;
+        slot.wait(deadline)
+    }
+
+    fn push(&self, push: impl FnOnce(&mut State<J, A>)) -> Result<(), Failure> {
+        let mut state = self.state();
+        state.refuses()?;
+        if state.waiting.len() + state.probes.len() >= self.capacity {
+            return Err(Failure::Overloaded);
+        }
+        push(&mut state);
+        let wanted = state.idle > 0;
+        drop(state);
+        if wanted {
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits for work, then takes the first job and whatever else waits that `joins` it, at most `max` jobs. It never
+    /// waits for more of them.
+    pub(crate) fn take(&self, max: usize, joins: impl Fn(&J, &J) -> bool) -> Taken<J, A> {
+        let mut state = self.state();
+        loop {
+            if let Some(probe) = state.probes.pop_front() {
+                return Taken::Probe(probe);
+            }
+            if let Some(first) = state.waiting.pop_front() {
+                let mut batch = vec![first];
+                state.join(&mut batch, max, joins);
+                let more = !state.waiting.is_empty() && state.idle > 0;
+                drop(state);
+                if more {
+                    self.work.notify_one();
+                }
+                return Taken::Batch(batch);
+            }
+            if state.stopping {
+                return Taken::Stop;
+            }
+            state.idle += 1;
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+        }
+    }
+
+    /// Puts jobs of which nothing was done back to where they were: before all others.
+    pub(crate) fn give_back(&self, batch: Vec<Queued<J, A>>) {
+        let mut state = self.state();
+        for queued in batch.into_iter().rev() {
+            queued.ticket.slot.defer();
+            state.waiting.push_front(queued);
+        }
+        drop(state);
+        self.work.notify_one();
+    }
+
+    /// A worker has connected.
+    pub(crate) fn connected(&self) {
+        let mut state = self.state();
+        state.connected += 1;
+        state.away = None;
+    }
+
+    /// A worker has lost its connection.
+    pub(crate) fn disconnected(&self) {
+        self.state().connected -= 1;
+    }
+
+    /// A worker could not connect. When none is connected, everybody who waits is told, and so is everybody who asks
+    /// until one is.
+    pub(crate) fn failed_to_connect(&self, reason: &str) {
+        let mut state = self.state();
+        if state.connected == 0 {
+            state.away = Some(reason.to_owned());
+            state.refuse_all(&Failure::Unavailable(reason.to_owned()));
+        }
+    }
+
+    /// A worker ends. What waits when the last one has ended is refused.
+    pub(crate) fn ended(&self) {
+        let mut state = self.state();
+        state.running -= 1;
+        if state.running == 0 {
+            state.stopping = true;
+            state.refuse_all(&stopping());
+            drop(state);
+            self.work.notify_all();
+        }
+    }
+
+    /// Takes no further jobs. Workers finish those that wait, and end.
+    pub(crate) fn stop(&self) {
+        self.state().stopping = true;
+        self.work.notify_all();
+    }
+
+    /// Waits until all workers have ended, or until `deadline`; tells whether they have.
+    pub(crate) fn wait_ended(&self, deadline: Instant) -> bool {
+        let mut state = self.state();
+        while state.running > 0 {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
+                return false;
+            }
+            state = self.work.wait_timeout(state, remaining).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// How many jobs wait, and how many workers are connected.
+    pub(crate) fn figures(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.waiting.len(), state.connected)
+    }
+}
+
+impl<J, A> State<J, A> {
+    /// Why no job is taken, if none is.
+    fn refuses(&self) -> Result<(), Failure> {
+        if self.stopping {
+            return Err(stopping());
+        }
+        match &self.away {
+            Some(reason) if self.connected == 0 => Err(Failure::Unavailable(reason.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves those jobs into `batch` that join its first one. The others keep their order.
+    fn join(&mut self, batch: &mut Vec<Queued<J, A>>, max: usize, joins: impl Fn(&J, &J) -> bool) {
+        let mut kept = VecDeque::new();
+        while batch.len() < max
+            && let Some(next) = self.waiting.pop_front()
+        {
+            if joins(&batch[0].job, &next.job) {
+                batch.push(next);
+            } else {
+                kept.push_back(next);
+            }
+        }
+        // In nearly all batches everything joins, and this moves nothing.
+        while let Some(queued) = kept.pop_back() {
+            self.waiting.push_front(queued);
+        }
+    }
+
+    fn refuse_all(&mut self, failure: &Failure) {
+        for queued in self.waiting.drain(..) {
+            queued.ticket.slot.answer(Err(failure.clone()));
+        }
+        for probe in self.probes.drain(..) {
+            probe.answer(Err(failure.clone()));
+        }
+    }
+}
+
+fn stopping() -> Failure {
+    Failure::Unavailable("the workers stop".to_owned())
+}
