@@ -78,8 +78,8 @@ impl Gateway {
     pub fn run(self) -> Result<(), Error> {
         let (services, shutdown) = (self.services, self.shutdown.clone());
         thread::Builder::new()
-            .name("sweep".to_owned())
-            .spawn(move || upstream::sweep(&services, &shutdown))
+            .name("pool".to_owned())
+            .spawn(move || upstream::prune(&services, &shutdown))
             .map_err(|source| Error::Io { action: "start a thread", source })?;
         log::info!("listening on {}", self.server.addr());
         self.server

@@ -18,6 +18,9 @@ const CHUNKED_END_BYTES: usize = 7;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// What the gateway calls itself in `Via`, after the version of HTTP that the client speaks.
+const VIA_HTTP10: HeaderValue = HeaderValue::from_static("1.0 api-gateway");
+const VIA_HTTP11: HeaderValue = HeaderValue::from_static("1.1 api-gateway");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The proxy in front of one service.
@@ -153,8 +156,8 @@ impl Outgoing<'_> {
         *request.method_mut() = http::Method::from_bytes(self.request.method_name().as_bytes()).ok()?;
         *request.uri_mut() = instance.uri(self.target)?;
         let fields = request.headers_mut();
-        // Five are added; a map that fits is a small allocation, and those are much cheaper.
-        fields.reserve(self.request.field_count() + 5);
+        // Six are added; a map that fits is a small allocation, and those are much cheaper.
+        fields.reserve(self.request.field_count() + 6);
         fields.insert(header::HOST, instance.host().clone());
         self.copy_fields(fields);
         self.add_fields(fields);
@@ -199,6 +202,8 @@ impl Outgoing<'_> {
             insert(X_FORWARDED_HOST, self.request.host());
         }
         insert(X_REQUEST_ID, self.request.request_id().as_bytes());
+        // Whoever was here before is named in front (RFC 9110 §7.6.3).
+        fields.append(header::VIA, if self.request.is_http10() { VIA_HTTP10 } else { VIA_HTTP11 });
     }
 }
 

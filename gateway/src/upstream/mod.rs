@@ -28,7 +28,7 @@ pub(crate) use instance::Instance;
 use instance::{Common, Place, State};
 
 /// How often idle connections are looked through for those that nobody needs any more.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the log is told when every instance is left out.
 const NOBODY: &str = "no instance answers for now";
@@ -243,10 +243,10 @@ pub(crate) fn readiness(services: &[&'static Service]) -> Vec<Readiness> {
 }
 
 /// Closes connections that nobody needs any more, until the shutdown is requested.
-pub(crate) fn sweep(services: &[&'static Service], shutdown: &Shutdown) {
-    while !shutdown.wait_timeout(SWEEP_INTERVAL) {
+pub(crate) fn prune(services: &[&'static Service], shutdown: &Shutdown) {
+    while !shutdown.wait_timeout(PRUNE_INTERVAL) {
         for instance in services.iter().flat_map(|service| &service.instances) {
-            instance.pool.sweep();
+            instance.pool.prune();
         }
     }
 }

@@ -41,15 +41,13 @@ impl<T> Pool<T> {
     }
 
     /// Closes the connections that have been idle for too long.
-    pub(super) fn sweep(&self) {
+    pub(super) fn prune(&self) {
         let now = Instant::now();
         let mut idle = self.lock();
         // The oldest come first.
         let old = idle.partition_point(|(since, _)| now.duration_since(*since) >= self.max_age);
         let old: Vec<_> = idle.drain(..old).collect();
-        if idle.is_empty() {
-            idle.shrink_to_fit();
-        }
+        idle.shrink_to(32);
         drop(idle);
         drop(old);
     }
@@ -102,15 +100,15 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_uses_is_closed() {
-        let pool = Pool::new(8, Duration::ZERO);
-        pool.put(1, pool.generation());
-        pool.sweep();
-        assert!(pool.lock().is_empty());
+    fn pruning_closes_what_is_too_old_and_keeps_the_rest() {
         let pool = Pool::new(8, Duration::from_secs(60));
-        pool.put(1, pool.generation());
-        pool.sweep();
-        assert_eq!(pool.take(), Some(1));
+        let old = Instant::now().checked_sub(Duration::from_secs(61)).unwrap();
+        pool.put(2, pool.generation());
+        pool.lock().insert(0, (old, 1));
+        pool.lock().insert(0, (old, 0));
+        pool.prune();
+        assert_eq!(pool.lock().len(), 1);
+        assert_eq!(pool.take(), Some(2));
     }
 
     #[test]

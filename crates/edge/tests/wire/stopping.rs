@@ -34,6 +34,7 @@ fn a_connection_of_the_queue_has_a_moment_to_send_its_request() {
     shutdown.request();
     let server = bound.run(shutdown);
     wait_until(patience(), "it is accepted", || server.connections.open() == 1);
+    std::thread::sleep(Duration::from_millis(50));
     client.send(b"GET /hello HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
     assert_eq!(client.response("GET").unwrap().status, 200);
     server.wait();
