@@ -5,17 +5,17 @@ use std::sync::Arc;
 use edge::{Refusal, Request, Response};
 
 use crate::publisher::{BrokerState, Publisher};
-use crate::upstream::Upstreams;
+use crate::upstream::{self, Service};
 
 /// Answers probes.
 pub(crate) struct Health {
-    upstreams: Arc<Upstreams>,
+    services: Box<[&'static Service]>,
     publisher: Arc<Publisher>,
 }
 
 impl Health {
-    pub(crate) fn new(upstreams: Arc<Upstreams>, publisher: Arc<Publisher>) -> Self {
-        Self { upstreams, publisher }
+    pub(crate) fn new(services: Box<[&'static Service]>, publisher: Arc<Publisher>) -> Self {
+        Self { services, publisher }
     }
 
     /// Whether there is a connection to the broker.
@@ -34,31 +34,37 @@ impl Health {
         request: &Request<'_>,
         response: &mut Response<'_>,
     ) -> Result<(), Refusal> {
-        let mut problems = Vec::new();
-        let readiness = self.upstreams.readiness();
-        if let Some(cause) = readiness.problem() {
-            log::warn!("{} not ready: inventory: {cause}", request.request_id());
+        let (mut unreachable, mut dependencies) = (Vec::new(), serde_json::Map::new());
+        for (service, readiness) in self.services.iter().zip(upstream::readiness(&self.services)) {
+            let name = service.name();
+            if let Some(cause) = readiness.problem() {
+                log::warn!("{} not ready: {name}: {cause}", request.request_id());
+                unreachable.push(name);
+            }
+            let state = if readiness.problem().is_some() { "unreachable" } else { "ok" };
+            dependencies.insert(name.to_owned(), state.into());
         }
         let broker = self.publisher.broker();
         if broker != BrokerState::Ready {
             log::warn!("{} not ready: broker: {}", request.request_id(), broker.name());
         }
-        match (readiness.problem().is_some(), broker == BrokerState::Unreachable) {
-            (true, true) => problems.push("inventory and broker unreachable"),
-            (true, false) => problems.push("inventory unreachable"),
-            (false, true) => problems.push("broker unreachable"),
-            (false, false) => {}
+        if broker == BrokerState::Unreachable {
+            unreachable.push("broker");
+        }
+        dependencies.insert("broker".to_owned(), broker.name().into());
+        let mut problems = Vec::new();
+        if !unreachable.is_empty() {
+            problems.push(format!("{} unreachable", unreachable.join(" and ")));
         }
         if broker == BrokerState::Blocked {
-            problems.push("broker not accepting orders");
+            problems.push("broker not accepting orders".to_owned());
         }
         if problems.is_empty() {
             return response.send_json(200, &[], br#"{"status":"ready"}"#);
         }
-        let inventory = if readiness.problem().is_some() { "unreachable" } else { "ok" };
         let answer = serde_json::json!({
             "error": format!("not ready: {}", problems.join(", ")),
-            "dependencies": { "inventory": inventory, "broker": broker.name() },
+            "dependencies": dependencies,
         });
         response.send_json(503, &[("retry-after", "1")], answer.to_string().as_bytes())
     }

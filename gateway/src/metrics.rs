@@ -6,7 +6,7 @@ use amqp::PublishError;
 use edge::Connections;
 use foundation::metrics::{Counter, Exposition, HttpMetrics};
 
-use crate::error::Problem;
+use crate::upstream::Service;
 
 /// All metrics of one process.
 #[derive(Debug)]
@@ -27,18 +27,18 @@ pub(crate) struct Metrics {
     broker_timeouts: Counter,
     /// Orders that were not sent because the broker, or this side, had too much to do.
     broker_overloaded: Counter,
-    /// Requests for which no instance of inventory could be reached.
-    upstream_unavailable: Counter,
-    /// Requests that inventory did not answer in time.
-    upstream_timeouts: Counter,
-    /// Requests that inventory answered with something that is not HTTP, or incompletely.
-    upstream_invalid: Counter,
+    /// The services behind the gateway.
+    services: Box<[&'static Service]>,
     started: (Instant, SystemTime),
 }
 
 impl Metrics {
     /// `routes` are the templates under which requests are counted.
-    pub(crate) fn new(routes: &'static [&'static str], connections: Connections) -> Self {
+    pub(crate) fn new(
+        routes: &'static [&'static str],
+        connections: Connections,
+        services: Box<[&'static Service]>,
+    ) -> Self {
         Self {
             http: HttpMetrics::new(routes),
             connections,
@@ -48,9 +48,7 @@ impl Metrics {
             broker_unavailable: Counter::default(),
             broker_timeouts: Counter::default(),
             broker_overloaded: Counter::default(),
-            upstream_unavailable: Counter::default(),
-            upstream_timeouts: Counter::default(),
-            upstream_invalid: Counter::default(),
+            services,
             started: (Instant::now(), SystemTime::now()),
         }
     }
@@ -74,16 +72,6 @@ impl Metrics {
     /// Counts an order that came while there was no broker.
     pub(crate) fn count_disconnected(&self) {
         self.broker_unavailable.increment();
-    }
-
-    /// Counts a problem that lies with inventory.
-    pub(crate) fn count_problem(&self, problem: &Problem) {
-        match problem {
-            Problem::UpstreamDown(_) => self.upstream_unavailable.increment(),
-            Problem::UpstreamTimeout(_) => self.upstream_timeouts.increment(),
-            Problem::BadUpstream(_) => self.upstream_invalid.increment(),
-            _ => {}
-        }
     }
 
     /// The text for Prometheus.
@@ -119,17 +107,33 @@ impl Metrics {
         );
         let connected = u8::from(broker_connected);
         text.single("broker_connected", "gauge", "Whether there is a connection to the broker.", connected);
-        text.family("upstream_errors_total", "counter", "Requests that inventory did not answer, by kind.");
-        kinds(
-            &mut text,
-            "upstream_errors_total",
-            [
-                ("unavailable", &self.upstream_unavailable),
-                ("timeout", &self.upstream_timeouts),
-                ("invalid", &self.upstream_invalid),
-            ],
-        );
+        self.write_services(&mut text);
         text.process("api-gateway", env!("CARGO_PKG_VERSION"), self.started.1);
         text.finish()
+    }
+
+    fn write_services(&self, text: &mut Exposition) {
+        text.family(
+            "upstream_errors_total",
+            "counter",
+            "Requests that a service did not answer, by service and kind.",
+        );
+        for service in &self.services {
+            for (kind, count) in service.unanswered() {
+                text.sample("upstream_errors_total", &[("service", service.name()), ("kind", kind)], count);
+            }
+        }
+        text.family("upstream_instances_up", "gauge", "Instances that are not left out, by service.");
+        for service in &self.services {
+            text.sample("upstream_instances_up", &[("service", service.name())], service.instances_up());
+        }
+        text.family(
+            "upstream_requests_in_flight",
+            "gauge",
+            "Requests that wait for the head of their answer, by service.",
+        );
+        for service in &self.services {
+            text.sample("upstream_requests_in_flight", &[("service", service.name())], service.in_flight());
+        }
     }
 }

@@ -54,12 +54,14 @@ fn more_than_64_fields_are_431() {
 #[test]
 fn a_declared_length_over_the_limit_is_413_at_once() {
     let (inventory, gateway) = gateway();
-    for (target, limit) in [("/api/movies", 10 << 20), ("/api/billing", 1 << 20)] {
+    for (target, limit) in [("/api/movies", 256 << 10), ("/api/billing", 16 << 10)] {
         for length in [(limit + 1).to_string(), "1125899906842624".to_owned(), "9".repeat(30)] {
             let answer = gateway.ask(&format!(
                 "POST {target} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
             ));
-            assert_eq!((answer.status, answer.closes()), (413, true), "{target} {length}");
+            // A body of up to 64 KiB is read and dropped, so that the connection goes on.
+            let closes = length.parse::<u64>().map_or(true, |length| length > 64 << 10);
+            assert_eq!((answer.status, answer.closes()), (413, closes), "{target} {length}");
             assert!(answer.error().contains(&limit.to_string()));
         }
     }

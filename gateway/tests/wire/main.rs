@@ -10,5 +10,7 @@ mod orders;
 mod paths;
 mod proxy_failures;
 mod proxy_verbatim;
+mod services;
 mod shutdown;
 mod support;
+mod upstream;

@@ -61,7 +61,10 @@ fn nothing_is_added_that_the_client_did_not_say() {
     let mut names: Vec<_> =
         head.lines().skip(1).filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
     names.sort_unstable();
-    assert_eq!(names, ["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id"]);
+    assert_eq!(
+        names,
+        ["host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id"]
+    );
 }
 
 #[test]
@@ -69,13 +72,16 @@ fn forwarding_is_appended_to_and_cannot_be_faked() {
     let (inventory, gateway) = with_answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     gateway.ask(
         "GET /api/movies HTTP/1.1\r\nHost: real\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 192.0.2.2\r\n\
-         X-Forwarded-Host: fake\r\nX-Forwarded-Proto: fake\r\nConnection: X-Forwarded-Proto, X-Request-Id\r\n\r\n",
+         Via: 1.1 edge.test\r\nX-Forwarded-Host: fake\r\nX-Forwarded-Proto: fake\r\nConnection: X-Forwarded-Proto, X-Request-Id\r\n\r\n",
     );
     let request = inventory.only_request();
     assert_eq!(request.field("x-forwarded-for"), Some("192.0.2.1, 192.0.2.2, 127.0.0.1"));
     assert_eq!(request.field("x-forwarded-host"), Some("real"));
     assert_eq!(request.field("x-forwarded-proto"), Some("http"));
     assert!(request.field("x-request-id").is_some());
+    assert_eq!(request.fields("via"), ["1.1 edge.test", "1.1 api-gateway"]);
+    gateway.ask("GET /api/movies HTTP/1.0\r\n\r\n");
+    assert_eq!(inventory.requests()[1].field("via"), Some("1.0 api-gateway"));
 }
 
 #[test]
@@ -195,7 +201,7 @@ fn an_answer_that_ends_with_the_connection_is_passed_on() {
 fn large_bodies_pass_both_ways() {
     let body: &'static str = "0123456789abcdef".repeat(1 << 20).leak();
     let inventory = Inventory::fixed(body);
-    let gateway = Gateway::start(&inventory.url(), &[("GATEWAY_MOVIES_BODY_MAX_BYTES", "100000000")]);
+    let gateway = Gateway::start(&inventory.url(), &[("GATEWAY_MOVIES_BODY_MAX_BYTES", "10000000")]);
     let mut client = gateway.connect();
     for chunked in [false, true] {
         let upload = &body.as_bytes()[..8 << 20];

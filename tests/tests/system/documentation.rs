@@ -191,7 +191,7 @@ fn metrics_count_what_was_answered() {
     platform.broker.stop();
     assert_eq!(get(gateway, "/api/movies", &[]).status, 503);
     wait_until(patience(), "upstream_errors_total counts it", || {
-        sample(gateway, "upstream_errors_total{kind=\"unavailable\"}") >= 1
+        sample(gateway, "upstream_errors_total{service=\"inventory\",kind=\"unavailable\"}") >= 1
     });
     settles(gateway, "broker_connected", 0);
     assert_eq!(http::request(gateway, "POST", "/api/billing", Some(ORDER)).status, 503);

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 /// A request as inventory saw it.
@@ -62,6 +62,17 @@ impl Inventory {
     /// Answers every request with 200 and `body`.
     pub fn fixed(body: &'static str) -> Self {
         Self::answering(move |_| ok(body))
+    }
+
+    /// Answers every request with 200 and `body` while it is not frozen, and none while it is.
+    pub fn freezable(body: &'static str) -> (Self, Arc<Freezer>) {
+        let freezer = Arc::new(Freezer::default());
+        let copy = freezer.clone();
+        let inventory = Self::answering(move |_| {
+            copy.wait();
+            ok(body)
+        });
+        (inventory, freezer)
     }
 
     /// Gives each request to `serve`, which returns whether the connection goes on.
@@ -147,6 +158,11 @@ impl Inventory {
         self.requests.lock().unwrap().clone()
     }
 
+    /// How many requests came that are not the gateway's own questions after /health.
+    pub fn served(&self) -> usize {
+        self.requests.lock().unwrap().iter().filter(|request| request.target() != "/health").count()
+    }
+
     /// The one request that came.
     pub fn only_request(&self) -> Request {
         let requests = self.requests();
@@ -173,6 +189,28 @@ impl Inventory {
         super::eventually("the listener is closed", || TcpStream::connect(self.addr).is_err());
         self.drop_connections();
         self.addr
+    }
+}
+
+/// Stops a stand-in as SIGSTOP does: it accepts, and answers nothing, /health neither.
+#[derive(Default)]
+pub struct Freezer {
+    frozen: Mutex<bool>,
+    thawed: Condvar,
+}
+
+impl Freezer {
+    pub fn freeze(&self) {
+        *self.frozen.lock().unwrap() = true;
+    }
+
+    pub fn thaw(&self) {
+        *self.frozen.lock().unwrap() = false;
+        self.thawed.notify_all();
+    }
+
+    fn wait(&self) {
+        drop(self.thawed.wait_while(self.frozen.lock().unwrap(), |frozen| *frozen).unwrap());
     }
 }
 
