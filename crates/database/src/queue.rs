@@ -1,12 +1,11 @@
-//! The jobs that wait for a worker, and the slots in which the answers are waited for.
-//!
-//! Nothing here talks to PostgreSQL.
+//! The jobs that wait for a worker. Nothing here talks to PostgreSQL.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::Failure;
+use crate::slot::Slot;
 
 /// A job and whoever waits for it.
 pub(crate) struct Queued<J, A> {
@@ -20,83 +19,6 @@ pub(crate) struct Ticket<A> {
     /// Whether the job was begun before, on a connection that turned out to be dead.
     pub(crate) repeated: bool,
     pub(crate) slot: Arc<Slot<A>>,
-}
-
-/// Where one answer is put, and waited for.
-pub(crate) struct Slot<A> {
-    state: Mutex<SlotState<A>>,
-    changed: Condvar,
-}
-
-enum SlotState<A> {
-    /// No worker has begun the job.
-    Waiting,
-    /// A worker executes the job.
-    Begun {
-        is_write: bool,
-    },
-    /// Nobody waits any more.
-    Abandoned,
-    Answered(Result<A, Failure>),
-}
-
-impl<A> Slot<A> {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(SlotState::Waiting), changed: Condvar::new() })
-    }
-
-    fn state(&self) -> MutexGuard<'_, SlotState<A>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes that the job is begun. `false` means that nobody waits for it any more, and that it must not be.
-    pub(crate) fn begin(&self, is_write: bool) -> bool {
-        let mut state = self.state();
-        if matches!(*state, SlotState::Abandoned) {
-            return false;
-        }
-        *state = SlotState::Begun { is_write };
-        true
-    }
-
-    /// Takes [`Slot::begin`] back: nothing of the job was done, and it may be begun again.
-    pub(crate) fn defer(&self) {
-        let mut state = self.state();
-        if matches!(*state, SlotState::Begun { .. }) {
-            *state = SlotState::Waiting;
-        }
-    }
-
-    pub(crate) fn answer(&self, answer: Result<A, Failure>) {
-        let mut state = self.state();
-        if !matches!(*state, SlotState::Abandoned) {
-            *state = SlotState::Answered(answer);
-            drop(state);
-            self.changed.notify_one();
-        }
-    }
-
-    /// Waits for the answer, no longer than until `deadline`.
-    pub(crate) fn wait(&self, deadline: Instant) -> Result<A, Failure> {
-        let mut state = self.state();
-        loop {
-            let was = std::mem::replace(&mut *state, SlotState::Abandoned);
-            if let SlotState::Answered(answer) = was {
-                return answer;
-            }
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            if remaining.is_zero() {
-                return Err(match was {
-                    SlotState::Begun { is_write: true } => {
-                        Failure::Unknown("the deadline passed while it was being executed".to_owned())
-                    }
-                    _ => Failure::TimedOut,
-                });
-            }
-            *state = was;
-            state = self.changed.wait_timeout(state, remaining).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
 }
 
 /// What a worker does next.
@@ -323,8 +245,6 @@ fn stopping() -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     type Numbers = Queue<u32, u32>;
@@ -362,25 +282,6 @@ mod tests {
         let Taken::Batch(batch) = queue.take(2, |_, _| true) else { panic!("there is a batch") };
         queue.give_back(batch);
         assert_eq!(take(&queue, 100), [1, 3]);
-    }
-
-    #[test]
-    fn what_the_asker_is_told_depends_on_whether_the_job_was_begun() {
-        let soon = || Instant::now() + Duration::from_millis(1);
-        let slot = Slot::<u32>::new();
-        assert!(matches!(slot.wait(soon()), Err(Failure::TimedOut)));
-        assert!(!slot.begin(true), "nobody waits for it any more");
-        let slot = Slot::<u32>::new();
-        assert!(slot.begin(true));
-        assert!(matches!(slot.wait(soon()), Err(Failure::Unknown(_))));
-        let slot = Slot::<u32>::new();
-        assert!(slot.begin(true));
-        slot.defer();
-        assert!(matches!(slot.wait(soon()), Err(Failure::TimedOut)));
-        let slot = Slot::<u32>::new();
-        slot.begin(false);
-        slot.answer(Ok(7));
-        assert!(matches!(slot.wait(soon()), Ok(7)));
     }
 
     #[test]
