@@ -165,8 +165,7 @@ expect "and names the fields" '*number_of_items*total_amount*'
 say "Status, metrics and pages"
 check "the state of every part" 200 GET /api/status
 expect "names the parts" '*"billing":*"broker":*"gateway":*"inventory":*"postgresql":*'
-check "metrics" 200 GET /metrics
-expect "count requests" '*http_requests_total{*'
+check "metrics are not for strangers" 404 GET /metrics
 check "the console" 200 GET /
 expect "is a page" '<!doctype html>*'
 check "the documentation" 200 GET /docs

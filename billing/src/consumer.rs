@@ -8,6 +8,7 @@ use foundation::{Backoff, Shutdown};
 
 use crate::dead_letters::{DeadLetter, DeadLetters};
 use crate::error::Error;
+use crate::metrics::Metrics;
 use crate::reporter::Reporter;
 use crate::repository::{IncomingOrder, Repository};
 use crate::service::{self, Message, Orders, Outcome, Stored};
@@ -26,10 +27,11 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 const REASON_HEADER: &str = "x-death-reason";
 
 /// Consumes until the process is told to stop. Returns an error only if going on makes no sense.
-pub(crate) fn run(settings: &Settings, shutdown: &Shutdown) -> Result<(), Error> {
+pub(crate) fn run(settings: &Settings, shutdown: &Shutdown, metrics: &Metrics) -> Result<(), Error> {
     let mut work = Work {
         settings,
         shutdown,
+        metrics,
         repository: Repository::new(settings.database.clone()),
         reporter: Reporter::new(&settings.queue),
         backoff: Backoff::new(Duration::from_millis(100), settings.retry_max),
@@ -39,6 +41,7 @@ pub(crate) fn run(settings: &Settings, shutdown: &Shutdown) -> Result<(), Error>
             Ok(()) => {}
             Err(error @ Error::Schema(_)) => return Err(error),
             Err(error) => {
+                metrics.failed(&error);
                 let delay = work.backoff.next_delay();
                 log::warn!("{error}; trying again in {} ms", delay.as_millis());
                 shutdown.wait_timeout(delay);
@@ -52,6 +55,7 @@ pub(crate) fn run(settings: &Settings, shutdown: &Shutdown) -> Result<(), Error>
 struct Work<'a> {
     settings: &'a Settings,
     shutdown: &'a Shutdown,
+    metrics: &'a Metrics,
     repository: Repository,
     reporter: Reporter,
     /// The delay before the next attempt at whatever failed. Only work that succeeded resets it: a connection that
@@ -65,11 +69,13 @@ impl Work<'_> {
     fn serve(&mut self) -> Result<(), Error> {
         let settings = self.settings;
         self.repository.connect()?;
+        self.metrics.database_works();
         let connection = Connection::open(&settings.broker, "billing-app")?;
         connection.declare_queue(&settings.queue)?;
         connection.declare_queue(&settings.dead_letter_queue())?;
         self.reporter.connect(&connection);
         let deliveries = connection.consume(&settings.queue, settings.prefetch)?;
+        self.metrics.broker_works();
         log::info!("consuming from {}", settings.queue);
         let dead_letters = DeadLetters::new(settings.retry_max);
         let mut session = Session { work: self, connection, dead_letters };
@@ -114,6 +120,7 @@ impl Session<'_, '_> {
         let count = batch.len() as u64;
         let message_ids = batch.iter().map(|delivery| delivery.properties.message_id());
         self.work.reporter.note(message_ids, &outcome);
+        self.work.metrics.count(batch.len(), &outcome);
         let (stored, dead) = (outcome.stored, outcome.dead.len() as u64);
         if outcome.dead.is_empty() && self.dead_letters.is_empty() {
             if let Some(last) = batch.last() {
@@ -141,9 +148,13 @@ impl Session<'_, '_> {
                 body: &delivery.body,
             })
             .collect();
+        let redelivered = batch.iter().filter(|delivery| delivery.redelivered).count();
+        self.work.metrics.redelivered.add(redelivered as u64);
         loop {
+            let started = Instant::now();
             match service::process(&messages, &mut self.work.repository) {
                 Err(error @ Error::Database(_)) => {
+                    self.work.metrics.failed(&error);
                     let delay = self.work.backoff.next_delay();
                     log::warn!(
                         "{error}; {} messages are kept, trying again in {} ms",
@@ -154,7 +165,10 @@ impl Session<'_, '_> {
                         return Ok(None);
                     }
                 }
-                settled => return settled.map(Some),
+                settled => {
+                    self.work.metrics.store_time.record(started.elapsed());
+                    return settled.map(Some);
+                }
             }
         }
     }

@@ -2,24 +2,28 @@
 //!
 //! A message flows through [`consumer`] (the queue) and [`service`] (what becomes of it) to [`repository`] (SQL);
 //! [`dead_letters`] takes those that can never become orders, [`pruner`] keeps the inbox small, and [`reporter`] tells
-//! the gateways what became of each message.
+//! the gateways what became of each message; [`metrics`] shows the same to whoever watches this process.
 
 mod consumer;
 mod dead_letters;
 mod error;
+mod metrics;
 mod pruner;
 mod reporter;
 mod repository;
 mod service;
 mod settings;
 
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use amqp::Connection;
 use foundation::Shutdown;
+use foundation::listener::{self, Identity};
 
+use metrics::Metrics;
 use repository::Repository;
 
 pub use error::Error;
@@ -45,7 +49,7 @@ pub fn build(settings: Settings, shutdown: Shutdown) -> Billing {
     Billing { settings, shutdown }
 }
 
-/// The service. It listens nowhere.
+/// The service. It listens nowhere but on its private listener.
 pub struct Billing {
     settings: Settings,
     shutdown: Shutdown,
@@ -56,6 +60,9 @@ impl Billing {
     /// database or a broker that does not answer cannot keep the process from leaving in time.
     pub fn run(self) -> Result<(), Error> {
         let Self { settings, shutdown } = self;
+        let metrics = Arc::new(Metrics::default());
+        let identity = Identity { name: "billing-app", version: env!("CARGO_PKG_VERSION") };
+        listener::start(&settings.private, identity, metrics.clone())?;
         let (pruned, stopping) = (settings.clone(), shutdown.clone());
         thread::Builder::new()
             .name("pruner".to_owned())
@@ -66,7 +73,7 @@ impl Billing {
         thread::Builder::new()
             .name("consumer".to_owned())
             .spawn(move || {
-                let _ = done.send(consumer::run(&settings, &stopping));
+                let _ = done.send(consumer::run(&settings, &stopping, &metrics));
             })
             .map_err(|error| Error::Worker(error.to_string()))?;
         let mut leave_at = None;

@@ -18,11 +18,6 @@ impl Health {
         Self { services, publisher }
     }
 
-    /// Whether there is a connection to the broker.
-    pub(crate) fn is_broker_connected(&self) -> bool {
-        self.publisher.is_connected()
-    }
-
     /// 200 for as long as the process serves, whatever has become of its dependencies.
     pub(crate) fn serve_health(response: &mut Response<'_>) -> Result<(), Refusal> {
         response.send_json(200, &[], br#"{"status":"ok"}"#)

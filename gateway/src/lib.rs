@@ -7,6 +7,7 @@ mod assets;
 mod board;
 mod error;
 mod health;
+mod inspection;
 mod metrics;
 mod orders;
 mod proxy;
@@ -22,6 +23,7 @@ use std::thread;
 
 use edge::Server;
 use foundation::Shutdown;
+use foundation::listener::{self, Identity};
 
 pub use error::{Error, Problem};
 pub use settings::{QueueSettings, ServiceSettings, Settings, UpstreamSettings};
@@ -29,6 +31,7 @@ pub use upstream::Reason;
 
 use board::Board;
 use health::Health;
+use inspection::Inspection;
 use metrics::Metrics;
 use orders::Orders;
 use proxy::Proxy;
@@ -64,8 +67,11 @@ impl Gateway {
             orders: Orders::new(publisher.clone(), settings.billing_body_max_bytes),
             health: Health::new(services.clone(), publisher.clone()),
             status: Status::new(services.clone(), publisher.clone(), metrics.clone(), board),
-            metrics,
+            metrics: metrics.clone(),
         });
+        let identity = Identity { name: "api-gateway", version: env!("CARGO_PKG_VERSION") };
+        let inspection = Inspection { services: services.clone(), publisher: publisher.clone(), metrics };
+        listener::start(&settings.private, identity, Arc::new(inspection))?;
         Ok(Self { server, routes, services, publisher, settings, shutdown })
     }
 

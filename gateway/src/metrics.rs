@@ -1,6 +1,6 @@
 //! What the gateway counts.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use amqp::PublishError;
 use edge::Connections;
@@ -29,7 +29,7 @@ pub(crate) struct Metrics {
     broker_overloaded: Counter,
     /// The services behind the gateway.
     services: Box<[&'static Service]>,
-    started: (Instant, SystemTime),
+    started: Instant,
 }
 
 impl Metrics {
@@ -49,13 +49,13 @@ impl Metrics {
             broker_timeouts: Counter::default(),
             broker_overloaded: Counter::default(),
             services,
-            started: (Instant::now(), SystemTime::now()),
+            started: Instant::now(),
         }
     }
 
     /// For how many seconds the process has been running.
     pub(crate) fn uptime_s(&self) -> u64 {
-        self.started.0.elapsed().as_secs()
+        self.started.elapsed().as_secs()
     }
 
     /// Counts an order that was not published.
@@ -74,11 +74,10 @@ impl Metrics {
         self.broker_unavailable.increment();
     }
 
-    /// The text for Prometheus.
-    pub(crate) fn text(&self, broker_connected: bool) -> String {
-        let mut text = Exposition::new();
-        self.http.write(&mut text);
-        self.connections.write(&mut text);
+    /// Adds everything to a text for Prometheus.
+    pub(crate) fn write(&self, text: &mut Exposition, broker_connected: bool) {
+        self.http.write(text);
+        self.connections.write(text);
         for (name, help, counter) in [
             ("orders_confirmed_total", "Orders that the broker has confirmed.", &self.orders_confirmed),
             (
@@ -97,7 +96,7 @@ impl Metrics {
         };
         text.family("broker_errors_total", "counter", "Orders that the broker did not take, by kind.");
         kinds(
-            &mut text,
+            text,
             "broker_errors_total",
             [
                 ("unavailable", &self.broker_unavailable),
@@ -107,9 +106,7 @@ impl Metrics {
         );
         let connected = u8::from(broker_connected);
         text.single("broker_connected", "gauge", "Whether there is a connection to the broker.", connected);
-        self.write_services(&mut text);
-        text.process("api-gateway", env!("CARGO_PKG_VERSION"), self.started.1);
-        text.finish()
+        self.write_services(text);
     }
 
     fn write_services(&self, text: &mut Exposition) {

@@ -31,7 +31,6 @@ enum Endpoint {
     Billing,
     Health,
     Ready,
-    Metrics,
     Status,
     OrderStatus,
     File(&'static Asset),
@@ -59,7 +58,6 @@ static ROUTES: [Route; OTHER] = [
     route("/api/status/orders/{message_id}", READ_ONLY, Endpoint::OrderStatus),
     route("/health", READ_ONLY, Endpoint::Health),
     route("/ready", READ_ONLY, Endpoint::Ready),
-    route("/metrics", READ_ONLY, Endpoint::Metrics),
     route("/", READ_ONLY, Endpoint::File(&assets::CONSOLE_HTML)),
     route("/docs", READ_ONLY, Endpoint::File(&assets::DOCS_HTML)),
     route("/openapi.json", READ_ONLY, Endpoint::File(&assets::OPENAPI_JSON)),
@@ -68,7 +66,7 @@ static ROUTES: [Route; OTHER] = [
 ];
 
 /// How many routes there are, and where metrics count a request that has none. The services follow.
-const OTHER: usize = 13;
+const OTHER: usize = 12;
 
 /// What metrics call the routes, each at its place in [`ROUTES`], then the services by their prefixes. They live as long
 /// as the process.
@@ -181,10 +179,6 @@ impl Routes {
             _ if method == Method::Options => answer_options(response, route.allow),
             Endpoint::Health => Health::serve_health(response),
             Endpoint::Ready => self.health.serve_ready(request, response),
-            Endpoint::Metrics => {
-                let text = self.metrics.text(self.health.is_broker_connected());
-                response.send(200, &[("content-type", foundation::metrics::CONTENT_TYPE)], text.as_bytes())
-            }
             Endpoint::Status => self.status.serve(response),
             Endpoint::OrderStatus => self.status.serve_order(response, segment),
             Endpoint::File(file) => file.serve(request, response),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use amqp::AmqpSettings;
 use edge::EdgeSettings;
 use foundation::Environment;
+use foundation::listener::ListenerSettings;
 use ureq::http::uri::{Authority, Uri};
 
 use crate::error::Error;
@@ -17,6 +18,9 @@ pub struct Settings {
     pub host: String,
     /// `GATEWAY_PORT` (3000): the port to listen on; 0 lets the operating system choose.
     pub port: u16,
+    /// `GATEWAY_PRIVATE_HOST` (127.0.0.1) and `GATEWAY_PRIVATE_PORT` (9301): where `/metrics` and the causes in `/ready`
+    /// are.
+    pub private: ListenerSettings,
     /// `GATEWAY_…`: what a client may ask of the edge; see [`EdgeSettings::read`].
     pub edge: EdgeSettings,
     /// The services behind the gateway: inventory, then those of `GATEWAY_SERVICES` in their order.
@@ -87,6 +91,7 @@ impl Settings {
         Ok(Self {
             host: environment.text("GATEWAY_HOST", "0.0.0.0"),
             port: environment.port("GATEWAY_PORT", 3000)?,
+            private: ListenerSettings::read(environment, "GATEWAY", 9_301)?,
             edge: EdgeSettings::read(environment, "GATEWAY")?,
             services: ServiceSettings::read_all(environment)?,
             upstream: UpstreamSettings::read(environment)?,

@@ -2,7 +2,7 @@
 //! `cargo run -p system-tests --example with_platform -- STATE COMMAND [STATE COMMAND]…`.
 //!
 //! `COMMAND` is a line for bash. It finds the platform through `GATEWAY_URL`, `INVENTORY_URL`, `RABBITMQ_PORT`,
-//! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`. `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for the broker. The exit status
+//! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`, and the private listeners through `API_GATEWAY_PRIVATE_URL` and so on. `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for the broker. The exit status
 //! is 0 when all commands succeed; after the first that does not, the services' logs are shown.
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -119,11 +119,21 @@ fn keep(service: &mut Service, running: bool) {
     }
 }
 
+/// The variable that names the private listener of a service that runs: `BILLING_APP_PRIVATE_URL` for billing-app.
+fn private(service: &Service) -> Option<(String, String)> {
+    let name = service.name().replace('-', "_").to_uppercase();
+    service.is_started().then(|| {
+        let addr = service.private_addr();
+        (format!("{name}_PRIVATE_URL"), format!("http://{addr}"))
+    })
+}
+
 fn run(command: &str, platform: &Platform) -> bool {
     let status = Command::new("bash")
         .args(["-c", command])
         .env("GATEWAY_URL", format!("http://{}", platform.addr()))
         .env("INVENTORY_URL", format!("http://{}", platform.inventory.addr()))
+        .envs([&platform.gateway, &platform.inventory, &platform.billing].into_iter().filter_map(private))
         .envs(platform.broker.settings())
         .status();
     match status {

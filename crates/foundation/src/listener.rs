@@ -1,8 +1,8 @@
 //! The private listener: `/health`, `/ready` with causes, and `/metrics`, for the people who run a binary and for
 //! their monitoring. It is a socket of its own, on loopback unless told otherwise; strangers must never reach it.
 //!
-//! `tiny_http` serves it on one thread, one request after the other. What a service shows here must therefore never wait
-//! for anybody: it tells what is known at this moment. `tiny_http` has no limits for hostile clients, which is why it
+//! `tiny_http` serves it on one thread, one request after the other. What a service shows here must therefore not wait:
+//! it tells what is known at this moment, or finds out within a second. `tiny_http` has no limits for hostile clients, which is why it
 //! faces nobody but the machine's owner.
 
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ impl ListenerSettings {
     }
 }
 
-/// A binary as its private listener shows it. Every method answers at once, from what is known.
+/// A binary as its private listener shows it. Every method answers within a second.
 pub trait Inspect: Send + Sync + 'static {
     /// Everything the service needs to do its work.
     fn dependencies(&self) -> Vec<Dependency>;

@@ -124,6 +124,11 @@ impl Service {
         self.addr.unwrap_or_else(|| panic!("{} has not said where it listens", self.name()))
     }
 
+    /// Whether it has been started and not been stopped since.
+    pub fn is_started(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Where its private listener is, with `/ready`, `/metrics` and more.
     pub fn private_addr(&self) -> SocketAddr {
         let log = self.log();

@@ -1,4 +1,4 @@
-//! What the gateway tells about itself and the system: pages, the OpenAPI document, /api/status and /metrics.
+//! What the gateway tells about itself and the system: pages, the OpenAPI document, /api/status, and the private listeners.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -161,7 +161,8 @@ fn the_status_names_what_is_away() {
 #[test]
 fn metrics_count_what_was_answered() {
     let mut platform = Platform::start();
-    let (gateway, inventory) = (platform.addr(), platform.inventory.addr());
+    let gateway = platform.addr();
+    let counted = platform.gateway.private_addr();
     let request = |route: &str, method: &str, status: u16| {
         format!("http_requests_total{{route=\"{route}\",method=\"{method}\",status=\"{status}\"}}")
     };
@@ -170,33 +171,63 @@ fn metrics_count_what_was_answered() {
     assert_eq!(get(gateway, "/api/movies/4711", &[]).status, 404);
     assert_eq!(get(gateway, "/nowhere", &[]).status, 404);
     assert_eq!(http::request(gateway, "POST", "/api/billing", Some(ORDER)).status, 200);
-    for addr in [gateway, inventory] {
+    for addr in [counted, platform.inventory.private_addr()] {
         settles(addr, &request("/api/movies", "POST", 201), 1);
         settles(addr, &request("/api/movies/{id}", "GET", 404), 1);
         let count = "http_request_duration_seconds_count{route=\"/api/movies\",method=\"POST\"}";
         settles(addr, count, 1);
-        // The one that asks is being answered, too.
-        settles(addr, "http_requests_in_flight", 1);
+        settles(addr, "http_requests_in_flight", 0);
     }
-    settles(gateway, &request("other", "GET", 404), 1);
-    settles(gateway, "orders_confirmed_total", 1);
-    settles(gateway, "broker_connected", 1);
+    settles(counted, &request("other", "GET", 404), 1);
+    settles(counted, "orders_confirmed_total", 1);
+    settles(counted, "broker_connected", 1);
 
     let mut nonsense = Connection::open(gateway).unwrap();
     nonsense.send(b"nonsense\r\n\r\n").unwrap();
     assert_eq!(nonsense.response("GET").unwrap().status, 400);
-    settles(gateway, &request("other", "other", 400), 1);
+    settles(counted, &request("other", "other", 400), 1);
 
     platform.inventory.terminate();
     platform.broker.stop();
     assert_eq!(get(gateway, "/api/movies", &[]).status, 503);
     wait_until(patience(), "upstream_errors_total counts it", || {
-        sample(gateway, "upstream_errors_total{service=\"inventory\",kind=\"unavailable\"}") >= 1
+        sample(counted, "upstream_errors_total{service=\"inventory\",kind=\"unavailable\"}") >= 1
     });
-    settles(gateway, "broker_connected", 0);
+    settles(counted, "broker_connected", 0);
     assert_eq!(http::request(gateway, "POST", "/api/billing", Some(ORDER)).status, 503);
     wait_until(patience(), "broker_errors_total counts it", || {
-        sample(gateway, "broker_errors_total{kind=\"unavailable\"}") >= 1
+        sample(counted, "broker_errors_total{kind=\"unavailable\"}") >= 1
     });
-    settles(gateway, &request("/api/billing", "POST", 503), 1);
+    settles(counted, &request("/api/billing", "POST", 503), 1);
+}
+
+#[test]
+fn every_binary_tells_on_its_private_listener_what_keeps_it_from_working() {
+    let mut platform = Platform::start();
+    let ready = |service: &testkit::Service| http::request(service.private_addr(), "GET", "/ready", None);
+    for service in [&platform.gateway, &platform.inventory, &platform.billing] {
+        wait_until(patience(), &format!("{} is ready", service.name()), || ready(service).status == 200);
+        let metrics = get(service.private_addr(), "/metrics", &[]).text();
+        assert!(metrics.contains(&format!("build_info{{service=\"{}\"", service.name())), "{metrics}");
+    }
+    // Strangers see nothing of it.
+    assert_eq!(get(platform.addr(), "/metrics", &[]).status, 404);
+    assert_eq!(get(platform.inventory.addr(), "/metrics", &[]).status, 404);
+
+    assert_eq!(http::request(platform.addr(), "POST", "/api/billing", Some(ORDER)).status, 200);
+    let billing = platform.billing.private_addr();
+    settles(billing, "orders_stored_total", 1);
+    settles(billing, "broker_connected", 1);
+
+    platform.inventory.terminate();
+    platform.broker.stop();
+    wait_until(patience(), "both are missed", || {
+        let answer = ready(&platform.gateway);
+        let dependencies = &json(&answer)["dependencies"];
+        answer.status == 503 && dependencies["inventory"] != "ok" && dependencies["broker"] == "unreachable"
+    });
+    wait_until(patience(), "billing misses the broker", || {
+        let answer = ready(&platform.billing);
+        answer.status == 503 && json(&answer)["dependencies"]["postgresql"] == "ok"
+    });
 }

@@ -109,7 +109,9 @@ fn the_file_has_every_setting_of_the_sources_once_and_no_other() {
         );
     }
     let listener = names_in("crates/foundation/src/listener.rs");
-    known.extend(listener.iter().map(|name| name.replace("{prefix}", "BROKER")));
+    for prefix in ["GATEWAY", "INVENTORY", "BILLING", "BROKER"] {
+        known.extend(listener.iter().map(|name| name.replace("{prefix}", prefix)));
+    }
     let edge = names_in("crates/edge/src/settings.rs");
     known.extend(edge.iter().map(|name| name.replace("{prefix}", "GATEWAY")));
     let mut found = BTreeSet::new();

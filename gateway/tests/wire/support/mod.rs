@@ -58,6 +58,7 @@ impl Gateway {
             .env("GATEWAY_HOST", "127.0.0.1")
             .env("GATEWAY_PORT", "0")
             .env("INVENTORY_URL", urls)
+            .env("GATEWAY_PRIVATE_PORT", "0")
             .env("RABBITMQ_HOST", format!("127.0.0.1:{}", free_port()))
             .env("RABBITMQ_USER", "user")
             .env("RABBITMQ_PASSWORD", "dummy")
