@@ -327,6 +327,9 @@ impl Instance {
                 }
                 Err(Failure::Local(cause)) => (self.state(), cause),
                 Err(Failure::NotConnected { silent: false, cause }) => (State::Refusing, cause),
+                Err(Failure::TimedOut(_)) => {
+                    (State::Hung, format!("no answer to /health within {PROBE_TIMEOUT:?}"))
+                }
                 Err(failure) => (State::Hung, failure.cause().to_owned()),
             };
             self.leave_out(&mut watch, state, &cause);
