@@ -40,6 +40,7 @@ impl Handler<'_> {
         let mut text = vec![b'['];
         if listing.is_last {
             self.write_rows(&listing.rows, true, &mut text)?;
+            self.table.learn(listing.rows.len(), text.len());
             text.push(b']');
             let link = link.as_ref().map(|link| ("link", link.as_str()));
             return Ok(response.send_json(200, link.as_slice(), &text)?);
@@ -70,6 +71,7 @@ impl Handler<'_> {
                     text.clear();
                 }
             }
+            self.table.learn(listing.rows.len(), bytes);
             if listing.is_last {
                 text.push(b']');
                 return Ok(response.write(&text)?);

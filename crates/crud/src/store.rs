@@ -20,9 +20,11 @@ use crate::table::Table;
 /// How much of a list is in memory at a time, by which the rows that are fetched together are counted. A client that
 /// reads slowly holds it all the while.
 const BATCH_BYTES: usize = 64 << 10;
-/// Rows that are fetched first, when nothing is known of their size; most of what clients ask for fits.
+/// The same for a list that is searched or sorted, where each batch costs the whole search again.
+const SEARCHED_BATCH_BYTES: usize = 128 << 10;
+/// Rows that are fetched first, when nothing is known of their size.
 const FIRST_BATCH_ROWS: usize = 64;
-/// Fewest and most rows that are fetched together later.
+/// Fewest and most rows that are fetched together.
 const BATCH_ROWS: std::ops::RangeInclusive<usize> = 8..=1_000;
 /// The records of a service, for threads that serve clients: every call waits for its answer no longer than the
 /// deadline.
@@ -164,11 +166,13 @@ pub(crate) struct Listing<'t> {
 impl Listing<'_> {
     /// Reads the first batch, so that most failures show before anything is answered, and finds where the page ends.
     fn begin(mut self) -> Result<Self, Failure> {
+        let rows = self.table.records_in(self.batch_bytes()).unwrap_or(FIRST_BATCH_ROWS);
+        let rows = rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end());
         let Some(limit) = self.left else {
-            self.fetch(FIRST_BATCH_ROWS, false)?;
+            self.fetch(rows, false)?;
             return Ok(self);
         };
-        if limit < FIRST_BATCH_ROWS {
+        if limit < rows {
             // One row more than the page holds tells whether others follow.
             self.fetch(limit + 1, false)?;
             self.is_last = true;
@@ -176,17 +180,22 @@ impl Listing<'_> {
                 self.rows.truncate(limit);
                 self.next_page = self.last_place()?;
             }
-        } else if let PageEnd::At(place) = self.fetch(FIRST_BATCH_ROWS, true)? {
+        } else if let PageEnd::At(place) = self.fetch(rows, true)? {
             // From now on the place counts, not the number: what is inserted meanwhile must push nothing out.
             (self.next_page, self.left) = (Some(place), None);
-            self.is_last = self.rows.len() < FIRST_BATCH_ROWS;
+            self.is_last = self.rows.len() < rows;
         }
         Ok(self)
     }
 
-    /// Reads the next batch. `bytes` is what the one before took; the next will probably take `BATCH_BYTES`.
+    fn batch_bytes(&self) -> usize {
+        let Selection { filters, sort, .. } = &*self.selection;
+        if filters.is_empty() && sort.is_none() { BATCH_BYTES } else { SEARCHED_BATCH_BYTES }
+    }
+
+    /// Reads the next batch. `bytes` is what the one before took; the next will probably take what a batch may.
     pub(crate) fn advance(&mut self, bytes: usize) -> Result<(), Failure> {
-        let rows = BATCH_BYTES * self.rows.len() / bytes.max(1);
+        let rows = self.batch_bytes() * self.rows.len() / bytes.max(1);
         let rows = rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end());
         self.after = self.last_place()?;
         self.fetch(self.left.map_or(rows, |left| rows.min(left)), false).map(drop)

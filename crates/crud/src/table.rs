@@ -1,5 +1,7 @@
 //! A resource as the program uses it: its description, checked, with its columns and the statements made of them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::error::Error;
 use crate::field::{Field, Kind};
 use crate::resource::Resource;
@@ -17,6 +19,8 @@ pub(crate) struct Table {
     /// The key, then the fields.
     pub columns: Vec<Field>,
     pub statements: Statements,
+    /// What a record in a list took lately, in bytes; 0 when nothing is known.
+    record_bytes: AtomicUsize,
 }
 
 impl Table {
@@ -25,7 +29,23 @@ impl Table {
         let columns = resource.columns();
         check(resource, &columns).map_err(|problem| Error::Description { name: resource.name, problem })?;
         let statements = Statements::new(resource, &columns);
-        Ok(Self { index, resource, columns, statements })
+        Ok(Self { index, resource, columns, statements, record_bytes: AtomicUsize::new(0) })
+    }
+
+    /// Notes what a batch of a list took.
+    pub(crate) fn learn(&self, records: usize, bytes: usize) {
+        if records > 0 {
+            // A batch of another thread may be forgotten, which does no harm.
+            let known = self.record_bytes.load(Ordering::Relaxed);
+            let found = bytes.div_ceil(records);
+            let learned = if known == 0 { found } else { (3 * known + found).div_ceil(4) };
+            self.record_bytes.store(learned, Ordering::Relaxed);
+        }
+    }
+
+    /// How many records will probably take so many bytes; `None` when nothing is known.
+    pub(crate) fn records_in(&self, bytes: usize) -> Option<usize> {
+        bytes.checked_div(self.record_bytes.load(Ordering::Relaxed))
     }
 
     /// The name of a record in a sentence that it begins: `Movie`.
@@ -146,6 +166,18 @@ mod tests {
         let parameters: &'static [Parameter] =
             Box::leak(Box::new([Parameter { name: "after", condition: "true", read, about: "" }]));
         assert!(problem(Resource { parameters, ..things(&[]) }).contains("called after"));
+    }
+
+    #[test]
+    fn the_size_of_records_is_learned() {
+        static THINGS: Resource = Resource::new("/things", ["thing", "things"], "things", &[]);
+        let table = Table::new(0, &THINGS).unwrap();
+        assert_eq!(table.records_in(1_000), None);
+        table.learn(0, 0);
+        table.learn(10, 1_000);
+        assert_eq!(table.records_in(1_000), Some(10));
+        table.learn(1, 500);
+        assert_eq!(table.records_in(1_000), Some(5));
     }
 
     #[test]
