@@ -53,12 +53,14 @@ fn a_server_that_hangs_after_its_first_word_leaves_few_threads_behind() {
             kept.push(stream);
         }
     });
-    let errors: Vec<Error> = (0..12).map(|_| settings.connect(MIGRATIONS).unwrap_err()).collect();
-    assert!(errors[..8].iter().all(|error| matches!(error, Error::TimedOut { .. })), "{errors:?}");
-    assert!(
-        errors[8..].iter().all(|error| matches!(error, Error::Hanging { attempts: 8, .. })),
-        "{errors:?}"
-    );
+    // On a busy machine the probe may time out, too; such an attempt leaves no thread behind and does not count.
+    let timed_out = |error: &Error| matches!(error, Error::TimedOut { .. });
+    let mut errors = std::iter::repeat_with(|| settings.connect(MIGRATIONS).unwrap_err());
+    let attempts = errors.by_ref().take(200).take_while(timed_out).count();
+    assert!((8..200).contains(&attempts), "{attempts} attempts timed out");
+    for error in errors.take(4) {
+        assert!(matches!(error, Error::Hanging { attempts: 8, .. }), "{error}");
+    }
 }
 
 #[test]
