@@ -24,6 +24,7 @@ case ${1-} in
         ;;
     *) fail "unknown option $1; see scripts/audit.sh --help" ;;
 esac
+(($# <= 1)) || fail "too many arguments; see scripts/audit.sh --help"
 
 # How long something that happens by itself may take, in seconds, and how long all servers may take after a boot: a host
 # without virtualisation by the processor is slow.
@@ -99,7 +100,7 @@ credentials() {
 search_for_credentials() {
     local name
     while IFS= read -r name; do
-        grep -rlIF --exclude=.env --exclude-dir={.git,.vagrant,.data,target,dist,node_modules} -e "${!name}" . |
+        grep -rlIF --exclude={.env,.env.local} --exclude-dir={.git,.vagrant,.data,target,dist,node_modules} -e "${!name}" . |
             sed "s/$/ holds $name/" || true
     done < <(sed -n 's/^\([A-Z_]*\(PASSWORD\|SECRET\|TOKEN\|KEY\)[A-Z_]*\)=..*/\1/p' .env)
 }

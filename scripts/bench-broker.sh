@@ -8,11 +8,20 @@
 # load, BENCH_BACKLOG (1000000) the backlog. Without rabbitmq-server only ours is measured.
 set -euo pipefail
 
-here=$(cd "$(dirname "$0")" && pwd)
-root=$(dirname "$here")
+here=$(dirname -- "${BASH_SOURCE[0]}")
+# shellcheck source=lib/project.sh
+. "$here/lib/project.sh"
 # shellcheck source=lib/brokers.sh
-source "$here/lib/brokers.sh"
+. "$here/lib/brokers.sh"
 
+case ${1-} in
+    '') ;;
+    -h | --help)
+        show_help
+        exit
+        ;;
+    *) fail "unknown argument $1; see scripts/bench-broker.sh --help" ;;
+esac
 seconds=${BENCH_SECONDS:-5}
 backlog=${BENCH_BACKLOG:-1000000}
 target=${CARGO_TARGET_DIR:-$root/target}

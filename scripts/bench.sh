@@ -26,8 +26,11 @@ all_rows="inventory gateway title list create orders latency memory sizes start 
 
 main() {
     local row
-    case ${1-} in -h | --help) show_help && exit ;; esac
     for row in "$@"; do
+        case $row in
+            -h | --help) show_help && exit ;;
+            -*) fail "unknown option $row; see scripts/bench.sh --help" ;;
+        esac
         [[ " $all_rows " == *" $row "* ]] || fail "there is no row $row; the rows are: $all_rows"
     done
     [[ $# -gt 0 ]] || eval "set -- $all_rows"

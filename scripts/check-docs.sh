@@ -52,7 +52,7 @@ step() {
 }
 
 install_tools() {
-    need node npm python3-venv chromium promtool curl
+    need "${needs_docs[@]}"
     mkdir -p -- "$tools"
     if ! cmp -s -- "$checks/package-lock.json" "$tools/installed-lock.json"; then
         say "Installing the tools of $checks/package.json into $tools."
@@ -72,8 +72,7 @@ in_node() { NODE_PATH=$tools/node_modules "$@"; }
 
 lint() {
     say "== documents"
-    step "OpenAPI is well formed" env REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
-        "$tools/node_modules/.bin/redocly" lint --config "$checks/redocly.yaml" docs/openapi.yaml
+    step "OpenAPI is well formed" in_node node "$checks/openapi.js" docs/openapi.yaml
     step "AsyncAPI is well formed" in_node node "$checks/asyncapi.js" docs/asyncapi.yaml
 }
 
@@ -84,6 +83,7 @@ beside_platform() {
 }
 
 check_running() {
+    need_rust
     local self="scripts/check-docs.sh"
     say "== a platform whose billing is down, and comes back"
     beside_platform no-billing "$self --while-billing-is-down" running "$self --with-billing"
@@ -127,8 +127,9 @@ conformance() {
         --config-file "$checks/schemathesis.toml" run "$GATEWAY_URL/openapi.yaml" --url "$GATEWAY_URL" \
         --max-examples "${SCHEMATHESIS_EXAMPLES:-25}" --seed "${SCHEMATHESIS_SEED:-1}"
     # After all that, the metrics have something to show.
-    step "metrics of the gateway" check_metrics "$GATEWAY_URL"
-    step "metrics of inventory" check_metrics "$INVENTORY_URL"
+    step "metrics of the gateway" check_metrics "$API_GATEWAY_PRIVATE_URL"
+    step "metrics of inventory" check_metrics "$INVENTORY_APP_PRIVATE_URL"
+    step "metrics of billing" check_metrics "$BILLING_APP_PRIVATE_URL"
     step "the dashboard names metrics that exist" dashboard_metrics
 }
 
@@ -144,7 +145,8 @@ check_metrics() {
 # Every name that the dashboard uses is one that the services write.
 dashboard_metrics() {
     local name unknown=''
-    curl -fsS "$GATEWAY_URL/metrics" "$INVENTORY_URL/metrics" >"$tools/metrics" || return
+    curl -fsS "$API_GATEWAY_PRIVATE_URL/metrics" "$INVENTORY_APP_PRIVATE_URL/metrics" \
+        "$BILLING_APP_PRIVATE_URL/metrics" >"$tools/metrics" || return
     while IFS= read -r name; do
         grep -qE "^# TYPE (${name%_bucket}|$name) " "$tools/metrics" || unknown+=" $name"
     done < <(grep -ohE '\b(http|orders|broker|upstream|database|process|build)_[a-z_]+\b' docs/grafana-dashboard.json |

@@ -37,21 +37,24 @@ main() {
         (cd "$root" && VAGRANT_HOME=$work/home VAGRANT_DOTFILE_PATH=$work/dot VAGRANT_CHECKPOINT_DISABLE=1 \
             vagrant validate --ignore-provider >"$work/validate" 2>&1) || fail "vagrant validate: $(<"$work/validate")"
     fi
+    "$root/scripts/tests/read-settings.sh" ruby
     settings_arrive
     say "The Vagrantfile and the scripts are in order."
 }
 
-# The Vagrantfile with a .env whose values are full of what shells and Ruby care about: what arrives in the machines?
+# The Vagrantfile with a .env.local whose values are full of what shells and Ruby care about: what arrives in the
+# machines?
 settings_arrive() {
-    # shellcheck disable=SC2016 # nothing of this may expand
-    local nasty='a'\''b"c$HOME`d`\e #{f} %g !h' machine
+    # shellcheck disable=SC1003,SC2016 # nothing of this may expand, and a backslash is its last character
+    local nasty='a'\''b"c$HOME`d`\e #{f} %g !h é\' machine name
     cp -- "$root/Vagrantfile" "$work/Vagrantfile"
-    {
-        grep -v '^[A-Z_]*PASSWORD=' "$root/.env"
-        for name in INVENTORY_DB BILLING_DB RABBITMQ; do
-            printf "%s_PASSWORD='%s'\n" "$name" "${nasty//\'/\'\\\'\'}"
-        done
-    } >"$work/.env"
+    mkdir -p -- "$work/scripts/lib"
+    cp -- "$root/scripts/lib/settings.rb" "$work/scripts/lib/settings.rb"
+    grep -v '^[A-Z_]*PASSWORD=' "$root/.env" >"$work/.env"
+    printf 'RABBITMQ_PASSWORD=overridden\n' >>"$work/.env"
+    for name in INVENTORY_DB BILLING_DB RABBITMQ; do
+        printf "%s_PASSWORD='%s'\n" "$name" "${nasty//\'/\'\\\'\'}"
+    done >"$work/.env.local"
     (
         # Those of this shell would win over the file.
         for name in $(compgen -e | grep -E '^(GATEWAY|INVENTORY|BILLING|RABBITMQ|BROKER|LOG|VM)(_|$)' || true); do

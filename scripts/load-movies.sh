@@ -4,10 +4,12 @@
 #   scripts/load-movies.sh [--map FILTER] FILE [URL]
 #
 # FILE holds a JSON array or one JSON value after another; - is standard input. Every entry is sent as it is, so that
-# the platform decides what is a movie. FILTER, in the language of jq, makes a movie of an entry of another shape:
-#   scripts/load-movies.sh --map '{title: .Title, description: "\(.Director), \(."Major Genre")"}' movies.json
-# URL is http://127.0.0.1:$GATEWAY_PORT when it is left out. Shows its progress, then what was refused and why; fails
-# when anything was.
+# the platform decides what is a movie. FILTER, in the language of jq, makes a movie of an entry of another shape. This
+# loads the movies.json of the npm package vega-datasets, in which some titles are numbers and many directors are null:
+#   scripts/load-movies.sh --map '{title: (.Title // "Untitled" | tostring),
+#       description: ([.Director, ."Major Genre"] | map(strings) | join(", "))}' movies.json
+# URL is that of the gateway; without it, it is the gateway that scripts/run.sh has started in this checkout. Shows its
+# progress, then what was refused and why; fails when anything was.
 set -euo pipefail
 
 here=$(dirname -- "${BASH_SOURCE[0]}")
@@ -15,12 +17,15 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 . "$here/lib/project.sh"
 # shellcheck source=lib/packages.sh
 . "$here/lib/packages.sh"
+# shellcheck source=lib/platform.sh
+. "$here/lib/platform.sh"
 
 filter=.
 while [[ ${1-} == -?* ]]; do
     case $1 in
         --map)
-            filter=${2:?--map needs a filter}
+            filter=${2-}
+            [[ -n $filter ]] || fail "--map needs a filter; see scripts/load-movies.sh --help"
             shift 2
             ;;
         -h | --help)
@@ -30,10 +35,11 @@ while [[ ${1-} == -?* ]]; do
         *) fail "unknown option $1; see scripts/load-movies.sh --help" ;;
     esac
 done
-file=${1:?which file? scripts/load-movies.sh FILE}
-load_settings
-url=${2:-http://127.0.0.1:$GATEWAY_PORT}
+(($# > 0)) || fail "which file? scripts/load-movies.sh FILE"
+(($# <= 2)) || fail "too many arguments; see scripts/load-movies.sh --help"
+file=$1
 [[ $file == - || -r $file ]] || fail "cannot read $file"
+find_gateway "${@:2}"
 need curl jq
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
@@ -45,7 +51,7 @@ total=$(wc -l <"$work/movies")
 
 # curl sends all requests over one connection when it reads them from one list. In that list a value in double quotes
 # escapes as JSON does, so JSON twice over is just right.
-jq -r --arg url "${url%/}/api/movies" '
+jq -r --arg url "$url/api/movies" '
     "next", "url = \($url | tojson)", "header = \"Content-Type: application/json\"", "data-raw = \(tojson | tojson)",
     "write-out = \"\\n%{http_code}\\n\""' "$work/movies" | tail -n +2 >"$work/requests"
 

@@ -15,14 +15,17 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 # shellcheck source=lib/postgres.sh
 . "$here/lib/postgres.sh"
 
-load_settings
 case ${1-} in
-    movies_db | "$INVENTORY_DB_NAME") prefix=INVENTORY_DB ;;
-    billing_db | "$BILLING_DB_NAME") prefix=BILLING_DB ;;
     -h | --help)
         show_help
         exit
         ;;
+    -*) fail "unknown option $1; options of psql come after the database; see scripts/psql.sh --help" ;;
+esac
+load_settings
+case ${1-} in
+    movies_db | "$INVENTORY_DB_NAME") prefix=INVENTORY_DB ;;
+    billing_db | "$BILLING_DB_NAME") prefix=BILLING_DB ;;
     *) fail "which database? scripts/psql.sh movies_db|billing_db [psql arguments]" ;;
 esac
 shift

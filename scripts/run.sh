@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
 # Runs the whole platform on this machine until Ctrl-C: PostgreSQL, broker, inventory, billing and gateway.
 #
-#   scripts/run.sh             build, start, wait until ready, tell where it listens; Ctrl-C stops it
-#   scripts/run.sh list        what runs
-#   scripts/run.sh stop NAME   stop one of api_gateway, inventory_app, billing_app, broker, postgres
-#   scripts/run.sh start NAME  start it again
-#   scripts/run.sh stop        stop everything, as Ctrl-C does
+#   scripts/run.sh               build, start, wait until ready, tell where it listens; Ctrl-C stops it
+#   scripts/run.sh list          what runs
+#   scripts/run.sh stop NAME     stop one of api_gateway, inventory_app, billing_app, broker, postgres
+#   scripts/run.sh start NAME    start it again, at once even if it waits because it has ended too often
+#   scripts/run.sh restart NAME  stop it and start it
+#   scripts/run.sh stop          stop everything, as Ctrl-C does
+#   scripts/run.sh logs [-f] [NAME]
+#                                the last lines of all logs, or of one; with -f also what is added, until Ctrl-C
 #
 # Settings come from .env; the environment wins, so a second checkout runs beside the first with
-#   GATEWAY_PORT=3001 INVENTORY_PORT=8081 BROKER_PORT=5673 INVENTORY_DB_PORT=55433 scripts/run.sh
-# What it stores is under .data and is there again at the next start; so are the logs, in .data/logs.
+#   GATEWAY_PORT=3001 INVENTORY_PORT=8081 BROKER_PORT=5673 INVENTORY_DB_PORT=15433 scripts/run.sh
+# What it stores is under .data and is there again at the next start; so are the logs, in .data/logs. Where the user
+# postgres cannot enter the checkout, PostgreSQL's data is in /var/lib/crud-master.XXXXXX instead: scripts/run.sh says
+# so, and removes it once .data was removed.
 set -euo pipefail
 
 here=$(dirname -- "${BASH_SOURCE[0]}")
@@ -19,6 +24,8 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 . "$here/lib/packages.sh"
 # shellcheck source=lib/postgres.sh
 . "$here/lib/postgres.sh"
+# shellcheck source=lib/platform.sh
+. "$here/lib/platform.sh"
 # shellcheck source=lib/supervisor.sh
 . "$here/lib/supervisor.sh"
 
@@ -26,21 +33,36 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 ready_limit=60
 
 main() {
-    case ${1-} in
-        '') run ;;
-        list) list_processes ;;
-        start) send_command start "${2:?start needs a name; scripts/run.sh list shows them}" ;;
-        stop) if [[ -n ${2-} ]]; then send_command stop "$2"; else stop_supervisor; fi ;;
+    local verb=${1-}
+    case $verb in
+        '') at_most 0 "$@" && run ;;
+        list) at_most 1 "$@" && list_processes ;;
+        start | restart)
+            [[ -n ${2-} ]] || fail "$verb needs a name: scripts/run.sh $verb NAME; the names are ${names[*]}"
+            at_most 2 "$@" && send_command "$verb" "$2"
+            ;;
+        stop)
+            at_most 2 "$@"
+            if [[ -n ${2-} ]]; then send_command stop "$2"; else stop_supervisor; fi
+            ;;
+        logs) shift && show_logs "$@" ;;
         -h | --help) show_help ;;
-        *) fail "unknown command $1; see scripts/run.sh --help" ;;
+        -*) fail "unknown option $verb; see scripts/run.sh --help" ;;
+        *) fail "unknown command $verb; see scripts/run.sh --help" ;;
     esac
 }
 
+# at_most COUNT ARGUMENT…
+at_most() { (($# - 1 <= $1)) || fail "too many arguments; see scripts/run.sh --help"; }
+
 run() {
     load_settings
+    check_settings {GATEWAY,INVENTORY,BROKER}_{HOST,PORT} RABBITMQ_{PORT,USER,PASSWORD} \
+        {INVENTORY,BILLING}_DB_{HOST,PORT,NAME,USER,PASSWORD}
     connect_settings
     supervise
     check_ports
+    printf '%s\n' "$gateway" >"$state_folder/gateway"
     need_rust
     need curl postgres
     build
@@ -50,15 +72,15 @@ run() {
     trap 'stopping=yes' INT TERM HUP
     make_cluster "$data/postgres"
     start_process postgres
-    wait_for "$ready_limit" cluster_answers "$INVENTORY_DB_PORT" || give_up postgres "PostgreSQL does not answer"
+    come_up postgres "PostgreSQL does not answer" cluster_answers "$INVENTORY_DB_PORT"
     make_database "$INVENTORY_DB_PORT" "$INVENTORY_DB_NAME" "$INVENTORY_DB_USER" "$INVENTORY_DB_PASSWORD"
     make_database "$INVENTORY_DB_PORT" "$BILLING_DB_NAME" "$BILLING_DB_USER" "$BILLING_DB_PASSWORD"
     local name
     for name in broker inventory_app billing_app api_gateway; do
         start_process "$name"
     done
-    wait_until_ready
-    [[ $stopping == yes ]] || greet
+    come_up api_gateway "the platform is not ready" is_ready
+    greet
     while [[ $stopping == no ]]; do
         watch_over_all
     done
@@ -111,21 +133,36 @@ command_of() {
     esac
 }
 
-wait_until_ready() {
-    local deadline=$((SECONDS + ready_limit)) name
-    until [[ $stopping == yes ]] || curl -fsS -m 5 -o /dev/null "$gateway/ready" 2>/dev/null; do
+# come_up NAME PROBLEM COMMAND…: waits until the command succeeds. Gives up at once when a process has ended, since
+# what ends at its start would only end again; and with PROBLEM and the log of NAME when the time is over.
+come_up() {
+    local last=$1 problem=$2 deadline=$((SECONDS + ready_limit)) name
+    shift 2
+    while :; do
+        # This waits for a moment, in which a process that cannot run has ended, even if the others are ready at once.
+        take_commands
+        leave_if_asked
         for name in "${names[@]}"; do
-            ((${restarts[$name]:-0} < 3)) || give_up "$name" "$name ends again and again"
+            ! has_ended "$name" || give_up "$name" "$name has ended at its start"
         done
-        ((SECONDS < deadline)) ||
-            give_up api_gateway "not ready after $ready_limit s: $(curl -sS -m 5 "$gateway/ready" 2>&1)"
-        watch_over_all
+        ! "$@" || return 0
+        ((SECONDS < deadline)) || give_up "$last" "$problem after $ready_limit s${answer:+: $answer}"
     done
+}
+
+leave_if_asked() {
+    [[ $stopping == no ]] || { say "Stopping." && exit; }
+}
+
+# is_ready: whether the whole platform is. Keeps what the gateway answers.
+answer=''
+is_ready() {
+    answer=$(curl -sS -m 5 -w ' %{http_code}' "$gateway/ready" 2>&1) && [[ $answer == *' 200' ]]
 }
 
 # give_up NAME PROBLEM: shows the end of a log, stops everything and fails.
 give_up() {
-    tail -n 20 -- "$log_folder/$1.log" >&2 || true
+    show_log "$1" "${log_begin[$1]:-0}" >&2
     fail "$2; the log is $log_folder/$1.log"
 }
 

@@ -46,7 +46,7 @@ main() {
 }
 
 install_clients() {
-    need python3-venv node npm
+    need "${needs_clients[@]}"
     mkdir -p -- "$tools"
     if ! "$tools/python/bin/python" -c "import pika; assert pika.__version__ == '$pika_version'" 2>/dev/null; then
         say "Installing pika $pika_version into $tools."
@@ -68,7 +68,7 @@ start_ours() {
 }
 
 start_theirs() {
-    need rabbitmq-server
+    need "${needs_rabbitmq[@]}"
     start_rabbitmq "$work/rabbitmq" || { cat -- "$work/rabbitmq/log" >&2 && fail "RabbitMQ did not start"; }
 }
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The quality gate: everything that has to hold before a change is accepted. Installs what is missing.
+# The quality gate: everything that has to hold before a change is accepted. Installs what is missing, and says so first.
 #
-#   scripts/test.sh             format, lints, documentation, shell scripts, all tests, pika and amqplib against our
-#                               broker, and scripts/check-docs.sh
-#   scripts/test.sh --rabbitmq  the system tests, pika and amqplib again, with RabbitMQ in place of our own broker
+#   scripts/test.sh             Rust and shell: format, lints, documentation, all tests; a few minutes
+#   scripts/test.sh --all       the rest as well, as continuous integration runs it: dependencies, the Vagrantfile, pika
+#                               and amqplib against our broker, the documents in docs/, and --rabbitmq
+#   scripts/test.sh --rabbitmq  only the system tests, pika and amqplib with RabbitMQ in place of our own broker
 #
 # The tests start their own PostgreSQL and RabbitMQ on free ports and in temporary folders, and remove them.
 set -euo pipefail
@@ -16,50 +17,74 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 # shellcheck source=lib/postgres.sh
 . "$here/lib/postgres.sh"
 
-# step NAME COMMAND…: runs one part of the gate and says which.
+# step NAME COMMAND…: runs one part of the gate, says which, and how long it took.
 step() {
-    say "== $1"
+    local name=$1 start=$SECONDS
     shift
+    say "== $name"
     "$@" || fail "this failed: $*"
+    say "== $name: $((SECONDS - start)) s"
 }
 
 main() {
     cd "$root"
     # Tests hold many connections.
     ulimit -n "$(ulimit -Hn)" || true
+    (($# <= 1)) || fail "too many arguments; see scripts/test.sh --help"
     case ${1-} in
-        '') gate ;;
-        --rabbitmq) rabbitmq ;;
         -h | --help) show_help ;;
+        '')
+            prepare "${needs_gate[@]}"
+            gate
+            say "== the gate is passed, after $SECONDS s; scripts/test.sh --all checks the rest"
+            ;;
+        --all)
+            prepare "${needs_gate[@]}" "${needs_vagrant[@]}" "${needs_clients[@]}" "${needs_docs[@]}" "${needs_rabbitmq[@]}"
+            gate
+            rest
+            rabbitmq
+            say "== the whole gate is passed, after $SECONDS s"
+            ;;
+        --rabbitmq)
+            prepare cc postgres "${needs_clients[@]}" "${needs_rabbitmq[@]}"
+            rabbitmq
+            say "== the system tests pass with RabbitMQ"
+            ;;
         *) fail "unknown option $1; see scripts/test.sh --help" ;;
     esac
 }
 
-gate() {
-    need_rust
-    need postgres shellcheck curl git
+# prepare PROGRAM…: everything that is needed, before anything is built.
+prepare() {
+    need_cargo
+    need "$@"
     need_component rustfmt
     need_component clippy
+}
+
+gate() {
     step "format" cargo fmt --all --check
-    step "shell scripts" shellcheck --check-sourced scripts/*.sh .ci/run
-    step "virtual machines" scripts/check-vagrant.sh
+    step "shell scripts" shellcheck --check-sourced scripts/*.sh scripts/tests/*.sh \
+        scripts/lib/install-packages.sh .ci/run
     step "lints" cargo clippy --locked --workspace --all-targets -- -D warnings
     step "documentation" env RUSTDOCFLAGS="-D warnings" \
         cargo doc --locked --workspace --no-deps --document-private-items
     step "tests" cargo test --locked --workspace
+    step "tests of the scripts" scripts/tests/all.sh
+}
+
+rest() {
+    step "dependencies" scripts/check-dependencies.sh
+    step "virtual machines" scripts/check-vagrant.sh
     step "independent clients and our broker" scripts/test-broker-clients.sh
     step "documentation against the running system" scripts/check-docs.sh
-    say "== the gate is passed"
 }
 
 rabbitmq() {
-    need_rust
-    need postgres rabbitmq-server
     # RabbitMQ is slow to start and eager with memory: not too many at once.
     step "system tests with RabbitMQ" \
         env SYSTEM_TESTS_RABBITMQ=1 cargo test --locked --package system-tests -- --test-threads=2
     step "independent clients and RabbitMQ" scripts/test-broker-clients.sh --rabbitmq
-    say "== the system tests pass with RabbitMQ"
 }
 
 main "$@"

@@ -7,10 +7,21 @@
 # is 0 only if nothing was lost or reordered. TORTURE_PROFILE=release tortures the release build.
 set -euo pipefail
 
-here=$(cd "$(dirname "$0")" && pwd)
-root=$(dirname "$here")
+here=$(dirname -- "${BASH_SOURCE[0]}")
+# shellcheck source=lib/project.sh
+. "$here/lib/project.sh"
+
+case ${1-} in
+    -h | --help)
+        show_help
+        exit
+        ;;
+    -*) fail "unknown option $1; see scripts/torture.sh --help" ;;
+esac
+(($# <= 2)) || fail "too many arguments; see scripts/torture.sh --help"
 cycles=${1:-1000}
 seconds=${2:-600}
+[[ $cycles =~ ^[0-9]+$ && $seconds =~ ^[0-9]+$ ]] || fail "CYCLES and SECONDS are numbers; see scripts/torture.sh --help"
 profile=${TORTURE_PROFILE:-dev}
 target=${CARGO_TARGET_DIR:-$root/target}
 folder=$(mktemp -d "${TMPDIR:-/tmp}/torture.XXXXXX")

@@ -13,6 +13,8 @@ pub enum Error {
     Refused(String),
     /// The broker is away; what was not acknowledged comes again.
     Broker(BrokerError),
+    /// The broker session ended while messages were kept; the broker delivers them again.
+    SessionEnded(String),
     /// A message could not be put into the dead-letter queue.
     DeadLetter(PublishError),
     /// A setting is wrong.
@@ -29,6 +31,7 @@ impl fmt::Display for Error {
             Self::Database(cause) => write!(f, "postgresql is not available: {cause}"),
             Self::Refused(cause) => write!(f, "postgresql refuses the order: {cause}"),
             Self::Broker(cause) => write!(f, "the broker is not available: {cause}"),
+            Self::SessionEnded(reason) => write!(f, "the broker session ended: {reason}"),
             Self::DeadLetter(cause) => write!(f, "a message could not be dead-lettered: {cause}"),
             Self::Foundation(source) => source.fmt(f),
             Self::Schema(source) => source.fmt(f),
@@ -44,7 +47,7 @@ impl std::error::Error for Error {
             Self::DeadLetter(source) => Some(source),
             Self::Foundation(source) => Some(source),
             Self::Schema(source) => Some(source),
-            Self::Database(_) | Self::Refused(_) | Self::Worker(_) => None,
+            Self::Database(_) | Self::Refused(_) | Self::SessionEnded(_) | Self::Worker(_) => None,
         }
     }
 }

@@ -1,22 +1,29 @@
 //! Billing: consumes orders and stores them.
 //!
 //! A message flows through [`consumer`] (the queue) and [`service`] (what becomes of it) to [`repository`] (SQL);
-//! [`reporter`] tells the gateways what became of it.
+//! [`dead_letters`] takes those that can never become orders, [`pruner`] keeps the inbox small, and [`reporter`] tells
+//! the gateways what became of each message; [`metrics`] shows the same to whoever watches this process.
 
 mod consumer;
+mod dead_letters;
 mod error;
+mod metrics;
+mod pruner;
 mod reporter;
 mod repository;
 mod service;
 mod settings;
 
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use amqp::Connection;
 use foundation::Shutdown;
+use foundation::listener::{self, Identity};
 
+use metrics::Metrics;
 use repository::Repository;
 
 pub use error::Error;
@@ -31,7 +38,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Connects to both sides once, and reports what does not work.
 pub fn check(settings: &Settings) -> Result<(), Error> {
-    Repository::connect(&settings.database)?;
+    Repository::new(settings.database.clone()).connect()?;
     let connection = Connection::open(&settings.broker, "billing-app")?;
     connection.declare_queue(&settings.queue)?;
     Ok(())
@@ -42,7 +49,7 @@ pub fn build(settings: Settings, shutdown: Shutdown) -> Billing {
     Billing { settings, shutdown }
 }
 
-/// The service. It listens nowhere.
+/// The service. It listens nowhere but on its private listener.
 pub struct Billing {
     settings: Settings,
     shutdown: Shutdown,
@@ -53,12 +60,20 @@ impl Billing {
     /// database or a broker that does not answer cannot keep the process from leaving in time.
     pub fn run(self) -> Result<(), Error> {
         let Self { settings, shutdown } = self;
+        let metrics = Arc::new(Metrics::default());
+        let identity = Identity { name: "billing-app", version: env!("CARGO_PKG_VERSION") };
+        listener::start(&settings.private, identity, metrics.clone())?;
+        let (pruned, stopping) = (settings.clone(), shutdown.clone());
+        thread::Builder::new()
+            .name("pruner".to_owned())
+            .spawn(move || pruner::run(&pruned, &stopping))
+            .map_err(|error| Error::Worker(error.to_string()))?;
         let (done, finished) = channel();
         let stopping = shutdown.clone();
         thread::Builder::new()
             .name("consumer".to_owned())
             .spawn(move || {
-                let _ = done.send(consumer::run(&settings, &stopping));
+                let _ = done.send(consumer::run(&settings, &stopping, &metrics));
             })
             .map_err(|error| Error::Worker(error.to_string()))?;
         let mut leave_at = None;

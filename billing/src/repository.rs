@@ -1,10 +1,12 @@
 //! The orders in PostgreSQL. Only this file contains SQL.
 
-use database::{DatabaseSettings, Migration};
+use std::collections::HashMap;
+
+use database::{Connection, DatabaseSettings, Failure, Migration};
 use order::Order;
-use postgres::{Client, Statement};
 
 use crate::error::Error;
+use crate::service::{BodyDigest, Stored};
 
 /// The schema's history.
 const MIGRATIONS: &[Migration] = &[
@@ -16,83 +18,209 @@ const MIGRATIONS: &[Migration] = &[
     },
 ];
 
-/// Most inbox entries that one clean-up deletes, so that it never holds up orders for long.
-const EXPIRED_MAX: i64 = 10_000;
+/// Stores those orders of a batch whose message was not processed before.
+///
+/// One statement, and so one transaction and one round trip. Message ids are claimed in sorted order, so that two
+/// processes with overlapping batches wait for each other instead of deadlocking; orders are stored in the order of
+/// their delivery.
+const STORE: &str = "
+    WITH batch AS (
+        SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::integer[], $5::text[]) WITH ORDINALITY
+            AS batch (message_id, digest, user_id, number_of_items, total_amount, position)
+    ), fresh AS (
+        INSERT INTO processed_messages (message_id, digest)
+        SELECT message_id, digest FROM batch WHERE message_id IS NOT NULL ORDER BY message_id
+        ON CONFLICT DO NOTHING RETURNING message_id
+    )
+    INSERT INTO orders (user_id, number_of_items, total_amount)
+    SELECT user_id, number_of_items, total_amount::numeric FROM batch
+    WHERE message_id IS NULL OR message_id IN (SELECT message_id FROM fresh)
+    ORDER BY position";
+
+/// The bodies that were processed under these ids. A statement of its own, because one statement does not see rows
+/// that another process commits while it waits for them.
+const KNOWN: &str =
+    "SELECT message_id, digest FROM processed_messages WHERE message_id = ANY($1) AND digest IS NOT NULL";
+
+/// The rows of the oldest pages come first, and a row is found again by its place, without a look into an index.
+const FORGET: &str = "
+    DELETE FROM processed_messages WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM processed_messages
+        WHERE processed_at < now() - make_interval(days => $1) LIMIT $2))";
 
 /// An order and the message it came in.
 #[derive(Clone, Debug)]
 pub(crate) struct IncomingOrder {
     /// What makes a repetition recognisable. Without it, every delivery counts as an order of its own.
     pub message_id: Option<String>,
+    /// The digest of the message's body.
+    pub digest: BodyDigest,
     /// The order.
     pub order: Order,
 }
 
-/// An open connection with its prepared statements.
+/// Access to the database, which connects when it is first used and again after a failure.
 pub(crate) struct Repository {
-    client: Client,
-    store: Statement,
-    expire: Statement,
+    settings: DatabaseSettings,
+    connection: Option<Connection>,
 }
 
 impl Repository {
-    /// Connects and brings the schema up to date.
-    pub(crate) fn connect(database: &DatabaseSettings) -> Result<Self, Error> {
-        let connection = database.connect(MIGRATIONS).map_err(|error| {
-            if error.is_permanent() { Error::Schema(error) } else { Error::Database(error.to_string()) }
-        })?;
-        let mut client = connection.client;
-        // One statement, and so one transaction and one round trip. Message ids are claimed in sorted order, so that
-        // two processes with overlapping batches wait for each other instead of deadlocking; orders are stored in
-        // the order of their delivery.
-        let store = client.prepare(
-            "WITH batch AS (
-                 SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[]) WITH ORDINALITY
-                     AS batch (message_id, user_id, number_of_items, total_amount, position)
-             ), fresh AS (
-                 INSERT INTO processed_messages (message_id)
-                 SELECT message_id FROM batch WHERE message_id IS NOT NULL ORDER BY message_id
-                 ON CONFLICT DO NOTHING RETURNING message_id
-             )
-             INSERT INTO orders (user_id, number_of_items, total_amount)
-             SELECT user_id, number_of_items, total_amount::numeric FROM batch
-             WHERE message_id IS NULL OR message_id IN (SELECT message_id FROM fresh)
-             ORDER BY position",
-        );
-        let store = store.map_err(|error| classify(&error))?;
-        let expire = client.prepare(
-            "DELETE FROM processed_messages WHERE message_id IN (
-                 SELECT message_id FROM processed_messages
-                 WHERE processed_at < now() - make_interval(days => $1) LIMIT $2)",
-        );
-        let expire = expire.map_err(|error| classify(&error))?;
-        Ok(Self { client, store, expire })
+    pub(crate) fn new(settings: DatabaseSettings) -> Self {
+        Self { settings, connection: None }
     }
 
-    /// Stores those orders whose message has not been processed before, all or none, and returns how many those are.
-    /// No message id may occur twice in the batch.
-    pub(crate) fn store(&mut self, batch: &[IncomingOrder]) -> Result<u64, Error> {
+    /// Makes sure that there is a connection, and that the schema is up to date.
+    pub(crate) fn connect(&mut self) -> Result<&mut Connection, Error> {
+        let connection = match self.connection.take() {
+            Some(connection) if !connection.client.is_closed() => connection,
+            _ => self.settings.connect(MIGRATIONS).map_err(|error| {
+                if error.is_permanent() { Error::Schema(error) } else { Error::Database(error.to_string()) }
+            })?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// Stores those orders whose message has not been processed before, all or none. No message id may occur twice
+    /// in the batch.
+    pub(crate) fn store(&mut self, batch: &[IncomingOrder]) -> Result<Stored, Error> {
         let message_ids: Vec<_> = batch.iter().map(|incoming| incoming.message_id.as_deref()).collect();
+        let digests: Vec<_> = batch.iter().map(|incoming| incoming.digest.as_slice()).collect();
         let user_ids: Vec<_> = batch.iter().map(|incoming| incoming.order.user_id()).collect();
         let numbers: Vec<_> = batch.iter().map(|incoming| incoming.order.number_of_items()).collect();
         let amounts: Vec<_> = batch.iter().map(|incoming| incoming.order.total_amount()).collect();
-        self.client
-            .execute(&self.store, &[&message_ids, &user_ids, &numbers, &amounts])
-            .map_err(|error| classify(&error))
+        self.with_connection(|connection| {
+            let store = connection.prepared(STORE)?;
+            let new = connection
+                .client
+                .execute(&store, &[&message_ids, &digests, &user_ids, &numbers, &amounts])?;
+            // Repetitions are rare, and only they can be in conflict.
+            let is_repeated = new < batch.len() as u64;
+            let conflicts = if is_repeated { conflicts(connection, batch)? } else { Vec::new() };
+            Ok(Stored { new, conflicts })
+        })
     }
 
-    /// Forgets messages that were processed more than `days` days ago, some thousands at a time.
-    pub(crate) fn expire(&mut self, days: i32) -> Result<u64, Error> {
-        self.client.execute(&self.expire, &[&days, &EXPIRED_MAX]).map_err(|error| classify(&error))
+    /// Forgets up to `max` messages that were processed more than `days` days ago, and returns how many those were.
+    pub(crate) fn forget(&mut self, days: i32, max: i64) -> Result<u64, Error> {
+        self.with_connection(|connection| {
+            let forget = connection.prepared(FORGET)?;
+            connection.client.execute(&forget, &[&days, &max])
+        })
+    }
+
+    /// Lets go of the connection.
+    pub(crate) fn disconnect(&mut self) {
+        self.connection = None;
+    }
+
+    /// Runs `work`. When PostgreSQL is away or refuses work, the connection is given up: after a failover, the next
+    /// one may reach a server that takes writes.
+    fn with_connection<T>(
+        &mut self,
+        work: impl FnOnce(&mut Connection) -> Result<T, postgres::Error>,
+    ) -> Result<T, Error> {
+        let outcome = work(self.connect()?).map_err(|error| classify(&error));
+        if matches!(outcome, Err(Error::Database(_))) {
+            self.connection = None;
+        }
+        outcome
     }
 }
 
-/// Tells an order that will never be taken from a database that is away (PostgreSQL, appendix A: class 22 is data
-/// exceptions, class 23 integrity constraint violations).
+/// The places of those messages that were processed before with another body. Those that were new are known by now,
+/// too, with their own.
+fn conflicts(connection: &mut Connection, batch: &[IncomingOrder]) -> Result<Vec<usize>, postgres::Error> {
+    let ids: Vec<_> = batch.iter().filter_map(|incoming| incoming.message_id.as_deref()).collect();
+    let known = connection.prepared(KNOWN)?;
+    let rows = connection.client.query(&known, &[&ids])?;
+    let digests = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    let digests: HashMap<&str, &[u8]> = digests.collect::<Result<_, postgres::Error>>()?;
+    let differs = |incoming: &IncomingOrder| {
+        let known = incoming.message_id.as_deref().and_then(|id| digests.get(id));
+        known.is_some_and(|digest| **digest != incoming.digest)
+    };
+    Ok(batch.iter().enumerate().filter(|(_, incoming)| differs(incoming)).map(|(at, _)| at).collect())
+}
+
+/// Tells an order that will never be taken from a database that is away. A transaction whose outcome is unknown may
+/// be repeated: the inbox recognises its messages.
 fn classify(error: &postgres::Error) -> Error {
-    let text = database::describe(error);
-    match error.code().map(|code| &code.code()[..2]) {
-        Some("22" | "23") => Error::Refused(text),
-        _ => Error::Database(text),
+    match Failure::of(error, true) {
+        Failure::Refused(_) => Error::Refused(database::describe(error)),
+        _ => Error::Database(database::describe(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foundation::Environment;
+    use testkit::{Database, Postgres};
+
+    use super::*;
+    use crate::service::digest;
+
+    fn repository(database: &Database) -> Repository {
+        let mut settings = database.settings("BILLING_DB");
+        // The machine may be busy with other tests.
+        settings.insert("BILLING_DB_CONNECT_TIMEOUT_MS".to_owned(), "60000".to_owned());
+        let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let environment = Environment::from_pairs(pairs);
+        Repository::new(DatabaseSettings::read(&environment, "BILLING_DB", "test").unwrap())
+    }
+
+    fn incoming(message_id: Option<&str>, user_id: u32) -> IncomingOrder {
+        let body = format!(r#"{{"user_id":{user_id},"number_of_items":1,"total_amount":1}}"#);
+        IncomingOrder {
+            message_id: message_id.map(str::to_owned),
+            digest: digest(body.as_bytes()),
+            order: Order::parse(body.as_bytes()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_repeated_message_stores_no_second_order_and_another_body_is_a_conflict() {
+        let database = Postgres::shared().create_database();
+        let mut repository = repository(&database);
+        let first = [incoming(Some("a"), 1), incoming(None, 2), incoming(Some("b"), 3)];
+        assert_eq!(repository.store(&first).unwrap(), Stored { new: 3, conflicts: Vec::new() });
+        let second =
+            [incoming(Some("b"), 3), incoming(Some("a"), 4), incoming(Some("c"), 5), incoming(None, 2)];
+        assert_eq!(repository.store(&second).unwrap(), Stored { new: 2, conflicts: vec![1] });
+        let mut client = database.client();
+        let rows = client.query("SELECT user_id FROM orders ORDER BY id", &[]).unwrap();
+        let users: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(users, ["1", "2", "3", "5", "2"]);
+        // An entry from before there were digests says nothing about its body.
+        client.execute("UPDATE processed_messages SET digest = NULL", &[]).unwrap();
+        let known = [incoming(Some("a"), 9)];
+        assert_eq!(repository.store(&known).unwrap(), Stored { new: 0, conflicts: Vec::new() });
+    }
+
+    #[test]
+    fn all_that_is_old_is_forgotten_some_at_a_time() {
+        let database = Postgres::shared().create_database();
+        let mut repository = repository(&database);
+        repository.connect().unwrap();
+        let mut client = database.client();
+        client
+            .batch_execute(
+                "INSERT INTO processed_messages (message_id, processed_at)
+                 SELECT md5(n::text), now() - make_interval(days => CASE WHEN n <= 100000 THEN 31 ELSE 29 END)
+                   FROM generate_series(1, 120000) AS n",
+            )
+            .unwrap();
+        let (mut forgotten, mut rounds) = (0, 0);
+        loop {
+            let round = repository.forget(30, 10_000).unwrap();
+            forgotten += round;
+            rounds += 1;
+            if round < 10_000 {
+                break;
+            }
+        }
+        assert_eq!((forgotten, rounds), (100_000, 11));
+        let left = client.query_one("SELECT count(*) FROM processed_messages", &[]).unwrap();
+        assert_eq!(left.get::<_, i64>(0), 20_000);
     }
 }

@@ -1,9 +1,11 @@
 //! What happens to a batch of messages. Knows neither AMQP nor SQL.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use order::Order;
 use order::SCHEMA;
+use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 use crate::repository::IncomingOrder;
@@ -19,10 +21,31 @@ pub(crate) struct Message<'a> {
     pub body: &'a [u8],
 }
 
+/// What tells one body from another: the first half of its SHA-256, since the inbox keeps one for every message.
+pub(crate) type BodyDigest = [u8; 16];
+
+pub(crate) fn digest(body: &[u8]) -> BodyDigest {
+    let mut digest = BodyDigest::default();
+    digest.copy_from_slice(&Sha256::digest(body)[..16]);
+    digest
+}
+
+/// Why a message is dead that comes under the id of another one.
+const CONFLICT: &str = "the message_id was used before, for another order";
+
 /// Where orders are stored.
 pub(crate) trait Orders {
-    /// Stores the batch in one transaction, except for what was stored before; returns how many orders were new.
-    fn store(&mut self, batch: &[IncomingOrder]) -> Result<u64, Error>;
+    /// Stores the batch in one transaction, except for what was stored before.
+    fn store(&mut self, batch: &[IncomingOrder]) -> Result<Stored, Error>;
+}
+
+/// What was stored of a batch.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// How many orders were new. The others' messages had been processed before.
+    pub new: u64,
+    /// The places in the batch of those whose message id had been used for another body.
+    pub conflicts: Vec<usize>,
 }
 
 /// What became of a batch.
@@ -38,17 +61,29 @@ pub(crate) struct Outcome {
 pub(crate) fn process(messages: &[Message], orders: &mut impl Orders) -> Result<Outcome, Error> {
     let mut outcome = Outcome::default();
     let mut incoming = Vec::with_capacity(messages.len());
-    let mut seen = HashSet::new();
+    let mut seen = HashMap::new();
     for (position, message) in messages.iter().enumerate() {
-        match read(message) {
-            Ok(order) => {
-                if message.id.is_none_or(|id| seen.insert(id)) {
-                    let message_id = message.id.map(str::to_owned);
-                    incoming.push((position, IncomingOrder { message_id, order }));
-                }
+        let order = match read(message) {
+            Ok(order) => order,
+            Err(reason) => {
+                outcome.dead.push((position, reason));
+                continue;
             }
-            Err(reason) => outcome.dead.push((position, reason)),
+        };
+        let digest = digest(message.body);
+        match message.id.map(|id| seen.entry(id)) {
+            Some(Entry::Occupied(first)) if *first.get() != digest => {
+                outcome.dead.push((position, CONFLICT.to_owned()));
+                continue;
+            }
+            Some(Entry::Occupied(_)) => continue,
+            Some(Entry::Vacant(entry)) => {
+                entry.insert(digest);
+            }
+            None => {}
         }
+        let message_id = message.id.map(str::to_owned);
+        incoming.push((position, IncomingOrder { message_id, digest, order }));
     }
     store(incoming, orders, &mut outcome)?;
     outcome.dead.sort_unstable();
@@ -80,18 +115,27 @@ fn store(
     let (positions, batch): (Vec<_>, Vec<_>) = incoming.into_iter().unzip();
     match orders.store(&batch) {
         Err(Error::Refused(_)) => {}
-        settled => {
-            outcome.stored += settled?;
+        stored => {
+            outcome.note(&positions, &stored?);
             return Ok(());
         }
     }
     for (position, order) in positions.into_iter().zip(batch) {
         match orders.store(std::slice::from_ref(&order)) {
             Err(Error::Refused(reason)) => outcome.dead.push((position, reason)),
-            settled => outcome.stored += settled?,
+            stored => outcome.note(&[position], &stored?),
         }
     }
     Ok(())
+}
+
+impl Outcome {
+    /// Adds what was stored of those messages whose positions these are.
+    fn note(&mut self, positions: &[usize], stored: &Stored) {
+        self.stored += stored.new;
+        let conflicts = stored.conflicts.iter().filter_map(|at| positions.get(*at));
+        self.dead.extend(conflicts.map(|position| (*position, CONFLICT.to_owned())));
+    }
 }
 
 #[cfg(test)]
@@ -105,19 +149,28 @@ mod tests {
     struct Ledger {
         stored: Vec<IncomingOrder>,
         refused_user: &'static str,
+        /// A message id that was used before, for a body that occurs in no test.
+        used_id: &'static str,
         away: bool,
     }
 
     impl Orders for Ledger {
-        fn store(&mut self, batch: &[IncomingOrder]) -> Result<u64, Error> {
+        fn store(&mut self, batch: &[IncomingOrder]) -> Result<Stored, Error> {
             if self.away {
                 return Err(Error::Database("away".to_owned()));
             }
             if batch.iter().any(|incoming| incoming.order.user_id() == self.refused_user) {
                 return Err(Error::Refused("no such user".to_owned()));
             }
+            let is_used = |incoming: &IncomingOrder| incoming.message_id.as_deref() == Some(self.used_id);
+            let conflicts: Vec<_> = batch
+                .iter()
+                .enumerate()
+                .filter(|(_, incoming)| is_used(incoming))
+                .map(|(at, _)| at)
+                .collect();
             self.stored.extend_from_slice(batch);
-            Ok(batch.len() as u64)
+            Ok(Stored { new: (batch.len() - conflicts.len()) as u64, conflicts })
         }
     }
 
@@ -136,6 +189,24 @@ mod tests {
         ];
         let outcome = process(&messages, &mut ledger).unwrap();
         assert_eq!(outcome, Outcome { stored: 3, dead: Vec::new() });
+    }
+
+    #[test]
+    fn an_id_that_comes_with_another_body_is_dead_wherever_the_first_one_is() {
+        const OTHER: &[u8] = br#"{"user_id":"4","number_of_items":"5","total_amount":"180"}"#;
+        let mut ledger = Ledger { used_id: "old", ..Ledger::default() };
+        let messages = [
+            message(Some("a"), b"{"),
+            message(Some("b"), ORDER),
+            message(Some("b"), ORDER),
+            message(Some("b"), OTHER),
+            message(Some("old"), ORDER),
+        ];
+        let outcome = process(&messages, &mut ledger).unwrap();
+        assert_eq!(outcome.stored, 1);
+        let positions: Vec<_> = outcome.dead.iter().map(|(position, _)| *position).collect();
+        assert_eq!(positions, [0, 3, 4]);
+        assert_eq!((outcome.dead[1].1.as_str(), outcome.dead[2].1.as_str()), (CONFLICT, CONFLICT));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use amqp::AmqpSettings;
 use database::DatabaseSettings;
 use foundation::Environment;
+use foundation::listener::ListenerSettings;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Settings {
     pub inbox_days: u32,
     /// Longest delay between attempts to reach a broker or a database that is away.
     pub retry_max: Duration,
+    /// `BILLING_PRIVATE_HOST` (127.0.0.1) and `BILLING_PRIVATE_PORT` (9303): where `/ready` and `/metrics` are.
+    pub private: ListenerSettings,
     /// Where the broker is.
     pub broker: AmqpSettings,
     /// Where `billing_db` is.
@@ -39,6 +42,7 @@ impl Settings {
             confirm_timeout: environment.millis("BILLING_CONFIRM_TIMEOUT_MS", 5_000)?,
             inbox_days: number("BILLING_INBOX_DAYS", 30, 36_500)?,
             retry_max: environment.millis("BILLING_RETRY_MAX_MS", 5_000)?,
+            private: ListenerSettings::read(environment, "BILLING", 9_303)?,
             broker: AmqpSettings::read(environment)?,
             database: DatabaseSettings::read(environment, "BILLING_DB", "billing-app")?,
         })

@@ -118,6 +118,7 @@ fn start(binary: &str, folder: &str) -> (Child, SocketAddr) {
         .current_dir(std::env::temp_dir())
         .env("BROKER_HOST", "127.0.0.1")
         .env("BROKER_PORT", "0")
+        .env("BROKER_PRIVATE_PORT", "0")
         .env("BROKER_DATA_DIR", folder)
         // Small segments, so that they roll, are removed and are merged within a few cycles.
         .env("BROKER_SEGMENT_BYTES", "262144")

@@ -1,6 +1,7 @@
 //! What gathers in memory between two writes of the log.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::entry::Location;
 use crate::outlet::Outlet;
@@ -27,6 +28,8 @@ pub(crate) struct Batch {
     pub(crate) chunks: Vec<Chunk>,
     pub(crate) items: Vec<Item>,
     pub(crate) confirms: Vec<(Confirm, u64)>,
+    /// When the first message came that wants a confirm.
+    pub(crate) since: Option<Instant>,
     /// Segments that end in this batch, with their ends.
     pub(crate) sealed: Vec<(u32, u32)>,
     /// A message in it has to be durable before it is confirmed.
@@ -55,6 +58,7 @@ impl Batch {
         self.chunks.clear();
         self.items.clear();
         self.confirms.clear();
+        self.since = None;
         self.sealed.clear();
         self.sync = false;
     }

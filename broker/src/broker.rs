@@ -17,6 +17,7 @@ use crate::recovery;
 use crate::settings::Settings;
 use crate::storage::Storage;
 use crate::sync::lock;
+use crate::throttle::Throttle;
 use crate::topology::{SharedQueue, Topology};
 use crate::wal::Wal;
 
@@ -40,13 +41,15 @@ pub(crate) struct Peer {
     pub(crate) id: u64,
     pub(crate) address: String,
     pub(crate) outbox: Arc<Outbox>,
+    pub(crate) throttle: Throttle,
     /// The queues that it consumes from: they are tried again when its socket has room.
     consumed: Mutex<Vec<Arc<SharedQueue>>>,
 }
 
 impl Peer {
     pub(crate) fn new(id: u64, address: String, outbox: Arc<Outbox>) -> Arc<Self> {
-        Arc::new(Self { id, address, outbox, consumed: Mutex::new(Vec::new()) })
+        let throttle = Throttle::new(Arc::clone(&outbox));
+        Arc::new(Self { id, address, outbox, throttle, consumed: Mutex::new(Vec::new()) })
     }
 
     /// A consumer of `queue` was added.

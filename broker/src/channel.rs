@@ -29,6 +29,8 @@ pub(crate) struct Channel {
     /// The queue that an empty name stands for.
     pub(crate) last_queue: String,
     pub(crate) publisher: Publisher,
+    /// It is told when publishers have to wait.
+    enlisted: bool,
 }
 
 /// A consumer as its channel knows it.
@@ -48,6 +50,7 @@ impl Channel {
             limited: false,
             last_queue: String::new(),
             publisher: Publisher::default(),
+            enlisted: false,
             session,
         }
     }
@@ -85,6 +88,7 @@ impl Channel {
                 return Fault::connection(NOT_IMPLEMENTED, "immediate=true");
             }
             Method::BasicPublish { exchange, routing_key, mandatory, immediate: false } => {
+                self.enlist();
                 self.publisher.begin(&self.session, exchange, routing_key, mandatory)?;
             }
             Method::BasicQos { prefetch_size, prefetch_count, global } => {
@@ -101,6 +105,7 @@ impl Channel {
             Method::ConfirmSelect { no_wait } => {
                 self.publisher.select_confirms();
                 self.answer(no_wait, &Reply::ConfirmSelectOk);
+                self.enlist();
             }
             _ => return Fault::connection(COMMAND_INVALID, "a connection method on a channel"),
         }
@@ -110,6 +115,14 @@ impl Channel {
     /// Handles a header or body frame.
     pub(crate) fn content(&mut self, frame: Frame<'_>) -> Outcome {
         self.publisher.content(&self.session, &self.outlet, frame)
+    }
+
+    /// From its first sign of publishing on, the channel is told when publishers have to wait.
+    fn enlist(&mut self) {
+        if !std::mem::replace(&mut self.enlisted, true) {
+            let Session { broker, peer, agreement } = &*self.session;
+            peer.throttle.enlist(&self.outlet, agreement.blocked_notify, &broker.alarm);
+        }
     }
 
     pub(crate) fn reply(&self, reply: &Reply<'_>) {

@@ -50,6 +50,9 @@ pub(crate) fn keep(broker: &Broker) -> Result<bool, Error> {
         } else {
             log::info!("the disk has room again: {free} bytes are free, publishers go on");
         }
+        for peer in broker.peers() {
+            peer.throttle.set(short);
+        }
     }
     Ok(short)
 }

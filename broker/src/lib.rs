@@ -4,6 +4,7 @@
 //! methods ([`declare`], [`consume`], [`publish`]); messages go through [`persister`] and [`wal`] to disk before they
 //! enter a [`queue`], from which [`dispatch`] moves them to the [`outlet`] of a consumer's channel and the [`outbox`]
 //! of its connection. [`recovery`] reads the log back, [`housekeeper`] and [`compaction`] keep it small.
+//! [`inspection`] shows queues and figures on the private listener.
 //!
 //! Only [`storage`] touches files; [`queue`], [`exchange`], [`record`] and [`codec`] do no I/O at all. Locks are taken
 //! in one order: a queue, then an outlet, then an outbox; or a queue, then the log's batch or segment table.
@@ -15,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use foundation::Shutdown;
+use foundation::listener::Identity;
 
 mod batch;
 mod broker;
@@ -32,6 +34,7 @@ mod exchange;
 mod fault;
 mod handshake;
 mod housekeeper;
+mod inspection;
 mod outbox;
 mod outlet;
 mod persister;
@@ -46,6 +49,7 @@ mod storage;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod topology;
 mod wal;
 
@@ -55,6 +59,7 @@ pub use settings::Settings;
 use crate::broker::Broker;
 use crate::codec::reply::Reply;
 use crate::fault::{CONNECTION_FORCED, close_text};
+use crate::inspection::Inspection;
 use crate::storage::{DiskStorage, Storage};
 
 /// How long clients get to take note that the broker stops.
@@ -112,6 +117,9 @@ impl Server {
         let housekeeper = spawn("housekeeper", broker, |broker| housekeeper::run(broker))?;
         let listener = Arc::clone(&self.listener);
         spawn("accept", broker, move |broker| server::accept(broker, &listener))?;
+        let identity = Identity { name: "broker", version: env!("CARGO_PKG_VERSION") };
+        let inspection = Arc::new(Inspection::new(Arc::clone(broker)));
+        foundation::listener::start(&broker.settings.private, identity, inspection)?;
         log::info!("listening on {}", self.address);
         broker.shutdown.wait();
         server::stop_accepting(&self.listener);

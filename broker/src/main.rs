@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use broker::{Error, Settings};
-use foundation::program::{Mode, Program};
-use foundation::{Environment, Shutdown};
+use foundation::Shutdown;
+use foundation::program::{self, Mode, Program};
 
 const ABOUT: &str = "An embedded AMQP 0-9-1 broker: durable work queues for one machine.
 
 Settings (environment, or the nearest .env):
   BROKER_HOST, BROKER_PORT     where to listen (127.0.0.1, 5672; port 0: any free one)
+  BROKER_PRIVATE_HOST, BROKER_PRIVATE_PORT  where /health, /ready, /metrics and /api/queues are (127.0.0.1, 9304)
   BROKER_DATA_DIR              the folder for queues and messages (.data/broker)
   RABBITMQ_USER, RABBITMQ_PASSWORD  the first user
   BROKER_USERS                 names of further users, comma-separated; the password of NAME is in
@@ -21,12 +22,18 @@ Settings (environment, or the nearest .env):
   LOG_LEVEL                    error, warn, info, debug (info)";
 
 fn main() -> ExitCode {
-    let program = Program { name: "broker", version: env!("CARGO_PKG_VERSION"), about: ABOUT };
-    foundation::program::run(&program, work)
+    let program = Program {
+        name: "broker",
+        version: env!("CARGO_PKG_VERSION"),
+        about: ABOUT,
+        prefixes: &["BROKER_"],
+        elsewhere: &[],
+        describe: None,
+    };
+    program::run(&program, Settings::read, work)
 }
 
-fn work(environment: &Environment, mode: Mode) -> Result<(), Error> {
-    let settings = Settings::read(environment)?;
+fn work(settings: Settings, mode: Mode) -> Result<(), Error> {
     match mode {
         // The data folder may be in use by the running broker, so a check leaves it alone.
         Mode::Check => Ok(()),

@@ -5,7 +5,9 @@
 //! next batch gathers, so one fdatasync serves all that came meanwhile and no timer is needed.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use foundation::metrics::{Counter, Histogram};
 
 use crate::batch::{Batch, Confirm, Item, LIMIT_BYTES, Routes};
 use crate::codec::reply::Reply;
@@ -30,8 +32,22 @@ pub(crate) struct Position {
     pub(crate) sequence: u64,
 }
 
+/// What the log's writer counts.
+#[derive(Debug, Default)]
+pub(crate) struct PersisterMetrics {
+    /// Messages that entered their queues.
+    pub(crate) messages: Counter,
+    /// Messages that were confirmed to their publishers.
+    pub(crate) confirmed: Counter,
+    /// Messages that consumers or the broker are done with, and that the log notes.
+    pub(crate) settled: Counter,
+    /// From the first message of a batch to the confirms of all.
+    pub(crate) confirm_latency: Histogram,
+}
+
 /// Accepts messages and acks for the log.
 pub(crate) struct Persister {
+    pub(crate) metrics: PersisterMetrics,
     wal: Arc<Wal>,
     state: Mutex<State>,
     /// Wakes the persister's thread.
@@ -77,7 +93,13 @@ impl Persister {
             synced: true,
             ..State::default()
         };
-        Self { wal, state: Mutex::new(state), work: Condvar::new(), progress: Condvar::new() }
+        Self {
+            metrics: PersisterMetrics::default(),
+            wal,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+        }
     }
 
     /// Appends a message and the wish for its confirm to the batch; waits while that is full. Returns the number of
@@ -101,6 +123,7 @@ impl Persister {
             state.append_message(message, routes, persistent);
         }
         if let Some(confirm) = confirm {
+            state.batch.since.get_or_insert_with(Instant::now);
             match state.batch.confirms.last_mut() {
                 Some((last, count)) if Arc::ptr_eq(&last.outlet, &confirm.outlet) => {
                     last.tag = confirm.tag;
@@ -118,6 +141,7 @@ impl Persister {
             return;
         }
         self.wal.subtract(settled);
+        self.metrics.settled.add(settled.len() as u64);
         let mut state = lock(&self.state);
         let first = state.acks.is_empty();
         state.acks.extend(settled.iter().filter(|settled| settled.logged).map(|settled| settled.range));
@@ -185,9 +209,18 @@ impl Persister {
         for (confirm, _) in &batch.confirms {
             confirm.outlet.outbox().flush();
         }
+        self.count(batch);
         lock(&self.state).through = number + 1;
         self.progress.notify_all();
         Ok(true)
+    }
+
+    fn count(&self, batch: &Batch) {
+        self.metrics.messages.add(batch.items.len() as u64);
+        self.metrics.confirmed.add(batch.confirms.iter().map(|(_, count)| count).sum());
+        if let Some(since) = batch.since {
+            self.metrics.confirm_latency.record(since.elapsed());
+        }
     }
 
     /// Exchanges the batch that gathered for the empty one in `batch` and returns its number; waits for work before.

@@ -209,25 +209,18 @@ impl Publisher {
     }
 }
 
-/// Holds a publisher up while the disk is nearly full. Its client is told, if it understands that.
+/// Holds a publisher up while the disk is nearly full. Its client was told; see [`crate::throttle`].
 fn wait_for_space(session: &Session) -> Outcome {
     let (broker, outbox) = (&session.broker, &session.peer.outbox);
     if !broker.alarm.is_raised() {
         return Ok(());
     }
-    let tell = |reply: &Reply<'_>| {
-        if session.agreement.blocked_notify {
-            outbox.send(reply, 0);
-        }
-    };
     broker.persister.kick();
     outbox.flush();
-    tell(&Reply::ConnectionBlocked { reason: "low on disk" });
     while broker.alarm.wait(BLOCKED_POLL) {
         if outbox.is_closed() || broker.shutdown.requested() {
             return Fault::gone("the connection ended while its publishes waited for disk space");
         }
     }
-    tell(&Reply::ConnectionUnblocked);
     Ok(())
 }

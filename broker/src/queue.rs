@@ -95,6 +95,11 @@ impl<S: Sink> Queue<S> {
         self.waiting
     }
 
+    /// Messages that are out with a consumer and not settled.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.unsettled.len()
+    }
+
     pub(crate) fn consumers(&self) -> &[Consumer<S>] {
         &self.consumers
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use foundation::listener::ListenerSettings;
 use foundation::{Environment, Error};
 
 /// Everything that can be set, with every limit.
@@ -12,6 +13,8 @@ pub struct Settings {
     pub(crate) host: String,
     /// `BROKER_PORT`, default 5672; 0 lets the operating system choose.
     pub(crate) port: u16,
+    /// `BROKER_PRIVATE_HOST`, default 127.0.0.1, and `BROKER_PRIVATE_PORT`, default 9304.
+    pub(crate) private: ListenerSettings,
     /// `BROKER_DATA_DIR`, default `.data/broker`.
     pub(crate) data_dir: PathBuf,
     /// `RABBITMQ_USER` with `RABBITMQ_PASSWORD`, and those of `BROKER_USERS`.
@@ -51,6 +54,7 @@ impl Settings {
         Ok(Self {
             host: environment.text("BROKER_HOST", "127.0.0.1"),
             port: environment.port("BROKER_PORT", 5672)?,
+            private: ListenerSettings::read(environment, "BROKER", 9_304)?,
             data_dir: environment.text("BROKER_DATA_DIR", ".data/broker").into(),
             users: Users::read(environment)?,
             max_connections: environment.size("BROKER_MAX_CONNECTIONS", 2_048, 100_000)?,

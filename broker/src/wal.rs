@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use foundation::metrics::Histogram;
 
 use crate::entry::{Fetch, Settled};
 use crate::error::Error;
@@ -69,6 +72,8 @@ pub(crate) struct Chunk {
 
 /// The log's files.
 pub(crate) struct Wal {
+    /// How long the disk takes to make a batch durable.
+    pub(crate) sync_time: Histogram,
     storage: Arc<dyn Storage>,
     segment_bytes: u32,
     table: Mutex<Table>,
@@ -85,7 +90,13 @@ impl Wal {
         prepared: Option<Arc<dyn StorageFile>>,
     ) -> Self {
         let table = Table { segments, prepared, ..Table::default() };
-        Self { storage, segment_bytes, table: Mutex::new(table), changed: Condvar::new() }
+        Self {
+            sync_time: Histogram::default(),
+            storage,
+            segment_bytes,
+            table: Mutex::new(table),
+            changed: Condvar::new(),
+        }
     }
 
     pub(crate) fn storage(&self) -> &dyn Storage {
@@ -107,7 +118,9 @@ impl Wal {
             file.write_at(&bytes[chunk.start..end], chunk.offset.into())
                 .map_err(Error::log(doing("write")))?;
             if sync || next.is_some() {
+                let started = Instant::now();
                 file.sync().map_err(Error::log(doing("sync")))?;
+                self.sync_time.record(started.elapsed());
             }
         }
         Ok(())

@@ -66,7 +66,7 @@ function clearProblems(form, message) {
 
 // --- system ---
 
-const STATES = { ok: "running", unreachable: "unreachable", unknown: "unknown", silent: "silent" };
+const STATES = { ok: "running", unreachable: "unreachable", unknown: "unknown", silent: "silent", blocked: "takes no orders" };
 
 function showPart(name, state) {
   const part = document.querySelector(`[data-part="${name}"]`);

@@ -6,6 +6,8 @@ use std::fmt;
 use edge::{Refusal, Request, Response};
 use order::InvalidOrder;
 
+use crate::upstream::Reason;
+
 /// Why the gateway cannot start.
 #[derive(Debug)]
 pub enum Error {
@@ -73,10 +75,15 @@ pub enum Problem {
     },
     /// The body is not JSON by its own declaration.
     UnsupportedMediaType,
-    /// Inventory answered something that is not HTTP.
-    BadUpstream(String),
-    /// No inventory can be reached.
-    UpstreamDown(String),
+    /// A service did not answer the request, or not with all of its answer.
+    Upstream {
+        /// Its name.
+        service: &'static str,
+        /// What that means.
+        reason: Reason,
+        /// Why.
+        cause: String,
+    },
     /// The broker did not confirm the order.
     NotPublished {
         /// The id under which the order may or may not have reached the queue.
@@ -84,8 +91,6 @@ pub enum Problem {
         /// Why.
         cause: String,
     },
-    /// Inventory did not answer in time.
-    UpstreamTimeout(String),
 }
 
 impl From<Refusal> for Problem {
@@ -108,9 +113,9 @@ impl Problem {
             Self::NotFound => 404,
             Self::MethodNotAllowed { .. } => 405,
             Self::UnsupportedMediaType => 415,
-            Self::BadUpstream(_) => 502,
-            Self::UpstreamDown(_) | Self::NotPublished { .. } => 503,
-            Self::UpstreamTimeout(_) => 504,
+            Self::Upstream { reason: Reason::Invalid, .. } => 502,
+            Self::Upstream { reason: Reason::TimedOut, .. } => 504,
+            Self::Upstream { .. } | Self::NotPublished { .. } => 503,
         }
     }
 
@@ -123,20 +128,21 @@ impl Problem {
             Self::NotFound => "not found".into(),
             Self::MethodNotAllowed { .. } => "method not allowed".into(),
             Self::UnsupportedMediaType => "the body must be application/json".into(),
-            Self::BadUpstream(_) => "inventory sent an invalid answer".into(),
-            Self::UpstreamDown(_) => "inventory is not reachable".into(),
+            Self::Upstream { service, reason, .. } => match reason {
+                Reason::Unreachable => format!("{service} is not reachable").into(),
+                Reason::Overloaded => format!("too many requests wait for {service}").into(),
+                Reason::Local => "the gateway has too much to do".into(),
+                Reason::Invalid => format!("{service} sent an invalid answer").into(),
+                Reason::TimedOut => format!("{service} did not answer in time").into(),
+            },
             Self::NotPublished { .. } => "the order could not be queued".into(),
-            Self::UpstreamTimeout(_) => "inventory did not answer in time".into(),
         }
     }
 
     /// What the log is told beyond the public text.
     pub fn cause(&self) -> Option<&str> {
         match self {
-            Self::BadUpstream(cause)
-            | Self::UpstreamDown(cause)
-            | Self::UpstreamTimeout(cause)
-            | Self::NotPublished { cause, .. } => Some(cause),
+            Self::Upstream { cause, .. } | Self::NotPublished { cause, .. } => Some(cause),
             _ => None,
         }
     }
@@ -188,8 +194,9 @@ mod tests {
 
     #[test]
     fn a_client_never_sees_the_cause() {
-        let problem = Problem::UpstreamDown("connect to 10.0.0.7:8080: refused".to_owned());
-        assert_eq!(problem.to_json(), br#"{"error":"inventory is not reachable"}"#);
+        let cause = "connect to 10.0.0.7:8080: refused".to_owned();
+        let problem = Problem::Upstream { service: "todo", reason: Reason::Unreachable, cause };
+        assert_eq!(problem.to_json(), br#"{"error":"todo is not reachable"}"#);
         assert!(problem.cause().unwrap().contains("10.0.0.7"));
     }
 

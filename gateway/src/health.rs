@@ -4,23 +4,18 @@ use std::sync::Arc;
 
 use edge::{Refusal, Request, Response};
 
-use crate::publisher::Publisher;
-use crate::upstream::Upstreams;
+use crate::publisher::{BrokerState, Publisher};
+use crate::upstream::{self, Service};
 
 /// Answers probes.
 pub(crate) struct Health {
-    upstreams: Arc<Upstreams>,
+    services: Box<[&'static Service]>,
     publisher: Arc<Publisher>,
 }
 
 impl Health {
-    pub(crate) fn new(upstreams: Arc<Upstreams>, publisher: Arc<Publisher>) -> Self {
-        Self { upstreams, publisher }
-    }
-
-    /// Whether orders can be published right now.
-    pub(crate) fn is_broker_connected(&self) -> bool {
-        self.publisher.is_connected()
+    pub(crate) fn new(services: Box<[&'static Service]>, publisher: Arc<Publisher>) -> Self {
+        Self { services, publisher }
     }
 
     /// 200 for as long as the process serves, whatever has become of its dependencies.
@@ -28,28 +23,43 @@ impl Health {
         response.send_json(200, &[], br#"{"status":"ok"}"#)
     }
 
-    /// 200 when every dependency is reachable, else 503 with the names of those that are not.
+    /// 200 when every dependency can be used, else 503 with the names of those that cannot.
     pub(crate) fn serve_ready(
         &self,
         request: &Request<'_>,
         response: &mut Response<'_>,
     ) -> Result<(), Refusal> {
-        let mut missing = Vec::new();
-        if let Some(cause) = self.upstreams.readiness().problem() {
-            log::warn!("{} not ready: inventory: {cause}", request.request_id());
-            missing.push("inventory");
+        let (mut unreachable, mut dependencies) = (Vec::new(), serde_json::Map::new());
+        for (service, readiness) in self.services.iter().zip(upstream::readiness(&self.services)) {
+            let name = service.name();
+            if let Some(cause) = readiness.problem() {
+                log::warn!("{} not ready: {name}: {cause}", request.request_id());
+                unreachable.push(name);
+            }
+            let state = if readiness.problem().is_some() { "unreachable" } else { "ok" };
+            dependencies.insert(name.to_owned(), state.into());
         }
-        if !self.publisher.is_connected() {
-            log::warn!("{} not ready: broker: not connected", request.request_id());
-            missing.push("broker");
+        let broker = self.publisher.broker();
+        if broker != BrokerState::Ready {
+            log::warn!("{} not ready: broker: {}", request.request_id(), broker.name());
         }
-        if missing.is_empty() {
+        if broker == BrokerState::Unreachable {
+            unreachable.push("broker");
+        }
+        dependencies.insert("broker".to_owned(), broker.name().into());
+        let mut problems = Vec::new();
+        if !unreachable.is_empty() {
+            problems.push(format!("{} unreachable", unreachable.join(" and ")));
+        }
+        if broker == BrokerState::Blocked {
+            problems.push("broker not accepting orders".to_owned());
+        }
+        if problems.is_empty() {
             return response.send_json(200, &[], br#"{"status":"ready"}"#);
         }
-        let state = |name| if missing.contains(&name) { "unreachable" } else { "ok" };
         let answer = serde_json::json!({
-            "error": format!("not ready: {} unreachable", missing.join(" and ")),
-            "dependencies": { "inventory": state("inventory"), "broker": state("broker") },
+            "error": format!("not ready: {}", problems.join(", ")),
+            "dependencies": dependencies,
         });
         response.send_json(503, &[("retry-after", "1")], answer.to_string().as_bytes())
     }

@@ -1,12 +1,13 @@
 //! The gateway: the one program of the platform that strangers talk to.
 //!
 //! A request's way: `crates/edge` (reads it, strictly and within limits) → `routes` → `proxy` and `upstream` for
-//! /api/movies, or `orders` and `publisher` for /api/billing, or `health`.
+//! what belongs to a service, or `orders` and `publisher` for /api/billing, or `health`.
 
 mod assets;
 mod board;
 mod error;
 mod health;
+mod inspection;
 mod metrics;
 mod orders;
 mod proxy;
@@ -19,32 +20,31 @@ mod upstream;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use edge::Server;
 use foundation::Shutdown;
+use foundation::listener::{self, Identity};
 
 pub use error::{Error, Problem};
-pub use settings::{BodySettings, QueueSettings, Settings, UpstreamSettings};
+pub use settings::{QueueSettings, ServiceSettings, Settings, UpstreamSettings};
+pub use upstream::Reason;
 
 use board::Board;
 use health::Health;
+use inspection::Inspection;
 use metrics::Metrics;
 use orders::Orders;
 use proxy::Proxy;
 use publisher::Publisher;
 use routes::Routes;
 use status::Status;
-use upstream::Upstreams;
-
-/// How often connections to inventory that were idle for too long are closed.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
+use upstream::Service;
 
 /// A gateway that listens.
 pub struct Gateway {
     server: Server,
-    upstreams: Arc<Upstreams>,
     routes: Arc<Routes>,
+    services: Box<[&'static Service]>,
     publisher: Arc<Publisher>,
     settings: Settings,
     shutdown: Shutdown,
@@ -54,18 +54,25 @@ impl Gateway {
     /// Binds the address, prepares everything and starts to connect to the broker; nothing is served before [`Gateway::run`].
     pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Self, Error> {
         let server = bind(&settings)?;
-        let upstreams = Arc::new(Upstreams::new(&settings.upstream));
-        let (metrics, board) =
-            (Arc::new(Metrics::new(&routes::LABELS, server.connections())), Arc::new(Board::default()));
+        let services = services(&settings)?;
+        let labels = routes::labels(&settings.services);
+        let metrics = Arc::new(Metrics::new(labels, server.connections(), services.clone()));
+        let board = Arc::new(Board::default());
         let publisher = Publisher::start(settings.queue.clone(), metrics.clone(), board.clone())?;
+        let proxies = services.iter().zip(&settings.services);
         let routes = Arc::new(Routes {
-            proxy: Proxy::new(upstreams.clone(), settings.bodies.movies_max_bytes),
-            orders: Orders::new(publisher.clone(), settings.bodies.billing_max_bytes),
-            health: Health::new(upstreams.clone(), publisher.clone()),
-            status: Status::new(upstreams.clone(), publisher.clone(), metrics.clone(), board),
-            metrics,
+            services: proxies
+                .map(|(service, settings)| (settings.clone(), Proxy::new(service, settings.body_max_bytes)))
+                .collect(),
+            orders: Orders::new(publisher.clone(), settings.billing_body_max_bytes),
+            health: Health::new(services.clone(), publisher.clone()),
+            status: Status::new(services.clone(), publisher.clone(), metrics.clone(), board),
+            metrics: metrics.clone(),
         });
-        Ok(Self { server, upstreams, routes, publisher, settings, shutdown })
+        let identity = Identity { name: "api-gateway", version: env!("CARGO_PKG_VERSION") };
+        let inspection = Inspection { services: services.clone(), publisher: publisher.clone(), metrics };
+        listener::start(&settings.private, identity, Arc::new(inspection))?;
+        Ok(Self { server, routes, services, publisher, settings, shutdown })
     }
 
     /// The address that was bound.
@@ -75,16 +82,12 @@ impl Gateway {
 
     /// Serves until the shutdown is requested, and then until what runs is finished, within the stop timeout.
     pub fn run(self) -> Result<(), Error> {
-        log::info!("listening on {}", self.server.addr());
-        let (upstreams, shutdown) = (self.upstreams, self.shutdown.clone());
+        let (services, shutdown) = (self.services, self.shutdown.clone());
         thread::Builder::new()
             .name("pool".to_owned())
-            .spawn(move || {
-                while !shutdown.wait_timeout(PRUNE_INTERVAL) {
-                    upstreams.prune();
-                }
-            })
+            .spawn(move || upstream::prune(&services, &shutdown))
             .map_err(|source| Error::Io { action: "start a thread", source })?;
+        log::info!("listening on {}", self.server.addr());
         self.server
             .run(&self.settings.edge, self.routes, &self.shutdown)
             .map_err(|source| Error::Io { action: "serve", source })?;
@@ -103,11 +106,19 @@ fn bind(settings: &Settings) -> Result<Server, Error> {
     Server::bind(addr).map_err(failed)
 }
 
+/// The services of the settings, none of which may have a path of the gateway's own.
+fn services(settings: &Settings) -> Result<Box<[&'static Service]>, Error> {
+    routes::check_prefixes(&settings.services)?;
+    Ok(settings.services.iter().map(|service| Service::new(service, &settings.upstream)).collect())
+}
+
 /// Checks that every dependency answers, without serving.
 pub fn check(settings: &Settings) -> Result<(), Error> {
-    let upstreams = Upstreams::new(&settings.upstream);
-    if let Some(cause) = upstreams.readiness().problem() {
-        return Err(Error::Dependency(format!("inventory: {cause}")));
+    let services = services(settings)?;
+    for (service, readiness) in services.iter().zip(upstream::readiness(&services)) {
+        if let Some(cause) = readiness.problem() {
+            return Err(Error::Dependency(format!("{}: {cause}", service.name())));
+        }
     }
     publisher::check(&settings.queue).map_err(|cause| Error::Dependency(format!("broker: {cause}")))
 }

@@ -2,24 +2,26 @@
 
 use std::process::ExitCode;
 
+use foundation::Shutdown;
 use foundation::program::{self, Mode, Program};
-use foundation::{Environment, Shutdown};
 use gateway::{Error, Gateway, Settings};
 
 const PROGRAM: Program = Program {
     name: "api-gateway",
     version: env!("CARGO_PKG_VERSION"),
-    about: "The public face of the movie platform: passes /api/movies on to inventory and puts orders that arrive\n\
-            at /api/billing on the queue. Every setting comes from the environment or from .env; the main ones are\n\
-            GATEWAY_HOST, GATEWAY_PORT, INVENTORY_URL, RABBITMQ_HOST and LOG_LEVEL.",
+    about: "The public face of the movie platform: passes requests on to inventory and other services, and puts orders\n\
+            that arrive at /api/billing on the queue. Every setting comes from the environment or from .env; the main\n\
+            ones are GATEWAY_HOST, GATEWAY_PORT, INVENTORY_URL, RABBITMQ_HOST and LOG_LEVEL.",
+    prefixes: &["GATEWAY_"],
+    elsewhere: &[],
+    describe: None,
 };
 
 fn main() -> ExitCode {
-    program::run(&PROGRAM, work)
+    program::run(&PROGRAM, Settings::read, work)
 }
 
-fn work(environment: &Environment, mode: Mode) -> Result<(), Error> {
-    let settings = Settings::read(environment)?;
+fn work(settings: Settings, mode: Mode) -> Result<(), Error> {
     match mode {
         Mode::Check => gateway::check(&settings),
         Mode::Serve => Gateway::build(settings, Shutdown::on_signals()?)?.run(),

@@ -1,12 +1,12 @@
 //! What the gateway counts.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use amqp::PublishError;
 use edge::Connections;
 use foundation::metrics::{Counter, Exposition, HttpMetrics};
 
-use crate::error::Problem;
+use crate::upstream::Service;
 
 /// All metrics of one process.
 #[derive(Debug)]
@@ -27,18 +27,18 @@ pub(crate) struct Metrics {
     broker_timeouts: Counter,
     /// Orders that were not sent because the broker, or this side, had too much to do.
     broker_overloaded: Counter,
-    /// Requests for which no instance of inventory could be reached.
-    upstream_unavailable: Counter,
-    /// Requests that inventory did not answer in time.
-    upstream_timeouts: Counter,
-    /// Requests that inventory answered with something that is not HTTP, or incompletely.
-    upstream_invalid: Counter,
-    started: (Instant, SystemTime),
+    /// The services behind the gateway.
+    services: Box<[&'static Service]>,
+    started: Instant,
 }
 
 impl Metrics {
     /// `routes` are the templates under which requests are counted.
-    pub(crate) fn new(routes: &'static [&'static str], connections: Connections) -> Self {
+    pub(crate) fn new(
+        routes: &'static [&'static str],
+        connections: Connections,
+        services: Box<[&'static Service]>,
+    ) -> Self {
         Self {
             http: HttpMetrics::new(routes),
             connections,
@@ -48,16 +48,14 @@ impl Metrics {
             broker_unavailable: Counter::default(),
             broker_timeouts: Counter::default(),
             broker_overloaded: Counter::default(),
-            upstream_unavailable: Counter::default(),
-            upstream_timeouts: Counter::default(),
-            upstream_invalid: Counter::default(),
-            started: (Instant::now(), SystemTime::now()),
+            services,
+            started: Instant::now(),
         }
     }
 
     /// For how many seconds the process has been running.
     pub(crate) fn uptime_s(&self) -> u64 {
-        self.started.0.elapsed().as_secs()
+        self.started.elapsed().as_secs()
     }
 
     /// Counts an order that was not published.
@@ -76,21 +74,10 @@ impl Metrics {
         self.broker_unavailable.increment();
     }
 
-    /// Counts a problem that lies with inventory.
-    pub(crate) fn count_problem(&self, problem: &Problem) {
-        match problem {
-            Problem::UpstreamDown(_) => self.upstream_unavailable.increment(),
-            Problem::UpstreamTimeout(_) => self.upstream_timeouts.increment(),
-            Problem::BadUpstream(_) => self.upstream_invalid.increment(),
-            _ => {}
-        }
-    }
-
-    /// The text for Prometheus.
-    pub(crate) fn text(&self, broker_connected: bool) -> String {
-        let mut text = Exposition::new();
-        self.http.write(&mut text);
-        self.connections.write(&mut text);
+    /// Adds everything to a text for Prometheus.
+    pub(crate) fn write(&self, text: &mut Exposition, broker_connected: bool) {
+        self.http.write(text);
+        self.connections.write(text);
         for (name, help, counter) in [
             ("orders_confirmed_total", "Orders that the broker has confirmed.", &self.orders_confirmed),
             (
@@ -109,7 +96,7 @@ impl Metrics {
         };
         text.family("broker_errors_total", "counter", "Orders that the broker did not take, by kind.");
         kinds(
-            &mut text,
+            text,
             "broker_errors_total",
             [
                 ("unavailable", &self.broker_unavailable),
@@ -119,17 +106,31 @@ impl Metrics {
         );
         let connected = u8::from(broker_connected);
         text.single("broker_connected", "gauge", "Whether there is a connection to the broker.", connected);
-        text.family("upstream_errors_total", "counter", "Requests that inventory did not answer, by kind.");
-        kinds(
-            &mut text,
+        self.write_services(text);
+    }
+
+    fn write_services(&self, text: &mut Exposition) {
+        text.family(
             "upstream_errors_total",
-            [
-                ("unavailable", &self.upstream_unavailable),
-                ("timeout", &self.upstream_timeouts),
-                ("invalid", &self.upstream_invalid),
-            ],
+            "counter",
+            "Requests that a service did not answer, by service and kind.",
         );
-        text.process("api-gateway", env!("CARGO_PKG_VERSION"), self.started.1);
-        text.finish()
+        for service in &self.services {
+            for (kind, count) in service.unanswered() {
+                text.sample("upstream_errors_total", &[("service", service.name()), ("kind", kind)], count);
+            }
+        }
+        text.family("upstream_instances_up", "gauge", "Instances that are not left out, by service.");
+        for service in &self.services {
+            text.sample("upstream_instances_up", &[("service", service.name())], service.instances_up());
+        }
+        text.family(
+            "upstream_requests_in_flight",
+            "gauge",
+            "Requests that wait for the head of their answer, by service.",
+        );
+        for service in &self.services {
+            text.sample("upstream_requests_in_flight", &[("service", service.name())], service.in_flight());
+        }
     }
 }

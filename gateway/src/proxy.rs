@@ -1,14 +1,13 @@
-//! Passes requests on to inventory and its responses back, verbatim except for what belongs to one connection only.
+//! Passes requests on to a service and its answers back, verbatim except for what belongs to one connection only.
 
 use std::io::Read;
-use std::sync::Arc;
 
 use edge::{BodySize, Method, tokens};
 use ureq::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::http::{self, Request, Response};
 
 use crate::error::Problem;
-use crate::upstream::{Failure, RequestBody, Upstream, Upstreams, unread_input};
+use crate::upstream::{Failure, Instance, Reason, Repetition, Service, unread_input};
 
 /// How much of a response's body is read at once, in bytes.
 const READ_BYTES: usize = 16 << 10;
@@ -19,82 +18,125 @@ const CHUNKED_END_BYTES: usize = 7;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// What the gateway calls itself in `Via`, after the version of HTTP that the client speaks.
+const VIA_HTTP10: HeaderValue = HeaderValue::from_static("1.0 api-gateway");
+const VIA_HTTP11: HeaderValue = HeaderValue::from_static("1.1 api-gateway");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The proxy in front of inventory.
+/// The proxy in front of one service.
 pub(crate) struct Proxy {
-    upstreams: Arc<Upstreams>,
-    max_bytes: u64,
+    service: &'static Service,
+    /// The largest request body, in bytes.
+    body_max_bytes: u64,
 }
 
 impl Proxy {
-    pub(crate) fn new(upstreams: Arc<Upstreams>, max_bytes: u64) -> Self {
-        Self { upstreams, max_bytes }
+    pub(crate) fn new(service: &'static Service, body_max_bytes: u64) -> Self {
+        Self { service, body_max_bytes }
     }
 
     /// Passes the request on; `target` is its path and query as they were sent. The body is read completely before
-    /// inventory is asked: a slow client then holds nothing of inventory's, and the request can be sent again.
+    /// the service is asked: a slow client then holds nothing of the service's, and the request can be sent again.
     pub(crate) fn serve(
         &self,
         request: &mut edge::Request<'_>,
         response: &mut edge::Response<'_>,
         target: &[u8],
     ) -> Result<(), Problem> {
-        let bytes = request.read_body(self.max_bytes)?;
+        let bytes = request.read_body(self.body_max_bytes)?;
         let outgoing = Outgoing { request, target };
-        let body = if bytes.is_empty() && !outgoing.announces_body() {
-            RequestBody::None
-        } else {
-            RequestBody::Bytes(&bytes)
-        };
-        let answer = self.send(&outgoing, body).map_err(|failure| describe(&failure))?;
+        let body = (!bytes.is_empty() || outgoing.announces_body()).then_some(&*bytes);
+        let answer = self
+            .service
+            .send(|instance| outgoing.request(instance), body, repetition(request.method()))
+            .map_err(|failure| self.describe(&failure))?;
         drop(bytes);
-        relay(request, response, answer)
+        self.relay(request, response, answer)
     }
 
-    /// Sends the request to one instance after the other until one can be reached. A request that may be repeated is
-    /// repeated once when its connection, taken from the pool, proved dead.
-    fn send(&self, outgoing: &Outgoing<'_>, body: RequestBody<'_>) -> Result<Response<ureq::Body>, Failure> {
-        let mut last = Failure::NotConnected("there is no instance".to_owned());
-        let mut retried = false;
-        for upstream in self.upstreams.candidates() {
-            loop {
-                let request = outgoing.request(upstream).ok_or(Failure::BadTarget)?;
-                let failure = match self.upstreams.send(upstream, request, body) {
-                    Ok(response) => return Ok(response),
-                    Err(failure) => failure,
-                };
-                match &failure {
-                    Failure::NotConnected(_) => {
-                        last = failure;
-                        break;
-                    }
-                    Failure::Lost { reused: true, unsent, cause } if !retried => {
-                        if !*unsent && !outgoing.request.method().is_idempotent() {
-                            return Err(failure);
-                        }
-                        log::debug!("{} sent again: {cause}", outgoing.request.request_id());
-                        retried = true;
-                    }
-                    _ => return Err(failure),
-                }
+    fn describe(&self, failure: &Failure) -> Problem {
+        match failure.reason() {
+            Some(reason) => self.problem(reason, failure.cause().to_owned()),
+            None => Problem::bad_request("the request target has an invalid character"),
+        }
+    }
+
+    fn problem(&self, reason: Reason, cause: String) -> Problem {
+        self.service.count_unanswered(reason);
+        Problem::Upstream { service: self.service.name(), reason, cause }
+    }
+
+    /// Passes the answer on to the client.
+    fn relay(
+        &self,
+        request: &edge::Request<'_>,
+        response: &mut edge::Response<'_>,
+        mut answer: Response<ureq::Body>,
+    ) -> Result<(), Problem> {
+        let status = answer.status().as_u16();
+        if status < 200 {
+            return Err(self.problem(Reason::Invalid, format!("it answered {status}")));
+        }
+        remove_named_in_connection(answer.headers_mut());
+        let bodiless = request.method() == Method::Head || matches!(status, 204 | 304);
+        let size = if bodiless { BodySize::None } else { announced_size(answer.headers()) };
+        response.begin(status);
+        for (name, value) in answer.headers() {
+            let own =
+                name == X_REQUEST_ID || (name == header::CONTENT_LENGTH && (!bodiless || status == 204));
+            if !own && !is_hop_by_hop(name) {
+                response.field(name.as_str(), value.as_bytes());
             }
         }
-        Err(last)
+        response.end_head(size);
+        if !bodiless {
+            self.relay_body(response, size, &mut answer.body_mut().as_reader())?;
+        }
+        Ok(response.finish()?)
+    }
+
+    fn relay_body(
+        &self,
+        response: &mut edge::Response<'_>,
+        size: BodySize,
+        body: &mut impl Read,
+    ) -> Result<(), Problem> {
+        let mut left = match size {
+            BodySize::Known(length) => length,
+            BodySize::None | BodySize::Unknown => u64::MAX,
+        };
+        let room = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, READ_BYTES);
+        let mut buffer = vec![0; room];
+        loop {
+            let count = body.read(&mut buffer).map_err(|error| {
+                let timed_out =
+                    matches!(error.get_ref().and_then(|e| e.downcast_ref()), Some(ureq::Error::Timeout(_)));
+                let reason = if timed_out { Reason::TimedOut } else { Reason::Invalid };
+                self.problem(reason, format!("the answer's body: {error}"))
+            })?;
+            if count == 0 {
+                return Ok(());
+            }
+            response.write(&buffer[..count])?;
+            left = left.saturating_sub(count as u64);
+            // What is here is not held back while the service takes its time with the rest.
+            if left > 0 && unread_input() < CHUNKED_END_BYTES {
+                response.flush()?;
+            }
+        }
     }
 }
 
-fn describe(failure: &Failure) -> Problem {
-    let cause = failure.cause().to_owned();
-    match failure {
-        Failure::NotConnected(_) => Problem::UpstreamDown(cause),
-        Failure::TimedOut(_) => Problem::UpstreamTimeout(cause),
-        Failure::Lost { .. } | Failure::Invalid(_) => Problem::BadUpstream(cause),
-        Failure::BadTarget => Problem::bad_request("the request target has an invalid character"),
+/// What may be done with a request that got no answer (RFC 9110 §9.2).
+fn repetition(method: Method) -> Repetition {
+    match method {
+        Method::Get | Method::Head | Method::Options => Repetition::Safe,
+        method if method.is_idempotent() => Repetition::Idempotent,
+        _ => Repetition::Never,
     }
 }
 
-/// A request as inventory shall see it, made anew for every attempt.
+/// A request as the service shall see it, made anew for every attempt.
 struct Outgoing<'e> {
     request: &'e edge::Request<'e>,
     target: &'e [u8],
@@ -109,14 +151,14 @@ impl Outgoing<'_> {
     }
 
     /// `None` when the target or the method cannot be sent.
-    fn request(&self, upstream: &Upstream) -> Option<Request<()>> {
+    fn request(&self, instance: &Instance) -> Option<Request<()>> {
         let mut request = Request::new(());
         *request.method_mut() = http::Method::from_bytes(self.request.method_name().as_bytes()).ok()?;
-        *request.uri_mut() = upstream.uri(self.target)?;
+        *request.uri_mut() = instance.uri(self.target)?;
         let fields = request.headers_mut();
-        // Five are added; a map that fits is a small allocation, and those are much cheaper.
-        fields.reserve(self.request.field_count() + 5);
-        fields.insert(header::HOST, upstream.host().clone());
+        // Six are added; a map that fits is a small allocation, and those are much cheaper.
+        fields.reserve(self.request.field_count() + 6);
+        fields.insert(header::HOST, instance.host().clone());
         self.copy_fields(fields);
         self.add_fields(fields);
         Some(request)
@@ -160,6 +202,8 @@ impl Outgoing<'_> {
             insert(X_FORWARDED_HOST, self.request.host());
         }
         insert(X_REQUEST_ID, self.request.request_id().as_bytes());
+        // Whoever was here before is named in front (RFC 9110 §7.6.3).
+        fields.append(header::VIA, if self.request.is_http10() { VIA_HTTP10 } else { VIA_HTTP11 });
     }
 }
 
@@ -194,33 +238,6 @@ fn remove_named_in_connection(fields: &mut HeaderMap) {
     }
 }
 
-/// Passes the response on to the client.
-fn relay(
-    request: &edge::Request<'_>,
-    response: &mut edge::Response<'_>,
-    mut answer: Response<ureq::Body>,
-) -> Result<(), Problem> {
-    let status = answer.status().as_u16();
-    if status < 200 {
-        return Err(Problem::BadUpstream(format!("it answered {status}")));
-    }
-    remove_named_in_connection(answer.headers_mut());
-    let bodiless = request.method() == Method::Head || matches!(status, 204 | 304);
-    let size = if bodiless { BodySize::None } else { announced_size(answer.headers()) };
-    response.begin(status);
-    for (name, value) in answer.headers() {
-        let own = name == X_REQUEST_ID || (name == header::CONTENT_LENGTH && (!bodiless || status == 204));
-        if !own && !is_hop_by_hop(name) {
-            response.field(name.as_str(), value.as_bytes());
-        }
-    }
-    response.end_head(size);
-    if !bodiless {
-        relay_body(response, size, &mut answer.body_mut().as_reader())?;
-    }
-    Ok(response.finish()?)
-}
-
 /// The length that the response's body will have, if its head tells it.
 fn announced_size(fields: &HeaderMap) -> BodySize {
     if fields.contains_key(header::TRANSFER_ENCODING) {
@@ -229,36 +246,4 @@ fn announced_size(fields: &HeaderMap) -> BodySize {
     let length =
         fields.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     length.map_or(BodySize::Unknown, BodySize::Known)
-}
-
-fn relay_body(
-    response: &mut edge::Response<'_>,
-    size: BodySize,
-    body: &mut impl Read,
-) -> Result<(), Problem> {
-    let mut left = match size {
-        BodySize::Known(length) => length,
-        BodySize::None | BodySize::Unknown => u64::MAX,
-    };
-    let room = usize::try_from(left).unwrap_or(usize::MAX).clamp(1, READ_BYTES);
-    let mut buffer = vec![0; room];
-    loop {
-        let count = body.read(&mut buffer).map_err(|error| {
-            let cause = format!("the answer's body: {error}");
-            if matches!(error.get_ref().and_then(|e| e.downcast_ref()), Some(ureq::Error::Timeout(_))) {
-                Problem::UpstreamTimeout(cause)
-            } else {
-                Problem::BadUpstream(cause)
-            }
-        })?;
-        if count == 0 {
-            return Ok(());
-        }
-        response.write(&buffer[..count])?;
-        left = left.saturating_sub(count as u64);
-        // What is here is not held back while inventory takes its time with the rest.
-        if left > 0 && unread_input() < CHUNKED_END_BYTES {
-            response.flush()?;
-        }
-    }
 }

@@ -19,8 +19,8 @@ const APP_ID: &str = "api-gateway";
 /// The delay before the first attempt to reconnect, and the longest.
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_MAX: Duration = Duration::from_secs(5);
-/// How often a connection is asked for the queue: that makes the queue again if somebody deleted it, and shows a
-/// connection that is dead although neither side has said so.
+/// How often a connection is asked for the queue, and whether it takes messages: that makes the queue again if somebody
+/// deleted it, and shows a connection that is dead, or a broker that stops publishers, although nobody has said so.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the goodbye to the broker may take when the gateway stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
@@ -43,6 +43,28 @@ pub(crate) struct QueuedOrder {
 pub(crate) struct Confirmed {
     /// The order's identity.
     pub(crate) message_id: String,
+}
+
+/// What can be expected of the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BrokerState {
+    /// It takes orders.
+    Ready,
+    /// There is a connection, and it takes none: its disk or memory is nearly full.
+    Blocked,
+    /// There is no connection.
+    Unreachable,
+}
+
+impl BrokerState {
+    /// Its name in answers.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ok",
+            Self::Blocked => "blocked",
+            Self::Unreachable => "unreachable",
+        }
+    }
 }
 
 /// Publishes orders, while there is a broker.
@@ -72,22 +94,31 @@ impl Publisher {
         Ok(publisher)
     }
 
-    /// Whether orders can be published right now.
+    /// Whether there is a connection to the broker.
     pub(crate) fn is_connected(&self) -> bool {
         self.current().is_some()
     }
 
+    /// Whether orders can be published right now.
+    pub(crate) fn broker(&self) -> BrokerState {
+        match self.current() {
+            None => BrokerState::Unreachable,
+            Some(connection) if connection.blocked().is_some() => BrokerState::Blocked,
+            Some(_) => BrokerState::Ready,
+        }
+    }
+
     /// How many messages wait in the queue, and how many in its dead-letter queue, which is there once billing has
-    /// been. `None` when the broker cannot be asked.
+    /// been. `None` when the broker cannot be asked, as while it takes nothing: it may not even read the question.
     pub(crate) fn count_messages(&self) -> Option<(Option<u32>, Option<u32>)> {
-        let connection = self.current()?;
+        let connection = self.current().filter(|connection| connection.blocked().is_none())?;
         let waiting = connection.count_messages(&self.settings.queue).ok()?;
         let dead = connection.count_messages(&format!("{}.dead", self.settings.queue)).ok()?;
         Some((waiting, dead))
     }
 
     /// Publishes one order and waits until the broker has confirmed that it stored it. Fails at once when there is
-    /// no broker, and otherwise within the confirm timeout.
+    /// no broker or it takes nothing, and otherwise within the confirm timeout.
     pub(crate) fn publish(&self, order: QueuedOrder) -> Result<Confirmed, Problem> {
         let QueuedOrder { message_id, body } = order;
         let Some(connection) = self.current() else {
@@ -165,6 +196,7 @@ impl Publisher {
         let weak = Arc::downgrade(&connection);
         drop(connection);
         let mut probed = Instant::now();
+        let mut refusal = None;
         // Holding the connection only while looking at it lets `stop` close it in good order.
         let reason = loop {
             let Some(connection) = weak.upgrade() else { return };
@@ -175,13 +207,16 @@ impl Publisher {
             if self.stop.requested() {
                 return;
             }
-            if probed.elapsed() >= PROBE_INTERVAL && connection.blocked().is_none() {
+            let blocked = connection.blocked();
+            if blocked.is_none() && probed.elapsed() >= PROBE_INTERVAL {
                 if let Err(e) = connection.declare_queue(&self.settings.queue) {
                     break e.to_string();
                 }
+                connection.probe();
                 probed = Instant::now();
             }
             drop(connection);
+            report_change(&mut refusal, blocked);
             self.board.sample(self.metrics.orders_confirmed.get());
             match reports.as_mut().map(|reports| reports.next_batch(REPORTS_MAX, TICK)) {
                 Some(Ok(batch)) => batch.iter().for_each(|report| self.note(&report.body)),
@@ -201,15 +236,29 @@ impl Publisher {
     }
 }
 
-/// Opens a connection that is ready to publish.
+/// Logs that the broker has begun or ceased to take orders: why it takes none is the log's, not the client's.
+fn report_change(known: &mut Option<String>, now: Option<String>) {
+    match (&known, &now) {
+        (None, Some(cause)) => log::warn!("the broker takes no orders for now: {cause}"),
+        (Some(_), None) => log::info!("the broker takes orders again"),
+        _ => return,
+    }
+    *known = now;
+}
+
+/// Opens a connection that is ready to publish, or that knows that the broker takes nothing for now.
 fn connect(settings: &QueueSettings) -> Result<Connection, String> {
     let connection = Connection::open(&settings.amqp, APP_ID).map_err(|e| e.to_string())?;
     let queue = &settings.queue;
     connection.declare_queue(queue).map_err(|e| format!("declare {queue}: {e}"))?;
+    connection.probe();
     Ok(connection)
 }
 
 /// Whether the broker can be used, for `--check`.
 pub(crate) fn check(settings: &QueueSettings) -> Result<(), String> {
-    connect(settings).map(|connection| connection.close(CLOSE_TIMEOUT))
+    let connection = connect(settings)?;
+    let blocked = connection.blocked();
+    connection.close(CLOSE_TIMEOUT);
+    blocked.map_or(Ok(()), |cause| Err(format!("it takes no orders for now: {cause}")))
 }

@@ -1,4 +1,4 @@
-//! Which request goes where. No other file knows a path.
+//! Which request goes where. No other file knows a path; the prefixes of the services are settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,13 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::orders::Orders;
 use crate::proxy::Proxy;
+use crate::settings::ServiceSettings;
 use crate::status::{self, Status};
 
 /// Everything a request can be meant for.
 pub(crate) struct Routes {
-    pub(crate) proxy: Proxy,
+    /// Inventory, then the services of the settings, which have no routes of their own below.
+    pub(crate) services: Vec<(ServiceSettings, Proxy)>,
     pub(crate) orders: Orders,
     pub(crate) health: Health,
     pub(crate) status: Status,
@@ -29,7 +31,6 @@ enum Endpoint {
     Billing,
     Health,
     Ready,
-    Metrics,
     Status,
     OrderStatus,
     File(&'static Asset),
@@ -40,7 +41,7 @@ enum Endpoint {
 struct Route {
     /// The path; a last segment in braces stands for any text.
     template: &'static str,
-    /// The methods, as the field `Allow` lists them. For what is passed on, inventory decides.
+    /// The methods, as the field `Allow` lists them. For what is passed on, the service decides.
     allow: &'static str,
     endpoint: Endpoint,
 }
@@ -57,7 +58,6 @@ static ROUTES: [Route; OTHER] = [
     route("/api/status/orders/{message_id}", READ_ONLY, Endpoint::OrderStatus),
     route("/health", READ_ONLY, Endpoint::Health),
     route("/ready", READ_ONLY, Endpoint::Ready),
-    route("/metrics", READ_ONLY, Endpoint::Metrics),
     route("/", READ_ONLY, Endpoint::File(&assets::CONSOLE_HTML)),
     route("/docs", READ_ONLY, Endpoint::File(&assets::DOCS_HTML)),
     route("/openapi.json", READ_ONLY, Endpoint::File(&assets::OPENAPI_JSON)),
@@ -65,19 +65,32 @@ static ROUTES: [Route; OTHER] = [
     route("/assets/{name}", READ_ONLY, Endpoint::Assets),
 ];
 
-/// How many routes there are, and where metrics count a request that has none.
-const OTHER: usize = 13;
+/// How many routes there are, and where metrics count a request that has none. The services follow.
+const OTHER: usize = 12;
 
-/// The routes as metrics name them, each at its place in [`ROUTES`].
-pub(crate) static LABELS: [&str; OTHER + 1] = {
-    let mut labels = ["other"; OTHER + 1];
-    let mut index = 0;
-    while index < OTHER {
-        labels[index] = ROUTES[index].template;
-        index += 1;
+/// What metrics call the routes, each at its place in [`ROUTES`], then the services by their prefixes. They live as long
+/// as the process.
+pub(crate) fn labels(services: &[ServiceSettings]) -> &'static [&'static str] {
+    let routes = ROUTES.iter().map(|route| route.template).chain(["other"]);
+    let prefixes = services[1..].iter().map(|service| &*service.prefix.clone().leak());
+    routes.chain(prefixes).collect::<Vec<_>>().leak()
+}
+
+/// Refuses services that could be taken for the gateway itself. Inventory's routes are its own.
+pub(crate) fn check_prefixes(services: &[ServiceSettings]) -> Result<(), foundation::Error> {
+    for service in &services[1..] {
+        let taken = ROUTES.iter().map(Route::base).find(|base| {
+            let below = service.prefix.strip_prefix(base);
+            service.has(base) || (!base.is_empty() && below.is_some_and(|rest| rest.starts_with('/')))
+        });
+        if let Some(base) = taken {
+            let text =
+                format!("the prefix of {} overlaps with {base}, which is the gateway's own", service.name);
+            return Err(foundation::Error::setting(service.variable, text));
+        }
     }
-    labels
-};
+    Ok(())
+}
 
 const fn route(template: &'static str, allow: &'static str, endpoint: Endpoint) -> Route {
     Route { template, allow, endpoint }
@@ -91,6 +104,11 @@ impl Route {
             // What is deeper is refused by whoever reads the segment.
             Some((parent, _)) => path.strip_prefix(parent).filter(|segment| !segment.is_empty()),
         }
+    }
+
+    /// The part of the template that is the same for every path, without a slash at its end.
+    fn base(&self) -> &'static str {
+        self.template.split('{').next().unwrap_or_default().trim_end_matches('/')
     }
 
     fn allows(&self, method_name: &str) -> bool {
@@ -107,9 +125,6 @@ impl Service for Routes {
             Err(problem) if !response.is_sent() => problem.status(),
             _ => response.status(),
         };
-        if let Err(problem) = &result {
-            self.metrics.count_problem(problem);
-        }
         in_flight.answered(route, request.method_name(), status);
         result.or_else(|problem| problem.answer(request, response))
     }
@@ -136,7 +151,14 @@ impl Routes {
             let segment = route.matches(&target.path)?;
             Some((index, route, segment))
         });
-        let Some((index, route, segment)) = found else { return Err(Problem::NotFound) };
+        let Some((index, route, segment)) = found else {
+            let mut further = self.services.iter().enumerate().skip(1);
+            let Some((index, _)) = further.find(|(_, (service, _))| service.has(&target.path)) else {
+                return Err(Problem::NotFound);
+            };
+            *taken = OTHER + index;
+            return self.pass_on(index, request, response, target.verbatim, EVERYTHING);
+        };
         *taken = index;
         match route.endpoint {
             // A path that names nothing has no methods.
@@ -146,11 +168,7 @@ impl Routes {
                     "the message id must be 1 to 128 letters, digits, hyphens, underscores and tildes",
                 ));
             }
-            // Which other methods there are is up to inventory; these two mean something else to whoever passes them
-            // on (RFC 9110 §9.3.6 and §9.3.8).
-            Endpoint::Movies if !matches!(request.method_name(), "CONNECT" | "TRACE") => {
-                return self.proxy.serve(request, response, target.verbatim);
-            }
+            Endpoint::Movies => return self.pass_on(0, request, response, target.verbatim, route.allow),
             Endpoint::Billing if method == Method::Post => return self.orders.serve(request, response),
             _ if !route.allows(request.method_name()) => {
                 return Err(Problem::MethodNotAllowed { allow: route.allow });
@@ -161,10 +179,6 @@ impl Routes {
             _ if method == Method::Options => answer_options(response, route.allow),
             Endpoint::Health => Health::serve_health(response),
             Endpoint::Ready => self.health.serve_ready(request, response),
-            Endpoint::Metrics => {
-                let text = self.metrics.text(self.health.is_broker_connected());
-                response.send(200, &[("content-type", foundation::metrics::CONTENT_TYPE)], text.as_bytes())
-            }
             Endpoint::Status => self.status.serve(response),
             Endpoint::OrderStatus => self.status.serve_order(response, segment),
             Endpoint::File(file) => file.serve(request, response),
@@ -173,6 +187,22 @@ impl Routes {
             Endpoint::Movies | Endpoint::Billing => Err(Refusal::Internal("a method has no handler")),
         };
         Ok(answered?)
+    }
+
+    /// Passes a request on to a service. Which methods there are is up to the service; but these two mean something
+    /// else to whoever passes them on (RFC 9110 §9.3.6 and §9.3.8).
+    fn pass_on(
+        &self,
+        service: usize,
+        request: &mut Request<'_>,
+        response: &mut Response<'_>,
+        target: &[u8],
+        allow: &'static str,
+    ) -> Result<(), Problem> {
+        if matches!(request.method_name(), "CONNECT" | "TRACE") {
+            return Err(Problem::MethodNotAllowed { allow });
+        }
+        self.services[service].1.serve(request, response, target)
     }
 }
 
@@ -198,6 +228,30 @@ mod tests {
         assert_eq!(template("/assets/icon.svg"), Some("/assets/{name}"));
         for other in ["/api/moviesx", "/api", "/docs/x", "/assets", "/metricsx", "/api/status/orders"] {
             assert_eq!(template(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_service_cannot_have_a_path_of_the_gateway() {
+        use crate::settings::{Settings, tests::environment};
+        for (prefix, fine) in [
+            ("/todo", true),
+            ("/api/todo", true),
+            ("/healthy", true),
+            ("/health", false),
+            ("/health/x", false),
+            ("/docs", false),
+            ("/assets/x", false),
+            ("/api/billing", false),
+            ("/api/status/x", false),
+        ] {
+            let value = format!("todo={prefix}");
+            let variables = [("GATEWAY_SERVICES", value.as_str()), ("TODO_URL", "http://a:1")];
+            let services = Settings::read(&environment(variables)).unwrap().services;
+            let checked = check_prefixes(&services);
+            assert_eq!(checked.is_ok(), fine, "{prefix}: {checked:?}");
+            assert!(fine || checked.unwrap_err().to_string().contains("GATEWAY_SERVICES"));
+            assert_eq!(labels(&services)[OTHER..], ["other", prefix]);
         }
     }
 

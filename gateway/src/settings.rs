@@ -1,10 +1,12 @@
 //! Every setting of the gateway, with its default. Nothing else in this crate reads the environment.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use amqp::AmqpSettings;
 use edge::EdgeSettings;
 use foundation::Environment;
+use foundation::listener::ListenerSettings;
 use ureq::http::uri::{Authority, Uri};
 
 use crate::error::Error;
@@ -16,23 +18,19 @@ pub struct Settings {
     pub host: String,
     /// `GATEWAY_PORT` (3000): the port to listen on; 0 lets the operating system choose.
     pub port: u16,
+    /// `GATEWAY_PRIVATE_HOST` (127.0.0.1) and `GATEWAY_PRIVATE_PORT` (9301): where `/metrics` and the causes in `/ready`
+    /// are.
+    pub private: ListenerSettings,
     /// `GATEWAY_…`: what a client may ask of the edge; see [`EdgeSettings::read`].
     pub edge: EdgeSettings,
-    /// How inventory is reached.
+    /// The services behind the gateway: inventory, then those of `GATEWAY_SERVICES` in their order.
+    pub services: Vec<ServiceSettings>,
+    /// How they are reached.
     pub upstream: UpstreamSettings,
-    /// What a body may weigh.
-    pub bodies: BodySettings,
+    /// `GATEWAY_BILLING_BODY_MAX_BYTES` (16384): the largest body of an order, in bytes; a larger one is answered 413.
+    pub billing_body_max_bytes: u64,
     /// Where orders go.
     pub queue: QueueSettings,
-}
-
-/// The limits on request bodies, in bytes; a larger body is answered 413.
-#[derive(Clone, Copy, Debug)]
-pub struct BodySettings {
-    /// `GATEWAY_BILLING_BODY_MAX_BYTES` (1048576): a body for /api/billing.
-    pub billing_max_bytes: u64,
-    /// `GATEWAY_MOVIES_BODY_MAX_BYTES` (10485760): a body for /api/movies.
-    pub movies_max_bytes: u64,
 }
 
 /// Where orders go, and how long that may take.
@@ -46,25 +44,46 @@ pub struct QueueSettings {
     pub confirm_timeout: Duration,
 }
 
-/// Where inventory is, and how long it may take.
+/// One service behind the gateway.
+#[derive(Clone, Debug)]
+pub struct ServiceSettings {
+    /// The name, for logs, metrics and what clients are told.
+    pub name: String,
+    /// The variable that gives the prefix, to be named in errors.
+    pub variable: &'static str,
+    /// The service has this path and all below it.
+    pub prefix: String,
+    /// `INVENTORY_URL`, or `TODO_URL` for a service named todo: where its instances are. Inventory's default is made of
+    /// `INVENTORY_HOST` (127.0.0.1) and `INVENTORY_PORT` (8080).
+    pub authorities: Vec<Authority>,
+    /// `GATEWAY_MOVIES_BODY_MAX_BYTES` (262144), or `GATEWAY_TODO_BODY_MAX_BYTES` (as for movies) for a service named
+    /// todo: the largest request body, in bytes; a larger one is answered 413.
+    pub body_max_bytes: u64,
+}
+
+/// How services are reached, and how long they may take.
 #[derive(Clone, Debug)]
 pub struct UpstreamSettings {
-    /// `INVENTORY_URL`: base addresses, separated by commas. By default one, made of `INVENTORY_HOST` (127.0.0.1)
-    /// and `INVENTORY_PORT` (8080).
-    pub authorities: Vec<Authority>,
     /// `GATEWAY_UPSTREAM_CONNECT_TIMEOUT_MS` (2000): to resolve the name and connect.
     pub connect_timeout: Duration,
     /// `GATEWAY_UPSTREAM_HEAD_TIMEOUT_MS` (10000): from the end of the request to the end of the response's head.
     pub head_timeout: Duration,
     /// `GATEWAY_UPSTREAM_BODY_TIMEOUT_MS` (15000): how long a body may stand still, in either direction.
     pub body_timeout: Duration,
-    /// `GATEWAY_UPSTREAM_IDLE_TIMEOUT_MS` (30000): how long an unused connection is kept.
-    pub idle_timeout: Duration,
-    /// `GATEWAY_UPSTREAM_MAX_IDLE` (128): how many unused connections are kept.
-    pub max_idle: usize,
-    /// `GATEWAY_READY_TIMEOUT_MS` (1000): how long inventory may take to answer a readiness probe.
+    /// `GATEWAY_UPSTREAM_MAX_IN_FLIGHT` (256): how many requests may wait for one instance, so that a service that
+    /// hangs cannot take all threads. Beyond it another instance is asked, else the answer is 503. Also how many
+    /// unused connections are kept.
+    pub max_in_flight: usize,
+    /// `GATEWAY_READY_TIMEOUT_MS` (1000): how long an instance may take to answer a readiness probe.
     pub ready_timeout: Duration,
 }
+
+/// The most instances of one service.
+const INSTANCES_MAX: usize = 64;
+/// What already has a meaning where services are named.
+const RESERVED_NAMES: [&str; 5] = ["billing", "broker", "gateway", "inventory", "postgresql"];
+/// The prefix of inventory's paths.
+const INVENTORY_PREFIX: &str = "/api/movies";
 
 impl Settings {
     /// Reads all settings; the error names the variable that is missing or malformed.
@@ -72,20 +91,11 @@ impl Settings {
         Ok(Self {
             host: environment.text("GATEWAY_HOST", "0.0.0.0"),
             port: environment.port("GATEWAY_PORT", 3000)?,
+            private: ListenerSettings::read(environment, "GATEWAY", 9_301)?,
             edge: EdgeSettings::read(environment, "GATEWAY")?,
+            services: ServiceSettings::read_all(environment)?,
             upstream: UpstreamSettings::read(environment)?,
-            bodies: BodySettings {
-                billing_max_bytes: environment.number(
-                    "GATEWAY_BILLING_BODY_MAX_BYTES",
-                    1 << 20,
-                    1..=64 << 20,
-                )?,
-                movies_max_bytes: environment.number(
-                    "GATEWAY_MOVIES_BODY_MAX_BYTES",
-                    10 << 20,
-                    1..=1 << 40,
-                )?,
-            },
+            billing_body_max_bytes: body_max_bytes(environment, "GATEWAY_BILLING_BODY_MAX_BYTES", 16 << 10)?,
             queue: QueueSettings {
                 amqp: AmqpSettings::read(environment)?,
                 queue: environment.text("BILLING_QUEUE", "billing_queue"),
@@ -95,8 +105,8 @@ impl Settings {
     }
 }
 
-impl UpstreamSettings {
-    fn read(environment: &Environment) -> Result<Self, Error> {
+impl ServiceSettings {
+    fn read_all(environment: &Environment) -> Result<Vec<Self>, Error> {
         let host = environment.text("INVENTORY_HOST", "127.0.0.1");
         let port = environment.port("INVENTORY_PORT", 8080)?;
         let default = if host.contains(':') && !host.starts_with('[') {
@@ -104,38 +114,130 @@ impl UpstreamSettings {
         } else {
             format!("http://{host}:{port}")
         };
-        let authorities = environment
-            .list("INVENTORY_URL", &default)?
-            .iter()
-            .map(|url| authority(url))
-            .collect::<Result<_, _>>()?;
+        let inventory = Self {
+            name: "inventory".to_owned(),
+            variable: "INVENTORY_URL",
+            prefix: INVENTORY_PREFIX.to_owned(),
+            authorities: authorities("INVENTORY_URL", &environment.list("INVENTORY_URL", &default)?)?,
+            body_max_bytes: body_max_bytes(environment, "GATEWAY_MOVIES_BODY_MAX_BYTES", 256 << 10)?,
+        };
+        let mut services = vec![inventory];
+        let further = environment.text("GATEWAY_SERVICES", "");
+        for entry in further.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let service = Self::read(environment, entry, services[0].body_max_bytes)?;
+            services.push(service);
+        }
+        check_services(&services)?;
+        Ok(services)
+    }
+
+    /// Reads one entry of `GATEWAY_SERVICES`, such as `todo=/todo`, and where that service is.
+    fn read(environment: &Environment, entry: &str, body_max_bytes: u64) -> Result<Self, Error> {
+        let variable = "GATEWAY_SERVICES";
+        let (name, prefix) = entry
+            .split_once('=')
+            .map(|(name, prefix)| (name.trim(), prefix.trim()))
+            .filter(|(name, _)| is_service_name(name))
+            .ok_or_else(|| {
+                foundation::Error::setting(variable, "every member must be NAME=/PREFIX, such as todo=/todo")
+            })?;
+        let upper = name.to_uppercase().replace('-', "_");
+        let url = format!("{upper}_URL");
         Ok(Self {
-            authorities,
+            name: name.to_owned(),
+            variable,
+            prefix: prefix.to_owned(),
+            authorities: authorities(&url, &environment.list(&url, "")?)?,
+            body_max_bytes: self::body_max_bytes(
+                environment,
+                &format!("GATEWAY_{upper}_BODY_MAX_BYTES"),
+                body_max_bytes,
+            )?,
+        })
+    }
+
+    /// Whether the service has `path`, which is decoded and normalised.
+    pub fn has(&self, path: &str) -> bool {
+        path.strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+fn is_service_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_lowercase())
+        && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
+}
+
+/// Whether every path below `prefix` has one spelling only, apart from the escaping of its own characters.
+fn is_prefix(prefix: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    prefix.strip_prefix('/').is_some_and(|segments| {
+        segments.split('/').all(|segment| !matches!(segment, "" | "." | "..") && segment.bytes().all(plain))
+    })
+}
+
+/// Refuses names and prefixes that could be taken for another's.
+fn check_services(services: &[ServiceSettings]) -> Result<(), foundation::Error> {
+    let mut names = HashSet::new();
+    for (index, service) in services.iter().enumerate() {
+        let problem = |text: String| Err(foundation::Error::setting(service.variable, text));
+        let (name, prefix) = (&service.name, &service.prefix);
+        if index > 0 && RESERVED_NAMES.contains(&name.as_str()) {
+            return problem(format!("{name} cannot be the name of a further service"));
+        }
+        // Two names that differ in this only would share their variables.
+        if !names.insert(name.replace('-', "_")) {
+            return problem(format!("{name} is named twice"));
+        }
+        if !is_prefix(prefix) {
+            return problem(format!(
+                "the prefix of {name} must be a path such as /todo: letters, digits and - . _ ~, no / at the end"
+            ));
+        }
+        if let Some(other) = services[..index].iter().find(|o| o.has(prefix) || service.has(&o.prefix)) {
+            return problem(format!("the prefixes of {} and {name} overlap", other.name));
+        }
+    }
+    Ok(())
+}
+
+fn body_max_bytes(environment: &Environment, variable: &str, default: u64) -> Result<u64, foundation::Error> {
+    environment.number(variable, default, 1..=64 << 20)
+}
+
+impl UpstreamSettings {
+    fn read(environment: &Environment) -> Result<Self, Error> {
+        Ok(Self {
             connect_timeout: environment.millis("GATEWAY_UPSTREAM_CONNECT_TIMEOUT_MS", 2_000)?,
             head_timeout: environment.millis("GATEWAY_UPSTREAM_HEAD_TIMEOUT_MS", 10_000)?,
             body_timeout: environment.millis("GATEWAY_UPSTREAM_BODY_TIMEOUT_MS", 15_000)?,
-            idle_timeout: environment.millis("GATEWAY_UPSTREAM_IDLE_TIMEOUT_MS", 30_000)?,
-            max_idle: environment.size("GATEWAY_UPSTREAM_MAX_IDLE", 128, 65_536)?,
+            max_in_flight: environment.size("GATEWAY_UPSTREAM_MAX_IN_FLIGHT", 256, 65_536)?,
             ready_timeout: environment.millis("GATEWAY_READY_TIMEOUT_MS", 1_000)?,
         })
     }
 }
 
-/// The host and port of a base address such as `http://inventory-vm:8080`. Paths are passed on as they came, so a
+/// The hosts and ports of base addresses such as `http://inventory-vm:8080`. Paths are passed on as they came, so a
 /// base path would have nowhere to go.
-fn authority(url: &str) -> Result<Authority, foundation::Error> {
-    let problem = |text: &str| foundation::Error::setting("INVENTORY_URL", text);
-    let uri: Uri = url.parse().map_err(|_| problem("has a member that is no URL"))?;
-    if uri.scheme_str() != Some("http") {
-        return Err(problem("every member must begin with http://"));
+fn authorities(variable: &str, urls: &[String]) -> Result<Vec<Authority>, foundation::Error> {
+    let problem = |text: &str| foundation::Error::setting(variable, text);
+    if urls.len() > INSTANCES_MAX {
+        return Err(problem("has more than 64 members"));
     }
-    if uri.path() != "/" || uri.query().is_some() {
-        return Err(problem("a member must not have a path"));
-    }
-    match uri.into_parts().authority {
-        Some(authority) if !authority.as_str().contains('@') => Ok(authority),
-        _ => Err(problem("a member must be http://HOST:PORT")),
-    }
+    let authority = |url: &String| {
+        let uri: Uri = url.parse().map_err(|_| problem("has a member that is no URL"))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(problem("every member must begin with http://"));
+        }
+        if uri.path() != "/" || uri.query().is_some() {
+            return Err(problem("a member must not have a path"));
+        }
+        match uri.into_parts().authority {
+            Some(authority) if !authority.as_str().contains('@') => Ok(authority),
+            _ => Err(problem("a member must be http://HOST:PORT")),
+        }
+    };
+    urls.iter().map(authority).collect()
 }
 
 #[cfg(test)]
@@ -150,7 +252,7 @@ pub(crate) mod tests {
 
     fn urls(value: &str) -> Result<Vec<String>, String> {
         let settings = Settings::read(&environment([("INVENTORY_URL", value)])).map_err(|e| e.to_string())?;
-        Ok(settings.upstream.authorities.iter().map(ToString::to_string).collect())
+        Ok(settings.services[0].authorities.iter().map(ToString::to_string).collect())
     }
 
     #[test]
@@ -159,8 +261,10 @@ pub(crate) mod tests {
         assert_eq!((settings.host.as_str(), settings.port), ("0.0.0.0", 3000));
         assert_eq!(settings.edge.max_connections, 1024);
         assert_eq!(settings.edge.head_timeout, Duration::from_secs(10));
-        assert_eq!(settings.upstream.authorities, ["127.0.0.1:8080"]);
-        assert_eq!(settings.bodies.movies_max_bytes, 10 * 1024 * 1024);
+        assert_eq!(settings.services.len(), 1);
+        assert_eq!(settings.services[0].authorities, ["127.0.0.1:8080"]);
+        assert_eq!(settings.services[0].body_max_bytes, 256 * 1024);
+        assert_eq!(settings.billing_body_max_bytes, 16 * 1024);
     }
 
     #[test]
@@ -175,6 +279,58 @@ pub(crate) mod tests {
     #[test]
     fn host_and_port_make_the_default_url() {
         let environment = environment([("INVENTORY_HOST", "::1"), ("INVENTORY_PORT", "9")]);
-        assert_eq!(Settings::read(&environment).unwrap().upstream.authorities, ["[::1]:9"]);
+        assert_eq!(Settings::read(&environment).unwrap().services[0].authorities, ["[::1]:9"]);
+    }
+
+    #[test]
+    fn a_further_service_is_two_variables() {
+        let environment = environment([
+            ("GATEWAY_SERVICES", "todo=/todo, my-pizzas=/api/pizzas"),
+            ("TODO_URL", "http://a:1,http://b:2"),
+            ("MY_PIZZAS_URL", "http://c:3"),
+            ("GATEWAY_MOVIES_BODY_MAX_BYTES", "1000"),
+            ("GATEWAY_MY_PIZZAS_BODY_MAX_BYTES", "7"),
+        ]);
+        let services = Settings::read(&environment).unwrap().services;
+        let found: Vec<_> = services
+            .iter()
+            .map(|s| (s.name.as_str(), s.prefix.as_str(), s.authorities.len(), s.body_max_bytes))
+            .collect();
+        let expected = [
+            ("inventory", "/api/movies", 1, 1000),
+            ("todo", "/todo", 2, 1000),
+            ("my-pizzas", "/api/pizzas", 1, 7),
+        ];
+        assert_eq!(found, expected);
+        assert!(services[1].has("/todo") && services[1].has("/todo/1/x"));
+        assert!(!services[1].has("/todos") && !services[1].has("/"));
+    }
+
+    #[test]
+    fn a_service_that_could_be_taken_for_another_is_refused_by_the_name_of_its_variable() {
+        for (value, text) in [
+            ("todo", "NAME=/PREFIX"),
+            ("Todo=/todo", "NAME=/PREFIX"),
+            ("=/todo", "NAME=/PREFIX"),
+            ("todo=todo", "the prefix of todo"),
+            ("todo=/", "the prefix of todo"),
+            ("todo=/todo/", "the prefix of todo"),
+            ("todo=/a//b", "the prefix of todo"),
+            ("todo=/a/../b", "the prefix of todo"),
+            ("todo=/%74odo", "the prefix of todo"),
+            ("broker=/broker", "broker cannot be"),
+            ("todo=/a,todo=/b", "named twice"),
+            ("todo=/api/movies", "inventory and todo overlap"),
+            ("todo=/api/movies/x", "inventory and todo overlap"),
+            ("todo=/api", "inventory and todo overlap"),
+            ("todo=/a,done=/a/b", "todo and done overlap"),
+        ] {
+            let urls = [("TODO_URL", "http://a:1"), ("DONE_URL", "http://a:1"), ("BROKER_URL", "http://a:1")];
+            let environment = environment(urls.into_iter().chain([("GATEWAY_SERVICES", value)]));
+            let error = Settings::read(&environment).unwrap_err().to_string();
+            assert!(error.contains("GATEWAY_SERVICES") && error.contains(text), "{value}: {error}");
+        }
+        let error = Settings::read(&environment([("GATEWAY_SERVICES", "todo=/todo")])).unwrap_err();
+        assert!(error.to_string().contains("TODO_URL"), "{error}");
     }
 }

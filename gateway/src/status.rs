@@ -1,6 +1,6 @@
 //! How the parts of the system are, for the console and whoever else wants to look. Read-only.
 //!
-//! The gateway asks whom it knows: inventory for its readiness, the broker for the lengths of the queues. Billing has
+//! The gateway asks whom it knows: the services for their readiness, the broker for the lengths of the queues. Billing has
 //! no HTTP API and gets none for this; it reports through the broker, which both sides talk to anyway.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use edge::{Refusal, Response};
 use order::report::Outcome;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::board::Board;
 use crate::metrics::Metrics;
-use crate::publisher::Publisher;
-use crate::upstream::{Readiness, Upstreams};
+use crate::publisher::{BrokerState, Publisher};
+use crate::upstream::{self, Readiness, Service};
 
 /// For how long an answer is given again, so that many onlookers cost inventory and the broker no more than one.
 const FRESH: Duration = Duration::from_millis(250);
@@ -22,7 +22,8 @@ const MESSAGE_ID_MAX_BYTES: usize = 128;
 
 /// Tells the state of the system.
 pub(crate) struct Status {
-    upstreams: Arc<Upstreams>,
+    /// Inventory, then the others.
+    services: Box<[&'static Service]>,
     publisher: Arc<Publisher>,
     metrics: Arc<Metrics>,
     board: Arc<Board>,
@@ -31,12 +32,12 @@ pub(crate) struct Status {
 
 impl Status {
     pub(crate) fn new(
-        upstreams: Arc<Upstreams>,
+        services: Box<[&'static Service]>,
         publisher: Arc<Publisher>,
         metrics: Arc<Metrics>,
         board: Arc<Board>,
     ) -> Self {
-        Self { upstreams, publisher, metrics, board, last: Mutex::new(None) }
+        Self { services, publisher, metrics, board, last: Mutex::new(None) }
     }
 
     /// GET /api/status.
@@ -70,13 +71,30 @@ impl Status {
     }
 
     fn look(&self) -> Value {
-        let (inventory, postgresql) = match self.upstreams.readiness() {
-            Readiness::Ready => ("ok", "ok"),
-            Readiness::NotReady(_) => ("ok", "unreachable"),
-            Readiness::Unreachable(_) => ("unreachable", "unknown"),
+        let mut found = upstream::readiness(&self.services).into_iter();
+        let (inventory, postgresql) = match found.next() {
+            Some(Readiness::Ready) => ("ok", "ok"),
+            Some(Readiness::NotReady(_)) => ("ok", "unreachable"),
+            Some(Readiness::Unreachable(_)) | None => ("unreachable", "unknown"),
         };
+        let services: Map<_, _> = self.services[1..]
+            .iter()
+            .zip(found)
+            .map(|(service, readiness)| {
+                let state = match readiness {
+                    Readiness::Ready => "ok",
+                    Readiness::NotReady(_) => "not ready",
+                    Readiness::Unreachable(_) => "unreachable",
+                };
+                (service.name().to_owned(), json!({ "state": state }))
+            })
+            .collect();
         let queues = self.publisher.count_messages();
-        let broker = if queues.is_some() { "ok" } else { "unreachable" };
+        // A broker that takes orders and does not answer is no good either.
+        let broker = match self.publisher.broker() {
+            BrokerState::Ready if queues.is_none() => BrokerState::Unreachable,
+            state => state,
+        };
         let (waiting, dead) = queues.unwrap_or_default();
         let billing = self.board.billing();
         let minutes = self.board.minutes();
@@ -87,7 +105,8 @@ impl Status {
             "gateway": { "state": "ok", "version": env!("CARGO_PKG_VERSION"), "uptime_s": self.metrics.uptime_s() },
             "inventory": { "state": inventory },
             "postgresql": { "state": postgresql },
-            "broker": { "state": broker, "messages_waiting": waiting, "messages_dead": dead },
+            "services": services,
+            "broker": { "state": broker.name(), "messages_waiting": waiting, "messages_dead": dead },
             "billing": {
                 "state": if billing.instances > 0 { "ok" } else { "silent" },
                 "instances": billing.instances,

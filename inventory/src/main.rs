@@ -12,15 +12,17 @@ static PROGRAM: Program = Program {
     about: "CRUD and search of movies over HTTP, in PostgreSQL.\n\n\
             Reads its settings from the environment and from .env: INVENTORY_HOST, INVENTORY_PORT,\n\
             INVENTORY_DB_HOST, _PORT, _NAME, _USER, _PASSWORD, LOG_LEVEL and the limits that .env lists.",
+    prefixes: &["INVENTORY_"],
+    elsewhere: &["INVENTORY_URL"],
+    describe: Some(|| INVENTORY.describe().map_err(|error| error.to_string())),
 };
 
 fn main() -> ExitCode {
-    let describe = || INVENTORY.describe().map_err(|error| error.to_string());
-    program::run_or_describe(&PROGRAM, Some(describe), |environment, mode| {
-        let settings = inventory::settings(environment)?;
-        match mode {
-            Mode::Check => INVENTORY.check(&settings),
-            Mode::Serve => INVENTORY.build(settings, Shutdown::on_signals()?)?.run(),
+    program::run(&PROGRAM, inventory::settings, |settings, mode| match mode {
+        Mode::Check => INVENTORY.check(&settings),
+        Mode::Serve => {
+            let shutdown = Shutdown::on_signals()?;
+            INVENTORY.build(settings, shutdown)?.run()
         }
     })
 }

@@ -7,5 +7,5 @@ use crate::INVENTORY;
 
 /// Reads and checks them all: `INVENTORY_PORT` and so on.
 pub fn settings(environment: &Environment) -> Result<Settings, Error> {
-    Settings::read(environment, "INVENTORY", 8080, INVENTORY.name)
+    Settings::read(environment, "INVENTORY", (8080, 9302), INVENTORY.name)
 }

@@ -31,6 +31,8 @@ prepare() {
     INVENTORY_DB_HOST=127.0.0.1 BILLING_DB_HOST=127.0.0.1
     INVENTORY_DB_PORT=$postgres_port BILLING_DB_PORT=$postgres_port
     BROKER_DATA_DIR=$work/broker
+    # Nobody asks the private listeners.
+    export BROKER_PRIVATE_PORT=0 BILLING_PRIVATE_PORT=0 INVENTORY_PRIVATE_PORT=0 GATEWAY_PRIVATE_PORT=0
     inventory=http://127.0.0.1:$INVENTORY_PORT gateway=http://127.0.0.1:$GATEWAY_PORT nginx=http://127.0.0.1:$nginx_port
     INVENTORY_URL=$inventory
     RABBITMQ_VHOST=/
@@ -57,7 +59,7 @@ tidy_up() {
     stop_broker
     for process in "${memory[@]}"; do kill "$process" 2>/dev/null; done
     stop postgres
-    [[ ! -L $work/postgres ]] || rm -rf -- "$(readlink -f -- "$work/postgres")"
+    [[ ! -L $work/postgres ]] || remove_cluster "$work/postgres"
     [[ -n ${KEEP-} ]] || rm -rf -- "$work"
 }
 

@@ -28,7 +28,7 @@ wait_for_port() {
 # start_own BINARY FOLDER: sets broker_pid and broker_port.
 start_own() {
     broker_port=$(unused_port)
-    (cd /tmp && exec env BROKER_HOST=127.0.0.1 BROKER_PORT="$broker_port" BROKER_DATA_DIR="$2" \
+    (cd /tmp && exec env BROKER_HOST=127.0.0.1 BROKER_PORT="$broker_port" BROKER_PRIVATE_PORT=0 BROKER_DATA_DIR="$2" \
         RABBITMQ_USER="$broker_user" RABBITMQ_PASSWORD="$broker_password" RABBITMQ_VHOST=/ "$1") 2>>"$2.log" &
     broker_pid=$!
     wait_for_port "$broker_port" "$broker_pid"

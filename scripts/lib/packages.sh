@@ -26,44 +26,71 @@ package_of() {
     esac
 }
 
+# What each part of the gate needs.
+# shellcheck disable=SC2034 # the scripts that source this file use them
+{
+    needs_gate=(cc postgres shellcheck git curl)
+    needs_clients=(node npm python3-venv)
+    needs_docs=(node npm python3-venv chromium promtool curl)
+    needs_vagrant=(ruby shellcheck)
+    needs_rabbitmq=(rabbitmq-server)
+}
+
 # has PROGRAM: whether it is installed. Servers are often outside PATH.
 has() {
     case $1 in
         postgres) (find_postgres) 2>/dev/null ;;
         rabbitmq-server) [[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]] ;;
         python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
+        # Debian 12 has 18.20; what package.json asks for works with that.
+        node) node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 18 || (a == 18 && b >= 18) ? 0 : 1)' \
+            2>/dev/null ;;
         *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
     esac
 }
 
-# need PROGRAM…: installs the packages of those that are missing, after saying so.
+# need PROGRAM…: installs the packages of those that are missing, all at once, after saying so. Who cannot install
+# packages is told what to ask root for.
 need() {
     local program packages=()
     for program in "$@"; do
         has "$program" || packages+=("$(package_of "$program")")
     done
     ((${#packages[@]} > 0)) || return 0
-    local become_root=()
-    if ((EUID != 0)); then
-        command -v sudo >/dev/null || fail "missing: ${packages[*]}; install them as root and come back"
-        become_root=(sudo)
-    fi
+    mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
     command -v apt-get >/dev/null ||
         fail "missing: ${packages[*]} (their names in Debian); this system has no apt-get, please install them yourself"
-    say "Installing ${packages[*]} with apt-get."
-    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
-    "${become_root[@]}" "${apt[@]}" update || say "apt-get update failed; trying with the lists that are there."
-    "${become_root[@]}" "${apt[@]}" install -y --no-install-recommends "${packages[@]}" ||
+    local become_root=()
+    if ((EUID != 0)); then
+        command -v sudo >/dev/null || fail "missing: ${packages[*]}
+There is no sudo. As root, run this, and come back:
+  apt-get update && apt-get install --no-install-recommends ${packages[*]}"
+        become_root=(sudo)
+    fi
+    say "Installing ${packages[*]} with apt-get; their services will not be started."
+    "${become_root[@]}" env KEEP_SERVICES="${KEEP_SERVICES-}" "$root/scripts/lib/install-packages.sh" "${packages[@]}" ||
         fail "apt-get could not install ${packages[*]}"
     for program in "$@"; do
-        has "$program" || fail "$(package_of "$program") is installed, but $program is not found"
+        has "$program" || fail "$(package_of "$program") is installed, but $program is not found, or is too old"
     done
+}
+
+# need_cargo: the Rust toolchain, which rustup installs as rust-toolchain.toml says. Where it cannot, offline or without
+# the right to, its default toolchain has to do.
+need_cargo() {
+    local default
+    command -v cargo >/dev/null || PATH=$PATH:${HOME:-/root}/.cargo/bin
+    command -v cargo >/dev/null || fail "there is no Rust toolchain; install one from https://rustup.rs and come back"
+    ! (cd "$root" && cargo --version) >/dev/null 2>&1 || return 0
+    default=$(cd / && rustup default 2>/dev/null) || fail "cargo --version fails; see what it says in $root"
+    export RUSTUP_TOOLCHAIN=${default%% *}
+    cargo --version >/dev/null || fail "the toolchain $RUSTUP_TOOLCHAIN does not work"
+    say "The toolchain of rust-toolchain.toml cannot be installed; going on with $(rustc --version)."
 }
 
 # need_rust: cargo, and the linker that it calls.
 need_rust() {
-    command -v cargo >/dev/null || PATH=$PATH:${HOME:-/root}/.cargo/bin
-    command -v cargo >/dev/null || fail "there is no Rust toolchain; install one from https://rustup.rs and come back"
+    need_cargo
     need cc
 }
 

@@ -4,6 +4,11 @@
 # Put before a command, it makes root run it as the user postgres, since PostgreSQL refuses to be root.
 as_postgres=()
 
+# Where the data goes of checkouts that the user postgres cannot enter: a folder for each, of this name with a dot and
+# six characters. It holds the data in "postgres" and its "owner" in three lines: the device and inode of the checkout,
+# its path, and the path of the link that leads here.
+places=/var/lib/crud-master
+
 # find_postgres [MAJOR]: sets pg to the folder with initdb, postgres and psql. A wrapper in PATH stands alone; the real
 # programs, links resolved, stand together. With MAJOR, only that version will do: a cluster belongs to one.
 find_postgres() {
@@ -39,22 +44,21 @@ become_postgres() {
 # the owner can look in. Only the owner may connect through the socket, with the rights of the superuser; everybody
 # else comes by TCP with a password. Sets pg, pg_cluster and pg_socket.
 make_cluster() {
-    local home=$1 unusable
+    local home=$1
     become_postgres
     mkdir -p -- "$(dirname -- "$home")"
     if [[ ! -e $home ]]; then
         rm -f -- "$home"
+        remove_orphans
         mkdir -m 700 -- "$home"
         own "$home"
         if ! "${as_postgres[@]}" test -w "$home"; then
             # A checkout below a folder that only root can enter. The data goes where servers keep theirs.
             rmdir -- "$home"
-            unusable=$home
-            home=$(mktemp -d /var/lib/crud-master.XXXXXX)
-            own "$home"
-            ln -s -- "$home" "$unusable"
-            say "The user postgres cannot enter $unusable; PostgreSQL's data goes to $home."
+            make_place "$home"
         fi
+    elif [[ -L $home ]]; then
+        keep_place "$home"
     fi
     home=$(readlink -f -- "$1")
     pg_cluster=$home/cluster
@@ -78,6 +82,73 @@ make_cluster() {
     fi
     # In /tmp, somebody else could have been there first.
     [[ $(stat -c %u -- "$pg_socket") == "$(stat -c %u -- "$pg_cluster")" ]] || fail "$pg_socket belongs to somebody else"
+}
+
+# make_place LINK: a folder outside the checkout, with a link to it.
+make_place() {
+    local place
+    place=$(mktemp -d "$places.XXXXXX")
+    chmod 711 -- "$place"
+    mkdir -m 700 -- "$place/postgres"
+    own "$place/postgres"
+    # The link comes before the owner, so that remove_orphans of another checkout never finds an owner without a link.
+    ln -s -- "$place/postgres" "$1"
+    claim_place "$place" "$1"
+    say "The user postgres cannot enter $1, so PostgreSQL's data goes to $place. To remove all data, remove"
+    say "$data: the next start then removes $place, too."
+}
+
+# claim_place PLACE LINK: notes whose it is.
+claim_place() { printf '%s\n' "$(identity_of "$root")" "$root" "$2" >"$1/owner"; }
+
+# identity_of FOLDER: what stays when it is moved, and differs when another one takes its path.
+identity_of() { stat -c %d:%i -- "$1" 2>/dev/null || echo none; }
+
+# keep_place LINK: a checkout that was moved keeps its place; one that was copied would write into the other's.
+keep_place() {
+    local place target checkout path link
+    target=$(readlink -- "$1")
+    place=${target%/postgres}
+    [[ $place == "$places".* && -r $place/owner ]] || return 0
+    { read -r checkout && IFS= read -r path && IFS= read -r link; } <"$place/owner" || return 0
+    if [[ $link != "$1" && $(readlink -- "$link") == "$target" ]]; then
+        fail "$1 leads to the data of $path; remove it with rm $1 to begin with none"
+    fi
+    claim_place "$place" "$1"
+}
+
+# remove_orphans: removes the places of checkouts whose data was removed, and names those whose checkout is not where it
+# was: it may have been moved, and then still needs its place.
+remove_orphans() {
+    local owner place checkout path link
+    for owner in "$places".*/owner; do
+        [[ -r $owner ]] || continue
+        place=$(dirname -- "$owner")
+        { read -r checkout && IFS= read -r path && IFS= read -r link; } <"$owner" || continue
+        [[ $(readlink -- "$link") != "$place/postgres" ]] || continue
+        if [[ $checkout != "$(identity_of "$path")" ]]; then
+            say "$place is from a checkout that was at $path. Unless that was moved, remove it with rm -r $place"
+        elif is_served "$place/postgres/cluster"; then
+            say "$place is from $link, which is gone, but a PostgreSQL still runs in it."
+        else
+            say "Removing $place, the data of $link, which was removed."
+            rm -rf -- "$place"
+        fi
+    done
+}
+
+# is_served CLUSTER: whether a server may be running in it. Its process id is in the first line of a file.
+is_served() {
+    local process
+    [[ -r $1/postmaster.pid ]] && read -r process <"$1/postmaster.pid" && [[ -e /proc/$process ]]
+}
+
+# remove_cluster FOLDER: removes what make_cluster has made, wherever it is.
+remove_cluster() {
+    local target
+    target=$(readlink -- "$1") || target=''
+    if [[ $target == "$places".*/postgres ]]; then rm -rf -- "${target%/postgres}"; fi
+    rm -rf -- "$1"
 }
 
 # own FOLDER: gives it to the user who runs PostgreSQL.

@@ -18,27 +18,11 @@ fail() {
 # The comment at the top of a script is its help.
 show_help() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p;}' "$0"; }
 
-# Names of the settings that the environment gives, and that .env therefore does not.
-declare -A given=()
+# shellcheck source=settings.sh
+. "$root/scripts/lib/settings.sh"
 
-# load_settings: exports every setting of .env that the environment does not have. The services do the same by
-# themselves; the scripts need the settings for what they do before and beside them.
-load_settings() {
-    local line name
-    while IFS= read -r line || [[ -n $line ]]; do
-        [[ $line =~ ^([A-Za-z_][A-Za-z0-9_]*)= ]] || continue
-        name=${BASH_REMATCH[1]}
-        if [[ -v $name ]]; then
-            given[$name]=1
-        else
-            # The file is written so that a shell can read it; nothing else gets all quoting right.
-            eval "export $line" || fail ".env: the line of $name cannot be read; put the value in single quotes"
-        fi
-    done <"$root/.env"
-}
-
-# same NAME OTHER: two settings of one thing, such as a server's port and its client's. When the environment gives one
-# of them, the other follows.
+# same NAME OTHER: two settings of one thing, such as a server's port and its client's. When the environment or .env.local
+# gives one of them, the other follows.
 same() {
     local name=$1 other=$2
     if [[ -v given[$other] && ! -v given[$name] ]]; then
@@ -50,11 +34,12 @@ same() {
 
 # wait_for SECONDS COMMAND…: polls until the command succeeds; fails when it still does not after that time.
 wait_for() {
-    local deadline=$((SECONDS + $1))
+    local deadline=$((SECONDS + $1)) tries=0
     shift
     until "$@"; do
         ((SECONDS < deadline)) || return 1
-        sleep 0.1
+        # Most waits are short.
+        if ((++tries <= 10)); then sleep 0.01; else sleep 0.1; fi
     done
 }
 
@@ -65,5 +50,11 @@ port_is_open() {
     (exec 3<>"/dev/tcp/$host/$2") 2>/dev/null
 }
 
-# is_gone PID: whether the process has ended.
-is_gone() { ! kill -0 "$1" 2>/dev/null; }
+# is_gone PID: whether the process has ended, even if its parent has not taken notice yet.
+is_gone() {
+    local stat=''
+    kill -0 "$1" 2>/dev/null || return 0
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || true
+    # Its name, in parentheses, may hold anything; its state comes after that.
+    [[ ${stat##*) } == Z* ]]
+}

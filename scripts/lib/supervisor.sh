@@ -1,9 +1,11 @@
 # Sourced by run.sh: processes that are kept running, and the commands that other shells send to their supervisor.
 # shellcheck shell=bash
 
-# Under $data/run: "lock", held while a supervisor lives; "control", a pipe that takes commands; and a file for each
-# process with its state in one line: STATE PID START RESTARTS.
-state_folder=$data/run
+# Under $state_folder: "lock", held while a supervisor lives; "supervisor", its process id; "commands", a folder in which
+# every command is a file; "bell", a pipe that wakes the supervisor up; "gateway", where the gateway listens; and a file
+# for each process with its state in one line: STATE PID SINCE RESTARTS NEXT, the last being when a process that waits
+# is started again, in seconds since 1970.
+command_folder=$state_folder/commands
 log_folder=$data/logs
 
 # In the order in which they start; they stop in the opposite order, so that nobody loses what it stands on.
@@ -13,45 +15,73 @@ names=(postgres broker inventory_app billing_app api_gateway)
 # that interrupts read.
 stopping=no
 
-declare -A pid=() wanted=() started=() restarts=() delay=() not_before=()
+declare -A pid=() wanted=() started=() restarts=() delay=() not_before=() log_begin=()
 
 # How long a process may take to leave when asked, in seconds, before it is killed.
 stop_limit=15
 # A process that dies is started again at once, then after 1, 2, 4 … seconds, at most this many.
 delay_max=30
+# How long a command from another shell may take, in seconds: the one before it may be waiting for a process to leave.
+command_limit=60
+# How long such a shell looks on whether a process that it had started ends again at once, in seconds.
+settle_time=0.7
 
 # supervise: becomes the one supervisor of this checkout.
 supervise() {
     mkdir -p -- "$state_folder" "$log_folder"
+    take_lock
+    # Nobody waits for the commands of an earlier run any more.
+    rm -rf -- "$command_folder" "$state_folder/bell"
+    mkdir -- "$command_folder"
+    mkfifo -m 600 -- "$state_folder/bell"
+    exec 8<>"$state_folder/bell"
+    # From here on it listens.
+    printf '%s\n' "$BASHPID" >"$state_folder/supervisor"
+    end_leftovers
+    rm -f -- "$state_folder"/*.state
+}
+
+# take_lock: for as long as this shell lives.
+take_lock() {
     exec 9>"$state_folder/lock"
     # A moment's patience, because looking whether a supervisor runs takes the lock for a moment.
     flock -w 1 9 || fail "the platform of this checkout runs already; scripts/run.sh list shows it"
-    rm -f -- "$state_folder/control"
-    mkfifo -m 600 -- "$state_folder/control"
-    exec 8<>"$state_folder/control"
-    end_leftovers
-    printf '%s\n' "$$" >"$state_folder/supervisor"
 }
 
-# is_supervised: whether this checkout's supervisor runs.
+# is_supervised: whether this checkout's supervisor runs. The lock is shared, so that those who look do not take one
+# another for it.
 is_supervised() {
-    [[ -e $state_folder/lock ]] && ! flock -n "$state_folder/lock" true
+    [[ -e $state_folder/lock ]] && ! flock -s -n "$state_folder/lock" true
 }
 
-# Ends what a supervisor that was killed has left running.
+# is_listening: whether the supervisor takes commands and signals. One that was killed has left its id in the file.
+is_listening() {
+    local process=''
+    [[ ! -r $state_folder/supervisor ]] || read -r process <"$state_folder/supervisor"
+    [[ -n $process ]] && ! is_gone "$process"
+}
+
+is_unsupervised() { ! is_supervised; }
+
+# has_leftovers: whether a process runs, which without a supervisor is one that a killed supervisor has left.
+has_leftovers() {
+    local name process
+    for name in "${names[@]}"; do
+        ! process_of "$name" || return 0
+    done
+    return 1
+}
+
+# end_leftovers [NAME…]: ends what a supervisor that was killed has left running, in the right order.
 end_leftovers() {
-    local file name state process rest
-    for file in "$state_folder"/*.state; do
-        [[ -e $file ]] || continue
-        name=$(basename -- "$file" .state)
-        read -r state process rest <"$file" || continue
-        # The process may be gone and its id somebody else's; ours says whose it is by its environment.
-        if [[ $state == running ]] && grep -qzxF "CRUD_MASTER_PROCESS=$data/$name" "/proc/$process/environ" 2>/dev/null; then
-            say "Ending the $name that an earlier run has left behind."
-            pid[$name]=$process
-            stop_process "$name"
-        fi
-        rm -f -- "$file"
+    local index name process
+    for ((index = ${#names[@]} - 1; index >= 0; index--)); do
+        name=${names[index]}
+        [[ $# == 0 || " $* " == *" $name "* ]] || continue
+        process_of "$name" || continue
+        say "Ending the $name that an earlier run has left behind."
+        pid[$name]=$process
+        stop_process "$name"
     done
 }
 
@@ -62,7 +92,8 @@ start_process() {
     [[ -z ${pid[$name]-} ]] || return 0
     command_of "$name"
     # Keeps the logs of this start and the last big one.
-    if [[ -f $log && $(stat -c %s -- "$log") -gt 10485760 ]]; then mv -f -- "$log" "$log.old"; fi
+    log_begin[$name]=$(log_size "$name")
+    if ((log_begin[$name] > 10485760)); then mv -f -- "$log" "$log.old" && log_begin[$name]=0; fi
     (
         cd "$root" || exit 1
         # Its own session, so that Ctrl-C in the terminal reaches the supervisor alone, which keeps the order.
@@ -75,6 +106,12 @@ start_process() {
     note "$name" running
 }
 
+# log_size NAME: in bytes.
+log_size() { stat -c %s -- "$log_folder/$1.log" 2>/dev/null || echo 0; }
+
+# show_log NAME BEGIN: the last lines of a log, but none before this byte.
+show_log() { tail -c "+$(($2 + 1))" -- "$log_folder/$1.log" 2>/dev/null | tail -n 20; }
+
 # stop_process NAME: asks it to leave, waits until it has, kills it when it does not.
 stop_process() {
     local name=$1 process=${pid[$1]-} signal=TERM
@@ -86,6 +123,7 @@ stop_process() {
         if ! wait_for "$stop_limit" is_gone "$process"; then
             say "$name does not leave; killing it."
             kill -KILL "$process" 2>/dev/null || true
+            wait_for "$stop_limit" is_gone "$process" || say "$name cannot be killed."
         fi
     fi
     unset "pid[$name]"
@@ -101,11 +139,12 @@ stop_all() {
     for ((index = ${#names[@]} - 1; index >= 0; index--)); do
         stop_process "${names[index]}"
     done
+    rm -f -- "$state_folder/supervisor" "$state_folder/gateway"
 }
 
-# note NAME STATE: writes down what list shows.
+# note NAME STATE [NEXT]: writes down what list shows.
 note() {
-    printf '%s %s %s %s\n' "$2" "${pid[$1]:--}" "$(date +%FT%T)" "${restarts[$1]:-0}" >"$state_folder/$1.new"
+    printf '%s %s %(%FT%T)T %s %s\n' "$2" "${pid[$1]:--}" -1 "${restarts[$1]:-0}" "${3:--}" >"$state_folder/$1.new"
     mv -f -- "$state_folder/$1.new" "$state_folder/$1.state"
 }
 
@@ -123,60 +162,156 @@ watch_over() {
         say "$(date +%T) $name has ended by itself; starting it again in $step s. Its log: $log_folder/$name.log"
         unset "pid[$name]"
         restarts[$name]=$((${restarts[$name]:-0} + 1))
-        note "$name" waiting
+        note "$name" waiting $(($(printf '%(%s)T' -1) + step))
     fi
     ((SECONDS < ${not_before[$name]:-0})) || start_process "$name"
 }
 
-# watch_over_all: one round: a command, if one comes within the moment this waits, then every process.
+# has_ended NAME: whether a process that was started has ended by itself.
+has_ended() { [[ -n ${pid[$1]-} ]] && is_gone "${pid[$1]}"; }
+
+# watch_over_all: one round: the commands, if any come within the moment this waits, then every process.
 watch_over_all() {
-    local verb name
-    if read -r -t 0.2 -u 8 verb name; then
-        say "$(date +%T) $verb $name"
-        case $verb in
-            start) delay[$name]=0 not_before[$name]=0 && start_process "$name" ;;
-            stop) stop_process "$name" ;;
-        esac
-    fi
+    local name
+    take_commands
     for name in "${names[@]}"; do
         watch_over "$name"
     done
 }
 
-# send_command start|stop NAME: has the supervisor do it and waits until it has.
-send_command() {
-    local verb=$1 name=${2//-/_} expected=running
-    [[ " ${names[*]} " == *" $name "* ]] || fail "there is no $name; the names are ${names[*]}"
-    is_supervised || fail "the platform does not run; scripts/run.sh starts it"
-    [[ $verb == start ]] || expected=stopped
-    printf '%s %s\n' "$verb" "$name" >"$state_folder/control"
-    wait_for $((stop_limit + 5)) has_state "$name" "$expected" || fail "$name is still not $expected"
-    say "$name is $expected."
+# take_commands: waits for a moment, or for the bell, and does what there is to do. The bell itself says nothing, so that
+# nothing is lost with a ring that is missed: the command is in the folder, and is found after the moment.
+take_commands() {
+    local file verb name
+    read -r -t 0.2 -u 8 || true
+    for file in "$command_folder"/*; do
+        [[ -f $file ]] || continue
+        read -r verb name <"$file" || true
+        printf '%(%T)T %s %s\n' -1 "$verb" "$name"
+        case $verb in
+            start) start_at_once "$name" ;;
+            stop) stop_process "$name" ;;
+            restart) stop_process "$name" && start_at_once "$name" ;;
+        esac
+        # This tells the sender that it is done.
+        rm -f -- "$file"
+    done
 }
 
-has_state() {
-    local state rest
-    read -r state rest <"$state_folder/$1.state" && [[ $state == "$2" ]]
+# start_at_once NAME: starts it even if it is waiting.
+start_at_once() {
+    delay[$1]=0 not_before[$1]=0
+    start_process "$1"
+}
+
+# send_command start|stop|restart NAME: has the supervisor do it and waits until it has.
+send_command() {
+    local verb=$1 name=${2//-/_} file=$command_folder/$BASHPID log_end
+    is_name "$name"
+    if is_unsupervised && has_leftovers; then
+        [[ $verb == stop ]] || fail "run.sh was killed and cannot $verb anything; end the rest with scripts/run.sh stop"
+        take_lock
+        end_leftovers "$name"
+        say "$name is stopped."
+        return
+    fi
+    is_supervised || fail "the platform does not run; scripts/run.sh starts it"
+    wait_for 5 is_listening || fail "the platform is only starting"
+    log_end=$(log_size "$name")
+    # It appears complete or not at all.
+    printf '%s %s\n' "$verb" "$name" >"$state_folder/$BASHPID.command"
+    mv -- "$state_folder/$BASHPID.command" "$file"
+    # Opened for reading too, which does not wait for a supervisor that has just ended.
+    printf '\n' 1<>"$state_folder/bell"
+    wait_for "$command_limit" is_done "$file" || fail "the supervisor has not done this for $command_limit s: $verb $name"
+    [[ ! -e $file ]] || fail "the platform was stopped before it could $verb $name"
+    if [[ $verb == stop ]]; then expect_stopped "$name"; else expect_running "$name" "$log_end"; fi
+}
+
+# is_name NAME: fails unless it is one of the processes.
+is_name() { [[ " ${names[*]} " == *" $1 "* ]] || fail "there is no ${1:-process without a name}; the names are ${names[*]}"; }
+
+# is_done FILE: whether a command is done, or never will be.
+is_done() { [[ ! -e $1 ]] || is_unsupervised; }
+
+expect_stopped() {
+    read_state "$1"
+    [[ $state == stopped ]] || fail "$1 is still $state"
+    say "$1 is stopped."
+}
+
+# expect_running NAME LOG_BEGIN: that it runs, and does not end again at once.
+expect_running() {
+    local state process since count next first
+    read_state "$1"
+    first=$process
+    sleep "$settle_time"
+    read_state "$1"
+    if [[ $state != running || $process != "$first" ]]; then
+        show_log "$1" "$2" >&2
+        fail "$1 was started and has ended by itself; the log is $log_folder/$1.log"
+    fi
+    say "$1 is running."
+}
+
+# read_state NAME: sets state, process, since, count and next to what was noted last.
+read_state() {
+    state=stopped process=- since=- count=0 next=-
+    [[ ! -e $state_folder/$1.state ]] || read -r state process since count next <"$state_folder/$1.state"
 }
 
 # list_processes: a table of all.
 list_processes() {
-    local name state process start count
-    is_supervised || fail "the platform does not run; scripts/run.sh starts it"
+    local name state process since count next remark supervised=yes
+    is_supervised || supervised=no
+    [[ $supervised == yes ]] || has_leftovers || fail "the platform does not run; scripts/run.sh starts it"
     printf '%-15s %-8s %8s  %-19s %8s\n' name state pid since restarts
     for name in "${names[@]}"; do
-        state=stopped process=- start=- count=0
-        [[ ! -e $state_folder/$name.state ]] || read -r state process start count <"$state_folder/$name.state"
-        printf '%-15s %-8s %8s  %-19s %8s\n' "$name" "$state" "$process" "${start/T/ }" "$count"
+        remark=''
+        read_state "$name"
+        if [[ $supervised == no ]]; then
+            # What was noted last need not hold any more.
+            if process_of "$name"; then state=left; else state=stopped process=-; fi
+        elif [[ $state == waiting ]]; then
+            remark="  starts in $(seconds_until "$next") s; at once with scripts/run.sh start $name"
+        fi
+        printf '%-15s %-8s %8s  %-19s %8s%s\n' "$name" "$state" "$process" "${since/T/ }" "$count" "$remark"
     done
+    [[ $supervised == yes ]] || say "run.sh was killed and has left these processes; scripts/run.sh stop ends them."
+}
+
+# seconds_until TIME: from now, at least 0.
+seconds_until() {
+    local rest=$(($1 - $(printf '%(%s)T' -1)))
+    printf %s $((rest > 0 ? rest : 0))
+}
+
+# show_logs [-f] [NAME]: the last lines of one log or of all, and with -f what is added to them until Ctrl-C.
+show_logs() {
+    local follow=() files=()
+    if [[ ${1-} == -f ]]; then follow=(-F) && shift; fi
+    (($# <= 1)) || fail "logs takes one name, or none for all; see scripts/run.sh --help"
+    if [[ -n ${1-} ]]; then
+        is_name "${1//-/_}"
+        files=("$log_folder/${1//-/_}.log")
+    else
+        files=("${names[@]/#/$log_folder/}")
+        files=("${files[@]/%/.log}")
+    fi
+    [[ -e ${files[0]} ]] || fail "there is no ${files[0]} yet"
+    tail -n 20 "${follow[@]}" -- "${files[@]}"
 }
 
 # stop_supervisor: ends the whole platform from another shell.
 stop_supervisor() {
-    is_supervised || fail "the platform does not run"
-    kill -TERM "$(<"$state_folder/supervisor")"
-    wait_for 60 is_unsupervised || fail "the platform still runs"
+    if is_supervised; then
+        wait_for 5 is_listening || fail "the platform is only starting"
+        kill -TERM "$(<"$state_folder/supervisor")"
+        wait_for $((stop_limit * ${#names[@]})) is_unsupervised || fail "the platform still runs"
+    else
+        has_leftovers || fail "the platform does not run"
+        take_lock
+        end_leftovers
+    fi
     say "Stopped."
 }
-
-is_unsupervised() { ! is_supervised; }

@@ -15,6 +15,13 @@ provision=$(dirname -- "${BASH_SOURCE[0]}")
 # shellcheck source=pm2.sh
 . "$provision/pm2.sh"
 
+# The script that sources this one is run by Vagrant, without arguments.
+case ${1-} in
+    '') ;;
+    -h | --help) show_help && exit ;;
+    *) fail "unknown argument $1" ;;
+esac
+
 # How long a server may take to answer after its start, in seconds. A host that is slow is normal.
 start_limit=900
 
@@ -31,7 +38,7 @@ prepare_machine() {
     # What the host calls its locale may be unknown here. PostgreSQL's first cluster takes its encoding from this.
     export LC_ALL=C.UTF-8
     make_swap /swapfile 1024
-    need logrotate nft node npm "$@"
+    KEEP_SERVICES=yes need logrotate nft node npm "$@"
     id -u "$service_user" >/dev/null 2>&1 ||
         useradd --system --user-group --home-dir "$services" --shell /usr/sbin/nologin "$service_user"
     install -d -m 755 -- "$services" "$logs"

@@ -2,10 +2,11 @@
 //! `cargo run -p system-tests --example with_platform -- STATE COMMAND [STATE COMMAND]…`.
 //!
 //! `COMMAND` is a line for bash. It finds the platform through `GATEWAY_URL`, `INVENTORY_URL`, `RABBITMQ_PORT`,
-//! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`. `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for the broker. The exit status
+//! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`, and the private listeners through `API_GATEWAY_PRIVATE_URL` and so on. `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for the broker. The exit status
 //! is 0 when all commands succeed; after the first that does not, the services' logs are shown.
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
+use std::io::Write;
 use std::net::TcpStream;
 use std::process::{Command, ExitCode};
 
@@ -73,6 +74,9 @@ fn step(platform: &mut Platform, state: State, command: &str) -> bool {
     let connections = if state == State::OneConnection { "1" } else { "256" };
     platform.gateway.set("INVENTORY_URL", &url);
     platform.gateway.set("GATEWAY_MAX_CONNECTIONS_PER_CLIENT", connections);
+    // A connection that is held is held for as long as the command takes.
+    let patience_ms = if state == State::OneConnection { "600000" } else { "10000" };
+    platform.gateway.set("GATEWAY_HEAD_TIMEOUT_MS", patience_ms);
     keep(&mut platform.inventory, state != State::NoInventory);
     keep(&mut platform.billing, state != State::NoBilling);
     platform.gateway.restart();
@@ -93,7 +97,9 @@ fn step(platform: &mut Platform, state: State, command: &str) -> bool {
             succeeded
         }
         State::OneConnection => {
-            let _held = TcpStream::connect(platform.addr());
+            let mut held = TcpStream::connect(platform.addr());
+            // In the middle of a request: an idle connection might have to make room.
+            let _sent = held.as_mut().map(|stream| stream.write_all(b"GET /health HTTP/1.1\r\n"));
             wait_until(patience(), "the client has all the connections it may have", || {
                 let answer = http::try_request(platform.addr(), "GET", "/health", None);
                 answer.is_ok_and(|answer| answer.status == 429)
@@ -113,11 +119,21 @@ fn keep(service: &mut Service, running: bool) {
     }
 }
 
+/// The variable that names the private listener of a service that runs: `BILLING_APP_PRIVATE_URL` for billing-app.
+fn private(service: &Service) -> Option<(String, String)> {
+    let name = service.name().replace('-', "_").to_uppercase();
+    service.is_started().then(|| {
+        let addr = service.private_addr();
+        (format!("{name}_PRIVATE_URL"), format!("http://{addr}"))
+    })
+}
+
 fn run(command: &str, platform: &Platform) -> bool {
     let status = Command::new("bash")
         .args(["-c", command])
         .env("GATEWAY_URL", format!("http://{}", platform.addr()))
         .env("INVENTORY_URL", format!("http://{}", platform.inventory.addr()))
+        .envs([&platform.gateway, &platform.inventory, &platform.billing].into_iter().filter_map(private))
         .envs(platform.broker.settings())
         .status();
     match status {

@@ -28,6 +28,9 @@ pub(crate) enum Reply<'a> {
     ConnectionUnblocked,
     ConnectionUpdateSecretOk,
     ChannelOpenOk,
+    ChannelFlow {
+        active: bool,
+    },
     ChannelFlowOk {
         active: bool,
     },
@@ -119,6 +122,7 @@ impl Reply<'_> {
             Self::ConnectionUnblocked => method(out, 10, 61),
             Self::ConnectionUpdateSecretOk => method(out, 10, 71),
             Self::ChannelOpenOk => method(out, 20, 11).put_long_string(b""),
+            Self::ChannelFlow { active } => method(out, 20, 20).put_bool(active),
             Self::ChannelFlowOk { active } => method(out, 20, 21).put_bool(active),
             Self::ChannelClose { code, text, failed } => {
                 method(out, 20, 40).put_u16(code).put_short_string(text).put_u16(failed.0).put_u16(failed.1)

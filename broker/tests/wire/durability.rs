@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::server::Server;
-use crate::support::{DURABLE, PERSISTENT, TRANSIENT};
+use crate::support::{Args, DURABLE, PERSISTENT, TRANSIENT};
+use crate::throttle::{expect_flow, plain_client};
 
 #[test]
 fn what_was_confirmed_survives_kill_9() {
@@ -123,13 +124,23 @@ fn publishers_wait_while_the_disk_is_nearly_full_and_go_on_by_themselves() {
     consumer.declare(1, "q", DURABLE);
     consumer.publish_confirmed(1, "q", b"before");
     let mut publisher = server.publisher();
+    let mut plain = plain_client(&server);
+    plain.confirm_select(1);
+    plain.open_channel(2);
+    plain.confirm_select(2);
     // Space is allocated, not written, so this is quick.
     let path = server.folder.join("ballast");
     let ballast = std::fs::File::create(&path).unwrap();
     rustix::fs::fallocate(&ballast, rustix::fs::FallocateFlags::empty(), 0, 2 * GIB).unwrap();
     crate::server::eventually("the alarm is raised", || server.log().contains("nearly full").then_some(()));
+    for told in [&mut publisher, &mut consumer] {
+        told.expect(0, 10, 60);
+    }
+    expect_flow(&mut plain, 1, false);
+    expect_flow(&mut plain, 2, false);
+    plain.method(2, 20, 40, Args::new().short(200).short_string("").short(0).short(0));
+    plain.expect(2, 20, 41);
     publisher.publish(1, "", "q", false, b"waits");
-    publisher.expect(0, 10, 60);
     assert!(publisher.is_silent(), "nothing is confirmed");
     // Consumers go on, and their acks are taken.
     let got = consumer.get(1, "q", false).unwrap();
@@ -137,7 +148,10 @@ fn publishers_wait_while_the_disk_is_nearly_full_and_go_on_by_themselves() {
     assert!(consumer.get(1, "q", false).is_none());
     drop(ballast);
     std::fs::remove_file(path).unwrap();
+    consumer.expect(0, 10, 61);
     publisher.expect(0, 10, 61);
+    expect_flow(&mut plain, 1, true);
+    assert!(plain.is_silent(), "a closed channel is told nothing");
     publisher.expect(1, 60, 80);
     assert_eq!(consumer.get(1, "q", true).unwrap().content.body, b"waits");
 }

@@ -20,7 +20,7 @@ fn half_a_frame_holds_up_nobody() {
 
 #[test]
 fn a_client_that_never_reads_holds_up_nobody_and_is_dropped_in_the_end() {
-    let server = Server::with(&[("BROKER_SEND_TIMEOUT_MS", "500")]);
+    let server = Server::with(&[("BROKER_SEND_TIMEOUT_MS", "3000")]);
     let mut publisher = server.publisher();
     publisher.declare(1, "q", DURABLE);
     let mut deaf = server.client();
@@ -41,7 +41,7 @@ fn a_client_that_never_reads_holds_up_nobody_and_is_dropped_in_the_end() {
 
 #[test]
 fn a_client_that_asks_and_never_reads_stops_being_heard() {
-    let server = Server::with(&[("BROKER_SEND_TIMEOUT_MS", "500")]);
+    let server = Server::with(&[("BROKER_SEND_TIMEOUT_MS", "3000")]);
     let mut client = server.client();
     client.declare(1, "q", DURABLE);
     client.stream.set_write_timeout(Some(crate::support::PATIENCE)).unwrap();

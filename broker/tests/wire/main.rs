@@ -11,8 +11,10 @@ mod connection;
 mod consuming;
 mod durability;
 mod hostile;
+mod inspection;
 mod publishing;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
+mod throttle;
 mod topology;

@@ -49,6 +49,7 @@ impl Server {
             // Not where a .env could be found.
             .current_dir(std::env::temp_dir())
             .env("BROKER_PORT", "0")
+            .env("BROKER_PRIVATE_PORT", "0")
             .env("BROKER_DATA_DIR", &self.folder)
             .env("RABBITMQ_USER", USER)
             .env("RABBITMQ_PASSWORD", PASSWORD)

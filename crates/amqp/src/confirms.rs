@@ -1,6 +1,7 @@
 //! The messages that wait for their confirm. Pure bookkeeping: no I/O, no waiting.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use super::{Confirm, PublishError};
 
@@ -11,6 +12,8 @@ pub(super) struct Confirms {
     first_tag: u64,
     /// `None` stands for a tag that was confirmed out of turn.
     waiting: VecDeque<Option<Waiting>>,
+    /// When the broker last confirmed something, or the first of those that wait was sent, whichever was later.
+    progress: Instant,
 }
 
 struct Waiting {
@@ -26,15 +29,23 @@ impl Confirms {
     const MAX_WAITING: usize = 16_384;
 
     pub(super) fn new() -> Self {
-        Self { first_tag: 1, waiting: VecDeque::new() }
+        Self { first_tag: 1, waiting: VecDeque::new(), progress: Instant::now() }
     }
 
     pub(super) fn is_full(&self) -> bool {
         self.waiting.len() >= Self::MAX_WAITING
     }
 
+    /// For how long the broker has confirmed nothing although messages wait for it.
+    pub(super) fn stalled_for(&self) -> Duration {
+        if self.waiting.is_empty() { Duration::ZERO } else { self.progress.elapsed() }
+    }
+
     /// Adds the message that is published next.
     pub(super) fn push(&mut self, message_id: Option<String>, reply: Confirm) {
+        if self.waiting.is_empty() {
+            self.progress = Instant::now();
+        }
         self.waiting.push_back(Some(Waiting { message_id, returned: None, reply }));
     }
 
@@ -50,6 +61,7 @@ impl Confirms {
 
     /// The broker's word on the message `tag`, or with `multiple` on all up to it.
     pub(super) fn settle(&mut self, tag: u64, multiple: bool, acked: bool) {
+        self.progress = Instant::now();
         if multiple {
             while self.first_tag <= tag {
                 let Some(waiting) = self.waiting.pop_front() else { return };
@@ -125,6 +137,26 @@ mod tests {
         assert_eq!(outcomes[0].try_recv(), returned);
         assert_eq!(outcomes[1].try_recv(), Ok(Ok(())));
         assert_eq!(outcomes[2].try_recv(), returned);
+    }
+
+    #[test]
+    fn only_silence_while_something_waits_is_a_stall() {
+        const LONG: Duration = Duration::from_secs(60);
+        let mut confirms = Confirms::new();
+        let long_ago =
+            |confirms: &mut Confirms| confirms.progress = Instant::now().checked_sub(LONG).unwrap();
+        long_ago(&mut confirms);
+        assert_eq!(confirms.stalled_for(), Duration::ZERO, "nothing waits");
+        let _outcomes = published(&mut confirms, &["a", "b", "c"]);
+        assert!(confirms.stalled_for() < LONG, "the first has only just been sent");
+        long_ago(&mut confirms);
+        let _later = published(&mut confirms, &["d"]);
+        assert!(confirms.stalled_for() >= LONG, "sending more is no progress");
+        confirms.settle(2, false, true);
+        assert!(confirms.stalled_for() < LONG, "the broker goes on confirming");
+        confirms.settle(4, true, true);
+        long_ago(&mut confirms);
+        assert_eq!(confirms.stalled_for(), Duration::ZERO, "all is confirmed");
     }
 
     #[test]

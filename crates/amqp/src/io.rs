@@ -3,10 +3,11 @@
 //!
 //! No decision about orders, retries or back-off is made here.
 
+mod commands;
 mod side;
 
 use std::future::Future;
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender, sync_channel};
+use std::sync::mpsc::{self, Receiver, Sender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,88 +20,13 @@ use amqprs::connection::{Connection as AmqpConnection, OpenConnectionArguments};
 use amqprs::error::Error as AmqpError;
 use amqprs::{Ack, BasicProperties, Cancel, Close, CloseChannel, Nack, Return};
 use async_trait::async_trait;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 use super::confirms::Confirms;
-use super::{AmqpSettings, BrokerError, Closed, Confirm, Delivery, Properties, PublishError};
+use super::{AmqpSettings, BrokerError, Closed, Confirm, Delivery, Properties, PublishError, refusal};
+pub(super) use commands::{Command, Commands};
+use commands::{QueuedCommands, Reply, commands};
 use side::Side;
-
-type Reply<T> = SyncSender<Result<T, BrokerError>>;
-
-/// What a blocking caller, or a callback of the library, asks the I/O thread to do.
-pub(super) enum Command {
-    Publish {
-        queue: String,
-        properties: Properties,
-        body: Vec<u8>,
-        reply: Confirm,
-    },
-    DeclareQueue {
-        queue: String,
-        reply: Reply<u32>,
-    },
-    CountMessages {
-        queue: String,
-        reply: Reply<Option<u32>>,
-    },
-    DeclareFanout {
-        exchange: String,
-        reply: Reply<()>,
-    },
-    /// Publish without wanting to know what becomes of it.
-    Announce {
-        exchange: String,
-        properties: Properties,
-        body: Vec<u8>,
-    },
-    /// Receive a copy of what is announced on an exchange.
-    Listen {
-        exchange: String,
-        reply: Reply<Receiver<Vec<Delivery>>>,
-    },
-    Consume {
-        queue: String,
-        prefetch: u16,
-        reply: Reply<Receiver<Vec<Delivery>>>,
-    },
-    AckThrough(u64),
-    /// The connection is gone, for this reason.
-    Lost(String),
-    Close,
-}
-
-/// The blocking side's end of the command queue. Its length is bounded by the number of threads that wait for their
-/// answers, and by the prefetch for acknowledgements.
-#[derive(Clone)]
-pub(super) struct Commands {
-    sender: UnboundedSender<Command>,
-    /// Why the broker has blocked publishers, while it has.
-    blocked: Arc<Mutex<Option<String>>>,
-}
-
-/// The I/O thread's end of the command queue.
-pub(super) struct QueuedCommands(UnboundedReceiver<Command>);
-
-pub(super) fn commands() -> (Commands, QueuedCommands) {
-    let (sender, receiver) = unbounded_channel();
-    (Commands { sender, blocked: Arc::default() }, QueuedCommands(receiver))
-}
-
-impl Commands {
-    /// Queues a command; `false` when the I/O thread has ended.
-    pub(super) fn send(&self, command: Command) -> bool {
-        self.sender.send(command).is_ok()
-    }
-
-    pub(super) fn blocked(&self) -> Option<String> {
-        self.blocked.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_blocked(&self, reason: Option<String>) {
-        *self.blocked.lock().unwrap_or_else(PoisonError::into_inner) = reason;
-    }
-}
 
 /// Marks the connection as closed however the thread ends, a panic in the library included.
 struct CloseOnExit<'a>(&'a Closed);
@@ -112,14 +38,7 @@ impl Drop for CloseOnExit<'_> {
 }
 
 /// Runs one connection from its opening to its end. Tells `opened` how the opening went.
-pub(super) fn run(
-    settings: &AmqpSettings,
-    name: &str,
-    opened: &Reply<()>,
-    commands: Commands,
-    queued: QueuedCommands,
-    closed: &Closed,
-) {
+pub(super) fn run(settings: &AmqpSettings, name: &str, opened: &Reply<Commands>, closed: &Closed) {
     let _guard = CloseOnExit(closed);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
@@ -129,9 +48,9 @@ pub(super) fn run(
         }
     };
     runtime.block_on(async {
-        match Session::open(settings, name, commands).await {
-            Ok(session) => {
-                let _ = opened.send(Ok(()));
+        match Session::open(settings, name).await {
+            Ok((session, queued)) => {
+                let _ = opened.send(Ok(session.commands.clone()));
                 session.serve(queued, closed).await;
             }
             Err(e) => {
@@ -148,20 +67,36 @@ pub(super) fn run(
 struct Session {
     side: Side,
     channel: Channel,
-    confirms: Arc<Mutex<Confirms>>,
     /// Why the broker closed the channel, once it has.
     refused: Arc<Closed>,
     commands: Commands,
+    _watch: Watch,
+}
+
+/// The task that notices the loss of a connection. It holds the connection, so it must end with the attempt to open it:
+/// else one that was given up would stay open beside the next host's.
+struct Watch(tokio::task::JoinHandle<()>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Session {
-    async fn open(settings: &AmqpSettings, name: &str, commands: Commands) -> Result<Self, BrokerError> {
+    async fn open(settings: &AmqpSettings, name: &str) -> Result<(Self, QueuedCommands), BrokerError> {
         let mut problems = Vec::new();
         for (host, port) in &settings.hosts {
-            let attempt = Self::open_on(settings, host, *port, name, commands.clone());
+            // Each host has a queue of its own: what is heard late of the one before must not end this one's session.
+            let (commands, queued) = commands();
+            let attempt = Self::open_on(settings, host, *port, name, commands);
             match within(settings.connect_timeout, attempt).await {
-                Ok(session) => return Ok(session),
-                Err(e) => problems.push(format!("{host}:{port}: {e}")),
+                Ok(session) => return Ok((session, queued)),
+                Err(e) => {
+                    // Blocks this thread for a moment, on which nothing else is going on yet.
+                    let reason = refusal::reason(host, *port, settings).unwrap_or_else(|| e.to_string());
+                    problems.push(format!("{host}:{port}: {reason}"));
+                }
             }
         }
         Err(BrokerError(problems.join("; ")))
@@ -179,28 +114,27 @@ impl Session {
         let connection = AmqpConnection::open(&arguments).await?;
         connection.register_callback(ConnectionEvents(commands.clone())).await?;
         let lost = (connection.clone(), commands.clone());
-        tokio::spawn(async move {
+        let watch = Watch(tokio::spawn(async move {
             lost.0.listen_network_io_failure().await;
             lost.1.send(Command::Lost("the connection was lost".to_owned()));
-        });
+        }));
         let channel = connection.open_channel(None).await?;
-        let confirms = Arc::new(Mutex::new(Confirms::new()));
         let refused = Arc::new(Closed::default());
         let events = ChannelEvents {
             commands: Some(commands.clone()),
-            confirms: confirms.clone(),
+            confirms: commands.confirms.clone(),
             refused: refused.clone(),
         };
         channel.register_callback(events).await?;
         channel.confirm_select(ConfirmSelectArguments::default()).await?;
         let side = Side { connection, deadline: settings.connect_timeout };
-        Ok(Self { side, channel, confirms, refused, commands })
+        Ok(Self { side, channel, refused, commands, _watch: watch })
     }
 
     /// Serves commands until the connection ends or its owner lets go of it.
     async fn serve(self, mut queued: QueuedCommands, closed: &Closed) {
         let mut reason = "closed by this program".to_owned();
-        while let Some(command) = queued.0.recv().await {
+        while let Some(command) = queued.recv().await {
             match command {
                 Command::Publish { queue, properties, body, reply } => {
                     self.publish(&queue, properties, body, reply).await;
@@ -211,6 +145,11 @@ impl Session {
                 Command::Announce { exchange, properties, body } => {
                     self.announce(&exchange, properties, body).await;
                 }
+                Command::Probe { reply } => {
+                    // The default exchange passes it to the queue without a name, which cannot be.
+                    let nowhere = BasicPublishArguments::new("", "");
+                    self.send(nowhere, Properties::default(), b"probe".to_vec(), reply).await;
+                }
                 beside @ (Command::CountMessages { .. }
                 | Command::DeclareFanout { .. }
                 | Command::Listen { .. }) => {
@@ -219,8 +158,8 @@ impl Session {
                 Command::Consume { queue, prefetch, reply } => {
                     let _ = reply.try_send(self.consume(&queue, prefetch).await);
                 }
-                Command::AckThrough(tag) => {
-                    let ack = self.channel.basic_ack(BasicAckArguments::new(tag, true));
+                Command::Ack { tag, multiple } => {
+                    let ack = self.channel.basic_ack(BasicAckArguments::new(tag, multiple));
                     if let Err(e) = within(self.side.deadline, ack).await {
                         self.commands.send(Command::Lost(e.to_string()));
                     }
@@ -234,8 +173,8 @@ impl Session {
         }
         closed.set(&reason);
         // Waiting publishers learn of the end because their replies are dropped with these.
-        *self.confirms.lock().unwrap_or_else(PoisonError::into_inner) = Confirms::new();
-        queued.0.close();
+        *self.commands.confirms.lock().unwrap_or_else(PoisonError::into_inner) = Confirms::new();
+        queued.close();
         let _ = timeout(self.side.deadline, self.side.connection.close()).await;
     }
 
@@ -246,6 +185,10 @@ impl Session {
     }
 
     async fn announce(&self, exchange: &str, properties: Properties, body: Vec<u8>) {
+        // A broker that stops publishers would stop the acknowledgements behind it as well.
+        if self.commands.halted().is_some() {
+            return;
+        }
         // The channel is in confirm mode, so that an announcement is confirmed as well; nobody waits for it.
         let (reply, _) = sync_channel(1);
         self.send(BasicPublishArguments::new(exchange, ""), properties, body, reply).await;
@@ -261,7 +204,7 @@ impl Session {
         let message_id = properties.message_id().map(str::to_owned);
         {
             // The tag counts from the moment of sending, so the entry must be there before any answer can be.
-            let mut confirms = self.confirms.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut confirms = self.commands.confirms.lock().unwrap_or_else(PoisonError::into_inner);
             if confirms.is_full() {
                 let _ = reply.try_send(Err(PublishError::Busy));
                 return;
@@ -331,13 +274,11 @@ impl ConnectionCallback for ConnectionEvents {
     }
 
     async fn blocked(&mut self, _: &AmqpConnection, reason: String) {
-        log::warn!("the broker takes no messages for now: {reason}");
-        self.0.set_blocked(Some(reason));
+        self.0.set_halted(Some(reason));
     }
 
     async fn unblocked(&mut self, _: &AmqpConnection) {
-        log::info!("the broker takes messages again");
-        self.0.set_blocked(None);
+        self.0.set_halted(None);
     }
 
     async fn secret_updated(&mut self, _: &AmqpConnection) {}
@@ -377,7 +318,11 @@ impl ChannelCallback for ChannelEvents {
         Ok(())
     }
 
+    /// AMQP's own way to stop publishers, for clients that do not announce connection.blocked, as the library does not.
     async fn flow(&mut self, _: &Channel, active: bool) -> Result<bool, AmqpError> {
+        if let Some(commands) = &self.commands {
+            commands.set_halted((!active).then(|| "it has stopped the flow".to_owned()));
+        }
         Ok(active)
     }
 

@@ -7,6 +7,7 @@
 mod confirms;
 mod io;
 mod properties;
+mod refusal;
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -18,6 +19,12 @@ use foundation::{Environment, Error};
 use io::{Command, Commands};
 
 pub use properties::Properties;
+
+/// A broker that has confirmed nothing for this long, although messages wait for it, takes none: RabbitMQ does not read
+/// from publishers while its disk or memory is nearly full, and does not tell this client.
+const STALL: Duration = Duration::from_secs(2);
+/// How often a publisher that waits for its confirm looks whether the broker has stopped it.
+const HALT_POLL: Duration = Duration::from_millis(100);
 
 /// Where the broker is and how long it may be silent.
 #[derive(Clone, Debug)]
@@ -81,7 +88,7 @@ impl std::error::Error for BrokerError {}
 pub enum PublishError {
     /// The connection is closed, or closed before the confirm came.
     Closed(String),
-    /// The broker has asked publishers to wait, because its disk or memory is nearly full.
+    /// The broker takes no messages for now, because its disk or memory is nearly full. The message was not sent.
     Blocked(String),
     /// No queue took the message (AMQP 0-9-1 §1.8.3.9, `mandatory`).
     Returned(String),
@@ -111,7 +118,7 @@ impl std::error::Error for PublishError {}
 /// One message as the broker delivered it.
 #[derive(Debug)]
 pub struct Delivery {
-    /// What [`Connection::ack_through`] takes.
+    /// What [`Connection::ack`] and [`Connection::ack_through`] take.
     pub tag: u64,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
@@ -157,21 +164,19 @@ pub struct Connection {
 
 impl Connection {
     /// Connects to the first host that answers, under the connection name `name`. Each host may take up to
-    /// `RABBITMQ_CONNECT_TIMEOUT_MS`.
+    /// `RABBITMQ_CONNECT_TIMEOUT_MS`, and one that refuses another second to say why.
     pub fn open(settings: &AmqpSettings, name: &str) -> Result<Self, BrokerError> {
         let closed = Arc::new(Closed::default());
-        let (commands, queued) = io::commands();
         let (opened, outcome) = sync_channel(1);
         let thread = {
             let (settings, name, closed) = (settings.clone(), name.to_owned(), closed.clone());
-            let commands = commands.clone();
             thread::Builder::new()
                 .name("amqp".to_owned())
-                .spawn(move || io::run(&settings, &name, &opened, commands, queued, &closed))
+                .spawn(move || io::run(&settings, &name, &opened, &closed))
         };
         thread.map_err(|e| BrokerError::new(format!("start the amqp thread: {e}")))?;
         // Every step of the I/O thread has a deadline; if it panics nevertheless, the channel tells.
-        outcome.recv().unwrap_or_else(|_| Err(BrokerError::new("the amqp thread stopped")))?;
+        let commands = outcome.recv().unwrap_or_else(|_| Err(BrokerError::new("the amqp thread stopped")))?;
         Ok(Self { commands, closed, answer_timeout: settings.connect_timeout })
     }
 
@@ -224,10 +229,29 @@ impl Connection {
         if !self.commands.send(publish) {
             return Err(PublishError::Closed(self.close_reason()));
         }
-        match answer.recv_timeout(timeout) {
-            Ok(outcome) => outcome,
-            Err(RecvTimeoutError::Timeout) => Err(PublishError::TimedOut),
-            Err(RecvTimeoutError::Disconnected) => Err(PublishError::Closed(self.close_reason())),
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match answer.recv_timeout(left.min(HALT_POLL)) {
+                Ok(outcome) => return outcome,
+                // Sent just before the broker stopped its publishers, it waits there; nobody knows for how long.
+                Err(RecvTimeoutError::Timeout) if left <= HALT_POLL || self.commands.halted().is_some() => {
+                    return Err(PublishError::TimedOut);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(PublishError::Closed(self.close_reason())),
+            }
+        }
+    }
+
+    /// Finds out whether the broker takes messages, by publishing one that no queue gets. Blocks for two seconds at
+    /// the most; from then on, [`Connection::blocked`] knows.
+    pub fn probe(&self) {
+        if self.blocked().is_none() {
+            let (reply, answer) = sync_channel(1);
+            self.commands.send(Command::Probe { reply });
+            // Whatever comes of it is in the books of what waits for a confirm.
+            let _ = answer.recv_timeout(STALL);
         }
     }
 
@@ -242,12 +266,25 @@ impl Connection {
     /// Acknowledges the delivery `tag` and all before it. There is no answer in AMQP: if the connection ends first,
     /// the messages are delivered again.
     pub fn ack_through(&self, tag: u64) -> Result<(), BrokerError> {
-        if self.commands.send(Command::AckThrough(tag)) { Ok(()) } else { Err(self.closed_error()) }
+        self.send_ack(tag, true)
     }
 
-    /// Why the broker takes no messages for now, while it takes none. It then answers nothing else either.
+    /// Acknowledges the delivery `tag` alone.
+    pub fn ack(&self, tag: u64) -> Result<(), BrokerError> {
+        self.send_ack(tag, false)
+    }
+
+    fn send_ack(&self, tag: u64, multiple: bool) -> Result<(), BrokerError> {
+        if self.commands.send(Command::Ack { tag, multiple }) { Ok(()) } else { Err(self.closed_error()) }
+    }
+
+    /// Why the broker takes no messages for now, while it takes none: it has said so, or has confirmed nothing for two
+    /// seconds. It may then answer nothing else either.
     pub fn blocked(&self) -> Option<String> {
-        self.commands.blocked()
+        self.commands.halted().or_else(|| {
+            let stalled_for = self.commands.stalled_for();
+            (stalled_for >= STALL).then(|| "it confirms nothing".to_owned())
+        })
     }
 
     /// Waits up to `timeout` for the connection to end; returns the reason if it has.

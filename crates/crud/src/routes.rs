@@ -5,7 +5,7 @@ use crate::table::Table;
 use crate::value;
 
 /// Paths that every service has, by their places among the labels.
-const OWN: [&str; 4] = ["/health", "/ready", "/metrics", "/openapi.json"];
+const OWN: [&str; 3] = ["/health", "/ready", "/openapi.json"];
 const OWN_METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// The routes of a service.
@@ -67,7 +67,6 @@ pub(crate) enum Meaning<'r> {
     },
     Health,
     Ready,
-    Metrics,
     OpenApi,
     /// The path exists and the method is OPTIONS; the methods that it has.
     Options(&'r str),
@@ -237,7 +236,6 @@ fn own(label: usize, method: &str) -> Meaning<'static> {
     match (method, label) {
         ("GET" | "HEAD", 0) => Meaning::Health,
         ("GET" | "HEAD", 1) => Meaning::Ready,
-        ("GET" | "HEAD", 2) => Meaning::Metrics,
         ("GET" | "HEAD", _) => Meaning::OpenApi,
         _ => no_method(method, OWN_METHODS),
     }
@@ -327,7 +325,6 @@ mod tests {
             }
             Meaning::Health => "health".to_owned(),
             Meaning::Ready => "ready".to_owned(),
-            Meaning::Metrics => "metrics".to_owned(),
             Meaning::OpenApi => "openapi".to_owned(),
             Meaning::Options(allow) => format!("options {allow}"),
             Meaning::NoMethod(allow) => format!("405 {allow}"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use database::{Migration, WorkerSettings, Workers};
 use edge::Server;
 use foundation::Shutdown;
+use foundation::listener::{self, Identity};
 
 use crate::error::Error;
 use crate::jobs::Jobs;
@@ -71,7 +72,6 @@ impl Application {
         .map_err(Error::Thread)?;
         let routes = Routes::new(&tables);
         let resources = Resources {
-            application: self,
             document: openapi::document(self, &tables),
             metrics: Metrics::new(routes.labels),
             routes,
@@ -80,7 +80,10 @@ impl Application {
             body_max_bytes: settings.body_max_bytes as u64,
             connections: server.connections(),
         };
-        Ok(Running { name: self.name, server, settings, workers, resources: Arc::new(resources), shutdown })
+        let resources = Arc::new(resources);
+        let identity = Identity { name: self.name, version: self.version };
+        let private = listener::start(&settings.private, identity, resources.clone())?;
+        Ok(Running { name: self.name, server, private, settings, workers, resources, shutdown })
     }
 
     fn tables(&self) -> Result<Vec<Table>, Error> {
@@ -101,6 +104,7 @@ fn listen(host: &str, port: u16) -> Result<Server, Error> {
 pub struct Running {
     name: &'static str,
     server: Server,
+    private: SocketAddr,
     settings: Settings,
     workers: Workers<Jobs>,
     resources: Arc<Resources>,
@@ -111,6 +115,11 @@ impl Running {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
+    }
+
+    /// Where its private listener is.
+    pub fn private_addr(&self) -> SocketAddr {
+        self.private
     }
 
     /// Serves until it is told to stop, or cannot go on.

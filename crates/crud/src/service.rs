@@ -1,22 +1,24 @@
 //! One request from its head to its answer: finds its route, calls its handler, tells problems, counts and logs.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use edge::{Connections, Refusal, Request, Response};
-use foundation::metrics::{self, Counter, Exposition, HttpMetrics};
+use foundation::listener::{Dependency, Inspect};
+use foundation::metrics::{Counter, Exposition, HttpMetrics};
 
 use crate::handlers::Handler;
 use crate::problem::{Problem, Unserved};
 use crate::resource::Operation;
 use crate::routes::{Found, Meaning, Routes};
-use crate::server::Application;
 use crate::store::Store;
 use crate::table::Table;
 
+/// How long the private listener waits for PostgreSQL to show that it works.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What serves the requests of one service.
 pub(crate) struct Resources {
-    pub application: &'static Application,
     pub tables: Arc<[Table]>,
     pub routes: Routes,
     pub store: Store,
@@ -35,7 +37,6 @@ pub(crate) struct Metrics {
     unavailable: Counter,
     timeouts: Counter,
     failures: Counter,
-    started: SystemTime,
 }
 
 impl Metrics {
@@ -45,7 +46,6 @@ impl Metrics {
             unavailable: Counter::default(),
             timeouts: Counter::default(),
             failures: Counter::default(),
-            started: SystemTime::now(),
         }
     }
 }
@@ -114,10 +114,6 @@ impl Resources {
             }
             Meaning::Health => Ok(response.send_json(200, &[], br#"{"status":"ok"}"#)?),
             Meaning::Ready => self.ready(response),
-            Meaning::Metrics => {
-                let fields = [("content-type", metrics::CONTENT_TYPE)];
-                Ok(response.send(200, &fields, self.metrics_text().as_bytes())?)
-            }
             Meaning::OpenApi => Ok(response.send_json(200, &[], &self.document)?),
             Meaning::Options(allow) => Ok(response.send(204, &[("allow", allow)], b"")?),
             Meaning::NoMethod(allow) => {
@@ -133,7 +129,7 @@ impl Resources {
     }
 
     fn ready(&self, response: &mut Response<'_>) -> Result<(), Unserved> {
-        match self.store.ready() {
+        match self.store.ready(self.store.deadline) {
             Ok(()) => Ok(response.send_json(200, &[], br#"{"status":"ready"}"#)?),
             Err(failure) => {
                 let mut problem = Problem::new(503, "PostgreSQL is not reachable").with("retry-after", "1");
@@ -154,18 +150,22 @@ impl Resources {
         let (id, method, status) = (request.request_id(), request.method_name(), problem.status);
         log::warn!("request_id={id} {method} {path} {status}: {cause}");
     }
+}
 
-    fn metrics_text(&self) -> String {
-        let mut text = Exposition::new();
-        self.metrics.http.write(&mut text);
+impl Inspect for Resources {
+    fn dependencies(&self) -> Vec<Dependency> {
+        let problem = self.store.ready(PROBE_TIMEOUT).err().map(|failure| failure.to_string());
+        vec![Dependency { name: "postgresql", problem }]
+    }
+
+    fn metrics(&self, text: &mut Exposition) {
+        self.metrics.http.write(text);
         let name = "database_errors_total";
         text.family(name, "counter", "Requests that PostgreSQL did not serve, by kind.");
         text.sample(name, &[("kind", "unavailable")], self.metrics.unavailable.get());
         text.sample(name, &[("kind", "timeout")], self.metrics.timeouts.get());
         text.sample(name, &[("kind", "internal")], self.metrics.failures.get());
-        self.store.write_metrics(&mut text);
-        self.connections.write(&mut text);
-        text.process(self.application.name, self.application.version, self.metrics.started);
-        text.finish()
+        self.store.write_metrics(text);
+        self.connections.write(text);
     }
 }

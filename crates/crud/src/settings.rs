@@ -5,6 +5,7 @@ use std::time::Duration;
 use database::DatabaseSettings;
 use edge::EdgeSettings;
 use foundation::Environment;
+use foundation::listener::ListenerSettings;
 
 /// The settings that every such service has.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct Settings {
     pub host: String,
     /// `…_PORT`: the port to listen on; 0 lets the operating system choose.
     pub port: u16,
+    /// `…_PRIVATE_HOST` (127.0.0.1) and `…_PRIVATE_PORT`: where `/metrics` and the causes in `/ready` are.
+    pub private: ListenerSettings,
     /// `…_WORKERS` (8): connections to PostgreSQL, and as many threads.
     pub workers: usize,
     /// `…_BODY_MAX_BYTES` (262144): the largest request body.
@@ -31,7 +34,7 @@ impl Settings {
     pub fn read(
         environment: &Environment,
         prefix: &str,
-        default_port: u16,
+        (default_port, default_private_port): (u16, u16),
         application: &'static str,
     ) -> Result<Self, foundation::Error> {
         let edge = EdgeSettings::default();
@@ -40,6 +43,7 @@ impl Settings {
         Ok(Self {
             host: environment.text(&format!("{prefix}_HOST"), "127.0.0.1"),
             port: environment.port(&format!("{prefix}_PORT"), default_port)?,
+            private: ListenerSettings::read(environment, prefix, default_private_port)?,
             workers: environment.size(&format!("{prefix}_WORKERS"), 8, 256)?,
             body_max_bytes: environment.size(&format!("{prefix}_BODY_MAX_BYTES"), 256 << 10, 1 << 30)?,
             deadline: environment.millis(&format!("{prefix}_DEADLINE_MS"), 6_000)?,

@@ -30,7 +30,7 @@ const BATCH_ROWS: std::ops::RangeInclusive<usize> = 8..=1_000;
 #[derive(Clone)]
 pub(crate) struct Store {
     workers: Workers<Jobs>,
-    deadline: Duration,
+    pub(crate) deadline: Duration,
 }
 
 impl Store {
@@ -42,9 +42,9 @@ impl Store {
         self.workers.ask(Job { table: table.index, work }, Instant::now() + self.deadline)
     }
 
-    /// Whether PostgreSQL works.
-    pub(crate) fn ready(&self) -> Result<(), Failure> {
-        self.workers.ready(Instant::now() + self.deadline)
+    /// Whether PostgreSQL works; finds out within `timeout`.
+    pub(crate) fn ready(&self, timeout: Duration) -> Result<(), Failure> {
+        self.workers.ready(Instant::now() + timeout)
     }
 
     /// Adds what the workers count to a text for Prometheus.

@@ -14,8 +14,8 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use postgres::NoTls;
 use postgres::config::Host;
-use postgres::{Config, NoTls};
 
 use crate::migrate::{self, Migration};
 use crate::{Connection, DatabaseSettings, Error};
@@ -31,6 +31,7 @@ const MIGRATION_LIMIT: Duration = Duration::from_secs(300);
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 const CONNECT: &str = "connect to postgresql";
+const MIGRATE: &str = "migrate the schema in postgresql";
 
 /// What the thread that connects tells whoever waits for it.
 enum Progress {
@@ -43,14 +44,14 @@ impl DatabaseSettings {
     /// Opens a connection and brings the schema up to date. Returns within `{prefix}_CONNECT_TIMEOUT_MS`, or within
     /// five minutes when migrations have to be applied.
     pub fn connect(&self, migrations: &'static [Migration]) -> Result<Connection, Error> {
-        let attempt = Attempt::begin(&self.attempts)?;
+        let attempt = Attempt::begin(self)?;
         let (sender, progress) = sync_channel(2);
-        let (config, limit) = (self.config.clone(), self.connect_timeout);
+        let settings = self.clone();
         let name = format!("{}-connect", self.application);
         thread::Builder::new()
             .name(name)
             .spawn(move || {
-                let outcome = open(&config, limit, migrations, &sender);
+                let outcome = open(&settings, migrations, &sender);
                 // Whoever asked may have given up; the connection is closed then.
                 let _ = sender.send(Progress::Finished(Box::new(outcome)));
                 drop(attempt);
@@ -59,17 +60,21 @@ impl DatabaseSettings {
         let (mut action, mut limit) = (CONNECT, self.connect_timeout);
         loop {
             match progress.recv_timeout(limit) {
-                Ok(Progress::Migrating) => (action, limit) = ("migrate the schema", MIGRATION_LIMIT),
+                Ok(Progress::Migrating) => (action, limit) = (MIGRATE, MIGRATION_LIMIT),
                 Ok(Progress::Finished(outcome)) => {
                     log::debug!("{}: connected to postgresql", self.application);
                     return *outcome;
                 }
-                Err(RecvTimeoutError::Timeout) => return Err(Error::TimedOut { action, limit }),
+                Err(RecvTimeoutError::Timeout) => return Err(self.timed_out(action, limit)),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Error::Thread(std::io::Error::other("it ended without a result")));
                 }
             }
         }
+    }
+
+    fn timed_out(&self, action: &'static str, limit: Duration) -> Error {
+        Error::TimedOut { action, server: self.server.clone(), limit }
     }
 }
 
@@ -77,10 +82,14 @@ impl DatabaseSettings {
 struct Attempt(Arc<AtomicUsize>);
 
 impl Attempt {
-    fn begin(attempts: &Arc<AtomicUsize>) -> Result<Self, Error> {
-        let attempt = Self(attempts.clone());
-        let others = attempts.fetch_add(1, Ordering::Relaxed);
-        if others < ATTEMPTS_MAX { Ok(attempt) } else { Err(Error::Hanging { attempts: others }) }
+    fn begin(settings: &DatabaseSettings) -> Result<Self, Error> {
+        let attempt = Self(settings.attempts.clone());
+        let attempts = settings.attempts.fetch_add(1, Ordering::Relaxed);
+        if attempts < ATTEMPTS_MAX {
+            Ok(attempt)
+        } else {
+            Err(Error::Hanging { server: settings.server.clone(), attempts })
+        }
     }
 }
 
@@ -91,13 +100,13 @@ impl Drop for Attempt {
 }
 
 fn open(
-    config: &Config,
-    limit: Duration,
+    settings: &DatabaseSettings,
     migrations: &[Migration],
     progress: &SyncSender<Progress>,
 ) -> Result<Connection, Error> {
-    probe(config, limit)?;
-    let mut client = config.connect(NoTls).map_err(|source| Error::Postgres { action: CONNECT, source })?;
+    probe(settings)?;
+    let refused = |source| Error::Connect { server: settings.server.clone(), source };
+    let mut client = settings.config.connect(NoTls).map_err(refused)?;
     if !migrate::is_current(&mut client, migrations)? {
         let _ = progress.send(Progress::Migrating);
         migrate::apply(&mut client, migrations)?;
@@ -107,7 +116,8 @@ fn open(
 
 /// Asks the server for any answer at all. Fails only if none comes in time: every other problem is described better
 /// by the attempt that follows.
-fn probe(config: &Config, limit: Duration) -> Result<(), Error> {
+fn probe(settings: &DatabaseSettings) -> Result<(), Error> {
+    let (config, limit) = (&settings.config, settings.connect_timeout);
     let deadline = Instant::now() + limit;
     let remaining = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let port = config.get_ports().first().copied().unwrap_or(5432);
@@ -126,7 +136,7 @@ fn probe(config: &Config, limit: Duration) -> Result<(), Error> {
     };
     match answer {
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-            Err(Error::TimedOut { action: CONNECT, limit })
+            Err(settings.timed_out(CONNECT, limit))
         }
         _ => Ok(()),
     }

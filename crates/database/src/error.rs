@@ -6,6 +6,13 @@ use std::{fmt, io};
 /// Why a database cannot be used.
 #[derive(Debug)]
 pub enum Error {
+    /// PostgreSQL could not be reached, or did not let us in.
+    Connect {
+        /// Its host and port.
+        server: String,
+        /// The refusal.
+        source: postgres::Error,
+    },
     /// PostgreSQL refused, failed or went away.
     Postgres {
         /// What was being done.
@@ -13,15 +20,19 @@ pub enum Error {
         /// PostgreSQL's own report.
         source: postgres::Error,
     },
-    /// PostgreSQL accepted a connection but did not finish in time.
+    /// PostgreSQL did not finish in time. It may have accepted a connection and said nothing more.
     TimedOut {
         /// What was being done.
         action: &'static str,
+        /// Its host and port.
+        server: String,
         /// The time that it had.
         limit: Duration,
     },
     /// So many earlier attempts still hang that no further one is made.
     Hanging {
+        /// PostgreSQL's host and port.
+        server: String,
         /// How many hang.
         attempts: usize,
     },
@@ -51,12 +62,15 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Postgres { action, source } => write!(f, "{action}: {}", crate::describe(source)),
-            Self::TimedOut { action, limit } => {
-                write!(f, "{action}: not finished within {} ms", limit.as_millis())
+            Self::Connect { server, source } => {
+                write!(f, "connect to postgresql at {server}: {}", crate::describe(source))
             }
-            Self::Hanging { attempts } => {
-                write!(f, "connect to postgresql: {attempts} earlier attempts still hang")
+            Self::Postgres { action, source } => write!(f, "{action}: {}", crate::describe(source)),
+            Self::TimedOut { action, server, limit } => {
+                write!(f, "{action} at {server}: not finished within {} ms", limit.as_millis())
+            }
+            Self::Hanging { server, attempts } => {
+                write!(f, "connect to postgresql at {server}: {attempts} earlier attempts still hang")
             }
             Self::Thread(source) => write!(f, "start a thread to connect to postgresql: {source}"),
             Self::TooNew { found, known } => write!(
@@ -75,7 +89,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Postgres { source, .. } => Some(source),
+            Self::Connect { source, .. } | Self::Postgres { source, .. } => Some(source),
             Self::Thread(source) => Some(source),
             Self::TimedOut { .. } | Self::Hanging { .. } | Self::TooNew { .. } | Self::Edited { .. } => None,
         }

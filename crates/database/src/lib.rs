@@ -8,8 +8,10 @@
 //! | [`connection`] | one connection and its prepared statements |
 //! | [`failure`] | what a failed statement means to whoever asked for it |
 //! | [`reconnection`] | when the next attempt to connect may be made |
-//! | [`queue`] | the jobs that wait, and the answers that are waited for |
-//! | [`workers`] | the threads that own connections and execute jobs |
+//! | [`workers`] | how a service has jobs executed |
+//! | [`queue`] | the jobs that wait for a worker |
+//! | [`slot`] | where an answer is waited for |
+//! | [`worker`] | a thread that owns a connection and executes batches |
 //!
 //! No table is named here except the list of migrations; the statements live with each service and under `sql/`.
 
@@ -21,6 +23,8 @@ mod migrate;
 mod queue;
 mod reconnection;
 mod settings;
+mod slot;
+mod worker;
 mod workers;
 
 pub use connection::Connection;

@@ -1,12 +1,11 @@
-//! The jobs that wait for a worker, and the slots in which the answers are waited for.
-//!
-//! Nothing here talks to PostgreSQL.
+//! The jobs that wait for a worker. Nothing here talks to PostgreSQL.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::Failure;
+use crate::slot::Slot;
 
 /// A job and whoever waits for it.
 pub(crate) struct Queued<J, A> {
@@ -20,83 +19,6 @@ pub(crate) struct Ticket<A> {
     /// Whether the job was begun before, on a connection that turned out to be dead.
     pub(crate) repeated: bool,
     pub(crate) slot: Arc<Slot<A>>,
-}
-
-/// Where one answer is put, and waited for.
-pub(crate) struct Slot<A> {
-    state: Mutex<SlotState<A>>,
-    changed: Condvar,
-}
-
-enum SlotState<A> {
-    /// No worker has begun the job.
-    Waiting,
-    /// A worker executes the job.
-    Begun {
-        is_write: bool,
-    },
-    /// Nobody waits any more.
-    Abandoned,
-    Answered(Result<A, Failure>),
-}
-
-impl<A> Slot<A> {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(SlotState::Waiting), changed: Condvar::new() })
-    }
-
-    fn state(&self) -> MutexGuard<'_, SlotState<A>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes that the job is begun. `false` means that nobody waits for it any more, and that it must not be.
-    pub(crate) fn begin(&self, is_write: bool) -> bool {
-        let mut state = self.state();
-        if matches!(*state, SlotState::Abandoned) {
-            return false;
-        }
-        *state = SlotState::Begun { is_write };
-        true
-    }
-
-    /// Takes [`Slot::begin`] back: nothing of the job was done, and it may be begun again.
-    pub(crate) fn defer(&self) {
-        let mut state = self.state();
-        if matches!(*state, SlotState::Begun { .. }) {
-            *state = SlotState::Waiting;
-        }
-    }
-
-    pub(crate) fn answer(&self, answer: Result<A, Failure>) {
-        let mut state = self.state();
-        if !matches!(*state, SlotState::Abandoned) {
-            *state = SlotState::Answered(answer);
-            drop(state);
-            self.changed.notify_one();
-        }
-    }
-
-    /// Waits for the answer, no longer than until `deadline`.
-    pub(crate) fn wait(&self, deadline: Instant) -> Result<A, Failure> {
-        let mut state = self.state();
-        loop {
-            let was = std::mem::replace(&mut *state, SlotState::Abandoned);
-            if let SlotState::Answered(answer) = was {
-                return answer;
-            }
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            if remaining.is_zero() {
-                return Err(match was {
-                    SlotState::Begun { is_write: true } => {
-                        Failure::Unknown("the deadline passed while it was being executed".to_owned())
-                    }
-                    _ => Failure::TimedOut,
-                });
-            }
-            *state = was;
-            state = self.changed.wait_timeout(state, remaining).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
 }
 
 /// What a worker does next.
@@ -319,4 +241,62 @@ impl<J, A> State<J, A> {
 
 fn stopping() -> Failure {
     Failure::Unavailable("the workers stop".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Numbers = Queue<u32, u32>;
+
+    fn push(queue: &Numbers, job: u32) -> Arc<Slot<u32>> {
+        let slot = Slot::new();
+        let ticket = Ticket { deadline: Instant::now(), repeated: false, slot: slot.clone() };
+        queue.push(|state| state.waiting.push_back(Queued { job, ticket })).unwrap();
+        slot
+    }
+
+    fn take(queue: &Numbers, max: usize) -> Vec<u32> {
+        let same_parity = |first: &u32, next: &u32| first % 2 == next % 2;
+        let Taken::Batch(batch) = queue.take(max, same_parity) else { panic!("there is a batch") };
+        batch.iter().map(|queued| queued.job).collect()
+    }
+
+    #[test]
+    fn a_batch_is_what_joins_the_first_job_and_the_others_keep_their_order() {
+        let queue = Numbers::new(100, 1);
+        for job in [1, 2, 4, 3, 5, 6, 7] {
+            push(&queue, job);
+        }
+        assert_eq!(take(&queue, 3), [1, 3, 5]);
+        assert_eq!(take(&queue, 100), [2, 4, 6]);
+        assert_eq!(take(&queue, 100), [7]);
+    }
+
+    #[test]
+    fn jobs_that_are_given_back_come_first_again() {
+        let queue = Numbers::new(100, 1);
+        for job in [1, 2, 3] {
+            push(&queue, job);
+        }
+        let Taken::Batch(batch) = queue.take(2, |_, _| true) else { panic!("there is a batch") };
+        queue.give_back(batch);
+        assert_eq!(take(&queue, 100), [1, 3]);
+    }
+
+    #[test]
+    fn without_a_connection_everybody_is_refused_until_there_is_one() {
+        let queue = Numbers::new(100, 2);
+        let slot = push(&queue, 1);
+        queue.failed_to_connect("refused");
+        assert!(matches!(slot.wait(Instant::now()), Err(Failure::Unavailable(_))));
+        assert!(matches!(queue.push(|_| {}), Err(Failure::Unavailable(_))));
+        queue.connected();
+        assert!(queue.push(|_| {}).is_ok());
+        // One of two workers lost its connection, and cannot get another: the other one works.
+        queue.connected();
+        queue.disconnected();
+        queue.failed_to_connect("too many connections");
+        assert!(queue.push(|_| {}).is_ok());
+    }
 }

@@ -12,6 +12,8 @@ use postgres::config::SslMode;
 #[derive(Clone, Debug)]
 pub struct DatabaseSettings {
     pub(crate) config: Config,
+    /// Host and port, for messages.
+    pub(crate) server: String,
     pub(crate) application: &'static str,
     pub(crate) connect_timeout: Duration,
     statement_timeout: Duration,
@@ -30,10 +32,12 @@ impl DatabaseSettings {
     ) -> Result<Self, foundation::Error> {
         let connect_timeout = environment.millis(&format!("{prefix}_CONNECT_TIMEOUT_MS"), 2_000)?;
         let statement_timeout = environment.millis(&format!("{prefix}_STATEMENT_TIMEOUT_MS"), 5_000)?;
+        let host = environment.text(&format!("{prefix}_HOST"), "127.0.0.1");
+        let port = environment.port(&format!("{prefix}_PORT"), 5432)?;
         let mut config = Config::new();
         config
-            .host(&environment.text(&format!("{prefix}_HOST"), "127.0.0.1"))
-            .port(environment.port(&format!("{prefix}_PORT"), 5432)?)
+            .host(&host)
+            .port(port)
             .dbname(&environment.required(&format!("{prefix}_NAME"))?)
             .user(&environment.required(&format!("{prefix}_USER"))?)
             .password(&environment.required(&format!("{prefix}_PASSWORD"))?)
@@ -47,7 +51,8 @@ impl DatabaseSettings {
             .keepalives_interval(Duration::from_secs(5))
             .keepalives_retries(2)
             .tcp_user_timeout(Duration::from_secs(10));
-        Ok(Self { config, application, connect_timeout, statement_timeout, attempts: Arc::default() })
+        let server = format!("{host}:{port}");
+        Ok(Self { config, server, application, connect_timeout, statement_timeout, attempts: Arc::default() })
     }
 
     /// How long PostgreSQL may work on one statement before it cancels it.

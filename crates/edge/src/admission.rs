@@ -10,12 +10,14 @@ use foundation::metrics::{Counter, Exposition};
 
 use crate::refusal::Refusal;
 use crate::settings::EdgeSettings;
-use crate::socket::Link;
+use crate::socket::{Link, Waiting};
 
 /// How many connections may, beyond the limits, be told politely that there is no room. More are just closed.
 const REFUSALS_AT_ONCE: usize = 32;
 /// How many connections may be on their way out, beyond the limits, to make room for new ones.
 const LEAVING_AT_ONCE: usize = 32;
+/// How long a head may take, in microseconds, before its connection has to make room when nobody is idle.
+const HEAD_GRACE_US: u64 = 1_000_000;
 /// How long a connection that was accepted just before the stop may take to send the request that it was made for.
 pub(crate) const STOP_GRACE: Duration = Duration::from_millis(200);
 
@@ -167,14 +169,21 @@ impl Admission {
         (link, verdict)
     }
 
-    /// Tells the connection that has been idle longest to leave; `false` when none is idle.
+    /// Tells the connection that has been idle longest to leave, or, when none is idle, the one that has taken longest
+    /// for the head of its request; `false` when there is no such connection.
     fn make_room(&self, open: &mut Open) -> bool {
         if open.leaving >= LEAVING_AT_ONCE {
             return false;
         }
-        let idle = open.links.values().filter(|link| !link.is_leaving());
-        let oldest =
-            idle.filter_map(|link| Some((link.idle_since_us()?, link))).min_by_key(|(since, _)| *since);
+        let now_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let candidates = open.links.values().filter(|link| !link.is_leaving());
+        let oldest = candidates
+            .filter_map(|link| Some((link.waiting()?, link)))
+            .filter(|(waiting, _)| match waiting {
+                Waiting::Idle(_) => true,
+                Waiting::WithinHead(since_us) => now_us.saturating_sub(*since_us) >= HEAD_GRACE_US,
+            })
+            .min_by_key(|(waiting, _)| *waiting);
         let Some((_, link)) = oldest else { return false };
         link.leave();
         open.leaving += 1;

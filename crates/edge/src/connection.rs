@@ -121,16 +121,17 @@ impl<'s> Connection<'s> {
                 return Ok(Arrival::Request);
             }
             let timeout = match first_byte {
-                Some(first_byte) => settings.head_timeout.saturating_sub(first_byte.elapsed()),
+                Some(first_byte) => {
+                    self.socket.set_within_head(first_byte);
+                    settings.head_timeout.saturating_sub(first_byte.elapsed())
+                }
                 None => self.begin_waiting(),
             };
             let filled = match timeout {
                 Duration::ZERO => Err(ErrorKind::TimedOut.into()),
                 timeout => self.input.fill(&self.socket, timeout, HEAD_MAX_BYTES),
             };
-            if first_byte.is_none() {
-                self.socket.set_busy();
-            }
+            self.socket.set_busy();
             match filled {
                 Ok(0) => return Ok(Arrival::Nothing),
                 Ok(_) => {

@@ -324,6 +324,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_large_head_allocated_is_given_back() {
+        let filler = "a".repeat(9_000);
+        let mut head = parse(&format!("GET / HTTP/1.1\r\nHost: h\r\nX-A: {filler}\r\n\r\n")).unwrap();
+        assert!(head.bytes.capacity() > 2 * IDLE_CAPACITY);
+        head.shrink();
+        assert!(head.bytes.capacity() <= 2 * IDLE_CAPACITY && head.field_count() == 0);
+    }
+
+    #[test]
     fn limits_are_told_apart() {
         let long = "a".repeat(9_000);
         assert_eq!(parse(&format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n")).unwrap_err(), 414);

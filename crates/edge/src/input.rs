@@ -60,3 +60,18 @@ impl Input {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_large_head_allocated_is_given_back_once_it_was_used() {
+        let mut input = Input { bytes: vec![0; 6 * IDLE_CAPACITY], start: 0, end: 5 * IDLE_CAPACITY };
+        input.shrink();
+        assert_eq!(input.unread().len(), 5 * IDLE_CAPACITY);
+        input.consume(5 * IDLE_CAPACITY);
+        input.shrink();
+        assert!(input.unread().is_empty() && input.bytes.capacity() <= 2 * IDLE_CAPACITY);
+    }
+}

@@ -25,6 +25,11 @@ impl<'c> Request<'c> {
         self.head.method_name()
     }
 
+    /// Whether the client speaks HTTP/1.0, and not HTTP/1.1.
+    pub fn is_http10(&self) -> bool {
+        self.head.is_http10()
+    }
+
     /// The request target as it was sent (RFC 9112 §3.2); [`path::parse`](crate::path::parse) reads it.
     pub fn target(&self) -> &'c [u8] {
         self.head.target()

@@ -357,3 +357,16 @@ fn reason(status: u16) -> &'static str {
         _ => "Unassigned",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_large_response_allocated_is_given_back_and_what_small_ones_use_is_kept() {
+        let (mut large, mut small) = (Vec::with_capacity(WRITE_BYTES), Vec::with_capacity(IDLE_CAPACITY));
+        shrink(&mut large);
+        shrink(&mut small);
+        assert!(large.capacity() <= 2 * IDLE_CAPACITY && small.capacity() >= IDLE_CAPACITY);
+    }
+}

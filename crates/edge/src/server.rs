@@ -25,7 +25,7 @@ const BACKLOG: i32 = 1024;
 /// The stack of a connection's thread, in bytes. Measured: a release build touches about 32 KiB of it, a debug build
 /// more; the rest is address space and costs no memory. It is this large because glibc keeps the stacks of ended threads,
 /// with about 24 KiB of memory each, up to 40 MiB of address space: larger stacks are fewer stacks kept.
-const STACK_BYTES: usize = 1 << 20;
+const STACK_BYTES: usize = 2 << 20;
 /// How long to wait after an accept error before trying again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

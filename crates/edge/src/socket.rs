@@ -18,9 +18,9 @@ pub(crate) struct Link {
     stream: TcpStream,
     /// When the server started; times are counted from here.
     epoch: Instant,
-    /// Since when the connection has waited for a request of which no byte has come, in microseconds since `epoch`;
-    /// [`BUSY`] while it does not wait. While it waits, it may be closed at any time.
-    idle_since_us: AtomicU64,
+    /// What the connection waits for and since when, as [`Waiting::encode`] writes it; [`BUSY`] while it does not wait
+    /// for a request.
+    waiting: AtomicU64,
     /// Whether the connection has served a request.
     used: AtomicBool,
     /// Whether it is on its way out: refused, or told to make room for another one.
@@ -29,17 +29,39 @@ pub(crate) struct Link {
 
 const BUSY: u64 = u64::MAX;
 
+/// How a connection waits for its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Waiting {
+    /// For a request of which no byte has come, since so many microseconds after the server's start. It may be closed
+    /// at any time.
+    Idle(u64),
+    /// For the rest of a head, since its first byte. It may be closed only to make room, and after a while.
+    WithinHead(u64),
+}
+
+impl Waiting {
+    fn encode(self) -> u64 {
+        match self {
+            Self::Idle(since_us) => since_us << 1,
+            Self::WithinHead(since_us) => since_us << 1 | 1,
+        }
+    }
+}
+
 impl Link {
     pub(crate) fn new(stream: TcpStream, epoch: Instant) -> Self {
-        let idle_since_us = AtomicU64::new(micros(epoch.elapsed()));
+        let waiting = AtomicU64::new(Waiting::Idle(micros(epoch.elapsed())).encode());
         let (used, leaving) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { stream, epoch, idle_since_us, used, leaving }
+        Self { stream, epoch, waiting, used, leaving }
     }
 
-    /// Since when it has been idle, in microseconds since the server started; `None` while it is busy.
-    pub(crate) fn idle_since_us(&self) -> Option<u64> {
-        let since = self.idle_since_us.load(Ordering::SeqCst);
-        (since != BUSY).then_some(since)
+    /// What it waits for; `None` while it is busy.
+    pub(crate) fn waiting(&self) -> Option<Waiting> {
+        match self.waiting.load(Ordering::SeqCst) {
+            BUSY => None,
+            code if code & 1 == 0 => Some(Waiting::Idle(code >> 1)),
+            code => Some(Waiting::WithinHead(code >> 1)),
+        }
     }
 
     pub(crate) fn is_used(&self) -> bool {
@@ -49,13 +71,13 @@ impl Link {
     /// Wakes the thread of an idle connection with an end of file. Bytes that are already here are still read, and
     /// what runs is left alone.
     pub(crate) fn close_if_idle(&self) {
-        if self.idle_since_us().is_some() {
+        if matches!(self.waiting(), Some(Waiting::Idle(_))) {
             let _ = self.stream.shutdown(Shutdown::Read);
         }
     }
 
-    /// Closes the idle connection to make room. A request that comes at this very moment is still answered, and is the
-    /// last.
+    /// Closes the waiting connection to make room. A request that comes at this very moment is still answered, and is
+    /// the last.
     pub(crate) fn leave(&self) {
         self.leaving.store(true, Ordering::SeqCst);
         let _ = self.stream.shutdown(Shutdown::Read);
@@ -72,7 +94,7 @@ impl Link {
 }
 
 fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(BUSY - 1)
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX >> 2)
 }
 
 /// The connection's own view of its socket.
@@ -94,12 +116,21 @@ impl Socket {
 
     /// Notes that the connection waits for a request from now on.
     pub(crate) fn set_idle(&self) {
-        self.link.idle_since_us.store(micros(self.link.epoch.elapsed()), Ordering::SeqCst);
+        self.wait_for(Waiting::Idle(micros(self.link.epoch.elapsed())));
     }
 
-    /// Notes that a byte of a request has come.
+    /// Notes that the connection waits for the rest of a head that began at `first_byte`.
+    pub(crate) fn set_within_head(&self, first_byte: Instant) {
+        self.wait_for(Waiting::WithinHead(micros(first_byte.saturating_duration_since(self.link.epoch))));
+    }
+
+    fn wait_for(&self, waiting: Waiting) {
+        self.link.waiting.store(waiting.encode(), Ordering::SeqCst);
+    }
+
+    /// Notes that something has come.
     pub(crate) fn set_busy(&self) {
-        self.link.idle_since_us.store(BUSY, Ordering::SeqCst);
+        self.link.waiting.store(BUSY, Ordering::SeqCst);
     }
 
     /// Notes that a request was served.

@@ -12,6 +12,13 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A line of a settings file cannot be read; the message names the variable, never its value.
+    SettingsLine {
+        /// The file and the number of the line.
+        place: String,
+        /// The variable, and what is wrong with its line.
+        problem: String,
+    },
     /// The operating system refused something.
     Io {
         /// What was being done.
@@ -32,6 +39,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Setting { name, problem } => write!(f, "setting {name}: {problem}"),
+            Self::SettingsLine { place, problem } => write!(f, "{place}: {problem}"),
             Self::Io { action, source } => write!(f, "{action}: {source}"),
         }
     }
@@ -41,7 +49,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
-            Self::Setting { .. } => None,
+            Self::Setting { .. } | Self::SettingsLine { .. } => None,
         }
     }
 }

@@ -1,10 +1,12 @@
-//! What every binary stands on: settings, flags, logging, shutdown, back-off and metrics.
+//! What every binary stands on: settings, flags, logging, shutdown, back-off, metrics and the private listener.
 //!
-//! Nothing here knows a route, a table or a queue's name, and nothing here speaks to another process.
+//! Nothing here knows a route of the services, a table or a queue's name.
 
 pub mod backoff;
+mod env_file;
 mod error;
 pub mod json;
+pub mod listener;
 mod logging;
 pub mod metrics;
 pub mod program;

@@ -44,13 +44,46 @@ impl Counter {
     }
 }
 
+/// Durations, counted by size.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// The last is for durations beyond all bounds.
+    buckets: [Counter; BOUNDS_US.len() + 1],
+    sum_us: Counter,
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn record(&self, took: Duration) {
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.buckets[BOUNDS_US.partition_point(|bound| *bound < took_us)].increment();
+        self.sum_us.add(took_us);
+    }
+
+    /// Writes the samples of the family `name`, unless nothing was counted.
+    fn write(&self, name: &str, labels: &[(&str, &str)], text: &mut Exposition) {
+        let mut count = 0;
+        // Read once, so that the count is the last bucket whatever is counted meanwhile.
+        let buckets: Vec<u64> = self.buckets.iter().map(Counter::get).collect();
+        if buckets.iter().all(|bucket| *bucket == 0) {
+            return;
+        }
+        let bounds = BOUNDS_US.iter().map(|bound| seconds(*bound)).chain(["+Inf".to_owned()]);
+        for (bound, bucket) in bounds.zip(&buckets) {
+            count += bucket;
+            let labels: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
+            text.sample(&format!("{name}_bucket"), &labels, count);
+        }
+        text.sample(&format!("{name}_sum"), labels, seconds(self.sum_us.get()));
+        text.sample(&format!("{name}_count"), labels, count);
+    }
+}
+
 /// What is counted for one route and method.
 #[derive(Debug, Default)]
 struct Series {
     statuses: [Counter; STATUSES.len()],
-    /// Requests by duration; the last is for those beyond all bounds.
-    buckets: [Counter; BOUNDS_US.len() + 1],
-    sum_us: Counter,
+    durations: Histogram,
 }
 
 /// The requests that a server answers, by route, method and status.
@@ -101,10 +134,8 @@ impl HttpMetrics {
     pub fn record(&self, route: usize, method: &str, status: u16, took: Duration) {
         let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
         let Some(series) = self.series.get(route * METHODS.len() + method) else { return };
-        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         series.statuses[STATUSES.binary_search(&status).unwrap_or(0)].increment();
-        series.buckets[BOUNDS_US.partition_point(|bound| *bound < took_us)].increment();
-        series.sum_us.add(took_us);
+        series.durations.record(took);
     }
 
     /// Writes all families.
@@ -124,7 +155,7 @@ impl HttpMetrics {
             "histogram",
             "Time from a request's head to the last byte of its answer.",
         );
-        self.each(|labels, series| series.write_durations(labels, text));
+        self.each(|labels, series| series.durations.write("http_request_duration_seconds", &labels, text));
         text.family("http_requests_in_flight", "gauge", "Requests that are being answered now.");
         // The end is read first, because a request that begins and ends in between must not count as minus one.
         let ended = self.ended.get();
@@ -137,28 +168,6 @@ impl HttpMetrics {
                 visit([("route", route), ("method", method)], series);
             }
         }
-    }
-}
-
-impl Series {
-    fn write_durations(&self, labels: [(&str, &str); 2], text: &mut Exposition) {
-        let mut count = 0;
-        // Read once, so that the count is the last bucket whatever is counted meanwhile.
-        let buckets: Vec<u64> = self.buckets.iter().map(Counter::get).collect();
-        if buckets.iter().all(|bucket| *bucket == 0) {
-            return;
-        }
-        for (bound, bucket) in BOUNDS_US.iter().zip(&buckets) {
-            count += bucket;
-            let bound = seconds(*bound);
-            let labels = [labels[0], labels[1], ("le", &bound)];
-            text.sample("http_request_duration_seconds_bucket", &labels, count);
-        }
-        count += buckets[BOUNDS_US.len()];
-        let unbounded = [labels[0], labels[1], ("le", "+Inf")];
-        text.sample("http_request_duration_seconds_bucket", &unbounded, count);
-        text.sample("http_request_duration_seconds_sum", &labels, seconds(self.sum_us.get()));
-        text.sample("http_request_duration_seconds_count", &labels, count);
     }
 }
 
@@ -198,6 +207,12 @@ impl Exposition {
     pub fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
+    }
+
+    /// Adds a family of one histogram, without labels.
+    pub fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.family(name, "histogram", help);
+        histogram.write(name, &[], self);
     }
 
     /// Adds what describes the process: its build, its start, its memory and its open files.

@@ -15,6 +15,12 @@ pub struct Program {
     pub version: &'static str,
     /// What it does and which settings it reads, for `--help`.
     pub about: &'static str,
+    /// How the names of its own settings begin: any other variable that begins so has no effect, and is warned of.
+    pub prefixes: &'static [&'static str],
+    /// Settings that begin so and belong to another program.
+    pub elsewhere: &'static [&'static str],
+    /// What `--describe` prints, for a program that can say what it serves; it needs no settings.
+    pub describe: Option<fn() -> Result<String, String>>,
 }
 
 /// What the command line asked for.
@@ -50,25 +56,14 @@ fn parse(arguments: impl IntoIterator<Item = String>) -> Request {
     request
 }
 
-/// Runs `work` with the settings that were found, and turns its outcome into an exit status: 0 for success, 1 for a
-/// failure (told on standard error in one line), 2 for a command line that makes no sense.
-pub fn run<E: Display>(
+/// Runs `work` with the settings that `read` makes of the environment, and turns its outcome into an exit status: 0 for
+/// success, 1 for a failure (told on standard error in one line), 2 for a command line that makes no sense.
+pub fn run<S, R: Display, E: Display>(
     program: &Program,
-    work: impl FnOnce(&Environment, Mode) -> Result<(), E>,
+    read: impl FnOnce(&Environment) -> Result<S, R>,
+    work: impl FnOnce(S, Mode) -> Result<(), E>,
 ) -> ExitCode {
-    run_or_describe(program, None, work)
-}
-
-/// What `--describe` prints; it needs no settings.
-pub type Describe = fn() -> Result<String, String>;
-
-/// As [`run`], for a program that can also say what it serves.
-pub fn run_or_describe<E: Display>(
-    program: &Program,
-    describe: Option<Describe>,
-    work: impl FnOnce(&Environment, Mode) -> Result<(), E>,
-) -> ExitCode {
-    let Program { name, version, about } = program;
+    let Program { name, version, about, prefixes, elsewhere, describe } = program;
     let mode = match parse(std::env::args().skip(1)) {
         Request::Work(mode) => mode,
         Request::Help => {
@@ -110,7 +105,14 @@ pub fn run_or_describe<E: Display>(
         Ok(level) => logging::start(level),
         Err(error) => return fail(name, &error),
     }
-    match work(&environment, mode) {
+    let settings = match read(&environment) {
+        Ok(settings) => settings,
+        Err(error) => return fail(name, &error),
+    };
+    for warning in environment.without_effect(prefixes, elsewhere) {
+        log::warn!("{warning}");
+    }
+    match work(settings, mode) {
         Ok(()) => {
             if mode == Mode::Check {
                 say(&format!("{name}: settings and dependencies are fine"));

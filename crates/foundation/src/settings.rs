@@ -1,35 +1,35 @@
-//! Typed access to settings: the process environment, completed by the nearest `.env` file.
+//! Typed access to settings: the process environment, completed by `.env.local` and `.env`.
 //!
 //! Only a service's own `settings.rs` uses this; nothing else reads the environment. Errors name the variable
 //! and never repeat its value, which may be a password.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::Error;
+use crate::{Error, env_file};
 
 /// A snapshot of the settings, taken once at start.
 pub struct Environment {
     values: HashMap<String, String>,
+    /// The names that were asked for, whether they have a value or not: the settings that there are.
+    known: RefCell<BTreeSet<String>>,
 }
 
 impl Environment {
-    /// Reads the process environment and the `.env` file of the working directory or the nearest parent that has
-    /// one. The process environment wins; a missing file is fine, a malformed one is an error.
+    /// Reads the process environment, which wins, then `.env.local`, then `.env`. The files are those of the working
+    /// directory or of the nearest folder above that has `.env`; a missing file is fine, a malformed one is an error.
     pub fn load() -> Result<Self, Error> {
         let mut values = HashMap::new();
-        match dotenv::dotenv_iter() {
-            Ok(entries) => {
-                for entry in entries {
-                    let (name, value) = entry.map_err(|e| describe_file_error(&e))?;
-                    values.insert(name, value);
-                }
+        if let Some(path) = env_file::find()? {
+            values.extend(env_file::read(&path)?);
+            let local = path.with_file_name(".env.local");
+            if local.try_exists().unwrap_or(true) {
+                values.extend(env_file::read(&local)?);
             }
-            Err(e) if e.not_found() => {}
-            Err(e) => return Err(describe_file_error(&e)),
         }
         for (name, value) in std::env::vars_os() {
             // A variable that is not UTF-8 cannot be one of ours unless somebody mistyped it, and then the
@@ -38,17 +38,38 @@ impl Environment {
                 values.insert(name, value);
             }
         }
-        Ok(Self { values })
+        Ok(Self { values, known: RefCell::default() })
     }
 
     /// Settings given directly, for tests.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let values = pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Self { values }
+        Self { values, known: RefCell::default() }
+    }
+
+    /// Says of each variable that looks like a setting, but was not asked for, that it has no effect. To be called
+    /// once all settings are read. A variable looks like a setting if its name begins with one of `prefixes` or is one
+    /// slip away from a name that was asked for. Settings with such a prefix that others read are `elsewhere`.
+    pub fn without_effect(&self, prefixes: &[&str], elsewhere: &[&str]) -> Vec<String> {
+        let known = self.known.borrow();
+        let mut names: Vec<&String> = self.values.keys().collect();
+        names.sort();
+        names
+            .into_iter()
+            .filter(|name| !known.contains(*name) && !elsewhere.contains(&name.as_str()))
+            .filter_map(|name| match known.iter().find(|other| is_one_slip(name, other)) {
+                Some(meant) => Some(format!("there is no setting {name}; is {meant} meant?")),
+                None if prefixes.iter().any(|prefix| name.starts_with(prefix)) => {
+                    Some(format!("there is no setting {name}"))
+                }
+                None => None,
+            })
+            .collect()
     }
 
     /// The value of `name`, unless it is unset or empty.
     fn get(&self, name: &str) -> Option<&str> {
+        self.known.borrow_mut().insert(name.to_owned());
         self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
@@ -114,15 +135,15 @@ impl Environment {
     }
 }
 
-/// Says where `.env` is malformed. The parser's own message would quote the line, and with it a password.
-fn describe_file_error(error: &dotenv::Error) -> Error {
-    match error {
-        dotenv::Error::LineParse(line, _) => {
-            let name = line.split('=').next().unwrap_or_default().trim();
-            Error::setting(name, "this line of .env cannot be read; put the value in single quotes")
-        }
-        dotenv::Error::Io(e) => Error::setting(".env", e.to_string()),
-        _ => Error::setting(".env", "the file cannot be read"),
+/// Whether two names differ by one letter that is wrong, missing or too many, or by two neighbours that are swapped.
+fn is_one_slip(name: &str, other: &str) -> bool {
+    let start = name.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+    let (name, other) = (&name.as_bytes()[start..], &other.as_bytes()[start..]);
+    let end = name.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
+    match (&name[..name.len() - end], &other[..other.len() - end]) {
+        ([_] | [], [_] | []) => true,
+        ([a, b], [c, d]) => (a, b) == (d, c),
+        _ => false,
     }
 }
 
@@ -154,5 +175,43 @@ mod tests {
         let environment = Environment::from_pairs([("HOSTS", "a, b,,c "), ("NONE", " , ")]);
         assert_eq!(environment.list("HOSTS", "x").unwrap(), ["a", "b", "c"]);
         assert!(environment.list("NONE", "x").is_err());
+    }
+
+    #[test]
+    fn a_variable_that_looks_like_a_setting_is_told() {
+        let environment = Environment::from_pairs([
+            ("GATEWAY_PORT", "1"),
+            ("GATEWAY_PROT", "2"),
+            ("GATEWAY_SPEED", "s3cret"),
+            ("GATEWAY_ELSEWHERE", "4"),
+            ("LOG_LEVL", "info"),
+            ("LOG_FOLDER", "/"),
+            ("RABBITMQ_NODENAME", "rabbit"),
+        ]);
+        environment.port("GATEWAY_PORT", 0).unwrap();
+        environment.text("LOG_LEVEL", "info");
+        environment.text("RABBITMQ_USER", "");
+        assert_eq!(
+            environment.without_effect(&["GATEWAY_"], &["GATEWAY_ELSEWHERE"]),
+            [
+                "there is no setting GATEWAY_PROT; is GATEWAY_PORT meant?",
+                "there is no setting GATEWAY_SPEED",
+                "there is no setting LOG_LEVL; is LOG_LEVEL meant?",
+            ]
+        );
+    }
+
+    #[test]
+    fn one_slip_is_a_letter_or_two_swapped() {
+        for (name, other) in
+            [("ABC", "ABD"), ("ABC", "AB"), ("BC", "ABC"), ("ABC", "AXBC"), ("ABC", "BAC"), ("AAB", "AB")]
+        {
+            assert!(is_one_slip(name, other) && is_one_slip(other, name), "{name} {other}");
+        }
+        for (name, other) in
+            [("ABC", "CBA"), ("ABC", "A"), ("ABCD", "BADC"), ("HOME", "HOST"), ("ABCD", "ACDB")]
+        {
+            assert!(!is_one_slip(name, other), "{name} {other}");
+        }
     }
 }

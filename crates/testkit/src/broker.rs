@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::guardian::{self, End};
-use crate::{Folder, Service, Settings, binary, free_port, patience, settings, wait_until};
+use crate::{Folder, Service, Settings, binary, free_port, patience, send_signal, settings, wait_until};
 
 /// A broker with a data folder, a port and a user of its own. What it has confirmed survives stop and kill.
 pub struct Broker {
@@ -92,12 +92,12 @@ impl Broker {
 
     /// Stops it where it is (SIGSTOP): connections stay open, and nobody answers.
     pub fn pause(&self) {
-        guardian::send_signal(self.pid(), "STOP");
+        send_signal(self.pid(), "STOP");
     }
 
     /// Lets it go on after [`Broker::pause`].
     pub fn resume(&self) {
-        guardian::send_signal(self.pid(), "CONT");
+        send_signal(self.pid(), "CONT");
     }
 
     fn pid(&self) -> u32 {
@@ -196,7 +196,7 @@ impl RabbitMq {
 
     fn stop(&mut self, signal: &str) {
         let mut server = self.server.take().expect("RabbitMQ runs");
-        guardian::send_signal(server.id(), signal);
+        send_signal(server.id(), signal);
         wait_until(patience(), "RabbitMQ ends", || server.try_wait().expect("wait for RabbitMQ").is_some());
         guardian::forget(server.id(), End::Kill);
     }

@@ -97,12 +97,3 @@ fn start() -> ChildStdin {
         .expect("start the guardian, a POSIX shell");
     guardian.stdin.take().expect("the guardian's pipe")
 }
-
-/// Sends a signal by name (`TERM`, `STOP`, `CONT`, …) through the shell, which needs no unsafe code.
-pub(crate) fn send_signal(pid: u32, signal: &str) {
-    let status = Command::new("sh")
-        .args(["-c", "kill -\"$1\" \"$2\"", "kill", signal, &pid.to_string()])
-        .status()
-        .expect("run kill");
-    assert!(status.success(), "kill -{signal} {pid} failed: is the process still there?");
-}

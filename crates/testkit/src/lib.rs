@@ -29,6 +29,7 @@ mod ports;
 mod postgresql;
 mod random;
 mod service;
+mod signals;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ pub use ports::free_port;
 pub use postgresql::{Database, Postgres};
 pub use random::{hex, password};
 pub use service::Service;
+pub use signals::send_signal;
 pub use wait::{patience, wait_until};
 
 /// The settings of one binary: the only environment it sees.

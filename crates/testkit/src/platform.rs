@@ -70,6 +70,13 @@ impl Platform {
         }
     }
 
+    /// Another inventory-app on the same database, on a port of its own, not started yet.
+    pub fn second_inventory(&self) -> Service {
+        let port = free_port().to_string();
+        let addr = settings([("INVENTORY_HOST", "127.0.0.1"), ("INVENTORY_PORT", &port)]);
+        Service::new(binary("inventory-app"), merged([addr, self.movies_db.settings("INVENTORY_DB")]))
+    }
+
     /// Another billing-app on the same queue and database, not started yet.
     pub fn second_billing(&self) -> Service {
         billing_service(&self.billing_db, &self.broker)

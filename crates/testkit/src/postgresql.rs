@@ -11,7 +11,8 @@ use std::time::Duration;
 use postgres::{Client, Config, NoTls};
 
 use crate::guardian::{self, End};
-use crate::{Folder, Settings, free_port, patience, wait_until};
+use crate::signals::{children_of, try_send_signal};
+use crate::{Folder, Settings, free_port, patience, send_signal, wait_until};
 
 /// A PostgreSQL cluster of its own: a fresh data folder, a port of the loopback address, and a unix socket in its
 /// folder. What is in it survives [`Postgres::kill_9`], but not a crash of the machine: it never waits for the disk.
@@ -146,7 +147,7 @@ impl Postgres {
     pub fn stop(&self) {
         let mut server = self.server();
         let child = server.as_mut().expect("PostgreSQL runs");
-        guardian::send_signal(child.id(), "INT");
+        send_signal(child.id(), "INT");
         wait_until(patience(), "PostgreSQL stops", || child.try_wait().expect("wait for postgres").is_some());
         guardian::forget(child.id(), End::Quit);
         *server = None;
@@ -157,9 +158,9 @@ impl Postgres {
         let mut server = self.server();
         let child = server.as_mut().expect("PostgreSQL runs");
         // Stopped first, so that it starts no further backend while its children are looked up.
-        guardian::send_signal(child.id(), "STOP");
+        send_signal(child.id(), "STOP");
         for pid in children_of(child.id()) {
-            kill_if_there(pid, "KILL");
+            try_send_signal(pid, "KILL");
         }
         child.kill().expect("kill postgres");
         guardian::forget(child.id(), End::Quit);
@@ -180,9 +181,9 @@ impl Postgres {
     fn signal_all(&self, signal: &str) {
         let server = self.server();
         let pid = server.as_ref().expect("PostgreSQL runs").id();
-        guardian::send_signal(pid, signal);
+        send_signal(pid, signal);
         for child in children_of(pid) {
-            kill_if_there(child, signal);
+            try_send_signal(child, signal);
         }
     }
 
@@ -226,9 +227,9 @@ impl Drop for Postgres {
         if let Some(mut child) = self.server().take() {
             // An immediate shutdown; nothing of it is wanted any more. A paused one has to hear of it.
             for signal in ["QUIT", "CONT"] {
-                kill_if_there(child.id(), signal);
+                try_send_signal(child.id(), signal);
                 for pid in children_of(child.id()) {
-                    kill_if_there(pid, "CONT");
+                    try_send_signal(pid, "CONT");
                 }
             }
             let _ = child.wait();
@@ -331,27 +332,4 @@ fn unprivileged_user() -> Option<User> {
         panic!("the user postgres has no ids in /etc/passwd")
     };
     Some(User { uid, gid })
-}
-
-/// The processes whose parent is `pid`.
-fn children_of(pid: u32) -> Vec<u32> {
-    let processes = fs::read_dir("/proc").expect("read /proc").flatten();
-    processes
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|child| {
-            // "17 (postgres) S 12 …": the parent is the second field after the name, which may contain anything.
-            fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| {
-                let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-                after_name.split(' ').nth(1) == Some(&pid.to_string())
-            })
-        })
-        .collect()
-}
-
-/// Sends a signal to a process that may have just ended.
-fn kill_if_there(pid: u32, signal: &str) {
-    let _ = Command::new("sh")
-        .args(["-c", "kill -\"$1\" \"$2\"", "kill", signal, &pid.to_string()])
-        .stderr(Stdio::null())
-        .status();
 }

@@ -4,14 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
 
 use crate::guardian::{self, End};
-use crate::{Folder, Settings, patience, wait_until};
+use crate::{Folder, Settings, patience, send_signal, wait_until};
 
-/// How long a service may take to leave after SIGTERM or SIGINT before the test fails: more than any of them needs
-/// by its own deadlines.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// How much of the log a failed test shows.
 const LOG_TAIL_BYTES: usize = 16 * 1024;
 
@@ -94,7 +90,12 @@ impl Service {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
-        command.env_clear().envs(&self.settings).current_dir(self.folder.path());
+        command.env_clear();
+        // Every binary has a private listener, and many run at once.
+        for prefix in ["GATEWAY", "INVENTORY", "BILLING", "BROKER"] {
+            command.env(format!("{prefix}_PRIVATE_PORT"), "0");
+        }
+        command.envs(&self.settings).current_dir(self.folder.path());
         command
     }
 
@@ -123,6 +124,19 @@ impl Service {
         self.addr.unwrap_or_else(|| panic!("{} has not said where it listens", self.name()))
     }
 
+    /// Whether it has been started and not been stopped since.
+    pub fn is_started(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Where its private listener is, with `/ready`, `/metrics` and more.
+    pub fn private_addr(&self) -> SocketAddr {
+        let log = self.log();
+        let line = log.lines().rev().find_map(|line| line.split_once("private listener at "));
+        let addr = line.and_then(|(_, addr)| addr.parse().ok());
+        addr.unwrap_or_else(|| panic!("{} has not said where its private listener is", self.name()))
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name())).id()
@@ -133,9 +147,9 @@ impl Service {
         self.child.as_mut().is_some_and(|child| child.try_wait().expect("wait for the service").is_none())
     }
 
-    /// Sends a signal by its name: `STOP`, `CONT`, `INT`, …
+    /// Sends a signal by its name, as [`send_signal`] does.
     pub fn signal(&self, name: &str) {
-        guardian::send_signal(self.pid(), name);
+        send_signal(self.pid(), name);
     }
 
     /// Asks the process to stop with SIGTERM, waits until it has and returns its exit status.
@@ -147,7 +161,7 @@ impl Service {
     /// Waits until the process has ended by itself or by a signal sent before; returns its exit status.
     pub fn wait(&mut self) -> ExitStatus {
         let what = format!("{} ends", self.name());
-        wait_until(STOP_LIMIT, &what, || !self.is_running());
+        wait_until(patience(), &what, || !self.is_running());
         let mut child = self.child.take().unwrap_or_else(|| panic!("{} does not run", self.name()));
         guardian::forget(child.id(), End::Kill);
         child.wait().expect("wait for the service")

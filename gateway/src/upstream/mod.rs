@@ -1,168 +1,55 @@
-//! The instances of inventory: which one is asked next, which ones are left alone for a while, and what became of a
-//! request that was sent to one.
+//! The services behind the gateway: which instance is asked next, what is tried when it does not answer, and whether
+//! a service is ready. What a request means, and what a client is told, does not belong here.
+//!
+//! `instance` knows one instance and whether it is fit to be asked; `transport`, `buffers` and `pool` are its
+//! connections.
 
 mod buffers;
+mod failure;
+mod instance;
 mod pool;
 mod transport;
 
-use std::cell::RefCell;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use foundation::Backoff;
-use ureq::Agent;
+use foundation::Shutdown;
+use foundation::metrics::Counter;
 use ureq::config::{AutoHeaderValue, Config};
-use ureq::http::uri::{Authority, Parts, PathAndQuery, Scheme, Uri};
-use ureq::http::{HeaderValue, Request, Response};
+use ureq::http::{Request, Response};
+use ureq::{Agent, Body};
 
-use crate::settings::UpstreamSettings;
+use crate::settings::{ServiceSettings, UpstreamSettings};
 pub(crate) use buffers::unread_input;
-use pool::Pool;
-use transport::{Connector, Fault, FaultKind, Line, NoResolver, Timeouts};
+pub(crate) use failure::Failure;
+pub use failure::Reason;
+pub(crate) use instance::Instance;
+use instance::{Common, Place, State};
 
-/// How long an instance that refused a connection is left alone: at first, and at most.
-const EJECTION_FIRST: Duration = Duration::from_secs(1);
-const EJECTION_MAX: Duration = Duration::from_secs(30);
+/// How often idle connections are looked through for those that nobody needs any more.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
 
-static NEXT_ID: AtomicUsize = AtomicUsize::new(0);
+/// What the log is told when every instance is left out.
+const NOBODY: &str = "no instance answers for now";
 
-thread_local! {
-    static AGENT: RefCell<Option<(usize, Agent)>> = const { RefCell::new(None) };
+/// What may be done with a request that got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repetition {
+    /// Nothing, once a byte of it was sent.
+    Never,
+    /// It may be sent again when the connection proved dead.
+    Idempotent,
+    /// It changes nothing, and may also be sent to another instance while the first one may still be working on it.
+    Safe,
 }
 
-/// One instance of inventory.
-#[derive(Debug)]
-pub(crate) struct Upstream {
-    authority: Authority,
-    /// The value of `Host`, made once.
-    host: HeaderValue,
-    /// The address, if the authority names one instead of a host.
-    ip: Option<IpAddr>,
-    port: u16,
-    /// Until when the instance is left alone, in milliseconds since `created`; 0 when it is fine.
-    ejected_until: AtomicU64,
-    created: Instant,
-    backoff: Mutex<Backoff>,
-    /// Connections that wait for a request.
-    pool: Pool<Line>,
-}
-
-impl Upstream {
-    fn new(authority: &Authority, settings: &UpstreamSettings) -> Self {
-        let ip = authority.host().trim_matches(['[', ']']).parse().ok();
-        let port = authority.port_u16().unwrap_or(80);
-        // The few addresses live as long as the process. Copies of a static text share no reference count, and one
-        // that all threads count on costs more than all else that is done with it.
-        let text: &'static str = authority.as_str().to_owned().leak();
-        let (authority, host) = (Authority::from_static(text), HeaderValue::from_static(text));
-        let backoff = Mutex::new(Backoff::new(EJECTION_FIRST, EJECTION_MAX));
-        let ejected_until = AtomicU64::new(0);
-        let pool = Pool::new(settings.max_idle, settings.idle_timeout);
-        Self { authority, host, ip, port, ejected_until, created: Instant::now(), backoff, pool }
-    }
-
-    /// The value of `Host` for this instance.
-    pub(crate) fn host(&self) -> &HeaderValue {
-        &self.host
-    }
-
-    /// The URI of `target` at this instance; `None` when the target has a character that ureq cannot send.
-    pub(crate) fn uri(&self, target: &[u8]) -> Option<Uri> {
-        let mut parts = Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
-        Uri::from_parts(parts).ok()
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn is_live(&self) -> bool {
-        let until = self.ejected_until.load(Ordering::Relaxed);
-        until == 0 || until <= self.now()
-    }
-
-    /// Leaves the instance alone for a while, longer each time.
-    fn eject(&self, cause: &str) {
-        let mut backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
-        let was = self.ejected_until.load(Ordering::Relaxed);
-        // Many requests may fail at the same time; together they are one failure.
-        if was > self.now() {
-            return;
-        }
-        let delay = u64::try_from(backoff.next_delay().as_millis()).unwrap_or(u64::MAX).max(1);
-        self.ejected_until.store(self.now().saturating_add(delay), Ordering::Relaxed);
-        if was == 0 {
-            log::warn!("inventory at {} is not reachable: {cause}", self.authority);
-        }
-    }
-
-    /// Takes note that the instance could be reached.
-    fn readmit(&self) {
-        if self.ejected_until.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        let mut backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.ejected_until.swap(0, Ordering::Relaxed) != 0 {
-            backoff.reset();
-            log::info!("inventory at {} is reachable again", self.authority);
-        }
-    }
-}
-
-/// The body of a request to inventory.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum RequestBody<'b> {
-    /// None, and no field that would announce one.
-    None,
-    /// Complete, and therefore good for more than one attempt.
-    Bytes(&'b [u8]),
-}
-
-/// Why inventory did not answer.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// No connection could be made, so that the request did not reach anybody.
-    NotConnected(String),
-    /// The connection was lost before a byte of the answer came.
-    Lost {
-        /// Whether it is certain that no byte of the request was sent.
-        unsent: bool,
-        /// Whether the connection had been used before, so that it may have been dead already.
-        reused: bool,
-        cause: String,
-    },
-    /// The answer did not come in time.
-    TimedOut(String),
-    /// The answer is not HTTP, or was cut off within its head.
-    Invalid(String),
-    /// The target has a character that cannot be sent.
-    BadTarget,
-}
-
-impl Failure {
-    /// What happened, for the log.
-    pub(crate) fn cause(&self) -> &str {
-        match self {
-            Self::NotConnected(cause)
-            | Self::TimedOut(cause)
-            | Self::Invalid(cause)
-            | Self::Lost { cause, .. } => cause,
-            Self::BadTarget => "the target cannot be sent",
-        }
-    }
-}
-
-/// Whether inventory can do its work.
+/// Whether a service can do its work.
 #[derive(Debug)]
 pub(crate) enum Readiness {
     /// It can.
     Ready,
-    /// It serves, but PostgreSQL is not there for it.
+    /// It answers, but says that it cannot do its work.
     NotReady(String),
     /// Nothing answers.
     Unreachable(String),
@@ -178,161 +65,213 @@ impl Readiness {
     }
 }
 
-/// All instances of inventory, and the connections to them.
-pub(crate) struct Upstreams {
-    /// Tells the agents of these instances from those of others.
-    id: usize,
-    config: Config,
-    connector: Connector,
-    instances: Arc<[Arc<Upstream>]>,
+/// One service: its instances, which share its requests.
+#[derive(Debug)]
+pub(crate) struct Service {
+    common: &'static Common,
+    instances: Box<[Instance]>,
+    /// Whose turn it is, among instances that are equally busy.
     next: AtomicUsize,
     ready_timeout: Duration,
+    /// Requests without an answer, one number for each [`Reason`].
+    unanswered: [Counter; Reason::NAMES.len()],
 }
 
-impl Upstreams {
-    pub(crate) fn new(settings: &UpstreamSettings) -> Self {
-        let instances: Arc<[_]> = settings
-            .authorities
-            .iter()
-            .map(|authority| Arc::new(Upstream::new(authority, settings)))
-            .collect();
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .allow_non_standard_methods(true)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .user_agent(AutoHeaderValue::None)
-            .accept(AutoHeaderValue::None)
-            .accept_encoding(AutoHeaderValue::None)
-            // Its pool is replaced by ours.
-            .max_idle_connections(0)
-            .max_idle_connections_per_host(0)
-            .max_response_header_size(buffers::INPUT_BYTES)
-            .timeout_connect(Some(settings.connect_timeout))
-            .timeout_recv_response(Some(settings.head_timeout))
-            .timeout_per_read(Some(settings.body_timeout))
-            .timeout_per_write(Some(settings.body_timeout))
-            .build();
-        let connector = Connector {
-            instances: instances.clone(),
-            timeouts: Timeouts {
-                connect: settings.connect_timeout,
-                head: settings.head_timeout,
-                write: settings.body_timeout,
-            },
-            line_max_bytes: edge::REQUEST_LINE_MAX_BYTES.max(edge::HEADERS_MAX_BYTES),
-        };
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let ready_timeout = settings.ready_timeout;
-        Self { id, config, connector, instances, next: AtomicUsize::new(0), ready_timeout }
+impl Service {
+    /// The service lives as long as the process.
+    pub(crate) fn new(settings: &ServiceSettings, upstream: &UpstreamSettings) -> &'static Self {
+        let common: &'static Common = Box::leak(Box::new(Common {
+            name: settings.name.clone().leak(),
+            up: AtomicUsize::new(0),
+            max_in_flight: upstream.max_in_flight,
+            config: config(upstream),
+        }));
+        let instances =
+            settings.authorities.iter().map(|authority| Instance::new(authority, common)).collect();
+        let ready_timeout = upstream.ready_timeout;
+        let (next, unanswered) = (AtomicUsize::new(0), Default::default());
+        Box::leak(Box::new(Self { common, instances, next, ready_timeout, unanswered }))
     }
 
-    /// Closes connections that nobody has used for long, so that their memory returns after a load.
-    pub(crate) fn prune(&self) {
-        self.instances.iter().for_each(|instance| instance.pool.prune());
+    /// The name, as the settings give it.
+    pub(crate) fn name(&self) -> &'static str {
+        self.common.name
     }
 
-    /// This thread's agent. Everything in an agent is reference-counted; in one that all threads share, they would
-    /// spend their time on passing the counters around. The connections are pooled elsewhere.
-    fn agent(&self) -> Agent {
-        AGENT.with_borrow_mut(|slot| match slot {
-            Some((id, agent)) if *id == self.id => agent.clone(),
-            _ => {
-                let agent = Agent::with_parts(self.config.clone(), self.connector.clone(), NoResolver);
-                *slot = Some((self.id, agent.clone()));
-                agent
+    /// Counts a request that got no answer, or not all of it.
+    pub(crate) fn count_unanswered(&self, reason: Reason) {
+        self.unanswered[reason as usize].increment();
+    }
+
+    /// The requests without an answer, by the name of the reason.
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Reason::NAMES.into_iter().zip(&self.unanswered).map(|(name, count)| (name, count.get()))
+    }
+
+    /// How many instances take part.
+    pub(crate) fn instances_up(&self) -> usize {
+        self.common.up.load(Ordering::Relaxed)
+    }
+
+    /// How many requests wait for an instance.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.instances.iter().map(Instance::in_flight).sum()
+    }
+
+    /// Sends a request to one instance after the other until one can be reached, and waits for the head of its
+    /// answer. `make` makes the request for an instance; `None` says that the target has a character that cannot be
+    /// sent. A request that may be repeated is repeated once.
+    pub(crate) fn send(
+        &'static self,
+        make: impl Fn(&Instance) -> Option<Request<()>>,
+        body: Option<&[u8]>,
+        repetition: Repetition,
+    ) -> Result<Response<Body>, Failure> {
+        let mut tried = 0;
+        let mut last = None;
+        let mut may_repeat = true;
+        loop {
+            let (instance, _place) = match self.choose(&mut tried) {
+                Ok(chosen) => chosen,
+                Err(failure) => return Err(last.unwrap_or(failure)),
+            };
+            loop {
+                let request = make(instance).ok_or(Failure::BadTarget)?;
+                let can_move = may_repeat && repetition == Repetition::Safe;
+                let failure = match instance.send(request, body, can_move) {
+                    Ok(response) => return Ok(response),
+                    Err(failure) => failure,
+                };
+                match failure {
+                    Failure::Lost { reused: true, unsent, .. }
+                        if may_repeat && (unsent || repetition != Repetition::Never) =>
+                    {
+                        may_repeat = false;
+                    }
+                    Failure::Hung(_) => {
+                        may_repeat = false;
+                        last = Some(failure);
+                        break;
+                    }
+                    Failure::NotConnected { .. } | Failure::Local(_) => {
+                        last = Some(failure);
+                        break;
+                    }
+                    _ => return Err(failure),
+                }
             }
-        })
+        }
     }
 
-    /// The instances in the order in which a request should try them: each live one once, beginning with the one
-    /// whose turn it is. When none is live, all are tried nevertheless: a refusal is quick to get, and an only
-    /// instance that is back must be found at once.
-    pub(crate) fn candidates(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+    /// The best instance that is not among the tried ones, a bit for each, with a place at it: one that is live
+    /// before one on trial before one that refuses connections, and among equals the one that fewest requests wait
+    /// for. Hung ones are never chosen.
+    fn choose(&'static self, tried: &mut u64) -> Result<(&'static Instance, Place), Failure> {
         let count = self.instances.len();
         let first = if count == 1 { 0 } else { self.next.fetch_add(1, Ordering::Relaxed) % count };
-        let in_turn = move || (0..count).map(move |offset| (first + offset) % count);
-        let any_live = self.instances.iter().any(|instance| instance.is_live());
-        in_turn().map(|index| &self.instances[index]).filter(move |upstream| !any_live || upstream.is_live())
-    }
-
-    /// Sends one request to one instance and waits for the head of the response. Takes note of whether the instance
-    /// could be reached.
-    pub(crate) fn send(
-        &self,
-        upstream: &Upstream,
-        request: Request<()>,
-        body: RequestBody<'_>,
-    ) -> Result<Response<ureq::Body>, Failure> {
-        let (parts, ()) = request.into_parts();
-        let agent = self.agent();
-        let result = match body {
-            RequestBody::None => agent.run(Request::from_parts(parts, ())),
-            RequestBody::Bytes(bytes) => agent.run(Request::from_parts(parts, bytes)),
-        };
-        let result = result.map_err(|error| classify(&error));
-        match &result {
-            Err(Failure::NotConnected(cause)) => upstream.eject(cause),
-            Err(Failure::Lost { reused: true, .. }) => upstream.pool.forget(),
-            Err(_) => {}
-            Ok(_) => upstream.readmit(),
+        let mut any_full = false;
+        loop {
+            let candidates = (first..count).chain(0..first).filter(|index| *tried & (1 << index) == 0);
+            let ranked = candidates.filter_map(|index| {
+                let waiting = self.instances[index].in_flight();
+                let rank = match self.instances[index].state() {
+                    State::Live => 0,
+                    State::Trial if waiting == 0 => 0,
+                    State::Trial => 1,
+                    State::Refusing => 2,
+                    State::Hung => return None,
+                };
+                Some((rank, waiting, index))
+            });
+            // The first of equals is the one whose turn it is.
+            let Some((_, _, index)) = ranked.min_by_key(|(rank, waiting, _)| (*rank, *waiting)) else {
+                return Err(if any_full {
+                    Failure::Overloaded
+                } else {
+                    Failure::NotConnected { silent: true, cause: NOBODY.to_owned() }
+                });
+            };
+            *tried |= 1 << index;
+            match self.instances[index].admit() {
+                Some(place) => return Ok((&self.instances[index], place)),
+                None => any_full = true,
+            }
         }
-        result
     }
 
     /// Whether any instance says that it is ready. Takes at most the ready timeout for each.
-    pub(crate) fn readiness(&self) -> Readiness {
-        let mut best = Readiness::Unreachable("no instance".to_owned());
-        for upstream in self.candidates() {
-            match self.probe(upstream) {
-                Readiness::Ready => return Readiness::Ready,
-                Readiness::NotReady(cause) => best = Readiness::NotReady(cause),
+    pub(crate) fn readiness(&'static self) -> Readiness {
+        let mut best = Readiness::Unreachable(NOBODY.to_owned());
+        let any_up = self.instances_up() > 0;
+        for instance in &self.instances {
+            let state = instance.state();
+            if if any_up { !state.is_up() } else { state == State::Hung } {
+                continue;
+            }
+            let at = instance.authority();
+            match instance.probe(b"/ready", self.ready_timeout) {
+                Ok(200) => return Readiness::Ready,
+                Ok(status) => best = Readiness::NotReady(format!("{at}: /ready answered {status}")),
                 // One that is not ready is better news than one that is not there.
-                Readiness::Unreachable(cause) if matches!(best, Readiness::Unreachable(_)) => {
-                    best = Readiness::Unreachable(cause);
+                Err(failure) if matches!(best, Readiness::Unreachable(_)) => {
+                    best = Readiness::Unreachable(format!("{at}: {}", failure.cause()));
                 }
-                Readiness::Unreachable(_) => {}
+                Err(_) => {}
             }
         }
         best
     }
+}
 
-    fn probe(&self, upstream: &Upstream) -> Readiness {
-        let unreachable = |cause: &str| Readiness::Unreachable(format!("{}: {cause}", upstream.authority));
-        let Some(uri) = upstream.uri(b"/ready") else { return unreachable("the address cannot be used") };
-        let mut request = Request::new(());
-        *request.uri_mut() = uri;
-        let agent = self.agent();
-        let request = agent.configure_request(request).timeout_global(Some(self.ready_timeout)).build();
-        match agent.run(request).map(|response| response.status().as_u16()) {
-            Ok(200) => Readiness::Ready,
-            Ok(status) => Readiness::NotReady(format!("{}: /ready answered {status}", upstream.authority)),
-            Err(error) => unreachable(classify(&error).cause()),
+/// The readiness of each service, in the same order. They are asked at the same time.
+pub(crate) fn readiness(services: &[&'static Service]) -> Vec<Readiness> {
+    thread::scope(|scope| {
+        let Some((first, others)) = services.split_first() else { return Vec::new() };
+        let asked: Vec<_> = others
+            .iter()
+            .map(|service| (service, thread::Builder::new().spawn_scoped(scope, || service.readiness())))
+            .collect();
+        let mut found = vec![first.readiness()];
+        found.extend(asked.into_iter().map(|(service, thread)| match thread {
+            Ok(thread) => {
+                thread.join().unwrap_or_else(|_| Readiness::Unreachable("asking it failed".to_owned()))
+            }
+            Err(_) => service.readiness(),
+        }));
+        found
+    })
+}
+
+/// Closes connections that nobody needs any more, until the shutdown is requested.
+pub(crate) fn prune(services: &[&'static Service], shutdown: &Shutdown) {
+    while !shutdown.wait_timeout(PRUNE_INTERVAL) {
+        for instance in services.iter().flat_map(|service| &service.instances) {
+            instance.pool.prune();
         }
     }
 }
 
-/// What an error of ureq means for the request.
-fn classify(error: &ureq::Error) -> Failure {
-    use ureq::Timeout;
-    match error {
-        ureq::Error::Io(e) => match e.get_ref().and_then(|inner| inner.downcast_ref::<Fault>()) {
-            Some(fault) => match fault.kind {
-                FaultKind::Connect => Failure::NotConnected(fault.to_string()),
-                FaultKind::Lost { unsent, reused } => {
-                    Failure::Lost { unsent, reused, cause: fault.to_string() }
-                }
-                FaultKind::Cut => Failure::Invalid(fault.to_string()),
-            },
-            None => Failure::Invalid(error.to_string()),
-        },
-        ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) | ureq::Error::HostNotFound => {
-            Failure::NotConnected(error.to_string())
-        }
-        ureq::Error::Timeout(_) => Failure::TimedOut(error.to_string()),
-        _ => Failure::Invalid(error.to_string()),
-    }
+/// A client that adds nothing of its own, follows nothing and keeps nothing.
+fn config(settings: &UpstreamSettings) -> Config {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .user_agent(AutoHeaderValue::None)
+        .accept(AutoHeaderValue::None)
+        .accept_encoding(AutoHeaderValue::None)
+        // A service may have methods of its own.
+        .allow_non_standard_methods(true)
+        // Its pool is replaced by ours.
+        .max_idle_connections(0)
+        .max_idle_connections_per_host(0)
+        .max_response_header_size(buffers::INPUT_MAX_BYTES)
+        .timeout_connect(Some(settings.connect_timeout))
+        .timeout_recv_response(Some(settings.head_timeout))
+        .timeout_per_read(Some(settings.body_timeout))
+        .timeout_per_write(Some(settings.body_timeout))
+        .build()
 }
 
 #[cfg(test)]
@@ -341,47 +280,85 @@ mod tests {
     use crate::settings::Settings;
     use crate::settings::tests::environment;
 
-    fn settings() -> Settings {
-        Settings::read(&environment([])).unwrap()
+    fn service(urls: &str) -> &'static Service {
+        let variables = [("INVENTORY_URL", urls), ("GATEWAY_UPSTREAM_MAX_IN_FLIGHT", "2")];
+        let settings = Settings::read(&environment(variables)).unwrap();
+        Service::new(&settings.services[0], &settings.upstream)
     }
 
-    fn upstreams(urls: &str) -> Upstreams {
-        let settings = Settings::read(&environment([("INVENTORY_URL", urls)])).unwrap();
-        Upstreams::new(&settings.upstream)
-    }
-
-    fn hosts(upstreams: &Upstreams) -> Vec<&str> {
-        upstreams.candidates().map(|upstream| upstream.authority.host()).collect()
+    /// The hosts in the order in which one request would try them; the places are kept until the end.
+    fn hosts(service: &'static Service) -> Vec<&'static str> {
+        let (mut tried, mut chosen) = (0, Vec::new());
+        while let Ok(choice) = service.choose(&mut tried) {
+            chosen.push(choice);
+        }
+        chosen.iter().map(|(instance, _)| instance.authority().host()).collect()
     }
 
     #[test]
     fn instances_take_turns() {
-        let upstreams = upstreams("http://a, http://b, http://c");
-        assert_eq!(hosts(&upstreams), ["a", "b", "c"]);
-        assert_eq!(hosts(&upstreams), ["b", "c", "a"]);
+        let service = service("http://a, http://b, http://c");
+        assert_eq!(hosts(service), ["a", "b", "c"]);
+        assert_eq!(hosts(service), ["b", "c", "a"]);
     }
 
     #[test]
-    fn an_ejected_instance_is_left_out_unless_all_are() {
-        let upstreams = upstreams("http://a, http://b");
-        upstreams.instances[0].eject("test");
-        assert_eq!(hosts(&upstreams), ["b"]);
-        upstreams.instances[1].eject("test");
-        assert_eq!(hosts(&upstreams).len(), 2);
-        upstreams.instances[0].readmit();
-        assert_eq!(hosts(&upstreams), ["a"]);
+    fn the_least_busy_instance_is_asked_first_and_a_full_one_never() {
+        let service = service("http://a, http://b");
+        let first = service.instances[0].admit().unwrap();
+        assert_eq!(hosts(service), ["b", "a"]);
+        let second = service.instances[0].admit().unwrap();
+        assert!(service.instances[0].admit().is_none());
+        assert_eq!(hosts(service), ["b"]);
+        assert_eq!(service.in_flight(), 2);
+        let mut tried = 0b10;
+        assert!(matches!(service.choose(&mut tried), Err(Failure::Overloaded)));
+        drop((first, second));
+        assert_eq!(hosts(service).len(), 2);
+    }
+
+    #[test]
+    fn a_hung_instance_is_never_asked_and_one_that_refuses_comes_last() {
+        let service = service("http://a, http://b, http://c");
+        service.instances[0].force(State::Hung);
+        service.instances[1].force(State::Refusing);
+        for _ in 0..3 {
+            assert_eq!(hosts(service), ["c", "b"]);
+        }
+        assert_eq!(service.instances_up(), 1);
+        service.instances[2].force(State::Hung);
+        assert_eq!(hosts(service), ["b"]);
+        service.instances[1].force(State::Hung);
+        assert_eq!(hosts(service), [""; 0]);
+        assert!(!service.instances[0].is_worse_than_others());
+        service.instances[1].force(State::Trial);
+        assert!(service.instances[0].is_worse_than_others());
+    }
+
+    #[test]
+    fn an_instance_on_trial_gets_one_request_at_a_time_while_another_is_live() {
+        let service = service("http://a, http://b");
+        service.instances[0].force(State::Trial);
+        let busy = [service.instances[1].admit().unwrap()];
+        assert_eq!(hosts(service), ["a", "b"]);
+        let _trial = service.instances[0].admit().unwrap();
+        assert_eq!(hosts(service), ["b", "a"]);
+        drop(busy);
+        // Alone, it gets all of them.
+        service.instances[1].force(State::Hung);
+        assert_eq!(hosts(service), ["a"]);
     }
 
     #[test]
     fn the_target_is_sent_as_it_came() {
-        let upstream = Upstream::new(&Authority::from_static("[::1]:8080"), &settings().upstream);
-        // Every byte that the target may have according to `edge::path`.
+        let instance = &service("http://[::1]:8080").instances[0];
+        // Every byte that the target may have according to the edge.
         let all: String = ('!'..='~').filter(|c| !"\"#<>?\\`".contains(*c)).collect();
         let all = format!("/{all}?{all}?");
         for target in ["/", "/api/movies?", &all] {
-            let uri = upstream.uri(target.as_bytes()).unwrap();
+            let uri = instance.uri(target.as_bytes()).unwrap();
             assert_eq!(uri.path_and_query().unwrap().as_str(), target);
         }
-        assert_eq!(upstream.ip, Some("::1".parse().unwrap()));
+        assert_eq!((instance.ip, instance.port), (Some("::1".parse().unwrap()), 8080));
     }
 }

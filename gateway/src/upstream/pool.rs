@@ -1,4 +1,4 @@
-//! The idle connections to one instance of inventory.
+//! The idle connections to one instance of a service.
 //!
 //! ureq has a pool of its own, which is switched off: it looks at sockets while all threads wait for its lock.
 
@@ -40,12 +40,22 @@ impl<T> Pool<T> {
         None
     }
 
-    /// Keeps a connection whose exchange is complete, if there is room and it is not one of those to be forgotten.
+    /// Closes the connections that have been idle for too long.
+    pub(super) fn prune(&self) {
+        let now = Instant::now();
+        let mut idle = self.lock();
+        // The oldest come first.
+        let old = idle.partition_point(|(since, _)| now.duration_since(*since) >= self.max_age);
+        let old: Vec<_> = idle.drain(..old).collect();
+        idle.shrink_to(32);
+        drop(idle);
+        drop(old);
+    }
+
+    /// Keeps a connection whose answer is complete, if there is room and it is not one of those to be forgotten.
     pub(super) fn put(&self, connection: T, generation: u64) {
         let now = Instant::now();
         let mut idle = self.lock();
-        let oldest = idle.first().is_some_and(|(since, _)| now.duration_since(*since) >= self.max_age);
-        let outdated = oldest.then(|| idle.remove(0));
         let surplus = if generation != self.generation() || idle.len() >= self.max_idle {
             Some(connection)
         } else {
@@ -53,18 +63,7 @@ impl<T> Pool<T> {
             None
         };
         drop(idle);
-        drop((outdated, surplus));
-    }
-
-    /// Closes the connections that have been idle for too long. [`Pool::take`] does so as well, but nobody takes any while
-    /// there are no requests.
-    pub(super) fn prune(&self) {
-        let mut idle = self.lock();
-        let count = idle.iter().take_while(|(since, _)| since.elapsed() >= self.max_age).count();
-        let old: Vec<_> = idle.drain(..count).collect();
-        idle.shrink_to(32);
-        drop(idle);
-        drop(old);
+        drop(surplus);
     }
 
     /// Closes all idle connections, and those that are in use when they come back: one of them proved dead, and

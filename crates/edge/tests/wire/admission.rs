@@ -59,6 +59,20 @@ fn when_nobody_is_idle_the_newcomer_is_refused() {
 }
 
 #[test]
+fn heads_that_are_never_finished_make_room_when_nobody_is_idle() {
+    let server = TestServer::start(EdgeSettings { max_connections: 3, ..settings() });
+    let mut open: Vec<TcpStream> = (0..3).map(|_| connect_from(1, server.addr)).collect();
+    for stream in &mut open {
+        stream.write_all(&[GET, &GET[..10]].concat()).unwrap();
+        assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+    }
+    let started = Instant::now();
+    wait_until(patience(), "a head has taken long enough", || server.get("/hello").status == 200);
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert_eq!(server.connections.evicted(), 1);
+}
+
+#[test]
 fn one_client_cannot_take_all_places() {
     let server = TestServer::start(EdgeSettings { max_connections_per_client: 2, ..settings() });
     let mut open: Vec<TcpStream> = (0..2).map(|_| connect_from(1, server.addr)).collect();

@@ -1,5 +1,7 @@
 //! What bodies may cost.
 
+use std::sync::atomic::Ordering;
+
 use testkit::http::Connection;
 use testkit::{patience, wait_until};
 
@@ -32,18 +34,24 @@ fn memory_is_spent_by_what_arrives_not_by_what_is_announced() {
 #[test]
 fn all_bodies_together_have_a_budget_that_is_given_back() {
     let server = TestServer::start(EdgeSettings { bodies_max_bytes: 256 << 10, ..settings() });
-    let mut held: Vec<_> = (0..2).map(|_| begin(&server, 200_000, 100_000)).collect();
-    wait_until(patience(), "the budget is spent", || {
-        let answer = begin(&server, 100_000, 100_000).response("POST").unwrap();
-        assert!(answer.status == 200 || answer.header("retry-after") == Some("1"), "{answer:?}");
-        answer.status == 503
-    });
-    // Small bodies do without it, and who holds a share may go on.
+    let body = "x".repeat(100_000);
+    let mut held: Vec<_> = (0..2).map(|_| server.connect()).collect();
+    for connection in &mut held {
+        let announcement =
+            format!("POST /hold HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len());
+        connection.send(&[announcement.as_bytes(), body.as_bytes()].concat()).unwrap();
+    }
+    wait_until(patience(), "both are in memory", || server.holding.load(Ordering::SeqCst) == 2);
+    let answer = server.connect().request("POST", "/echo", &[], Some(&body)).unwrap();
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    // Small bodies do without the budget.
     assert_eq!(post(&server, 4_000), 200);
-    drop(held.pop());
+    server.release.send(()).unwrap();
     wait_until(patience(), "a share is given back", || post(&server, 100_000) == 200);
-    held[0].send(&vec![b'x'; 100_000]).unwrap();
-    assert_eq!(held[0].response("POST").unwrap().body.len(), 200_000);
+    server.release.send(()).unwrap();
+    for connection in &mut held {
+        assert_eq!(connection.response("POST").unwrap().text(), "held");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A server with a service that does what a test asks for by its path.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -22,12 +23,15 @@ pub struct TestServer {
     pub connections: Connections,
     /// Lets one request for /hold be answered.
     pub release: Sender<()>,
+    /// How many requests for /hold have come so far, with their bodies.
+    pub holding: Arc<AtomicUsize>,
     /// The statuses that the edge has answered by itself.
     pub refused: Arc<Mutex<Vec<u16>>>,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 struct TestService {
+    holding: Arc<AtomicUsize>,
     held: Mutex<Receiver<()>>,
     refused: Arc<Mutex<Vec<u16>>>,
 }
@@ -53,6 +57,8 @@ impl Service for TestService {
                 response.finish()
             }
             "/hold" => {
+                let _body = request.read_body(ECHO_MAX_BYTES)?;
+                self.holding.fetch_add(1, Ordering::SeqCst);
                 self.held.lock().unwrap().recv_timeout(patience()).unwrap();
                 response.send(200, &[], b"held")
             }
@@ -94,10 +100,15 @@ impl BoundServer {
         let (addr, connections) = (server.addr(), server.connections());
         let (release, held) = channel();
         let refused = Arc::new(Mutex::new(Vec::new()));
-        let service = Arc::new(TestService { held: Mutex::new(held), refused: refused.clone() });
+        let holding = Arc::new(AtomicUsize::new(0));
+        let service = Arc::new(TestService {
+            holding: holding.clone(),
+            held: Mutex::new(held),
+            refused: refused.clone(),
+        });
         let stop = shutdown.clone();
         let thread = std::thread::spawn(move || server.run(&settings, service, &stop));
-        TestServer { addr, shutdown, connections, release, refused, thread: Some(thread) }
+        TestServer { addr, shutdown, connections, release, holding, refused, thread: Some(thread) }
     }
 }
 
@@ -125,7 +136,9 @@ impl TestServer {
 impl Drop for TestServer {
     fn drop(&mut self) {
         self.shutdown.request();
-        let _ = self.release.send(());
+        for _ in 0..self.holding.load(Ordering::SeqCst) {
+            let _ = self.release.send(());
+        }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -1,5 +1,6 @@
 //! Stopping in good order.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use edge::EdgeSettings;
@@ -78,8 +79,7 @@ fn the_stop_timeout_ends_the_wait() {
     let server = TestServer::start(EdgeSettings { stop_timeout: Duration::from_millis(300), ..settings() });
     let mut held = server.connect();
     held.send(b"GET /hold HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-    wait_until(patience(), "it is connected", || server.connections.open() == 1);
-    std::thread::sleep(Duration::from_millis(50));
+    wait_until(patience(), "it is running", || server.holding.load(Ordering::SeqCst) == 1);
     let (started, release) = (Instant::now(), server.release.clone());
     server.shutdown.request();
     server.wait();

@@ -1,0 +1,163 @@
+//! The messages that can never become orders, on their way into the dead-letter queue.
+//!
+//! One that the broker does not take is held, unacknowledged, and tried again later; it holds up no other message.
+
+use std::time::{Duration, Instant};
+
+use amqp::{Delivery, PublishError};
+use foundation::Backoff;
+
+/// A message that can never succeed.
+pub(crate) struct DeadLetter {
+    pub(crate) delivery: Delivery,
+    /// Why it cannot.
+    pub(crate) reason: String,
+}
+
+/// The dead letters of one broker session that the broker has not taken yet.
+pub(crate) struct DeadLetters {
+    held: Vec<DeadLetter>,
+    backoff: Backoff,
+    /// When the held ones are tried again.
+    retry_at: Instant,
+    /// Whether the broker itself, not a single message, was the reason of the last failure.
+    broker_refuses: bool,
+}
+
+impl DeadLetters {
+    /// Delays between two attempts grow up to `retry_max`.
+    pub(crate) fn new(retry_max: Duration) -> Self {
+        let backoff = Backoff::new(Duration::from_millis(200), retry_max);
+        Self { held: Vec::new(), backoff, retry_at: Instant::now(), broker_refuses: false }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Whether it is time for [`DeadLetters::retry`].
+    pub(crate) fn is_due(&self) -> bool {
+        !self.held.is_empty() && self.retry_at <= Instant::now()
+    }
+
+    /// Has each letter published. Those that the broker took are returned, to be acknowledged; the others are held.
+    /// The one error is the end of the broker session, which delivers all of them again.
+    pub(crate) fn bury(
+        &mut self,
+        letters: Vec<DeadLetter>,
+        mut publish: impl FnMut(&DeadLetter) -> Result<(), PublishError>,
+    ) -> Result<Vec<DeadLetter>, PublishError> {
+        let mut buried = Vec::with_capacity(letters.len());
+        for letter in letters {
+            // A broker that takes nothing would let each letter wait for its whole timeout.
+            let outcome = if self.broker_refuses { None } else { Some(publish(&letter)) };
+            match outcome {
+                Some(Ok(())) => buried.push(letter),
+                Some(Err(closed @ PublishError::Closed(_))) => return Err(closed),
+                Some(Err(error)) => {
+                    self.broker_refuses = !matches!(error, PublishError::Returned(_) | PublishError::Nacked);
+                    self.hold(letter);
+                    log::warn!("a message could not be dead-lettered and is kept in its queue: {error}");
+                }
+                None => self.hold(letter),
+            }
+        }
+        Ok(buried)
+    }
+
+    fn hold(&mut self, letter: DeadLetter) {
+        if self.held.is_empty() {
+            self.retry_at = Instant::now() + self.backoff.next_delay();
+        }
+        self.held.push(letter);
+    }
+
+    /// Tries all held letters again; the result is that of [`DeadLetters::bury`].
+    pub(crate) fn retry(
+        &mut self,
+        publish: impl FnMut(&DeadLetter) -> Result<(), PublishError>,
+    ) -> Result<Vec<DeadLetter>, PublishError> {
+        self.broker_refuses = false;
+        let buried = self.bury_held(publish)?;
+        if self.held.is_empty() {
+            self.backoff.reset();
+        }
+        Ok(buried)
+    }
+
+    fn bury_held(
+        &mut self,
+        publish: impl FnMut(&DeadLetter) -> Result<(), PublishError>,
+    ) -> Result<Vec<DeadLetter>, PublishError> {
+        let held = std::mem::take(&mut self.held);
+        self.bury(held, publish)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amqp::Properties;
+    use testkit::{patience, wait_until};
+
+    use super::*;
+
+    fn letters(tags: std::ops::Range<u64>) -> Vec<DeadLetter> {
+        let letter = |tag| DeadLetter {
+            delivery: Delivery {
+                tag,
+                redelivered: false,
+                properties: Properties::default(),
+                body: Vec::new(),
+            },
+            reason: "no order".to_owned(),
+        };
+        tags.map(letter).collect()
+    }
+
+    fn tags(letters: &[DeadLetter]) -> Vec<u64> {
+        letters.iter().map(|letter| letter.delivery.tag).collect()
+    }
+
+    fn dead_letters() -> DeadLetters {
+        DeadLetters::new(Duration::from_millis(50))
+    }
+
+    #[test]
+    fn a_letter_that_is_refused_holds_up_no_other() {
+        let mut dead = dead_letters();
+        let refuse_two = |letter: &DeadLetter| match letter.delivery.tag {
+            2 => Err(PublishError::Nacked),
+            _ => Ok(()),
+        };
+        assert_eq!(tags(&dead.bury(letters(1..5), refuse_two).unwrap()), [1, 3, 4]);
+        assert!(!dead.is_empty());
+        assert_eq!(tags(&dead.bury(letters(5..7), refuse_two).unwrap()), [5, 6]);
+        wait_until(patience(), "the held letter is due", || dead.is_due());
+        assert!(dead.retry(refuse_two).unwrap().is_empty());
+        assert!(!dead.is_due(), "it is not tried again at once");
+        wait_until(patience(), "the held letter is due again", || dead.is_due());
+        assert_eq!(tags(&dead.retry(|_| Ok(())).unwrap()), [2]);
+        assert!(dead.is_empty() && !dead.is_due());
+    }
+
+    #[test]
+    fn a_broker_that_takes_nothing_is_asked_once_for_all_letters() {
+        let mut dead = dead_letters();
+        let mut asked = 0;
+        let mut refuse = |_: &DeadLetter| {
+            asked += 1;
+            Err(PublishError::TimedOut)
+        };
+        assert!(dead.bury(letters(1..4), &mut refuse).unwrap().is_empty());
+        assert!(dead.bury(letters(4..6), &mut refuse).unwrap().is_empty());
+        assert_eq!(asked, 1);
+        assert_eq!(tags(&dead.retry(|_| Ok(())).unwrap()), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn the_end_of_the_session_is_told() {
+        let mut dead = dead_letters();
+        let closed = |_: &DeadLetter| Err(PublishError::Closed("gone".to_owned()));
+        assert!(matches!(dead.bury(letters(1..4), closed), Err(PublishError::Closed(_))));
+    }
+}

@@ -1,0 +1,90 @@
+//! Keeps the inbox from growing for ever: forgets messages that are old enough, on a thread and a connection of its
+//! own, so that neither its work nor its failure holds up an order.
+
+use std::time::Duration;
+
+use foundation::{Backoff, Shutdown};
+
+use crate::error::Error;
+use crate::repository::Repository;
+use crate::settings::Settings;
+
+/// How often the inbox is looked at.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Most messages that one statement forgets, so that it never runs for long.
+const ROUND_MAX: i64 = 10_000;
+
+/// The pause between two statements, which leaves the disk to the orders for most of the time.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Prunes until the process is told to stop.
+pub(crate) fn run(settings: &Settings, shutdown: &Shutdown) {
+    let days = i32::try_from(settings.inbox_days).unwrap_or(i32::MAX);
+    let mut repository = Repository::new(settings.database.clone());
+    let mut backoff = Backoff::new(INTERVAL, INTERVAL * 10);
+    let mut delay = INTERVAL;
+    while !shutdown.wait_timeout(delay) {
+        delay = match prune(&mut repository, days, shutdown) {
+            Ok(forgotten) => {
+                if forgotten > 0 {
+                    log::info!("forgot {forgotten} messages older than {days} days");
+                }
+                backoff.reset();
+                INTERVAL
+            }
+            Err(error) => {
+                let delay = backoff.next_delay();
+                log::warn!("forget old messages: {error}; trying again in {} s", delay.as_secs());
+                delay
+            }
+        };
+        // An idle connection would cost PostgreSQL more memory than opening one a minute costs time.
+        repository.disconnect();
+    }
+}
+
+/// Forgets all that is old enough.
+fn prune(repository: &mut Repository, days: i32, shutdown: &Shutdown) -> Result<u64, Error> {
+    let mut forgotten = 0;
+    loop {
+        let round = repository.forget(days, ROUND_MAX)?;
+        forgotten += round;
+        if round < ROUND_MAX.unsigned_abs() || shutdown.wait_timeout(PAUSE) {
+            return Ok(forgotten);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use database::DatabaseSettings;
+    use foundation::Environment;
+    use testkit::Postgres;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_is_an_error_of_the_pruner_alone_and_passes() {
+        let database = Postgres::shared().create_database();
+        let mut settings = database.settings("BILLING_DB");
+        // The machine may be busy with other tests.
+        settings.insert("BILLING_DB_CONNECT_TIMEOUT_MS".to_owned(), "60000".to_owned());
+        let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let environment = Environment::from_pairs(pairs);
+        let settings = DatabaseSettings::read(&environment, "BILLING_DB", "test").unwrap();
+        let (mut repository, shutdown) = (Repository::new(settings), Shutdown::new());
+        repository.connect().unwrap();
+        let mut client = database.client();
+        client
+            .batch_execute(
+                "INSERT INTO processed_messages (message_id, processed_at)
+                 SELECT n, now() - interval '31 days' FROM generate_series(1, 25000) AS n;
+                 ALTER TABLE processed_messages RENAME TO elsewhere",
+            )
+            .unwrap();
+        assert!(matches!(prune(&mut repository, 30, &shutdown), Err(Error::Database(_))));
+        client.batch_execute("ALTER TABLE elsewhere RENAME TO processed_messages").unwrap();
+        assert_eq!(prune(&mut repository, 30, &shutdown).unwrap(), 25_000);
+    }
+}

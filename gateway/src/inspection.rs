@@ -1,0 +1,37 @@
+//! What the gateway's private listener shows: its dependencies with causes, and everything it counts.
+
+use std::sync::Arc;
+
+use foundation::listener::{Dependency, Inspect};
+use foundation::metrics::Exposition;
+
+use crate::metrics::Metrics;
+use crate::publisher::{BrokerState, Publisher};
+use crate::upstream::{self, Service};
+
+/// A look inside a running gateway.
+pub(crate) struct Inspection {
+    pub(crate) services: Box<[&'static Service]>,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Inspect for Inspection {
+    fn dependencies(&self) -> Vec<Dependency> {
+        let services = self.services.iter().zip(upstream::readiness(&self.services));
+        let mut dependencies: Vec<_> = services
+            .map(|(service, readiness)| Dependency {
+                name: service.name(),
+                problem: readiness.problem().map(str::to_owned),
+            })
+            .collect();
+        let broker = self.publisher.broker();
+        let problem = (broker != BrokerState::Ready).then(|| broker.name().to_owned());
+        dependencies.push(Dependency { name: "broker", problem });
+        dependencies
+    }
+
+    fn metrics(&self, text: &mut Exposition) {
+        self.metrics.write(text, self.publisher.is_connected());
+    }
+}

@@ -1,0 +1,241 @@
+//! POST /api/billing: what is accepted, what is put on the queue, and what the client is told when it is not.
+
+use std::collections::HashSet;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use testkit::free_port;
+
+use crate::support::{Answer, Broker, Client, Gateway, Verdict, eventually};
+
+const ORDER: &str = r#"{"user_id": "20", "number_of_items": 5, "total_amount": 180.10}"#;
+
+fn gateway(broker: &Broker, variables: &[(&str, &str)]) -> Gateway {
+    let addr = broker.addr.to_string();
+    let mut all = vec![("RABBITMQ_HOST", addr.as_str())];
+    all.extend_from_slice(variables);
+    let gateway = Gateway::start(&format!("http://127.0.0.1:{}", free_port()), &all);
+    connected(&gateway);
+    gateway
+}
+
+fn connected(gateway: &Gateway) {
+    eventually("the broker is connected", || gateway.get("/ready").text().contains(r#""broker":"ok""#));
+}
+
+fn post(client: &mut Client, fields: &str, body: &str) -> Answer {
+    let length = body.len();
+    client.send(
+        format!(
+            "POST /api/billing HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+             {fields}\r\n{body}"
+        )
+        .as_bytes(),
+    );
+    client.answer()
+}
+
+fn member(answer: &Answer, name: &str) -> String {
+    let json: Value = serde_json::from_slice(&answer.body).unwrap();
+    json[name].as_str().unwrap_or_else(|| panic!("{name}: {json}")).to_owned()
+}
+
+#[test]
+fn a_confirmed_order_is_200_and_on_the_queue_as_it_was_sent() {
+    let broker = Broker::start(|_| Verdict::Confirm);
+    let gateway = gateway(&broker, &[]);
+    let mut client = gateway.connect();
+    let answer = post(&mut client, "", ORDER);
+    assert_eq!((answer.status, answer.closes()), (200, false), "{}", answer.text());
+    assert_eq!(member(&answer, "message"), "Message posted");
+    let messages = broker.messages();
+    let [message] = &messages[..] else { panic!("{messages:?}") };
+    assert_eq!(message.body, r#"{"user_id":"20","number_of_items":5,"total_amount":180.10}"#);
+    assert_eq!(message.message_id, member(&answer, "message_id"));
+    assert_eq!((message.routing_key.as_str(), message.mandatory), ("billing_queue", true));
+    assert_eq!((message.delivery_mode, message.content_type.as_str()), (2, "application/json"));
+    assert_eq!(message.app_id, "api-gateway");
+    assert!(message.headers.contains("schema") && message.headers.contains("order.v1"), "{message:?}");
+    assert!(message.timestamp > 1_700_000_000);
+    // A random UUID of version 4.
+    assert!(message.message_id.len() == 36 && message.message_id.as_bytes()[14] == b'4', "{message:?}");
+    assert_ne!(member(&post(&mut client, "", ORDER), "message_id"), message.message_id);
+}
+
+#[test]
+fn an_idempotency_key_becomes_the_message_id() {
+    let broker = Broker::start(|_| Verdict::Confirm);
+    let gateway = gateway(&broker, &[("BILLING_QUEUE", "other")]);
+    let mut client = gateway.connect();
+    let longest = "k".repeat(128);
+    for key in ["order-1", "order-1", &longest] {
+        let answer = post(&mut client, &format!("Idempotency-Key: {key}\r\n"), ORDER);
+        assert_eq!((answer.status, member(&answer, "message_id").as_str()), (200, key));
+    }
+    let ids: Vec<_> = broker.messages().into_iter().map(|message| message.message_id).collect();
+    assert_eq!(ids, ["order-1", "order-1", &longest]);
+    assert_eq!(broker.messages()[0].routing_key, "other");
+    for bad in
+        ["Idempotency-Key:\r\n", "Idempotency-Key: a b\r\n", "Idempotency-Key: a\r\nIdempotency-Key: a\r\n"]
+    {
+        assert_eq!(post(&mut client, bad, ORDER).status, 400, "{bad:?}");
+    }
+    let too_long = format!("Idempotency-Key: {longest}k\r\n");
+    assert_eq!(post(&mut client, &too_long, ORDER).status, 400);
+    assert_eq!(broker.messages().len(), 3);
+}
+
+#[test]
+fn what_is_no_order_is_refused_and_says_why() {
+    let broker = Broker::start(|_| Verdict::Confirm);
+    let gateway = gateway(&broker, &[]);
+    let mut client = gateway.connect();
+    for (body, fields) in [
+        ("", vec![]),
+        ("order", vec![]),
+        ("[1]", vec![]),
+        ("{\"user_id\": ", vec![]),
+        ("{}", vec!["number_of_items", "total_amount", "user_id"]),
+        (r#"{"user_id": "", "number_of_items": 1, "total_amount": 1}"#, vec!["user_id"]),
+        (
+            r#"{"user_id": 1, "number_of_items": 0, "total_amount": -1}"#,
+            vec!["number_of_items", "total_amount"],
+        ),
+        (r#"{"user_id": 1, "number_of_items": 1, "total_amount": 1.001}"#, vec!["total_amount"]),
+    ] {
+        let answer = post(&mut client, "", body);
+        assert_eq!((answer.status, answer.closes()), (400, false), "{body}");
+        answer.error();
+        let json: Value = serde_json::from_slice(&answer.body).unwrap();
+        let found: Vec<_> = json["fields"].as_object().into_iter().flat_map(|fields| fields.keys()).collect();
+        assert_eq!(found, fields, "{body}");
+    }
+    for content_type in
+        ["", "Content-Type: text/plain\r\n", "Content-Type: application/x-www-form-urlencoded\r\n"]
+    {
+        let length = ORDER.len();
+        client.send(
+            format!("POST /api/billing HTTP/1.1\r\nHost: h\r\n{content_type}Content-Length: {length}\r\n\r\n{ORDER}")
+                .as_bytes(),
+        );
+        assert_eq!(client.answer().status, 415, "{content_type:?}");
+    }
+    assert_eq!(broker.messages().len(), 0);
+}
+
+#[test]
+fn json_of_every_declared_kind_and_framing_is_accepted() {
+    let broker = Broker::start(|_| Verdict::Confirm);
+    let gateway = gateway(&broker, &[]);
+    let mut client = gateway.connect();
+    for content_type in ["application/json", "APPLICATION/JSON; charset=utf-8", "application/order+json"] {
+        client.send(
+            format!(
+                "POST /api/billing/ HTTP/1.1\r\nHost: h\r\nContent-Type: {content_type}\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{ORDER}\r\n0\r\n\r\n",
+                ORDER.len()
+            )
+            .as_bytes(),
+        );
+        assert_eq!(client.answer().status, 200, "{content_type}");
+    }
+}
+
+#[test]
+fn an_order_over_the_limit_is_413_however_it_is_framed() {
+    let broker = Broker::start(|_| Verdict::Confirm);
+    let gateway = gateway(&broker, &[("GATEWAY_BILLING_BODY_MAX_BYTES", "100")]);
+    let fitting = format!("{ORDER:<100}");
+    assert_eq!(post(&mut gateway.connect(), "", &fitting).status, 200);
+    assert_eq!(post(&mut gateway.connect(), "", &format!("{fitting} ")).status, 413);
+    for (first, status) in [(100, 200), (101, 413)] {
+        let mut client = gateway.connect();
+        let body = format!("{ORDER:<first$}");
+        client.send(
+            format!(
+                "POST /api/billing HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n{first:x}\r\n{body}\r\n"
+            )
+            .as_bytes(),
+        );
+        // The end of the body comes later, and is awaited.
+        thread::sleep(Duration::from_millis(50));
+        client.try_send(b"0\r\n\r\n");
+        assert_eq!(client.answer().status, status);
+    }
+}
+
+#[test]
+fn without_a_confirm_there_is_no_200() {
+    for (verdict, reason, timeout_ms) in [
+        (Verdict::Refuse, "refused", "600000"),
+        (Verdict::Return, "returned", "600000"),
+        (Verdict::Ignore, "in time", "200"),
+        (Verdict::Disconnect, "closed", "600000"),
+    ] {
+        let broker = Broker::start(move |_| verdict);
+        let gateway = gateway(&broker, &[("GATEWAY_CONFIRM_TIMEOUT_MS", timeout_ms)]);
+        let mut client = gateway.connect();
+        let answer = post(&mut client, "Idempotency-Key: the-key\r\n", ORDER);
+        assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")), "{verdict:?}");
+        assert_eq!(answer.error(), "the order could not be queued");
+        assert_eq!(member(&answer, "message_id"), "the-key");
+        eventually("the log tells why", || gateway.log().contains(reason));
+        // The connection to the client is none the worse for it.
+        assert_eq!(client.get("/health").status, 200);
+    }
+}
+
+#[test]
+fn orders_wait_for_their_confirms_side_by_side() {
+    // No order is ever confirmed, and nevertheless all of them get there: none waits for the one before it. One after
+    // the other, they would take longer than this test waits.
+    let broker = Broker::start(|_| Verdict::Ignore);
+    let gateway = gateway(&broker, &[("GATEWAY_CONFIRM_TIMEOUT_MS", "4000")]);
+    let addr = gateway.addr;
+    let clients: Vec<_> =
+        (0..32).map(|_| thread::spawn(move || post(&mut Client::connect(addr), "", ORDER).status)).collect();
+    eventually("all orders are at the broker", || broker.messages().len() == 32);
+    let ids: HashSet<_> = broker.messages().into_iter().map(|message| message.message_id).collect();
+    assert_eq!(ids.len(), 32);
+    for client in clients {
+        assert_eq!(client.join().unwrap(), 503);
+    }
+}
+
+#[test]
+fn the_gateway_serves_without_a_broker_and_finds_it_when_it_is_back() {
+    let addr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
+    let gateway = Gateway::start("http://127.0.0.1:1", &[("RABBITMQ_HOST", &format!("{addr}"))]);
+    let mut client = gateway.connect();
+    assert_eq!(client.get("/health").status, 200);
+    for _ in 0..2 {
+        let answer = post(&mut client, "", ORDER);
+        assert_eq!(answer.status, 503);
+        assert!(!member(&answer, "message_id").is_empty());
+        let broker = Broker::confirming_at(addr);
+        // Readiness may still be that of the connection before.
+        eventually("orders are taken", || post(&mut client, "", ORDER).status == 200);
+        broker.stop();
+        eventually("the loss is noticed", || post(&mut client, "", ORDER).status == 503);
+    }
+}
+
+#[test]
+fn a_gateway_that_stops_finishes_its_orders_and_says_goodbye() {
+    let broker = Broker::start(|_| {
+        thread::sleep(Duration::from_millis(300));
+        Verdict::Confirm
+    });
+    // A broker whose goodbye was waited for would be waited for that long.
+    let mut gateway = gateway(&broker, &[("GATEWAY_STOP_TIMEOUT_MS", "600000")]);
+    let addr = gateway.addr;
+    let order = thread::spawn(move || post(&mut Client::connect(addr), "", ORDER));
+    eventually("the order is at the broker", || broker.messages().len() == 1);
+    gateway.signal("TERM");
+    let answer = order.join().unwrap();
+    assert_eq!((answer.status, answer.closes()), (200, true));
+    let (status, _) = gateway.wait();
+    assert!(status.success(), "{status}");
+}

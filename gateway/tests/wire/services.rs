@@ -1,0 +1,85 @@
+//! Services beside inventory: which paths are theirs, and how they are named where something is wrong.
+
+use testkit::free_port;
+
+use crate::support::{Gateway, Inventory};
+
+fn with_todo(inventory: &Inventory, todo: &str, more: &[(&str, &str)]) -> Gateway {
+    let variables = [("GATEWAY_SERVICES", "todo=/todo"), ("TODO_URL", todo)];
+    Gateway::start(&inventory.url(), &[&variables, more].concat())
+}
+
+#[test]
+fn a_service_has_its_prefix_and_all_below_it() {
+    let (inventory, todo) = (Inventory::fixed("inventory"), Inventory::fixed("todo"));
+    let gateway = with_todo(&inventory, &todo.url(), &[]);
+    let mut client = gateway.connect();
+    for (target, text) in [
+        ("/todo", "todo"),
+        ("/todo/", "todo"),
+        ("/todo?status=done", "todo"),
+        ("/todo/7/like", "todo"),
+        ("/api/movies/1", "inventory"),
+    ] {
+        assert_eq!(client.get(target).text(), text, "{target}");
+    }
+    for target in ["/todos", "/tod", "/Todo", "/api/todo"] {
+        assert_eq!(client.get(target).status, 404, "{target}");
+    }
+    for target in ["/todo/../health", "/%74odo", "//todo", "/x/../todo", "/todo%2f..%2fhealth"] {
+        assert_eq!(gateway.get(target).status, 400, "{target}");
+    }
+    let seen: Vec<_> = todo.requests().iter().map(|request| request.target().to_owned()).collect();
+    assert_eq!(seen, ["/todo", "/todo/", "/todo?status=done", "/todo/7/like"]);
+}
+
+#[test]
+fn which_methods_a_service_has_is_its_own_affair() {
+    let (inventory, todo) = (Inventory::fixed("inventory"), Inventory::fixed("todo"));
+    let gateway = with_todo(&inventory, &todo.url(), &[]);
+    for method in ["DELETE", "UPDATE"] {
+        let answer =
+            gateway.ask(&format!("{method} /todo/1 HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{{}}"));
+        assert_eq!(answer.text(), "todo", "{method}");
+        let requests = todo.requests();
+        let request = requests.last().unwrap();
+        assert_eq!(request.line(), format!("{method} /todo/1 HTTP/1.1"));
+        assert_eq!(request.body, b"{}");
+    }
+    assert_eq!(gateway.ask("TRACE /todo/1 HTTP/1.1\r\nHost: h\r\n\r\n").status, 405);
+    assert_eq!(todo.requests().len(), 2);
+}
+
+#[test]
+fn a_service_that_is_down_is_named_everywhere_and_disturbs_no_other() {
+    let inventory = Inventory::fixed("inventory");
+    let gateway = with_todo(&inventory, &format!("http://127.0.0.1:{}", free_port()), &[]);
+    let answer = gateway.get("/todo/1");
+    assert_eq!((answer.status, answer.error().as_str()), (503, "todo is not reachable"));
+    assert_eq!(gateway.get("/api/movies").status, 200);
+    let answer = gateway.get("/ready");
+    assert_eq!(answer.error(), "not ready: todo and broker unreachable");
+    let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(
+        json["dependencies"],
+        serde_json::json!({ "inventory": "ok", "todo": "unreachable", "broker": "unreachable" })
+    );
+    let json: serde_json::Value = serde_json::from_slice(&gateway.get("/api/status").body).unwrap();
+    assert_eq!(json["services"], serde_json::json!({ "todo": { "state": "unreachable" } }));
+    assert_eq!(json["inventory"]["state"], "ok");
+}
+
+#[test]
+fn bodies_have_a_limit_for_each_service() {
+    let (inventory, todo) = (Inventory::fixed("inventory"), Inventory::fixed("todo"));
+    let gateway = with_todo(&inventory, &todo.url(), &[("GATEWAY_TODO_BODY_MAX_BYTES", "10")]);
+    let post = |target: &str, length: usize| {
+        let body = "x".repeat(length);
+        gateway.ask(&format!(
+            "POST {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+    };
+    assert_eq!(post("/todo", 10).text(), "todo");
+    assert_eq!(post("/todo", 11).status, 413);
+    assert_eq!(post("/api/movies", 11).text(), "inventory");
+}

@@ -1,0 +1,173 @@
+# Sourced by project.sh: reads .env and .env.local, and checks what they and the environment give.
+#
+# The lines are parsed and never evaluated. The top of .env says how a line is written; env_file.rs in
+# crates/foundation and settings.rb beside this file follow the same rules, and tests/cases/settings.tsv holds all
+# three to them.
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # root is in project.sh; the arrays belong to the calling function
+# shellcheck disable=SC2030,SC2031 # the tests source this in subshells
+
+# Who gives a setting in place of .env: the environment, or .env.local.
+declare -gA given=()
+
+# read_settings FILE: adds its settings to the array setting_value of the caller, and the file's name to the array
+# setting_file. A line that breaks the rules ends the script; the message has its number and the name of its variable,
+# never its value.
+read_settings() {
+    # Byte by byte, so that a locale neither widens a range nor stumbles over a character.
+    local LC_ALL=C
+    # NAME= and a value without quotes, or one in single quotes, or one in double quotes without anything that a shell
+    # would expand there. Then perhaps a comment.
+    local blank=$'[ \t]' plain='[A-Za-z0-9_./:,@%+=-]*' single="'([^']|'\\\\'')*'" double='"[^"$\\`]*"'
+    local setting="^$blank*(export$blank+)?([A-Z][A-Z0-9_]*)=($plain|$single|$double)($blank+#.*)?$blank*\$"
+    local nothing="^$blank*(#.*)?\$"
+    local file=$1 line text name value number=0 nul_line=0
+    local -A line_of=()
+    [[ -r $file && ! -d $file ]] || fail "cannot read $file"
+    # bash drops NUL characters without a word. This read succeeds only if there is one, and stops there.
+    if IFS= read -r -d '' text <"$file"; then
+        text=${text//[!$'\n']/}
+        nul_line=$((${#text} + 1))
+    fi
+    while IFS= read -r line || [[ -n $line ]]; do
+        number=$((number + 1))
+        if ((number == 1)); then line=${line#$'\xef\xbb\xbf'}; fi
+        line=${line%$'\r'}
+        if ((number == nul_line)) || ! is_utf8 "$line"; then
+            refuse_line
+        elif [[ $line =~ $nothing ]]; then
+            continue
+        elif [[ $line =~ $setting ]]; then
+            name=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]}
+            [[ ! -v line_of[$name] ]] ||
+                fail "${file##*/}, line $number: $name is set already, on line ${line_of[$name]}"
+            line_of[$name]=$number
+            case $value in
+                \'*) value=${value:1:-1} value=${value//"'\\''"/"'"} ;;
+                \"*) value=${value:1:-1} ;;
+            esac
+            setting_value[$name]=$value
+            setting_file[$name]=${file##*/}
+        else
+            refuse_line
+        fi
+    done <"$file"
+}
+
+# A part of read_settings, whose variables it uses. Whatever is behind the first = may be a password.
+refuse_line() {
+    local name='it'
+    if [[ $line =~ ^$blank*(export$blank+)?([A-Za-z_][A-Za-z0-9_]*)$blank*= ]]; then name=${BASH_REMATCH[2]}; fi
+    fail "${file##*/}, line $number: $name cannot be read;" \
+        "write NAME=value, or NAME='value' with '\\'' for each ' in it"
+}
+
+is_utf8() {
+    [[ $1 != *[$'\x80'-$'\xff']* ]] || iconv -f UTF-8 -t UTF-8 <<<"$1" >/dev/null 2>&1
+}
+
+# load_settings: exports every setting that the environment does not have; .env.local wins over .env. The services do
+# the same by themselves; the scripts need the settings for what they do before and beside them.
+load_settings() {
+    local name
+    local -A setting_value=() setting_file=()
+    read_settings "$root/.env"
+    if [[ -e $root/.env.local ]]; then read_settings "$root/.env.local"; fi
+    for name in "${!setting_value[@]}"; do
+        if [[ -v $name ]]; then
+            given[$name]=environment
+        else
+            export "$name=${setting_value[$name]}"
+            if [[ ${setting_file[$name]} == .env.local ]]; then given[$name]=.env.local; fi
+        fi
+    done
+}
+
+# check_settings NAME…: to be called after load_settings and before anything is built or started. Fails with one line
+# for each of these settings that is missing or empty, and for any setting whose value cannot be right; warns of
+# variables that look like settings and are none. It knows what a setting is by its name and by its default in .env;
+# the services check the rest when they start.
+check_settings() {
+    local name problem problems=()
+    local -A default=()
+    read_defaults
+    warn_of_unknown_settings
+    for name; do
+        if [[ ! -v $name ]]; then
+            problems+=("$name is not set")
+        elif [[ -z ${!name} ]]; then
+            problems+=("$name is empty")
+        fi
+    done
+    while IFS= read -r name; do
+        if ! is_right "$name"; then problems+=("$name must be $problem"); fi
+    done < <(printf '%s\n' "${!default[@]}" "$@" | sort -u)
+    ((${#problems[@]} == 0)) || fail "$(printf '%s\n' "${problems[@]}")"
+}
+
+# read_defaults: every setting that .env has, also as a comment, with the value there, into the array default of the
+# caller. This is the list of all settings that there are.
+read_defaults() {
+    local line
+    while IFS= read -r line || [[ -n $line ]]; do
+        line=${line%$'\r'}
+        if [[ ${line#\#} =~ ^([A-Z][A-Z0-9_]*)=(.*)$ ]]; then default[${BASH_REMATCH[1]}]=${BASH_REMATCH[2]}; fi
+    done <"$root/.env"
+}
+
+# is_right NAME: whether its value, if it has one, can be right; otherwise problem says what it must be. The value
+# itself is never shown: it may be a password in the wrong place.
+is_right() {
+    local name=$1 value=${!1-}
+    [[ -n $value ]] || return 0
+    case $name in
+        *_PORT) problem='a port, from 1 to 65535' && is_number "$value" 1 65535 ;;
+        *_MS) problem='a number of milliseconds, from 1 to 86400000' && is_number "$value" 1 86400000 ;;
+        LOG_LEVEL)
+            problem='one of error, warn, info, debug and trace'
+            [[ ${value,,} =~ ^(off|error|warn|info|debug|trace)$ ]]
+            ;;
+        *)
+            problem='a whole number'
+            [[ ! ${default[$name]-} =~ ^[0-9]+$ ]] || is_number "$value" 0 1000000000000000
+            ;;
+    esac
+}
+
+# is_number TEXT MIN MAX
+is_number() { [[ $1 =~ ^(0|[1-9][0-9]{0,15})$ ]] && (($1 >= $2 && $1 <= $3)); }
+
+# warn_of_unknown_settings: whatever .env.local sets has to be a setting, and so has every variable whose prefix only
+# this platform uses. RabbitMQ has variables of its own, and LOG_ and VM_ are anybody's: of these, only one that is a
+# slip away from a setting is told. Only BROKER_USERS knows the names of the variables with its users' passwords.
+warn_of_unknown_settings() {
+    local name near ours='^(GATEWAY|INVENTORY|BILLING|BROKER)_' shared='^(RABBITMQ|LOG|VM)_'
+    while IFS= read -r name; do
+        [[ ! -v default[$name] && $name != BROKER_PASSWORD_* ]] || continue
+        [[ $name =~ $ours || $name =~ $shared || ${given[$name]-} == .env.local ]] || continue
+        near=$(similar_setting "$name")
+        if [[ -n $near || ! $name =~ $shared || ${given[$name]-} == .env.local ]]; then
+            printf 'warning: there is no setting %s%s\n' "$name" "${near:+; is $near meant?}" >&2
+        fi
+    done < <(compgen -e | sort)
+}
+
+# similar_setting NAME: prints the setting that is written like it but for one letter that is wrong, missing or too
+# many, or two that are swapped.
+similar_setting() {
+    local other
+    for other in "${!default[@]}"; do
+        if one_slip "$1" "$other"; then
+            say "$other"
+            return
+        fi
+    done
+}
+
+# one_slip A B: compares what is left of both without their common beginning and their common end.
+one_slip() {
+    local a=$1 b=$2
+    while [[ -n $a && ${a:0:1} == "${b:0:1}" ]]; do a=${a:1} b=${b:1}; done
+    while [[ -n $a && -n $b && ${a: -1} == "${b: -1}" ]]; do a=${a%?} b=${b%?}; done
+    ((${#a} <= 1 && ${#b} <= 1)) || [[ ${#a} == 2 && ${#b} == 2 && $a == "${b:1:1}${b:0:1}" ]]
+}

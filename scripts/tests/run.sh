@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Tests run.sh from its start to its end, with programs that only look like cargo, PostgreSQL, the services and curl.
+set -uo pipefail
+
+# shellcheck source=testing.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/testing.sh"
+# shellcheck source=../lib/project.sh
+. "$here/lib/project.sh"
+
+for program in cargo cc; do make_program "$work/bin/$program" <<<'exit 0'; done
+make_program "$work/bin/curl" <<<'printf " 200"'
+make_program "$work/bin/psql" <<<'cat >/dev/null'
+make_program "$work/bin/initdb" <<'END'
+for option in "$@"; do
+    if [[ $option == --pgdata=* ]]; then mkdir -p -- "${option#*=}" && echo 15 >"${option#*=}/PG_VERSION"; fi
+done
+END
+make_program "$work/bin/postgres" <<'END'
+[[ $1 != --version ]] || { echo "postgres (PostgreSQL) 15.0" && exit; }
+# It leaves on SIGINT, which a shell has its processes in the background ignore.
+exec env --default-signal=INT sleep 1000
+END
+# A service that a file forbids to run says why, as the real ones do.
+for program in broker inventory-app billing-app api-gateway; do
+    make_program "$work/target/release/$program" <<<"[[ ! -e $work/broken-$program ]] || { echo '$program is broken' && exit 1; }
+exec sleep 1000"
+done
+PATH=$work/bin:$PATH
+export CARGO_TARGET_DIR=$work/target
+
+# begin NAME: a checkout of its own, with ports that nobody has.
+begin() {
+    local setting port=$((20000 + RANDOM % 12000))
+    make_checkout "$1"
+    for setting in GATEWAY INVENTORY BROKER INVENTORY_DB; do
+        while port_is_open 127.0.0.1 $((++port)); do :; done
+        export "${setting}_PORT=$port"
+    done
+    run=$checkout/scripts/run.sh log=$work/$1.log
+    trap '"$run" stop >/dev/null 2>&1' EXIT
+}
+
+start() {
+    "$run" >"$log" 2>&1 &
+    supervisor=$!
+    wait_for 20 grep -q 'The platform is ready' "$log" || fail "it did not start: $(<"$log")"
+}
+
+test_the_commands_of_the_readme() {
+    local name
+    begin readme
+    start
+    succeeds "$run" list
+    for name in postgres broker inventory_app billing_app api_gateway; do expect "$seen" "*$name *running *"; done
+    succeeds "$run" stop billing_app
+    expect "$seen" "billing_app is stopped."
+    succeeds "$run" list
+    expect "$seen" "*billing_app *stopped *"
+    succeeds "$run" start billing_app
+    expect "$seen" "billing_app is running."
+    succeeds "$run" restart api-gateway
+    expect "$seen" "api_gateway is running."
+    fails "$run"
+    expect "$seen" "*runs already*"
+    succeeds "$run" stop
+    wait "$supervisor" || fail "it ended with $?"
+    fails "$run" list
+    # And again, until the terminal is closed. Shells have those in the background ignore SIGINT.
+    start
+    kill -HUP "$supervisor"
+    wait "$supervisor" || fail "it ended with $?"
+    expect "$(<"$log")" "*Stopping."
+}
+
+test_a_part_that_ends_at_its_start_is_told_at_once() {
+    local began=$SECONDS
+    begin broken
+    touch -- "$work/broken-billing-app"
+    fails "$run"
+    rm -- "$work/broken-billing-app"
+    expect "$seen" "*billing-app is broken*billing_app has ended at its start; the log is $checkout/.data/logs/billing_app.log"
+    ((SECONDS - began < 15)) || fail "only after $((SECONDS - began)) s"
+    fails "$run" list
+}
+
+test_what_is_left_after_kill_9() {
+    begin killed
+    start
+    kill -KILL "$supervisor"
+    wait "$supervisor"
+    succeeds "$run" list
+    expect "$seen" "*api_gateway *left *run.sh was killed*"
+    succeeds "$run" stop
+    expect "$seen" "*Ending the api_gateway*Ending the postgres*Stopped."
+    fails "$run" list
+}
+
+run_tests
