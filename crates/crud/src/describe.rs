@@ -32,7 +32,7 @@ pub(crate) fn text(application: &Application, tables: &[Table], routes: &Routes)
         );
         for query in examples(table) {
             if let Ok(selection) = Selection::parse(table.resource, &query) {
-                let list = statements::list(&table.columns, table.resource, &selection, None, None, 64);
+                let list = statements::list(&table.columns, table.resource, &selection, None, None);
                 let end = statements::page_end(table.resource, &selection, 100);
                 let _ = writeln!(text, "  ?{query}\n    {};\n    {};", list.sql, end.sql);
             }
