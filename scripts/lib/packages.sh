@@ -29,7 +29,7 @@ package_of() {
 # What each part of the gate needs.
 # shellcheck disable=SC2034 # the scripts that source this file use them
 {
-    needs_gate=(cc postgres shellcheck git curl)
+    needs_gate=(cc postgres shellcheck git curl jq)
     needs_clients=(node npm python3-venv)
     needs_docs=(node npm python3-venv chromium promtool curl)
     needs_vagrant=(ruby shellcheck)

@@ -6,10 +6,10 @@
 //! is 0 when all commands succeed; after the first that does not, the services' logs are shown.
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
 
+use testkit::http::Connection;
 use testkit::{Platform, Service, http, patience, wait_until};
 
 /// What is the matter with the platform.
@@ -97,9 +97,11 @@ fn step(platform: &mut Platform, state: State, command: &str) -> bool {
             succeeded
         }
         State::OneConnection => {
-            let mut held = TcpStream::connect(platform.addr());
-            // In the middle of a request: an idle connection might have to make room.
-            let _sent = held.as_mut().map(|stream| stream.write_all(b"GET /health HTTP/1.1\r\n"));
+            let mut held = None;
+            wait_until(patience(), "the client gets its one connection", || {
+                held = hold_connection(platform.addr());
+                held.is_some()
+            });
             wait_until(patience(), "the client has all the connections it may have", || {
                 let answer = http::try_request(platform.addr(), "GET", "/health", None);
                 answer.is_ok_and(|answer| answer.status == 429)
@@ -108,6 +110,15 @@ fn step(platform: &mut Platform, state: State, command: &str) -> bool {
         }
         _ => run(command, platform),
     }
+}
+
+/// A connection in the middle of a request, since an idle one might have to make room; `None` while an earlier one of
+/// this client still has the place.
+fn hold_connection(gateway: SocketAddr) -> Option<Connection> {
+    let mut connection = Connection::open(gateway).ok()?;
+    let answer = connection.request("GET", "/health", &[], None).ok()?;
+    let held = answer.status == 200 && connection.send(b"GET /health HTTP/1.1\r\n").is_ok();
+    held.then_some(connection)
 }
 
 /// Starts or stops a service, if need be.
