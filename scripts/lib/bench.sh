@@ -228,11 +228,10 @@ END
     wait_for 10 port_is_open 127.0.0.1 "$nginx_port" || fail "nginx does not start: $(<"$work/nginx.log")"
 }
 
-# load URL KIND [FILE]: a short warm-up, then the load. Sets rate (per second), p99 (ms), bytes (per second) and answers.
+# load URL KIND [FILE]: the load, measured from its first second on. Sets rate (per second), p99 (ms), bytes (per second) and answers.
 load() {
     local url=$1 script=$here/bench/requests.lua failures
     shift
-    wrk -t2 -c"$connections" -d1 -s "$script" "$url" -- "$@" >/dev/null || load_failed
     wrk -t2 -c"$connections" -d"$seconds" --timeout 30s -s "$script" "$url" -- "$@" >"$work/wrk.log" || load_failed
     read -r _ rate p99 bytes answers failures < <(grep ^RESULT "$work/wrk.log") || fail "$(<"$work/wrk.log")"
     if ((failures > 0)); then
