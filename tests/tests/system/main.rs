@@ -4,6 +4,7 @@
 
 mod architecture;
 mod audit;
+mod contract;
 mod documentation;
 mod durability;
 mod nearly_full;

@@ -1,193 +1,11 @@
-//! The whole contract, walked with resources that have every kind of field, against a real PostgreSQL.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+//! The whole contract, walked with resources that have every kind of field, against a real PostgreSQL. Two test programs
+//! use this file: one asks the service itself, the other the gateway in front of it.
 
-use std::net::SocketAddr;
-use std::thread::JoinHandle;
-
-use crud::{Action, Application, Error, Field, Key, Operation, Parameter, Reply, Resource, Settings};
-use database::Migration;
-use foundation::{Environment, Shutdown};
 use serde_json::{Value, json};
-use testkit::http::{Connection, Response};
-use testkit::{Database, Postgres, patience, wait_until};
+use testkit::http::request;
+use testkit::{patience, wait_until};
 
-/// Every kind of field, and every mark.
-static ROOMS: Resource = Resource {
-    key: Key::uuid("id"),
-    operations: Operation::SINGLE,
-    aliases: &[("UPDATE", Operation::Update)],
-    check: Some(|given, complaints| {
-        if given.get("built").is_some() && given.get("name") == Some("nowhere") {
-            complaints.push(("built", "cannot be known"));
-        }
-    }),
-    parameters: &[Parameter {
-        name: "word",
-        condition: "to_tsvector('simple', name) @@ plainto_tsquery('simple', $)",
-        read: |text| if text.is_empty() { Err("must not be empty") } else { Ok(text.to_owned()) },
-        about: "Only those with these words in their name.",
-    }],
-    actions: &[
-        Action {
-            method: "POST",
-            path: "/{id}/like",
-            about: "Likes a room.",
-            run: |transaction, call| {
-                let sql = "UPDATE rooms SET likes = likes + 1 WHERE id = $1::text::uuid";
-                let found = transaction.execute(sql, &[&call.key])?;
-                if found == 0 {
-                    return Ok(Reply::error(404, "Room not found"));
-                }
-                if call.header("x-user").is_none() {
-                    return Ok(Reply::error(401, "Nobody likes anonymously"));
-                }
-                Ok(Reply {
-                    status: 200,
-                    json: ROOMS.records(transaction, "WHERE id = $1::text::uuid", &[&call.key])?,
-                })
-            },
-        },
-        Action {
-            method: "GET",
-            path: "/random",
-            about: "One room.",
-            run: |transaction, _| {
-                Ok(Reply { status: 200, json: ROOMS.records(transaction, "ORDER BY random() LIMIT 1", &[])? })
-            },
-        },
-    ],
-    ..Resource::new(
-        "/room",
-        ["room", "rooms"],
-        "rooms",
-        &[
-            Field::text("name").length(1..=40).trimmed().required().searchable().sortable(),
-            Field::url("url").required().unique(),
-            Field::integer("beds").range(0..=20).default("1").filterable(),
-            Field::decimal("price", 8, 2).required().filterable().sortable(),
-            Field::boolean("visible").default("true").filterable(),
-            Field::date("built").filterable(),
-            Field::timestamp("free_from").filterable(),
-            Field::word("state", &["new", "old"]).default("new").filterable(),
-            Field::object(
-                "coordinates",
-                &[
-                    Field::decimal("lat", 9, 6).range(-90..=90).required(),
-                    Field::decimal("lon", 9, 6).range(-180..=180).required(),
-                ],
-            ),
-            Field::array("images", &Field::object("image", &[Field::url("url").required()]), 3),
-            Field::uuid("provider"),
-            Field::text("owner").from_caller(|caller| caller.header("x-user")),
-            Field::integer("likes").read_only().required(),
-        ],
-    )
-};
-
-/// A key that clients choose; records only become more.
-static CODES: Resource = Resource {
-    key: Key::text(Field::text("code").length(1..=8)),
-    operations: Operation::APPEND_ONLY,
-    ..Resource::new("/api/codes", ["code", "codes"], "codes", &[Field::text("order").default("")])
-};
-
-/// A generated key, and a reference.
-static NOTES: Resource = Resource::new(
-    "/api/notes",
-    ["note", "notes"],
-    "notes",
-    &[Field::text("code").length(1..=8).required(), Field::text("text").length(0..=100_000).default("")],
-);
-
-static SERVICE: Application = Application {
-    name: "rooms-app",
-    version: "1.2.3",
-    about: "Rooms.",
-    resources: &[&ROOMS, &CODES, &NOTES],
-    migrations: &[Migration {
-        version: 1,
-        name: "0001_rooms",
-        sql: r#"CREATE EXTENSION pg_trgm;
-            CREATE TABLE rooms (
-                id uuid PRIMARY KEY, name text NOT NULL, url text NOT NULL UNIQUE, beds integer NOT NULL,
-                price numeric(8, 2) NOT NULL CHECK (price <> 1313), visible boolean NOT NULL, built date,
-                free_from timestamptz, state text NOT NULL, coordinates jsonb, images jsonb, provider uuid, owner text,
-                likes integer NOT NULL DEFAULT 0
-            );
-            CREATE TABLE codes (code text PRIMARY KEY, "order" text NOT NULL);
-            CREATE TABLE notes (
-                id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, code text NOT NULL REFERENCES codes, text text NOT NULL
-            );"#,
-    }],
-};
-
-struct Service {
-    addr: SocketAddr,
-    private: SocketAddr,
-    database: Database,
-    shutdown: Shutdown,
-    thread: Option<JoinHandle<Result<(), Error>>>,
-}
-
-impl Service {
-    fn start(settings: &[(&str, &str)]) -> Self {
-        let database = Postgres::shared().create_database();
-        let mut pairs = database.settings("ROOMS_DB");
-        pairs.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        pairs.insert("ROOMS_PORT".to_owned(), "0".to_owned());
-        let environment =
-            Environment::from_pairs(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        let settings = Settings::read(&environment, "ROOMS", (0, 0), SERVICE.name).unwrap();
-        let shutdown = Shutdown::new();
-        let running = SERVICE.build(settings, shutdown.clone()).unwrap();
-        let (addr, private) = (running.addr(), running.private_addr());
-        let thread = Some(std::thread::spawn(|| running.run()));
-        let service = Self { addr, private, database, shutdown, thread };
-        wait_until(patience(), "the schema", || service.get("/ready").status == 200);
-        service
-    }
-
-    fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Response {
-        let body = body.map(Value::to_string);
-        Connection::open(self.addr).unwrap().request(method, target, headers, body.as_deref()).unwrap()
-    }
-
-    fn get(&self, target: &str) -> Response {
-        self.send("GET", target, &[], None)
-    }
-
-    /// What the private listener counts.
-    fn metrics(&self) -> String {
-        Connection::open(self.private).unwrap().request("GET", "/metrics", &[], None).unwrap().text()
-    }
-
-    fn post(&self, target: &str, body: &Value) -> Response {
-        self.send("POST", target, &[], Some(body))
-    }
-
-    fn names(&self, target: &str) -> Vec<String> {
-        let response = self.get(target);
-        assert_eq!(response.status, 200, "{target}: {}", response.text());
-        let rooms = document(&response);
-        rooms.as_array().unwrap().iter().map(|room| room["name"].as_str().unwrap().to_owned()).collect()
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.shutdown.request();
-        let ended = self.thread.take().unwrap().join();
-        assert!(std::thread::panicking() || matches!(ended, Ok(Ok(()))), "{ended:?}");
-    }
-}
-
-fn document(response: &Response) -> Value {
-    serde_json::from_slice(&response.body).unwrap_or_else(|error| panic!("{error} in {:?}", response.text()))
-}
-
-fn room(number: u32) -> Value {
-    json!({"name": format!("Room {number}"), "url": format!("http://example.org/{number}"), "price": number})
-}
+use super::rooms::{SERVICE, Service, document, room};
 
 #[test]
 fn a_record_with_every_kind_of_field_goes_through_its_life() {
@@ -471,7 +289,8 @@ fn conditions_hold_for_changes() {
 #[test]
 fn a_service_describes_itself() {
     let service = Service::start(&[]);
-    let openapi = document(&service.get("/openapi.json"));
+    // No gateway lets this through: it is outside the resources.
+    let openapi = document(&request(service.addr, "GET", "/openapi.json", None));
     assert_eq!(openapi["openapi"], "3.1.0");
     let methods = |path: &str| {
         let item = openapi["paths"][path].as_object().unwrap_or_else(|| panic!("{path} is not described"));
