@@ -48,6 +48,7 @@ impl Handler<'_> {
         }
         response.end_head(BodySize::Unknown);
         while request.method() != Method::Head {
+            listing.read_ahead();
             for part in listing.batch.json.chunks(WRITE_BYTES) {
                 response.write(part)?;
             }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use database::{Failure, Workers};
+use database::{Failure, Pending, Workers};
 use foundation::metrics::Exposition;
 use postgres::Row;
 
@@ -133,11 +133,14 @@ impl Store {
             selection: Arc::new(selection),
             next_page: None,
             batch: Batch::default(),
+            ahead: None,
         };
         let rows = table.records_in(listing.batch_bytes()).unwrap_or(FIRST_BATCH_ROWS);
         let rows = rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end());
         let after = listing.selection.after.clone();
-        listing.fetch(after, rows, true)?;
+        let job = listing.job(after, rows, true);
+        let answer = listing.store.ask(table, job)?;
+        listing.accept(answer)?;
         if let Some(end) = listing.batch.page_end.take() {
             // From now on the place counts, not the number: what is inserted meanwhile must push nothing out.
             (listing.next_page, listing.left) = (Some(end), None);
@@ -162,6 +165,8 @@ pub(crate) struct Listing<'t> {
     pub next_page: Option<Place>,
     /// The batch that was read last.
     pub batch: Batch,
+    /// The batch behind that one, which a worker reads while the client is sent this one.
+    ahead: Option<Pending<Answer>>,
 }
 
 impl Listing<'_> {
@@ -170,21 +175,43 @@ impl Listing<'_> {
         if filters.is_empty() && sort.is_none() { BATCH_BYTES } else { SEARCHED_BATCH_BYTES }
     }
 
-    /// Reads the next batch, which will probably take what a batch may, if the records are like those before.
-    pub(crate) fn advance(&mut self) -> Result<(), Failure> {
-        let Batch { records, json, last, .. } = std::mem::take(&mut self.batch);
-        let rows = self.batch_bytes() * records / json.len().max(1);
-        self.fetch(last, rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end()), false)
+    /// Has the next batch read while the client is sent this one, unless this is the last.
+    pub(crate) fn read_ahead(&mut self) {
+        if !self.batch.is_last {
+            let job = Job { table: self.table.index, work: self.next_job() };
+            // What cannot be begun now is asked for again when it is needed.
+            self.ahead = self.store.workers.submit(job, Instant::now() + self.store.deadline).ok();
+        }
     }
 
-    fn fetch(&mut self, after: Option<Place>, rows: usize, is_first: bool) -> Result<(), Failure> {
-        let (selection, until, left) = (self.selection.clone(), self.next_page.clone(), self.left);
-        let job = ListJob { selection, after, until, rows, left, is_first };
-        let Answer::Listed(batch) = self.store.ask(self.table, Work::List(job))? else {
-            return Err(mixed_up());
+    /// Goes on to the next batch.
+    pub(crate) fn advance(&mut self) -> Result<(), Failure> {
+        let ahead = self.ahead.take().and_then(|pending| pending.wait().ok());
+        let answer = match ahead {
+            Some(answer) => answer,
+            // PostgreSQL may have been away for a moment that the client's slowness has outlasted.
+            None => self.store.ask(self.table, self.next_job())?,
         };
+        self.accept(answer)
+    }
+
+    /// The job that reads the batch behind this one, which will probably take what a batch may, if the records are like
+    /// those before.
+    fn next_job(&self) -> Work {
+        let Batch { records, json, last, .. } = &self.batch;
+        let rows = self.batch_bytes() * records / json.len().max(1);
+        self.job(last.clone(), rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end()), false)
+    }
+
+    fn job(&self, after: Option<Place>, rows: usize, is_first: bool) -> Work {
+        let (selection, until, left) = (self.selection.clone(), self.next_page.clone(), self.left);
+        Work::List(ListJob { selection, after, until, rows, left, is_first })
+    }
+
+    fn accept(&mut self, answer: Answer) -> Result<(), Failure> {
+        let Answer::Listed(batch) = answer else { return Err(mixed_up()) };
         self.table.learn(batch.records, batch.json.len());
-        self.left = left.map(|left| left.saturating_sub(batch.records));
+        self.left = self.left.map(|left| left.saturating_sub(batch.records));
         self.batch = batch;
         Ok(())
     }

@@ -32,4 +32,4 @@ pub use error::Error;
 pub use failure::{Failure, describe, ends_connection};
 pub use migrate::Migration;
 pub use settings::DatabaseSettings;
-pub use workers::{BATCH_MAX, Executor, Results, Stats, WorkerSettings, Workers};
+pub use workers::{BATCH_MAX, Executor, Pending, Results, Stats, WorkerSettings, Workers};

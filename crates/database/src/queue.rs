@@ -71,12 +71,12 @@ impl<J, A> Queue<J, A> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a job and waits for its answer, no longer than until `deadline`.
-    pub(crate) fn ask(&self, job: J, deadline: Instant) -> Result<A, Failure> {
+    /// Adds a job, which is not begun after `deadline`. Its answer is put into the slot.
+    pub(crate) fn submit(&self, job: J, deadline: Instant) -> Result<Arc<Slot<A>>, Failure> {
         let slot = Slot::new();
         let ticket = Ticket { deadline, repeated: false, slot: slot.clone() };
         self.push(|state| state.waiting.push_back(Queued { job, ticket }))?;
-        slot.wait(deadline)
+        Ok(slot)
     }
 
     /// Has a worker try its connection, ahead of all jobs.

@@ -59,6 +59,11 @@ impl<A> Slot<A> {
         }
     }
 
+    /// Notes that nobody waits for the answer any more. A job that was not begun never is.
+    pub(crate) fn abandon(&self) {
+        *self.state() = SlotState::Abandoned;
+    }
+
     /// Waits for the answer, no longer than until `deadline`.
     pub(crate) fn wait(&self, deadline: Instant) -> Result<A, Failure> {
         let mut state = self.state();

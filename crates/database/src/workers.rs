@@ -14,6 +14,7 @@ use foundation::metrics::{Counter, Exposition};
 
 use crate::queue::Queue;
 use crate::reconnection::Reconnection;
+use crate::slot::Slot;
 use crate::worker::Worker;
 use crate::{Connection, DatabaseSettings, Error, Failure, Migration};
 
@@ -147,7 +148,14 @@ impl<E: Executor> Workers<E> {
     /// Has `job` executed and waits for its answer, no longer than until `deadline`. A job that is not begun by then
     /// never is.
     pub fn ask(&self, job: E::Job, deadline: Instant) -> Result<E::Answer, Failure> {
-        self.shared().queue.ask(job, deadline)
+        self.submit(job, deadline)?.wait()
+    }
+
+    /// Hands `job` to the workers and goes on; the answer is waited for later, so that a worker and whoever asked can
+    /// work at the same time. Fails at once when the queue is full or PostgreSQL is away.
+    pub fn submit(&self, job: E::Job, deadline: Instant) -> Result<Pending<E::Answer>, Failure> {
+        let slot = self.shared().queue.submit(job, deadline)?;
+        Ok(Pending { slot, deadline })
     }
 
     /// Whether PostgreSQL works: it did some work a moment ago, or answers now.
@@ -201,6 +209,26 @@ impl<E: Executor> Workers<E> {
         single("database_lost_connections_total", "counter", "Connections that were lost.", lost.get());
         single("database_jobs_waiting", "gauge", "Jobs that wait for a worker.", waiting as u64);
         single("database_connections", "gauge", "Workers that are connected.", connected as u64);
+    }
+}
+
+/// A job that was handed to the workers. Whoever drops it without waiting gives it up: it is not begun any more.
+pub struct Pending<A> {
+    slot: Arc<Slot<A>>,
+    deadline: Instant,
+}
+
+impl<A> Pending<A> {
+    /// Waits for the answer, no longer than until the deadline of the job; an answer that is there already is returned
+    /// whatever the time.
+    pub fn wait(self) -> Result<A, Failure> {
+        self.slot.wait(self.deadline)
+    }
+}
+
+impl<A> Drop for Pending<A> {
+    fn drop(&mut self) {
+        self.slot.abandon();
     }
 }
 

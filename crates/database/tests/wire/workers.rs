@@ -186,3 +186,21 @@ fn stopping_answers_what_waits_and_takes_no_more() {
     let row = database.client().query_one("SELECT count(*) FROM things", &[]).unwrap();
     assert_eq!(row.get::<_, i64>(0), 1);
 }
+
+#[test]
+fn an_answer_can_be_waited_for_later_and_a_job_that_is_given_up_is_not_begun() {
+    let database = Postgres::shared().create_database();
+    let (workers, _things) = start(&settings(&database), 1, 100);
+    let mut gate = Gate::closed(&database);
+    thread::scope(|scope| {
+        scope.spawn(|| workers.ask(Job::WaitForGate, soon()).unwrap());
+        gate.wait_for_worker();
+        // The second is given up before the only worker comes to it.
+        let kept = workers.submit(Job::Insert(1, "kept".to_owned()), soon()).unwrap();
+        drop(workers.submit(Job::Insert(2, "given up".to_owned()), soon()).unwrap());
+        gate.open();
+        kept.wait().unwrap();
+    });
+    assert_eq!(workers.ask(Job::Find(1), soon()).unwrap().as_deref(), Some("kept"));
+    assert_eq!(workers.ask(Job::Find(2), soon()).unwrap(), None);
+}
