@@ -112,7 +112,7 @@ fn two_that_start_at_once_migrate_once() {
     wait_until(patience(), "the schema", || request(second.addr(), "GET", "/ready", None).status == 200);
     let mut client = first.database.client();
     let row = client.query_one("SELECT count(*) FROM schema_migrations", &[]).unwrap();
-    assert_eq!(row.get::<_, i64>(0), 2);
+    assert_eq!(usize::try_from(row.get::<_, i64>(0)), Ok(inventory::INVENTORY.migrations.len()));
 }
 
 #[test]
