@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use crate::field::{Field, Kind, Source};
 use crate::query::{Filter, FilterKind, Place, Selection, Sort};
-use crate::resource::Resource;
+use crate::resource::{Operation, Resource};
 
 /// The statements that are the same for every request.
 #[derive(Debug)]
@@ -69,19 +69,23 @@ impl Statements {
         }
     }
 
-    /// All of them, for people.
-    pub(crate) fn all(&self) -> [&str; 9] {
-        [
-            &self.select_one,
-            &self.select_many,
-            &self.select_next,
-            &self.lock_one,
-            &self.insert_one,
-            &self.insert_many,
-            &self.update,
-            &self.delete_one,
-            &self.delete_all,
-        ]
+    /// Those that a resource with these operations runs, each with the occasion, for people.
+    pub(crate) fn described(&self, operations: &[Operation]) -> Vec<(&'static str, &str)> {
+        use Operation::{Create, Delete, DeleteAll, List, Read, Update};
+        let all: [(&[Operation], &str, &str); 9] = [
+            (&[Read], "GET of one", &self.select_one),
+            (&[Read], "GETs of one that wait at the same time", &self.select_many),
+            (&[List], "GET of the whole list, batch by batch", &self.select_next),
+            (&[Create], "POST", &self.insert_one),
+            (&[Create], "POSTs that wait at the same time", &self.insert_many),
+            (&[Update, Delete], "before a change with If-Match or If-None-Match", &self.lock_one),
+            (&[Update], "PUT, PATCH", &self.update),
+            (&[Delete], "DELETE of one", &self.delete_one),
+            (&[DeleteAll], "DELETE of all", &self.delete_all),
+        ];
+        let is_run = |needs: &[Operation]| needs.iter().any(|needed| operations.contains(needed));
+        let run = all.into_iter().filter(|(needs, _, _)| is_run(needs));
+        run.map(|(_, occasion, sql)| (occasion, sql)).collect()
     }
 }
 

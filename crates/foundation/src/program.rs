@@ -1,6 +1,7 @@
 //! What every binary does before and after its own work: flags, settings, logging, exit status.
 
 use std::fmt::Display;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use log::LevelFilter;
@@ -69,22 +70,18 @@ pub fn run<S, R: Display, E: Display>(
         Request::Help => {
             let describe =
                 if describe.is_some() { "  --describe print routes, fields and SQL\n  " } else { "  " };
-            say(&format!(
-                "{name} {version}\n\n{about}\n\nOptions:\n  --check    check settings and dependencies, then exit\n\
+            return say(
+                name,
+                &format!(
+                    "{name} {version}\n\n{about}\n\nOptions:\n  --check    check settings and dependencies, then exit\n\
                  {describe}--help     print this text\n  --version  print the version"
-            ));
-            return ExitCode::SUCCESS;
+                ),
+            );
         }
-        Request::Version => {
-            say(&format!("{name} {version}"));
-            return ExitCode::SUCCESS;
-        }
+        Request::Version => return say(name, &format!("{name} {version}")),
         Request::Describe => {
             return match describe.map(|describe| describe()) {
-                Some(Ok(text)) => {
-                    say(&text);
-                    ExitCode::SUCCESS
-                }
+                Some(Ok(text)) => say(name, text.trim_end()),
                 Some(Err(error)) => fail(name, &error),
                 None => {
                     complain(name, "it has nothing to describe");
@@ -113,12 +110,8 @@ pub fn run<S, R: Display, E: Display>(
         log::warn!("{warning}");
     }
     match work(settings, mode) {
-        Ok(()) => {
-            if mode == Mode::Check {
-                say(&format!("{name}: settings and dependencies are fine"));
-            }
-            ExitCode::SUCCESS
-        }
+        Ok(()) if mode == Mode::Check => say(name, &format!("{name}: settings and dependencies are fine")),
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(name, &error),
     }
 }
@@ -128,12 +121,14 @@ fn fail(name: &str, error: &impl Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the answer to --help, --version and --check belongs on standard output"
-)]
-fn say(text: &str) {
-    println!("{text}");
+/// Prints an answer on standard output. A reader that has seen enough, such as `head`, is no failure.
+fn say(name: &str, text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            fail(name, &format!("print the answer: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 #[expect(

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{Inventory, json};
@@ -112,7 +113,7 @@ fn two_that_start_at_once_migrate_once() {
     wait_until(patience(), "the schema", || request(second.addr(), "GET", "/ready", None).status == 200);
     let mut client = first.database.client();
     let row = client.query_one("SELECT count(*) FROM schema_migrations", &[]).unwrap();
-    assert_eq!(row.get::<_, i64>(0), 2);
+    assert_eq!(usize::try_from(row.get::<_, i64>(0)), Ok(inventory::INVENTORY.migrations.len()));
 }
 
 #[test]
@@ -208,6 +209,31 @@ fn settings_and_dependencies_can_be_checked() {
     let refused = inventory.service.output(&["--check"]);
     assert!(!refused.status.success());
     assert!(!String::from_utf8_lossy(&refused.stderr).contains("wrong"));
+}
+
+#[test]
+fn a_description_may_be_read_in_part_but_not_get_lost() {
+    let describe = |output: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_inventory-app"));
+        let child = command.arg("--describe").stdout(output).stderr(Stdio::piped()).spawn();
+        let output = child.unwrap().wait_with_output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (status, text, _) = describe(Stdio::piped());
+    assert!(
+        status == Some(0) && text.contains("/api/movies/{id}") && text.contains("FROM \"movies\""),
+        "{text}"
+    );
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(describe(writer.into()), (Some(0), String::new(), String::new()));
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let (status, _, complaint) = describe(full.into());
+    assert!(status == Some(1) && complaint.contains("print the answer"), "{status:?} {complaint}");
 }
 
 #[test]

@@ -307,11 +307,16 @@ fn a_service_describes_itself() {
     let text = SERVICE.describe().unwrap();
     for part in [
         "/room/{id}/like",
-        "UPDATE",
+        "means PUT",
         "decimal(8, 2)",
         r#"INSERT INTO "rooms""#,
-        "found in the request's head",
+        r#"DELETE FROM "rooms" WHERE"#,
+        "taken from the header",
+        "word=…",
+        "Likes a room.",
     ] {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
+    // Nothing is told that is never done: codes are neither changed nor deleted.
+    assert!(text.contains(r#"INSERT INTO "codes""#) && !text.contains(r#"UPDATE "codes""#), "{text}");
 }
