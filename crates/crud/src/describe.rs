@@ -1,8 +1,8 @@
-//! What `--describe` prints: routes, fields and SQL, as they follow from the descriptions.
+//! What `--describe` prints: the routes, fields and SQL of a service.
 
 use std::fmt::Write as _;
 
-use crate::field::{Field, Kind, Source};
+use crate::field::{Field, FieldType, Source};
 use crate::query::Selection;
 use crate::routes::Routes;
 use crate::server::Application;
@@ -13,7 +13,7 @@ use crate::table::Table;
 pub(crate) fn text(application: &Application, tables: &[Table], routes: &Routes) -> String {
     let Application { name, version, about, .. } = application;
     let mut text = format!("{name} {version}: {about}\n\nRoutes\n");
-    // Writing to a string cannot fail; this goes for all below.
+    // Writing to a string cannot fail, here and below.
     for (path, methods) in routes.describe() {
         let _ = writeln!(text, "  {path:<28} {methods}");
     }
@@ -41,19 +41,19 @@ pub(crate) fn text(application: &Application, tables: &[Table], routes: &Routes)
     text
 }
 
-/// Query strings that show each filter and each order.
+/// Example query strings for each filter and each order.
 fn examples(table: &Table) -> Vec<String> {
     let mut examples = vec!["limit=100".to_owned()];
     for field in table.resource.fields {
         if field.searchable || field.filterable {
             let value = match field.kind {
-                Kind::Word(words) => words[0],
-                Kind::Boolean => "true",
-                Kind::Date => "2024-02-29",
-                Kind::Timestamp => "2024-02-29T12:30:00Z",
-                Kind::Uuid => "00000000-0000-4000-8000-000000000000",
-                Kind::Url => "http://example.org",
-                Kind::Text { .. } => "text",
+                FieldType::Word(words) => words[0],
+                FieldType::Boolean => "true",
+                FieldType::Date => "2024-02-29",
+                FieldType::Timestamp => "2024-02-29T12:30:00Z",
+                FieldType::Uuid => "00000000-0000-4000-8000-000000000000",
+                FieldType::Url => "http://example.org",
+                FieldType::Text { .. } => "text",
                 _ => "1",
             };
             examples.push(format!("{}={value}", field.name));
@@ -68,26 +68,26 @@ fn examples(table: &Table) -> Vec<String> {
 /// The rules of a field in one line.
 pub(crate) fn rules(field: &Field) -> String {
     let kind = match field.kind {
-        Kind::Text { min, max, trimmed } => {
+        FieldType::Text { min, max, trimmed } => {
             format!("text of {min} to {max} characters{}", if trimmed { ", trimmed" } else { "" })
         }
-        Kind::Url => "URL".to_owned(),
-        Kind::Uuid => "UUID".to_owned(),
-        Kind::Integer { min: i64::MIN, max: i64::MAX } => "integer".to_owned(),
-        Kind::Integer { min, max } => format!("integer from {min} to {max}"),
-        Kind::Decimal { precision, scale, bounds: None } => format!("decimal({precision}, {scale})"),
-        Kind::Decimal { precision, scale, bounds: Some((min, max)) } => {
+        FieldType::Url => "URL".to_owned(),
+        FieldType::Uuid => "UUID".to_owned(),
+        FieldType::Integer { min: i64::MIN, max: i64::MAX } => "integer".to_owned(),
+        FieldType::Integer { min, max } => format!("integer from {min} to {max}"),
+        FieldType::Decimal { precision, scale, bounds: None } => format!("decimal({precision}, {scale})"),
+        FieldType::Decimal { precision, scale, bounds: Some((min, max)) } => {
             format!("decimal({precision}, {scale}) from {min} to {max}")
         }
-        Kind::Boolean => "boolean".to_owned(),
-        Kind::Date => "date".to_owned(),
-        Kind::Timestamp => "timestamp".to_owned(),
-        Kind::Word(words) => format!("one of {}", words.join(", ")),
-        Kind::Object(fields) => {
+        FieldType::Boolean => "boolean".to_owned(),
+        FieldType::Date => "date".to_owned(),
+        FieldType::Timestamp => "timestamp".to_owned(),
+        FieldType::Word(words) => format!("one of {}", words.join(", ")),
+        FieldType::Object(fields) => {
             let fields = fields.iter().map(|field| format!("{}: {}", field.name, rules(field)));
             format!("{{{}}}", fields.collect::<Vec<_>>().join("; "))
         }
-        Kind::Array { element, max } => format!("at most {max} of {}", rules(element)),
+        FieldType::Array { element, max } => format!("at most {max} of {}", rules(element)),
     };
     let source = match field.source {
         Source::Client => None,

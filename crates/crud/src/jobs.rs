@@ -1,6 +1,6 @@
-//! What is asked of PostgreSQL: jobs for the workers, executed several at a time where one statement can do them.
+//! The jobs for the database workers, executed in batches where one statement can do several.
 //!
-//! Nothing here knows HTTP. The texts of the statements are made in `statements`.
+//! HTTP does not belong here, and the texts of the statements are in `statements`.
 
 use std::sync::Arc;
 
@@ -8,30 +8,30 @@ use database::{Connection, Executor};
 use postgres::types::{ToSql, Type};
 use postgres::{Row, Transaction};
 
-use crate::field::Kind;
+use crate::field::FieldType;
 use crate::preconditions::Condition;
-use crate::query::{Place, Selection};
+use crate::query::{Cursor, Selection};
 use crate::record;
 use crate::resource::{Action, Call, Reply};
 use crate::statements::{self, Query};
 use crate::table::Table;
 
-/// New records that are larger together are stored alone, which bounds the memory of a batch. In bytes.
+/// Largest new record that may be inserted in a batch with others, in bytes; this bounds the memory of a batch.
 const JOINED_INSERT_MAX_BYTES: usize = 16 << 10;
 
-/// One thing to be done, and on which table.
+/// A job on one table.
 pub(crate) struct Job {
     pub table: usize,
     pub work: Work,
 }
 
-/// What is to be done.
+/// What a job does.
 pub(crate) enum Work {
-    /// One record, by its key.
+    /// Find a record by its key.
     Find(String),
-    /// A new record: the parameters of the statement.
+    /// Insert a record: the parameters of the statement.
     Insert(Vec<Option<String>>),
-    /// Changes of a record: its key, and the parameters behind it.
+    /// Update a record: its key, and the further parameters.
     Update(String, Vec<Option<String>>, Condition),
     Delete(String, Condition),
     DeleteAll,
@@ -42,17 +42,17 @@ pub(crate) enum Work {
 /// A part of a list.
 pub(crate) struct ListJob {
     pub selection: Arc<Selection>,
-    /// Only records behind this one.
-    pub after: Option<Place>,
-    /// None behind this one.
-    pub until: Option<Place>,
-    /// At most so many.
+    /// Only records after this one.
+    pub after: Option<Cursor>,
+    /// Only records up to this one.
+    pub until: Option<Cursor>,
+    /// At most this many.
     pub rows: usize,
-    /// Whether to look first where the page ends.
+    /// Whether to find the end of the page first.
     pub finds_end: bool,
 }
 
-/// What a job is answered with.
+/// The answer to a job.
 pub(crate) enum Answer {
     Found(Option<Row>),
     Changed(Change),
@@ -61,31 +61,31 @@ pub(crate) enum Answer {
     Acted(Reply),
 }
 
-/// What became of a change.
+/// The outcome of a change.
 pub(crate) enum Change {
-    /// It was made; the record as it is now, or as it was before it was deleted.
+    /// It was made; the record after the update, or before its deletion.
     Made(Row),
     /// There is no such record.
     Gone,
-    /// The record is not as the client's condition wants it.
+    /// The client's precondition does not hold.
     Stale,
 }
 
 /// Where a page ends.
 pub(crate) enum PageEnd {
     /// At this record, and more follow.
-    At(Place),
-    /// With the list itself, or nobody has looked.
+    At(Cursor),
+    /// At the end of the list, or it was not looked for.
     Open,
 }
 
 /// Executes jobs; each worker has one.
 pub(crate) struct Jobs {
-    /// The tables that jobs name by their places.
+    /// The tables; jobs refer to them by index.
     pub tables: Arc<[Table]>,
 }
 
-/// What came of a statement.
+/// The result of a statement.
 type Executed<T> = Result<T, postgres::Error>;
 
 impl Executor for Jobs {
@@ -164,8 +164,8 @@ fn find_many(table: &Table, connection: &mut Connection, jobs: &[Job]) -> Execut
     Ok(keys.iter().map(|key| Ok(Answer::Found(found(key).cloned()))).collect())
 }
 
-/// Stores all records in one statement. What row belongs to whom is never guessed from the order of the answer: generated
-/// keys were drawn in the order of the jobs, and given keys are known.
+/// Inserts all records in one statement. The order of the returned rows is undefined, so they are matched by key:
+/// generated keys ascend in the order of the jobs, other keys are known.
 fn insert_many(table: &Table, connection: &mut Connection, jobs: &[Job]) -> Executed<Vec<Executed<Answer>>> {
     let records: Vec<_> = jobs
         .iter()
@@ -178,7 +178,7 @@ fn insert_many(table: &Table, connection: &mut Connection, jobs: &[Job]) -> Exec
     let arrays: Vec<_> = arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
     let statement = connection.prepared(&table.statements.insert_many)?;
     let mut rows = connection.client.query(&statement, &arrays)?;
-    if let Kind::Integer { .. } = table.columns[0].kind {
+    if let FieldType::Integer { .. } = table.columns[0].kind {
         rows.sort_by_key(|row| record::key(row).ok().and_then(|key| key.parse::<i64>().ok()));
     } else {
         let place = |row: &Row| {
@@ -190,7 +190,7 @@ fn insert_many(table: &Table, connection: &mut Connection, jobs: &[Job]) -> Exec
     Ok(rows.into_iter().map(|row| Ok(Answer::Found(Some(row)))).collect())
 }
 
-/// Updates or deletes one record. A condition is compared with the record while it is locked.
+/// Updates or deletes one record. Checks a condition while the record is locked.
 fn change(
     table: &Table,
     connection: &mut Connection,
@@ -221,14 +221,14 @@ fn list(table: &Table, connection: &mut Connection, job: &ListJob) -> Executed<A
     let (mut end, mut until) = (PageEnd::Open, until.clone());
     if *finds_end {
         let query = statements::page_end(table.resource, selection, selection.limit.unwrap_or(*rows));
-        let places = query_once(connection, &query)?;
-        // Two rows: the last of this page and the first of the next one.
-        end = match places.as_slice() {
+        let cursors = query_once(connection, &query)?;
+        // Two rows: the last one of this page and the first one of the next.
+        end = match cursors.as_slice() {
             [last, _next] => {
                 let value = selection.sort.map(|_| last.try_get(1)).transpose()?;
-                let place = Place { key: last.try_get(0)?, value };
-                until = Some(place.clone());
-                PageEnd::At(place)
+                let cursor = Cursor { key: last.try_get(0)?, value };
+                until = Some(cursor.clone());
+                PageEnd::At(cursor)
             }
             _ => PageEnd::Open,
         };
@@ -236,7 +236,7 @@ fn list(table: &Table, connection: &mut Connection, job: &ListJob) -> Executed<A
     let is_plain = selection.filters.is_empty() && selection.sort.is_none() && until.is_none();
     let found = if is_plain {
         let statement = connection.prepared(&table.statements.select_next)?;
-        let after = after.as_ref().map_or_else(|| first_key(table), |place| &place.key);
+        let after = after.as_ref().map_or_else(|| first_key(table), |cursor| &cursor.key);
         connection.client.query(&statement, &[&after, &rows.to_string()])?
     } else {
         let query = statements::list(
@@ -252,17 +252,17 @@ fn list(table: &Table, connection: &mut Connection, job: &ListJob) -> Executed<A
     Ok(Answer::Listed(found, end))
 }
 
-/// A key that is before all others.
+/// A key that sorts before all others.
 fn first_key(table: &Table) -> &'static str {
     match table.columns[0].kind {
-        Kind::Integer { .. } => "0",
-        Kind::Uuid => "00000000-0000-0000-0000-000000000000",
+        FieldType::Integer { .. } => "0",
+        FieldType::Uuid => "00000000-0000-0000-0000-000000000000",
         _ => "",
     }
 }
 
-/// Executes a statement that is planned for its own values, in one round trip. A prepared one would sooner or later be
-/// planned for any values, which suits no search.
+/// Executes a statement that is planned for its parameter values, in one round trip. PostgreSQL would sooner or later
+/// give a prepared statement a generic plan, which is bad for searches.
 fn query_once(connection: &mut Connection, query: &Query) -> Executed<Vec<Row>> {
     let parameters: Vec<_> =
         query.parameters.iter().map(|text| (text as &(dyn ToSql + Sync), Type::TEXT)).collect();

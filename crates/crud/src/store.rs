@@ -1,7 +1,6 @@
-//! The records as handlers see them: each call becomes a job for the workers, and waits for its answer no longer than the
-//! deadline.
+//! The records, for handlers: each call submits a job to the workers and waits for its answer until the deadline.
 //!
-//! Nothing here knows HTTP or SQL.
+//! HTTP and SQL do not belong here.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,22 +11,20 @@ use postgres::Row;
 
 use crate::jobs::{Answer, Change, Job, Jobs, ListJob, PageEnd, Work};
 use crate::preconditions::Condition;
-use crate::query::{Place, Selection};
+use crate::query::{Cursor, Selection};
 use crate::record;
 use crate::resource::{Action, Call, Member, Reply};
 use crate::table::Table;
 
-/// How much of a list is in memory at a time, by which the rows that are fetched together are counted. A client that
-/// reads slowly holds it all the while.
+/// Target size of a batch of a list, in bytes. A slow client keeps one batch in memory while it reads.
 const BATCH_BYTES: usize = 64 << 10;
-/// The same for a list that is searched or sorted, where each batch costs the whole search again.
+/// The same for a filtered or sorted list, where each batch repeats the whole search.
 const SEARCHED_BATCH_BYTES: usize = 128 << 10;
-/// Rows that are fetched first, when nothing is known of their size.
+/// Rows in the first batch, while the size of a row is unknown.
 const FIRST_BATCH_ROWS: usize = 64;
-/// Fewest and most rows that are fetched together.
+/// Fewest and most rows in a batch.
 const BATCH_ROWS: std::ops::RangeInclusive<usize> = 8..=1_000;
-/// The records of a service, for threads that serve clients: every call waits for its answer no longer than the
-/// deadline.
+/// Gives handlers access to the records of a service.
 #[derive(Clone)]
 pub(crate) struct Store {
     workers: Workers<Jobs>,
@@ -43,17 +40,17 @@ impl Store {
         self.workers.ask(Job { table: table.index, work }, Instant::now() + self.deadline)
     }
 
-    /// Whether PostgreSQL works; finds out within `timeout`.
+    /// Checks within `timeout` that PostgreSQL works.
     pub(crate) fn ready(&self, timeout: Duration) -> Result<(), Failure> {
         self.workers.ready(Instant::now() + timeout)
     }
 
-    /// Adds what the workers count to a text for Prometheus.
+    /// Adds the workers' metrics.
     pub(crate) fn write_metrics(&self, text: &mut Exposition) {
         self.workers.write_metrics(text);
     }
 
-    /// One record.
+    /// Finds one record.
     pub(crate) fn find(&self, table: &Table, key: String) -> Result<Option<Row>, Failure> {
         match self.ask(table, Work::Find(key))? {
             Answer::Found(row) => Ok(row),
@@ -61,7 +58,7 @@ impl Store {
         }
     }
 
-    /// Stores a new record and returns it. `key` is `None` when the database makes it.
+    /// Stores a new record and returns it. `key` is `None` if the database generates it.
     pub(crate) fn insert(
         &self,
         table: &Table,
@@ -77,7 +74,7 @@ impl Store {
         }
     }
 
-    /// Changes a record, if it is as `condition` wants it.
+    /// Changes a record, if `condition` holds.
     pub(crate) fn update(
         &self,
         table: &Table,
@@ -97,7 +94,7 @@ impl Store {
         self.change(table, Work::Update(key, parameters, condition))
     }
 
-    /// Deletes a record, if it is as `condition` wants it.
+    /// Deletes a record, if `condition` holds.
     pub(crate) fn delete(&self, table: &Table, key: String, condition: Condition) -> Result<Change, Failure> {
         self.change(table, Work::Delete(key, condition))
     }
@@ -109,7 +106,7 @@ impl Store {
         }
     }
 
-    /// Deletes all records and tells how many there were.
+    /// Deletes all records; returns how many.
     pub(crate) fn delete_all(&self, table: &Table) -> Result<u64, Failure> {
         match self.ask(table, Work::DeleteAll)? {
             Answer::Deleted(count) => Ok(count),
@@ -117,7 +114,7 @@ impl Store {
         }
     }
 
-    /// Does something of the resource's own.
+    /// Runs an action of the resource.
     pub(crate) fn act(&self, table: &Table, action: &'static Action, call: Call) -> Result<Reply, Failure> {
         match self.ask(table, Work::Act(action, call))? {
             Answer::Acted(reply) => Ok(reply),
@@ -125,7 +122,7 @@ impl Store {
         }
     }
 
-    /// Begins to read a list.
+    /// Reads the first batch of a list.
     pub(crate) fn list<'t>(&self, table: &'t Table, selection: Selection) -> Result<Listing<'t>, Failure> {
         let listing = Listing {
             store: self.clone(),
@@ -145,26 +142,27 @@ fn mixed_up() -> Failure {
     Failure::Internal("a job was answered with the answer to another one".to_owned())
 }
 
-/// A list that is read batch by batch. Each batch goes on behind the last record of the one before (keyset), as the table
-/// is by then: a record that exists throughout appears once, and nothing is held open while the client reads.
+/// A list that is read in batches. Each batch starts after the last record of the one before (keyset pagination) and
+/// sees the table as it is then. A record that exists throughout appears exactly once, and no transaction is open while
+/// the client reads.
 pub(crate) struct Listing<'t> {
     store: Store,
     table: &'t Table,
     selection: Arc<Selection>,
-    /// The last record that was read.
-    after: Option<Place>,
-    /// How many records the page may still hold, unless it is known where it ends.
+    /// The cursor of the last record that was read.
+    after: Option<Cursor>,
+    /// How many records the page still lacks; `None` if it has no limit or its end is known.
     left: Option<usize>,
-    /// The last record of this page, when more follow it.
-    pub next_page: Option<Place>,
-    /// The batch that was read last.
+    /// The cursor of the page's last record, if more records follow.
+    pub next_page: Option<Cursor>,
+    /// The current batch.
     pub rows: Vec<Row>,
-    /// Whether it ends the list.
+    /// Whether the current batch is the last one.
     pub is_last: bool,
 }
 
 impl Listing<'_> {
-    /// Reads the first batch, so that most failures show before anything is answered, and finds where the page ends.
+    /// Reads the first batch, so that most failures occur before the response begins, and finds the end of the page.
     fn begin(mut self) -> Result<Self, Failure> {
         let rows = self.table.records_in(self.batch_bytes()).unwrap_or(FIRST_BATCH_ROWS);
         let rows = rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end());
@@ -173,16 +171,17 @@ impl Listing<'_> {
             return Ok(self);
         };
         if limit < rows {
-            // One row more than the page holds tells whether others follow.
+            // Fetch one row more than the page has, to find out whether others follow.
             self.fetch(limit + 1, false)?;
             self.is_last = true;
             if self.rows.len() > limit {
                 self.rows.truncate(limit);
-                self.next_page = self.last_place()?;
+                self.next_page = self.last_cursor()?;
             }
-        } else if let PageEnd::At(place) = self.fetch(rows, true)? {
-            // From now on the place counts, not the number: what is inserted meanwhile must push nothing out.
-            (self.next_page, self.left) = (Some(place), None);
+        } else if let PageEnd::At(cursor) = self.fetch(rows, true)? {
+            // From now on the page ends at this record, not after a number: records that are inserted meanwhile must
+            // not push others out.
+            (self.next_page, self.left) = (Some(cursor), None);
             self.is_last = self.rows.len() < rows;
         }
         Ok(self)
@@ -193,11 +192,12 @@ impl Listing<'_> {
         if filters.is_empty() && sort.is_none() { BATCH_BYTES } else { SEARCHED_BATCH_BYTES }
     }
 
-    /// Reads the next batch. `bytes` is what the one before took; the next will probably take what a batch may.
+    /// Reads the next batch. `bytes` is the size of the current one, from which the number of rows for the next is
+    /// estimated.
     pub(crate) fn advance(&mut self, bytes: usize) -> Result<(), Failure> {
         let rows = self.batch_bytes() * self.rows.len() / bytes.max(1);
         let rows = rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end());
-        self.after = self.last_place()?;
+        self.after = self.last_cursor()?;
         self.fetch(self.left.map_or(rows, |left| rows.min(left)), false).map(drop)
     }
 
@@ -218,9 +218,9 @@ impl Listing<'_> {
         Ok(end)
     }
 
-    fn last_place(&self) -> Result<Option<Place>, Failure> {
-        let place = |row| record::place(&self.table.columns, row, self.selection.sort);
-        self.rows.last().map(place).transpose().map_err(|error| Failure::of(&error, false))
+    fn last_cursor(&self) -> Result<Option<Cursor>, Failure> {
+        let cursor = |row| record::cursor(&self.table.columns, row, self.selection.sort);
+        self.rows.last().map(cursor).transpose().map_err(|error| Failure::of(&error, false))
     }
 }
 
