@@ -1,5 +1,5 @@
-//! Prepares what the gateway serves by itself: the console, Swagger UI and the OpenAPI document, each compressed once
-//! at build time. The document's JSON is made of its YAML here, so that the two cannot differ.
+//! Prepares the files that the gateway itself serves: the console, Swagger UI and the OpenAPI document, each compressed
+//! at build time. The JSON form of the document is generated from the YAML here, so that the two cannot differ.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -11,10 +11,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
-/// What is served of our own, below `gateway/assets`.
+/// Our own files, in `gateway/assets`.
 const OWN: [&str; 7] =
     ["console.css", "console.html", "console.js", "docs.css", "docs.html", "docs.js", "icon.svg"];
-/// What is served of Swagger UI: not its second layout, and not the maps of its sources.
+/// The files of Swagger UI that are served, without its standalone layout and source maps.
 const SWAGGER_UI: [&str; 2] = ["swagger-ui.css", "swagger-ui-bundle.js"];
 const OPENAPI: &str = "../docs/openapi.yaml";
 

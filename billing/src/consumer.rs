@@ -1,5 +1,5 @@
-//! The loop: take a batch from the queue, store it, acknowledge it. Either side may go away at any time; nothing is
-//! acknowledged before it is committed, and nothing that is committed is stored twice.
+//! The main loop: takes a batch from the queue, stores it, acknowledges it. Broker and database may go away at any
+//! time: no message is acknowledged before its order is committed, and no order is stored twice.
 
 use std::time::{Duration, Instant};
 
@@ -11,24 +11,25 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::reporter::Reporter;
 use crate::repository::{IncomingOrder, Repository};
-use crate::service::{self, Message, Orders, Outcome, Stored};
+use crate::service::{self, BatchOutcome, Message, OrderStore, Stored};
 use crate::settings::Settings;
 
-/// How long an empty queue is waited on before the stop flag is looked at again.
+/// How often the stop flag is checked while the queue is empty.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How often an idle connection is asked whether the queue is still there, which also makes it again if it is not.
+/// Interval for redeclaring the queue on an idle connection: recreates it if it was deleted, and detects half-open
+/// connections.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long the last acknowledgements may take to leave when the process stops.
-const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long closing the connection, which sends the last acknowledgements, may take when the process stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The header that tells why a message is in the dead-letter queue.
 const REASON_HEADER: &str = "x-death-reason";
 
-/// Consumes until the process is told to stop. Returns an error only if going on makes no sense.
+/// Consumes until the process is told to stop. Returns an error only if retrying cannot help.
 pub(crate) fn run(settings: &Settings, shutdown: &Shutdown, metrics: &Metrics) -> Result<(), Error> {
-    let mut work = Work {
+    let mut consumer = Consumer {
         settings,
         shutdown,
         metrics,
@@ -37,12 +38,12 @@ pub(crate) fn run(settings: &Settings, shutdown: &Shutdown, metrics: &Metrics) -
         backoff: Backoff::new(Duration::from_millis(100), settings.retry_max),
     };
     while !shutdown.requested() {
-        match work.serve() {
+        match consumer.serve() {
             Ok(()) => {}
             Err(error @ Error::Schema(_)) => return Err(error),
             Err(error) => {
                 metrics.failed(&error);
-                let delay = work.backoff.next_delay();
+                let delay = consumer.backoff.next_delay();
                 log::warn!("{error}; trying again in {} ms", delay.as_millis());
                 shutdown.wait_timeout(delay);
             }
@@ -51,21 +52,21 @@ pub(crate) fn run(settings: &Settings, shutdown: &Shutdown, metrics: &Metrics) -
     Ok(())
 }
 
-/// What outlives a broker session.
-struct Work<'a> {
+/// What is kept from one broker session to the next.
+struct Consumer<'a> {
     settings: &'a Settings,
     shutdown: &'a Shutdown,
     metrics: &'a Metrics,
     repository: Repository,
     reporter: Reporter,
-    /// The delay before the next attempt at whatever failed. Only work that succeeded resets it: a connection that
-    /// can be opened is no sign that anything can be done with it.
+    /// The delay before the next attempt. Only successful work resets it, because a connection that opens may still be
+    /// unable to do any work.
     backoff: Backoff,
 }
 
-impl Work<'_> {
-    /// Serves for as long as one broker session lives. PostgreSQL comes first: without it, messages would only be
-    /// taken and kept.
+impl Consumer<'_> {
+    /// Runs one broker session. Connects to PostgreSQL first: without it, billing would take messages that it cannot
+    /// store.
     fn serve(&mut self) -> Result<(), Error> {
         let settings = self.settings;
         self.repository.connect()?;
@@ -78,49 +79,49 @@ impl Work<'_> {
         self.metrics.broker_works();
         log::info!("consuming from {}", settings.queue);
         let dead_letters = DeadLetters::new(settings.retry_max);
-        let mut session = Session { work: self, connection, dead_letters };
-        let outcome = session.consume(deliveries);
-        session.connection.close(GOODBYE_TIMEOUT);
-        outcome
+        let mut session = Session { consumer: self, connection, dead_letters };
+        let result = session.consume(deliveries);
+        session.connection.close(CLOSE_TIMEOUT);
+        result
     }
 }
 
 /// One broker session.
 struct Session<'s, 'a> {
-    work: &'s mut Work<'a>,
+    consumer: &'s mut Consumer<'a>,
     connection: Connection,
     dead_letters: DeadLetters,
 }
 
 impl Session<'_, '_> {
     fn consume(&mut self, mut deliveries: Deliveries) -> Result<(), Error> {
-        let settings = self.work.settings;
-        let mut heard_at = Instant::now();
-        while !self.work.shutdown.requested() {
+        let settings = self.consumer.settings;
+        let mut active_at = Instant::now();
+        while !self.consumer.shutdown.requested() {
             let batch = deliveries.next_batch(usize::from(settings.prefetch), TICK)?;
             if !batch.is_empty() {
                 self.settle(batch)?;
-                heard_at = Instant::now();
-            } else if heard_at.elapsed() >= PROBE_INTERVAL {
+                active_at = Instant::now();
+            } else if active_at.elapsed() >= PROBE_INTERVAL {
                 self.connection.declare_queue(&settings.queue)?;
-                self.work.backoff.reset();
-                heard_at = Instant::now();
+                self.consumer.backoff.reset();
+                active_at = Instant::now();
             }
             if self.dead_letters.is_due() {
                 self.retry_dead_letters()?;
             }
-            self.work.reporter.tell(&self.connection);
+            self.consumer.reporter.send_if_due(&self.connection);
         }
         Ok(())
     }
 
-    /// Stores a batch, acknowledges what is stored, and puts what can never succeed aside.
+    /// Stores a batch, acknowledges the stored messages, and dead-letters those that can never succeed.
     fn settle(&mut self, batch: Vec<Delivery>) -> Result<(), Error> {
         let Some(outcome) = self.store(&batch)? else { return Ok(()) };
         let count = batch.len() as u64;
         let message_ids = batch.iter().map(|delivery| delivery.properties.message_id());
-        self.work.reporter.note(message_ids, &outcome);
-        self.work.metrics.count(batch.len(), &outcome);
+        self.consumer.reporter.record(message_ids, &outcome);
+        self.consumer.metrics.count(batch.len(), &outcome);
         let (stored, dead) = (outcome.stored, outcome.dead.len() as u64);
         if outcome.dead.is_empty() && self.dead_letters.is_empty() {
             if let Some(last) = batch.last() {
@@ -129,15 +130,15 @@ impl Session<'_, '_> {
         } else {
             self.settle_each(batch, outcome)?;
         }
-        self.work.backoff.reset();
+        self.consumer.backoff.reset();
         let repeated = count - stored - dead;
         log::debug!("{count} messages: {stored} orders stored, {repeated} repeated, {dead} dead");
         Ok(())
     }
 
-    /// Stores a batch. While PostgreSQL is away or refuses work, the deliveries are kept, the broker session stays,
-    /// and the transaction is repeated. `None` means that the process has been told to stop.
-    fn store(&mut self, batch: &[Delivery]) -> Result<Option<Outcome>, Error> {
+    /// Stores a batch. While PostgreSQL is unavailable, keeps the deliveries and the broker session, and repeats the
+    /// transaction. Returns `None` if the process has been told to stop.
+    fn store(&mut self, batch: &[Delivery]) -> Result<Option<BatchOutcome>, Error> {
         let headers: Vec<_> = batch.iter().map(|delivery| delivery.properties.header("schema")).collect();
         let messages: Vec<_> = batch
             .iter()
@@ -149,13 +150,13 @@ impl Session<'_, '_> {
             })
             .collect();
         let redelivered = batch.iter().filter(|delivery| delivery.redelivered).count();
-        self.work.metrics.redelivered.add(redelivered as u64);
+        self.consumer.metrics.redelivered.add(redelivered as u64);
         loop {
             let started = Instant::now();
-            match service::process(&messages, &mut self.work.repository) {
+            match service::process(&messages, &mut self.consumer.repository) {
                 Err(error @ Error::Database(_)) => {
-                    self.work.metrics.failed(&error);
-                    let delay = self.work.backoff.next_delay();
+                    self.consumer.metrics.failed(&error);
+                    let delay = self.consumer.backoff.next_delay();
                     log::warn!(
                         "{error}; {} messages are kept, trying again in {} ms",
                         batch.len(),
@@ -166,15 +167,15 @@ impl Session<'_, '_> {
                     }
                 }
                 settled => {
-                    self.work.metrics.store_time.record(started.elapsed());
+                    self.consumer.metrics.store_time.record(started.elapsed());
                     return settled.map(Some);
                 }
             }
         }
     }
 
-    /// Waits, and tells whether the process has been told to stop. The end of the session is an error: the broker
-    /// delivers the kept messages to somebody else then.
+    /// Waits for `delay`; returns whether the process has been told to stop. The end of the broker session is an error,
+    /// because the broker then delivers the kept messages again.
     fn wait(&self, delay: Duration) -> Result<bool, Error> {
         let until = Instant::now() + delay;
         loop {
@@ -182,7 +183,7 @@ impl Session<'_, '_> {
                 return Err(Error::SessionEnded(reason));
             }
             let remaining = until.saturating_duration_since(Instant::now());
-            if self.work.shutdown.wait_timeout(remaining.min(TICK)) {
+            if self.consumer.shutdown.wait_timeout(remaining.min(TICK)) {
                 return Ok(true);
             }
             if remaining.is_zero() {
@@ -191,9 +192,9 @@ impl Session<'_, '_> {
         }
     }
 
-    /// Settles a batch with dead letters, or one behind dead letters that are still held. Everything else is
-    /// acknowledged first, so that no dead letter can hold it up.
-    fn settle_each(&mut self, batch: Vec<Delivery>, outcome: Outcome) -> Result<(), Error> {
+    /// Acknowledges a batch message by message: one with dead letters, or one while earlier dead letters are still
+    /// held. The other messages are acknowledged first, so that a dead letter cannot delay them.
+    fn settle_each(&mut self, batch: Vec<Delivery>, outcome: BatchOutcome) -> Result<(), Error> {
         let mut dead = outcome.dead.into_iter().peekable();
         let mut letters = Vec::new();
         for (position, delivery) in batch.into_iter().enumerate() {
@@ -205,30 +206,30 @@ impl Session<'_, '_> {
         for DeadLetter { delivery, reason } in &letters {
             log::warn!("message_id={} is dead: {reason}", delivery.properties.message_id().unwrap_or("-"));
         }
-        let (connection, settings) = (&self.connection, self.work.settings);
-        let buried = self.dead_letters.bury(letters, |letter| publish(connection, settings, letter));
-        self.acknowledge(buried)
+        let (connection, settings) = (&self.connection, self.consumer.settings);
+        let published = self.dead_letters.publish(letters, |letter| publish(connection, settings, letter));
+        self.acknowledge(published)
     }
 
     fn retry_dead_letters(&mut self) -> Result<(), Error> {
-        let (connection, settings) = (&self.connection, self.work.settings);
-        // Somebody may have deleted the queue, which alone would be reason enough for a message to come back.
+        let (connection, settings) = (&self.connection, self.consumer.settings);
+        // The dead-letter queue may have been deleted; then every message to it would be returned.
         if let Err(error) = connection.declare_queue(&settings.dead_letter_queue()) {
             log::debug!("{error}");
         }
-        let buried = self.dead_letters.retry(|letter| publish(connection, settings, letter));
-        self.acknowledge(buried)
+        let published = self.dead_letters.retry(|letter| publish(connection, settings, letter));
+        self.acknowledge(published)
     }
 
-    fn acknowledge(&self, buried: Result<Vec<DeadLetter>, PublishError>) -> Result<(), Error> {
-        for letter in buried.map_err(Error::DeadLetter)? {
+    fn acknowledge(&self, published: Result<Vec<DeadLetter>, PublishError>) -> Result<(), Error> {
+        for letter in published.map_err(Error::DeadLetter)? {
             self.connection.ack(letter.delivery.tag)?;
         }
         Ok(())
     }
 }
 
-/// Puts a message into the dead-letter queue, confirmed.
+/// Publishes a message to the dead-letter queue and waits for the confirm.
 fn publish(connection: &Connection, settings: &Settings, letter: &DeadLetter) -> Result<(), PublishError> {
     let DeadLetter { delivery, reason } = letter;
     let properties = delivery.properties.for_republishing().with_header(REASON_HEADER, reason);
@@ -236,7 +237,7 @@ fn publish(connection: &Connection, settings: &Settings, letter: &DeadLetter) ->
     connection.publish(&queue, properties, delivery.body.clone(), settings.confirm_timeout)
 }
 
-impl Orders for Repository {
+impl OrderStore for Repository {
     fn store(&mut self, batch: &[IncomingOrder]) -> Result<Stored, Error> {
         Repository::store(self, batch)
     }

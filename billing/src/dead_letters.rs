@@ -1,6 +1,6 @@
-//! The messages that can never become orders, on their way into the dead-letter queue.
+//! Moves messages that can never become orders to the dead-letter queue.
 //!
-//! One that the broker does not take is held, unacknowledged, and tried again later; it holds up no other message.
+//! If the broker does not accept one, it is held unacknowledged and retried later; other messages do not wait for it.
 
 use std::time::{Duration, Instant};
 
@@ -10,22 +10,22 @@ use foundation::Backoff;
 /// A message that can never succeed.
 pub(crate) struct DeadLetter {
     pub(crate) delivery: Delivery,
-    /// Why it cannot.
+    /// Why it cannot succeed.
     pub(crate) reason: String,
 }
 
-/// The dead letters of one broker session that the broker has not taken yet.
+/// The dead letters of one broker session that could not be published yet.
 pub(crate) struct DeadLetters {
     held: Vec<DeadLetter>,
     backoff: Backoff,
-    /// When the held ones are tried again.
+    /// When the held ones are retried.
     retry_at: Instant,
-    /// Whether the broker itself, not a single message, was the reason of the last failure.
+    /// Whether the last failure was the broker's, not that of a single message.
     broker_refuses: bool,
 }
 
 impl DeadLetters {
-    /// Delays between two attempts grow up to `retry_max`.
+    /// The delay between two attempts grows up to `retry_max`.
     pub(crate) fn new(retry_max: Duration) -> Self {
         let backoff = Backoff::new(Duration::from_millis(200), retry_max);
         Self { held: Vec::new(), backoff, retry_at: Instant::now(), broker_refuses: false }
@@ -40,19 +40,19 @@ impl DeadLetters {
         !self.held.is_empty() && self.retry_at <= Instant::now()
     }
 
-    /// Has each letter published. Those that the broker took are returned, to be acknowledged; the others are held.
-    /// The one error is the end of the broker session, which delivers all of them again.
-    pub(crate) fn bury(
+    /// Publishes each letter. Returns the confirmed ones, which the caller acknowledges, and holds the others. Fails
+    /// only if the broker session has ended; the broker then delivers all of them again.
+    pub(crate) fn publish(
         &mut self,
         letters: Vec<DeadLetter>,
         mut publish: impl FnMut(&DeadLetter) -> Result<(), PublishError>,
     ) -> Result<Vec<DeadLetter>, PublishError> {
-        let mut buried = Vec::with_capacity(letters.len());
+        let mut published = Vec::with_capacity(letters.len());
         for letter in letters {
-            // A broker that takes nothing would let each letter wait for its whole timeout.
-            let outcome = if self.broker_refuses { None } else { Some(publish(&letter)) };
-            match outcome {
-                Some(Ok(())) => buried.push(letter),
+            // While the broker accepts nothing, each further letter would only wait for its whole timeout.
+            let result = if self.broker_refuses { None } else { Some(publish(&letter)) };
+            match result {
+                Some(Ok(())) => published.push(letter),
                 Some(Err(closed @ PublishError::Closed(_))) => return Err(closed),
                 Some(Err(error)) => {
                     self.broker_refuses = !matches!(error, PublishError::Returned(_) | PublishError::Nacked);
@@ -62,7 +62,7 @@ impl DeadLetters {
                 None => self.hold(letter),
             }
         }
-        Ok(buried)
+        Ok(published)
     }
 
     fn hold(&mut self, letter: DeadLetter) {
@@ -72,25 +72,25 @@ impl DeadLetters {
         self.held.push(letter);
     }
 
-    /// Tries all held letters again; the result is that of [`DeadLetters::bury`].
+    /// Retries all held letters; returns like [`DeadLetters::publish`].
     pub(crate) fn retry(
         &mut self,
         publish: impl FnMut(&DeadLetter) -> Result<(), PublishError>,
     ) -> Result<Vec<DeadLetter>, PublishError> {
         self.broker_refuses = false;
-        let buried = self.bury_held(publish)?;
+        let published = self.publish_held(publish)?;
         if self.held.is_empty() {
             self.backoff.reset();
         }
-        Ok(buried)
+        Ok(published)
     }
 
-    fn bury_held(
+    fn publish_held(
         &mut self,
         publish: impl FnMut(&DeadLetter) -> Result<(), PublishError>,
     ) -> Result<Vec<DeadLetter>, PublishError> {
         let held = std::mem::take(&mut self.held);
-        self.bury(held, publish)
+        self.publish(held, publish)
     }
 }
 
@@ -129,9 +129,9 @@ mod tests {
             2 => Err(PublishError::Nacked),
             _ => Ok(()),
         };
-        assert_eq!(tags(&dead.bury(letters(1..5), refuse_two).unwrap()), [1, 3, 4]);
+        assert_eq!(tags(&dead.publish(letters(1..5), refuse_two).unwrap()), [1, 3, 4]);
         assert!(!dead.is_empty());
-        assert_eq!(tags(&dead.bury(letters(5..7), refuse_two).unwrap()), [5, 6]);
+        assert_eq!(tags(&dead.publish(letters(5..7), refuse_two).unwrap()), [5, 6]);
         wait_until(patience(), "the held letter is due", || dead.is_due());
         assert!(dead.retry(refuse_two).unwrap().is_empty());
         assert!(!dead.is_due(), "it is not tried again at once");
@@ -148,8 +148,8 @@ mod tests {
             asked += 1;
             Err(PublishError::TimedOut)
         };
-        assert!(dead.bury(letters(1..4), &mut refuse).unwrap().is_empty());
-        assert!(dead.bury(letters(4..6), &mut refuse).unwrap().is_empty());
+        assert!(dead.publish(letters(1..4), &mut refuse).unwrap().is_empty());
+        assert!(dead.publish(letters(4..6), &mut refuse).unwrap().is_empty());
         assert_eq!(asked, 1);
         assert_eq!(tags(&dead.retry(|_| Ok(())).unwrap()), [1, 2, 3, 4, 5]);
     }
@@ -158,6 +158,6 @@ mod tests {
     fn the_end_of_the_session_is_told() {
         let mut dead = dead_letters();
         let closed = |_: &DeadLetter| Err(PublishError::Closed("gone".to_owned()));
-        assert!(matches!(dead.bury(letters(1..4), closed), Err(PublishError::Closed(_))));
+        assert!(matches!(dead.publish(letters(1..4), closed), Err(PublishError::Closed(_))));
     }
 }

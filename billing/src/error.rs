@@ -7,11 +7,11 @@ use amqp::{BrokerError, PublishError};
 /// What can go wrong in billing.
 #[derive(Debug)]
 pub enum Error {
-    /// PostgreSQL is away or refuses work for now; the batch is tried again.
+    /// PostgreSQL is unreachable or temporarily refuses work; the batch is retried.
     Database(String),
-    /// PostgreSQL refuses something about one of the orders themselves, and would again.
+    /// PostgreSQL rejects the values of an order, and always will.
     Refused(String),
-    /// The broker is away; what was not acknowledged comes again.
+    /// The broker is unreachable; it delivers unacknowledged messages again.
     Broker(BrokerError),
     /// The broker session ended while messages were kept; the broker delivers them again.
     SessionEnded(String),
@@ -19,9 +19,9 @@ pub enum Error {
     DeadLetter(PublishError),
     /// A setting is wrong.
     Foundation(foundation::Error),
-    /// The schema does not fit this program.
+    /// The database's schema does not fit this program.
     Schema(database::Error),
-    /// The worker thread could not be started, or ended without a word.
+    /// The consumer's thread could not be started, or ended without a result.
     Worker(String),
 }
 

@@ -1,8 +1,9 @@
 //! Billing: consumes orders and stores them.
 //!
-//! A message flows through [`consumer`] (the queue) and [`service`] (what becomes of it) to [`repository`] (SQL);
-//! [`dead_letters`] takes those that can never become orders, [`pruner`] keeps the inbox small, and [`reporter`] tells
-//! the gateways what became of each message; [`metrics`] shows the same to whoever watches this process.
+//! A message flows from [`consumer`] (the queue) through [`service`] (the rules) to [`repository`] (SQL).
+//! [`dead_letters`] handles messages that can never become orders, [`pruner`] keeps the inbox small, [`reporter`]
+//! reports the outcome of each message to the gateways, and [`metrics`] shows counters and problems on the private
+//! listener.
 
 mod consumer;
 mod dead_letters;
@@ -29,14 +30,14 @@ use repository::Repository;
 pub use error::Error;
 pub use settings::Settings;
 
-/// How long a batch that is being stored may take once the process has been told to stop. pm2 kills after 1.6 s;
-/// what is not acknowledged by then is delivered again, and recognised.
+/// How long a running batch may take after the process was told to stop. pm2 kills after 1.6 s. Messages that are not
+/// acknowledged by then are delivered again and recognised as repetitions.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1_300);
 
-/// How often the two reasons to leave are looked at.
+/// How often to check whether the consumer has ended and whether to stop.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Connects to both sides once, and reports what does not work.
+/// Connects to PostgreSQL and the broker once, and reports what does not work.
 pub fn check(settings: &Settings) -> Result<(), Error> {
     Repository::new(settings.database.clone()).connect()?;
     let connection = Connection::open(&settings.broker, "billing-app")?;
@@ -49,15 +50,15 @@ pub fn build(settings: Settings, shutdown: Shutdown) -> Billing {
     Billing { settings, shutdown }
 }
 
-/// The service. It listens nowhere but on its private listener.
+/// The service. Its only socket is the private listener.
 pub struct Billing {
     settings: Settings,
     shutdown: Shutdown,
 }
 
 impl Billing {
-    /// Consumes until it is told to stop, or cannot go on. The work is done on a thread of its own, so that a
-    /// database or a broker that does not answer cannot keep the process from leaving in time.
+    /// Consumes until it is told to stop or cannot go on. The consumer has its own thread, so that a hanging database
+    /// or broker cannot keep the process from stopping in time.
     pub fn run(self) -> Result<(), Error> {
         let Self { settings, shutdown } = self;
         let metrics = Arc::new(Metrics::default());
@@ -79,9 +80,9 @@ impl Billing {
         let mut leave_at = None;
         loop {
             match finished.recv_timeout(TICK) {
-                Ok(outcome) => {
+                Ok(result) => {
                     log::info!("billing-app stopped");
-                    return outcome;
+                    return result;
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Error::Worker("it ended without a word".to_owned()));

@@ -1,4 +1,4 @@
-//! What billing counts, and whether it can work, for the private listener.
+//! Billing's counters and current problems, for the private listener.
 
 use std::sync::Mutex;
 
@@ -6,32 +6,32 @@ use foundation::listener::{Dependency, Inspect};
 use foundation::metrics::{Counter, Exposition, Histogram};
 
 use crate::error::Error;
-use crate::service::Outcome;
+use crate::service::BatchOutcome;
 
-/// What billing counts, from its start on.
+/// Billing's counters since its start, and its current problems.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     /// Orders that were stored.
     stored: Counter,
-    /// Messages that were recognised as repeated, and stored no second order.
+    /// Messages that were recognised as repetitions, so that no second order was stored.
     repeated: Counter,
     /// Messages that can never become orders.
     dead: Counter,
-    /// Messages that the broker delivered once more.
+    /// Messages that the broker redelivered.
     pub(crate) redelivered: Counter,
     /// Batches that were stored, and the messages in them.
     batches: Counter,
     messages: Counter,
-    /// From the delivery of a batch to its commit, without the attempts that failed.
+    /// The time of the transaction that stored a batch; failed attempts do not count.
     pub(crate) store_time: Histogram,
-    /// Attempts that PostgreSQL did not serve.
+    /// Transactions and attempts to connect that PostgreSQL did not serve.
     database_errors: Counter,
     /// Sessions with the broker that ended.
     broker_errors: Counter,
     problems: Mutex<Problems>,
 }
 
-/// Why there is no work at this moment.
+/// Why billing cannot work at the moment; all `None` if it can.
 #[derive(Debug)]
 struct Problems {
     database: Option<String>,
@@ -50,8 +50,8 @@ impl Metrics {
         self.problems.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Notes what became of a batch of so many messages.
-    pub(crate) fn count(&self, messages: usize, outcome: &Outcome) {
+    /// Counts a batch of `messages` messages and its outcome.
+    pub(crate) fn count(&self, messages: usize, outcome: &BatchOutcome) {
         let (messages, dead) = (messages as u64, outcome.dead.len() as u64);
         self.batches.increment();
         self.messages.add(messages);
@@ -61,17 +61,17 @@ impl Metrics {
         self.problems().database = None;
     }
 
-    /// PostgreSQL can be reached.
+    /// Records that PostgreSQL is reachable.
     pub(crate) fn database_works(&self) {
         self.problems().database = None;
     }
 
-    /// A session with the broker consumes.
+    /// Records that a broker session consumes.
     pub(crate) fn broker_works(&self) {
         self.problems().broker = None;
     }
 
-    /// Something failed, and will be tried again.
+    /// Records a failure that will be retried.
     pub(crate) fn failed(&self, error: &Error) {
         let mut problems = self.problems();
         match error {

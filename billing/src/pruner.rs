@@ -1,5 +1,5 @@
-//! Keeps the inbox from growing for ever: forgets messages that are old enough, on a thread and a connection of its
-//! own, so that neither its work nor its failure holds up an order.
+//! Deletes old message ids from the inbox, on its own thread and connection, so that neither its work nor its failure
+//! delays an order.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::error::Error;
 use crate::repository::Repository;
 use crate::settings::Settings;
 
-/// How often the inbox is looked at.
+/// Interval between two prunings.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Most messages that one statement forgets, so that it never runs for long.
+/// Most message ids that one statement deletes, so that it never runs for long.
 const ROUND_MAX: i64 = 10_000;
 
-/// The pause between two statements, which leaves the disk to the orders for most of the time.
+/// The pause between two statements, which leaves the disk to the orders most of the time.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Prunes until the process is told to stop.
@@ -39,12 +39,12 @@ pub(crate) fn run(settings: &Settings, shutdown: &Shutdown) {
                 delay
             }
         };
-        // An idle connection would cost PostgreSQL more memory than opening one a minute costs time.
+        // Opening a connection every minute costs less than the memory of an idle one in PostgreSQL.
         repository.disconnect();
     }
 }
 
-/// Forgets all that is old enough.
+/// Deletes all message ids older than `days` days; returns their number.
 fn prune(repository: &mut Repository, days: i32, shutdown: &Shutdown) -> Result<u64, Error> {
     let mut forgotten = 0;
     loop {

@@ -1,27 +1,26 @@
-//! Tells whoever listens how the work goes. Billing has no HTTP API; the gateways hear of it through the broker, which
-//! both sides talk to anyway.
+//! Reports billing's work to the gateways, through the broker, since billing has no HTTP API.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use amqp::{Connection, Properties};
-use order::report::{self, Outcome as Fate, Report, SETTLED_MAX, Settled};
+use order::report::{self, MessageOutcome, Report, SETTLED_MAX, Settled};
 
-use crate::service::Outcome;
+use crate::service::BatchOutcome;
 
-/// How soon news is told, at the earliest after the report before.
-const NEWS_INTERVAL: Duration = Duration::from_millis(200);
-/// How often a report is sent when there is no news, so that silence means that billing is not working.
-const SILENCE_MAX: Duration = Duration::from_secs(1);
+/// Shortest interval between two reports.
+const INTERVAL_MIN: Duration = Duration::from_millis(200);
+/// Longest interval between two reports. Gateways take a longer silence for a billing that is not working.
+const INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 /// Collects what happened since the last report.
 pub(crate) struct Reporter {
     exchange: String,
     report: Report,
-    /// Whether the broker takes reports.
+    /// Whether the exchange could be declared, so that reports can be sent.
     connected: bool,
     /// Whether something happened since the last report.
     news: bool,
-    told_at: Option<Instant>,
+    sent_at: Option<Instant>,
 }
 
 impl Reporter {
@@ -30,10 +29,10 @@ impl Reporter {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let instance = format!("{}-{:x}", std::process::id(), since_epoch.as_nanos());
         let report = Report { instance, ..Report::default() };
-        Self { exchange: report::exchange(queue), report, connected: false, news: false, told_at: None }
+        Self { exchange: report::exchange(queue), report, connected: false, news: false, sent_at: None }
     }
 
-    /// Prepares a new connection. A broker that does not allow it costs the reports, not the work.
+    /// Declares the exchange on a new connection. If the broker refuses, there are no reports, but the work goes on.
     pub(crate) fn connect(&mut self, connection: &Connection) {
         let declared = connection.declare_fanout(&self.exchange);
         self.connected = declared.is_ok();
@@ -42,11 +41,11 @@ impl Reporter {
         }
     }
 
-    /// Notes what became of a batch, which the ids are in the order of.
-    pub(crate) fn note<'a>(
+    /// Records a batch's outcome; `message_ids` are in batch order.
+    pub(crate) fn record<'a>(
         &mut self,
         message_ids: impl ExactSizeIterator<Item = Option<&'a str>>,
-        outcome: &Outcome,
+        outcome: &BatchOutcome,
     ) {
         let dead = outcome.dead.len() as u64;
         self.news = true;
@@ -57,26 +56,26 @@ impl Reporter {
         for (position, id) in message_ids.enumerate().skip(old) {
             let Some(id) = id else { continue };
             let is_dead = outcome.dead.binary_search_by_key(&position, |(position, _)| *position).is_ok();
-            let fate = if is_dead { Fate::Dead } else { Fate::Stored };
-            self.report.settled.push(Settled { message_id: id.to_owned(), outcome: fate });
+            let outcome = if is_dead { MessageOutcome::Dead } else { MessageOutcome::Stored };
+            self.report.settled.push(Settled { message_id: id.to_owned(), outcome });
         }
         let surplus = self.report.settled.len().saturating_sub(SETTLED_MAX);
         self.report.settled.drain(..surplus);
     }
 
     /// Sends a report if one is due.
-    pub(crate) fn tell(&mut self, connection: &Connection) {
-        let interval = if self.news { NEWS_INTERVAL } else { SILENCE_MAX };
-        if !self.connected || self.told_at.is_some_and(|told_at| told_at.elapsed() < interval) {
+    pub(crate) fn send_if_due(&mut self, connection: &Connection) {
+        let interval = if self.news { INTERVAL_MIN } else { INTERVAL_MAX };
+        if !self.connected || self.sent_at.is_some_and(|sent_at| sent_at.elapsed() < interval) {
             return;
         }
-        // Text and numbers alone, which always can be serialised.
+        // A report has only text and numbers, which always serialise.
         let body = serde_json::to_vec(&self.report).unwrap_or_default();
         let properties = Properties::transient_json("billing-app").with_header("schema", report::SCHEMA);
         connection.announce(&self.exchange, properties, body);
         self.report.settled.clear();
         self.news = false;
-        self.told_at = Some(Instant::now());
+        self.sent_at = Some(Instant::now());
     }
 }
 
@@ -87,17 +86,20 @@ mod tests {
     #[test]
     fn the_fate_of_each_message_is_noted_and_the_last_ones_are_kept() {
         let mut reporter = Reporter::new("q");
-        let outcome = Outcome { stored: 1, dead: vec![(1, "no order".to_owned())] };
-        reporter.note([Some("a"), Some("b"), None, Some("a")].into_iter(), &outcome);
+        let outcome = BatchOutcome { stored: 1, dead: vec![(1, "no order".to_owned())] };
+        reporter.record([Some("a"), Some("b"), None, Some("a")].into_iter(), &outcome);
         let report = &reporter.report;
         assert_eq!((report.stored, report.dead, report.repeated), (1, 1, 2));
         let settled: Vec<_> =
             report.settled.iter().map(|settled| (settled.message_id.as_str(), settled.outcome)).collect();
-        assert_eq!(settled, [("a", Fate::Stored), ("b", Fate::Dead), ("a", Fate::Stored)]);
+        assert_eq!(
+            settled,
+            [("a", MessageOutcome::Stored), ("b", MessageOutcome::Dead), ("a", MessageOutcome::Stored)]
+        );
 
         let ids: Vec<_> = (0..300).map(|number| number.to_string()).collect();
-        let outcome = Outcome { stored: 300, dead: Vec::new() };
-        reporter.note(ids.iter().map(|id| Some(id.as_str())), &outcome);
+        let outcome = BatchOutcome { stored: 300, dead: Vec::new() };
+        reporter.record(ids.iter().map(|id| Some(id.as_str())), &outcome);
         assert_eq!(reporter.report.settled.len(), SETTLED_MAX);
         assert_eq!(reporter.report.settled[SETTLED_MAX - 1].message_id, "299");
     }

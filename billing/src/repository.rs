@@ -20,9 +20,9 @@ const MIGRATIONS: &[Migration] = &[
 
 /// Stores those orders of a batch whose message was not processed before.
 ///
-/// One statement, and so one transaction and one round trip. Message ids are claimed in sorted order, so that two
-/// processes with overlapping batches wait for each other instead of deadlocking; orders are stored in the order of
-/// their delivery.
+/// It is a single statement, so one transaction and one round trip. Message ids are inserted in sorted order, so that
+/// two processes with overlapping batches wait for each other instead of deadlocking. Orders are inserted in the order
+/// of delivery.
 const STORE: &str = "
     WITH batch AS (
         SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::integer[], $5::text[]) WITH ORDINALITY
@@ -37,12 +37,12 @@ const STORE: &str = "
     WHERE message_id IS NULL OR message_id IN (SELECT message_id FROM fresh)
     ORDER BY position";
 
-/// The bodies that were processed under these ids. A statement of its own, because one statement does not see rows
-/// that another process commits while it waits for them.
+/// The digests of the bodies that were processed under these ids. It is a separate statement, because `STORE` does not
+/// see rows that another process commits while it waits for them.
 const KNOWN: &str =
     "SELECT message_id, digest FROM processed_messages WHERE message_id = ANY($1) AND digest IS NOT NULL";
 
-/// The rows of the oldest pages come first, and a row is found again by its place, without a look into an index.
+/// Deletes by `ctid`, without an index. A scan reads the table from its first page, where the oldest rows are.
 const FORGET: &str = "
     DELETE FROM processed_messages WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM processed_messages
@@ -51,7 +51,7 @@ const FORGET: &str = "
 /// An order and the message it came in.
 #[derive(Clone, Debug)]
 pub(crate) struct IncomingOrder {
-    /// What makes a repetition recognisable. Without it, every delivery counts as an order of its own.
+    /// Identifies repetitions. Without it, every delivery is a separate order.
     pub message_id: Option<String>,
     /// The digest of the message's body.
     pub digest: BodyDigest,
@@ -59,7 +59,7 @@ pub(crate) struct IncomingOrder {
     pub order: Order,
 }
 
-/// Access to the database, which connects when it is first used and again after a failure.
+/// Access to the database. Connects on first use and again after a failure.
 pub(crate) struct Repository {
     settings: DatabaseSettings,
     connection: Option<Connection>,
@@ -70,7 +70,7 @@ impl Repository {
         Self { settings, connection: None }
     }
 
-    /// Makes sure that there is a connection, and that the schema is up to date.
+    /// Makes sure that there is a connection and that the schema is up to date.
     pub(crate) fn connect(&mut self) -> Result<&mut Connection, Error> {
         let connection = match self.connection.take() {
             Some(connection) if !connection.client.is_closed() => connection,
@@ -81,8 +81,8 @@ impl Repository {
         Ok(self.connection.insert(connection))
     }
 
-    /// Stores those orders whose message has not been processed before, all or none. No message id may occur twice
-    /// in the batch.
+    /// Stores the orders whose messages have not been processed before, all or none. No message id may occur twice in
+    /// the batch.
     pub(crate) fn store(&mut self, batch: &[IncomingOrder]) -> Result<Stored, Error> {
         let message_ids: Vec<_> = batch.iter().map(|incoming| incoming.message_id.as_deref()).collect();
         let digests: Vec<_> = batch.iter().map(|incoming| incoming.digest.as_slice()).collect();
@@ -94,14 +94,14 @@ impl Repository {
             let new = connection
                 .client
                 .execute(&store, &[&message_ids, &digests, &user_ids, &numbers, &amounts])?;
-            // Repetitions are rare, and only they can be in conflict.
+            // Only repeated ids can conflict, and they are rare.
             let is_repeated = new < batch.len() as u64;
             let conflicts = if is_repeated { conflicts(connection, batch)? } else { Vec::new() };
             Ok(Stored { new, conflicts })
         })
     }
 
-    /// Forgets up to `max` messages that were processed more than `days` days ago, and returns how many those were.
+    /// Deletes the ids of up to `max` messages that were processed more than `days` days ago; returns how many.
     pub(crate) fn forget(&mut self, days: i32, max: i64) -> Result<u64, Error> {
         self.with_connection(|connection| {
             let forget = connection.prepared(FORGET)?;
@@ -109,27 +109,27 @@ impl Repository {
         })
     }
 
-    /// Lets go of the connection.
+    /// Closes the connection.
     pub(crate) fn disconnect(&mut self) {
         self.connection = None;
     }
 
-    /// Runs `work`. When PostgreSQL is away or refuses work, the connection is given up: after a failover, the next
-    /// one may reach a server that takes writes.
+    /// Runs `work`. If PostgreSQL is unreachable or temporarily refuses work, closes the connection: after a failover,
+    /// the next one may reach a server that accepts writes.
     fn with_connection<T>(
         &mut self,
         work: impl FnOnce(&mut Connection) -> Result<T, postgres::Error>,
     ) -> Result<T, Error> {
-        let outcome = work(self.connect()?).map_err(|error| classify(&error));
-        if matches!(outcome, Err(Error::Database(_))) {
+        let result = work(self.connect()?).map_err(|error| classify(&error));
+        if matches!(result, Err(Error::Database(_))) {
             self.connection = None;
         }
-        outcome
+        result
     }
 }
 
-/// The places of those messages that were processed before with another body. Those that were new are known by now,
-/// too, with their own.
+/// The positions in the batch of messages whose id was processed before with another body. Newly stored messages are
+/// found, too, but with their own digest, so they do not conflict.
 fn conflicts(connection: &mut Connection, batch: &[IncomingOrder]) -> Result<Vec<usize>, postgres::Error> {
     let ids: Vec<_> = batch.iter().filter_map(|incoming| incoming.message_id.as_deref()).collect();
     let known = connection.prepared(KNOWN)?;
@@ -143,8 +143,8 @@ fn conflicts(connection: &mut Connection, batch: &[IncomingOrder]) -> Result<Vec
     Ok(batch.iter().enumerate().filter(|(_, incoming)| differs(incoming)).map(|(at, _)| at).collect())
 }
 
-/// Tells an order that will never be taken from a database that is away. A transaction whose outcome is unknown may
-/// be repeated: the inbox recognises its messages.
+/// Distinguishes values that PostgreSQL will always reject from an unavailable database. A transaction with an unknown
+/// outcome may be repeated, because the inbox recognises its messages.
 fn classify(error: &postgres::Error) -> Error {
     match Failure::of(error, true) {
         Failure::Refused(_) => Error::Refused(database::describe(error)),

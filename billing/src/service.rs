@@ -1,4 +1,4 @@
-//! What happens to a batch of messages. Knows neither AMQP nor SQL.
+//! The rules for a batch of messages. AMQP and SQL do not belong here.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,18 +10,18 @@ use sha2::{Digest, Sha256};
 use crate::error::Error;
 use crate::repository::IncomingOrder;
 
-/// A message as it is looked at here.
+/// A message: only what the rules need.
 #[derive(Debug)]
 pub(crate) struct Message<'a> {
-    /// The sender's id for it, if it has one.
+    /// The sender's id for it, if any.
     pub id: Option<&'a str>,
-    /// The format that its sender names, if it names one.
+    /// The format that its sender names, if any.
     pub schema: Option<&'a str>,
     /// The payload.
     pub body: &'a [u8],
 }
 
-/// What tells one body from another: the first half of its SHA-256, since the inbox keeps one for every message.
+/// Identifies a body: the first half of its SHA-256, to keep the inbox small.
 pub(crate) type BodyDigest = [u8; 16];
 
 pub(crate) fn digest(body: &[u8]) -> BodyDigest {
@@ -30,36 +30,36 @@ pub(crate) fn digest(body: &[u8]) -> BodyDigest {
     digest
 }
 
-/// Why a message is dead that comes under the id of another one.
+/// The reason for dead-lettering a message whose id was used for another body.
 const CONFLICT: &str = "the message_id was used before, for another order";
 
 /// Where orders are stored.
-pub(crate) trait Orders {
-    /// Stores the batch in one transaction, except for what was stored before.
+pub(crate) trait OrderStore {
+    /// Stores the batch in one transaction, except for orders that were stored before.
     fn store(&mut self, batch: &[IncomingOrder]) -> Result<Stored, Error>;
 }
 
-/// What was stored of a batch.
+/// The result of storing a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stored {
-    /// How many orders were new. The others' messages had been processed before.
+    /// How many orders were newly stored. The messages of the others had been processed before.
     pub new: u64,
-    /// The places in the batch of those whose message id had been used for another body.
+    /// The positions in the batch of messages whose id had been used for another body.
     pub conflicts: Vec<usize>,
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    /// How many orders were stored that had not been before.
+pub(crate) struct BatchOutcome {
+    /// How many orders were newly stored.
     pub stored: u64,
     /// Messages that can never succeed: their position in the batch, and why.
     pub dead: Vec<(usize, String)>,
 }
 
-/// Stores the orders of a batch. An error means that nothing is settled and the batch has to come again.
-pub(crate) fn process(messages: &[Message], orders: &mut impl Orders) -> Result<Outcome, Error> {
-    let mut outcome = Outcome::default();
+/// Stores the orders of a batch. After an error nothing is settled, and the batch has to be processed again.
+pub(crate) fn process(messages: &[Message], orders: &mut impl OrderStore) -> Result<BatchOutcome, Error> {
+    let mut outcome = BatchOutcome::default();
     let mut incoming = Vec::with_capacity(messages.len());
     let mut seen = HashMap::new();
     for (position, message) in messages.iter().enumerate() {
@@ -102,12 +102,12 @@ fn read(message: &Message) -> Result<Order, String> {
     Order::parse(message.body).map_err(|invalid| invalid.to_string())
 }
 
-/// Stores all at once; when the database refuses something about an order, one by one, so that the others get
-/// through.
+/// Stores all orders at once. If the database rejects the values of one, stores them one by one, so that the others
+/// succeed.
 fn store(
     incoming: Vec<(usize, IncomingOrder)>,
-    orders: &mut impl Orders,
-    outcome: &mut Outcome,
+    orders: &mut impl OrderStore,
+    outcome: &mut BatchOutcome,
 ) -> Result<(), Error> {
     if incoming.is_empty() {
         return Ok(());
@@ -116,22 +116,22 @@ fn store(
     match orders.store(&batch) {
         Err(Error::Refused(_)) => {}
         stored => {
-            outcome.note(&positions, &stored?);
+            outcome.add(&positions, &stored?);
             return Ok(());
         }
     }
     for (position, order) in positions.into_iter().zip(batch) {
         match orders.store(std::slice::from_ref(&order)) {
             Err(Error::Refused(reason)) => outcome.dead.push((position, reason)),
-            stored => outcome.note(&[position], &stored?),
+            stored => outcome.add(&[position], &stored?),
         }
     }
     Ok(())
 }
 
-impl Outcome {
-    /// Adds what was stored of those messages whose positions these are.
-    fn note(&mut self, positions: &[usize], stored: &Stored) {
+impl BatchOutcome {
+    /// Adds the result of storing the messages at `positions`.
+    fn add(&mut self, positions: &[usize], stored: &Stored) {
         self.stored += stored.new;
         let conflicts = stored.conflicts.iter().filter_map(|at| positions.get(*at));
         self.dead.extend(conflicts.map(|position| (*position, CONFLICT.to_owned())));
@@ -154,7 +154,7 @@ mod tests {
         away: bool,
     }
 
-    impl Orders for Ledger {
+    impl OrderStore for Ledger {
         fn store(&mut self, batch: &[IncomingOrder]) -> Result<Stored, Error> {
             if self.away {
                 return Err(Error::Database("away".to_owned()));
@@ -188,7 +188,7 @@ mod tests {
             message(None, ORDER),
         ];
         let outcome = process(&messages, &mut ledger).unwrap();
-        assert_eq!(outcome, Outcome { stored: 3, dead: Vec::new() });
+        assert_eq!(outcome, BatchOutcome { stored: 3, dead: Vec::new() });
     }
 
     #[test]

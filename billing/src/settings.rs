@@ -7,19 +7,19 @@ use database::DatabaseSettings;
 use foundation::Environment;
 use foundation::listener::ListenerSettings;
 
-/// Everything that can be set.
+/// The settings of billing.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The queue that orders come from. Messages that can never succeed go to the queue of the same name with
     /// `.dead` behind it.
     pub queue: String,
-    /// Most messages that are unacknowledged at a time, and most that one transaction stores.
+    /// Most unacknowledged messages at a time, and most in one transaction.
     pub prefetch: u16,
     /// How long the broker may take to confirm a message in the dead-letter queue.
     pub confirm_timeout: Duration,
-    /// For how many days a message is remembered, so that a repetition stores no second order.
+    /// For how many days message ids are kept to recognise repetitions.
     pub inbox_days: u32,
-    /// Longest delay between attempts to reach a broker or a database that is away.
+    /// Longest delay between attempts to reach the broker or the database.
     pub retry_max: Duration,
     /// `BILLING_PRIVATE_HOST` (127.0.0.1) and `BILLING_PRIVATE_PORT` (9303): where `/ready` and `/metrics` are.
     pub private: ListenerSettings,
@@ -30,7 +30,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads and checks them all.
+    /// Reads and checks all settings.
     pub fn read(environment: &Environment) -> Result<Self, foundation::Error> {
         let number = |name, default, max| {
             let value = environment.number(name, default, 1..=max)?;

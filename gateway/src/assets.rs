@@ -1,4 +1,4 @@
-//! What the gateway serves by itself: the console, the documentation and the OpenAPI document. All of it is embedded,
+//! The files that the gateway itself serves: the console, the documentation and the OpenAPI document, embedded and
 //! compressed by the build script.
 
 use std::io::Read;
@@ -16,16 +16,16 @@ mod embedded {
     include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 }
 
-/// What pages are made of, for `/assets/{name}`.
+/// The files that pages load from `/assets/{name}`.
 static ALL: [&Asset; 7] =
     [&CONSOLE_CSS, &CONSOLE_JS, &DOCS_CSS, &DOCS_JS, &ICON_SVG, &SWAGGER_UI_CSS, &SWAGGER_UI_BUNDLE_JS];
 
-/// What `/assets/{name}` serves.
+/// The file that `/assets/{name}` serves.
 pub(crate) fn find(name: &str) -> Option<&'static Asset> {
     ALL.into_iter().find(|asset| asset.name == name)
 }
 
-/// Pages take scripts, styles, pictures and answers from the gateway alone, and nothing inline. `data:` is for the
+/// Pages load scripts, styles, images and data from the gateway only, and allow nothing inline. `data:` is for the
 /// icons in Swagger UI's style sheet.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -38,14 +38,14 @@ pub(crate) struct Asset {
     media_type: &'static str,
     /// Its length when it is not compressed, in bytes.
     length: u64,
-    /// Its entity tags: one for each form, because the bytes differ (RFC 9110 §8.8.3.3).
+    /// Its entity tags, one for each encoding, because the bytes differ (RFC 9110 §8.8.3.3).
     etag: &'static str,
     gzip_etag: &'static str,
     gzip: &'static [u8],
 }
 
 impl Asset {
-    /// Answers with the file, compressed if the client takes that.
+    /// Answers with the file, compressed if the client accepts gzip.
     pub(crate) fn serve(&self, request: &Request<'_>, response: &mut Response<'_>) -> Result<(), Refusal> {
         let compressed = accepts_gzip(request);
         let etag = if compressed { self.gzip_etag } else { self.etag };
@@ -53,7 +53,7 @@ impl Asset {
         response.begin(if unchanged { 304 } else { 200 });
         for (name, value) in [
             ("etag", etag),
-            // It may change with the next version; asking costs one 304.
+            // The next version may change it; revalidation costs one 304.
             ("cache-control", "no-cache"),
             ("vary", "accept-encoding"),
             ("content-security-policy", CONTENT_SECURITY_POLICY),
@@ -95,7 +95,7 @@ impl Asset {
     }
 }
 
-/// All values of a field that is a list.
+/// All members of a list-valued field.
 fn list<'c>(request: &Request<'c>, name: &str) -> impl Iterator<Item = &'c str> {
     let values = request.fields().filter(move |(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
     values
@@ -113,7 +113,7 @@ fn accepts_gzip(request: &Request<'_>) -> bool {
     })
 }
 
-/// Whether the client has what `etag` names: weak comparison (RFC 9110 §13.1.2).
+/// Whether `If-None-Match` names `etag`, by weak comparison (RFC 9110 §13.1.2).
 fn has(request: &Request<'_>, etag: &str) -> bool {
     list(request, "if-none-match").any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }

@@ -13,7 +13,7 @@ use crate::upstream::Reason;
 pub enum Error {
     /// A setting or something else that all services share.
     Foundation(foundation::Error),
-    /// The address to listen on cannot be had.
+    /// The address cannot be listened on.
     Listen {
         /// The address.
         addr: String,
@@ -58,28 +58,28 @@ impl From<foundation::Error> for Error {
     }
 }
 
-/// Why a request was not served. [`Problem::status`] and [`Problem::public`] are for the client,
-/// [`Problem::cause`] is for the log.
+/// Why a request was not served. [`Problem::status`] and [`Problem::public`] are for the client, [`Problem::cause`] is
+/// for the log.
 #[derive(Debug)]
 pub enum Problem {
-    /// The edge refuses it, and answers by itself.
+    /// The edge refuses it, and answers it.
     Refused(Refusal),
-    /// The body of an order is no valid order.
+    /// The body is no valid order.
     InvalidOrder(InvalidOrder),
     /// No such path.
     NotFound,
-    /// The path exists, the method on it does not.
+    /// The path exists, but not with this method.
     MethodNotAllowed {
-        /// The methods that do exist, as the field `Allow` lists them.
+        /// The methods that exist, as the value of `Allow`.
         allow: &'static str,
     },
-    /// The body is not JSON by its own declaration.
+    /// The `Content-Type` is not JSON.
     UnsupportedMediaType,
-    /// A service did not answer the request, or not with all of its answer.
+    /// A service gave no answer, or only part of one.
     Upstream {
-        /// Its name.
+        /// The service's name.
         service: &'static str,
-        /// What that means.
+        /// What that means for the request.
         reason: Reason,
         /// Why.
         cause: String,
@@ -100,7 +100,7 @@ impl From<Refusal> for Problem {
 }
 
 impl Problem {
-    /// A request that breaks a rule of this service; the text says which.
+    /// A request that breaks a rule of the gateway; the text says which.
     pub(crate) const fn bad_request(text: &'static str) -> Self {
         Self::Refused(Refusal::BadRequest(text))
     }
@@ -119,7 +119,7 @@ impl Problem {
         }
     }
 
-    /// What the client is told: never an internal name, address or cause.
+    /// The text for the client: never an internal name, address or cause.
     pub fn public(&self) -> Cow<'static, str> {
         match self {
             Self::Refused(refusal) => refusal.public(),
@@ -139,7 +139,7 @@ impl Problem {
         }
     }
 
-    /// What the log is told beyond the public text.
+    /// What the log shows in addition to the public text.
     pub fn cause(&self) -> Option<&str> {
         match self {
             Self::Upstream { cause, .. } | Self::NotPublished { cause, .. } => Some(cause),
@@ -147,8 +147,8 @@ impl Problem {
         }
     }
 
-    /// Answers with this problem, if it can still be told, and tells the log if it is our side's fault. What the edge
-    /// refuses is handed back to it.
+    /// Logs the problem and answers with it, if no byte of another response was sent. Returns a refusal of the edge for
+    /// the edge to answer.
     pub(crate) fn answer(self, request: &Request<'_>, response: &mut Response<'_>) -> Result<(), Refusal> {
         if let Self::Refused(refusal) = self {
             return Err(refusal);
@@ -169,7 +169,7 @@ impl Problem {
         response.send_json(status, fields, &self.to_json())
     }
 
-    /// The answer's body.
+    /// The response body.
     pub fn to_json(&self) -> Vec<u8> {
         let mut members = serde_json::Map::new();
         members.insert("error".to_owned(), self.public().into_owned().into());

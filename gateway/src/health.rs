@@ -1,29 +1,29 @@
-//! Whether the gateway lives, and whether it could do its work.
+//! `/health` and `/ready`: whether the gateway runs, and whether all it depends on can be used.
 
 use std::sync::Arc;
 
 use edge::{Refusal, Request, Response};
 
 use crate::publisher::{BrokerState, Publisher};
-use crate::upstream::{self, Service};
+use crate::upstream::{self, UpstreamService};
 
-/// Answers probes.
+/// Answers health and readiness probes.
 pub(crate) struct Health {
-    services: Box<[&'static Service]>,
+    services: Box<[&'static UpstreamService]>,
     publisher: Arc<Publisher>,
 }
 
 impl Health {
-    pub(crate) fn new(services: Box<[&'static Service]>, publisher: Arc<Publisher>) -> Self {
+    pub(crate) fn new(services: Box<[&'static UpstreamService]>, publisher: Arc<Publisher>) -> Self {
         Self { services, publisher }
     }
 
-    /// 200 for as long as the process serves, whatever has become of its dependencies.
+    /// Answers 200 as long as the process serves, whatever the state of its dependencies.
     pub(crate) fn serve_health(response: &mut Response<'_>) -> Result<(), Refusal> {
         response.send_json(200, &[], br#"{"status":"ok"}"#)
     }
 
-    /// 200 when every dependency can be used, else 503 with the names of those that cannot.
+    /// Answers 200 if every dependency can be used, else 503 with the names of those that cannot.
     pub(crate) fn serve_ready(
         &self,
         request: &Request<'_>,

@@ -1,4 +1,4 @@
-//! What the gateway's private listener shows: its dependencies with causes, and everything it counts.
+//! What the gateway shows on its private listener: its dependencies with causes, and its metrics.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use foundation::metrics::Exposition;
 
 use crate::metrics::Metrics;
 use crate::publisher::{BrokerState, Publisher};
-use crate::upstream::{self, Service};
+use crate::upstream::{self, UpstreamService};
 
-/// A look inside a running gateway.
+/// The gateway's private listener.
 pub(crate) struct Inspection {
-    pub(crate) services: Box<[&'static Service]>,
+    pub(crate) services: Box<[&'static UpstreamService]>,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) metrics: Arc<Metrics>,
 }

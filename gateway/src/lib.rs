@@ -1,10 +1,10 @@
-//! The gateway: the one program of the platform that strangers talk to.
+//! The gateway: the only public program of the platform.
 //!
-//! A request's way: `crates/edge` (reads it, strictly and within limits) → `routes` → `proxy` and `upstream` for
-//! what belongs to a service, or `orders` and `publisher` for /api/billing, or `health`.
+//! The path of a request: `crates/edge` (reads it, strictly and within limits) → `routes` → `proxy` and `upstream` for
+//! the services, `orders` and `publisher` for /api/billing, `status`, `health` or `assets` for the gateway's own paths.
 
 mod assets;
-mod board;
+mod billing_activity;
 mod error;
 mod health;
 mod inspection;
@@ -29,7 +29,7 @@ pub use error::{Error, Problem};
 pub use settings::{QueueSettings, ServiceSettings, Settings, UpstreamSettings};
 pub use upstream::Reason;
 
-use board::Board;
+use billing_activity::BillingActivity;
 use health::Health;
 use inspection::Inspection;
 use metrics::Metrics;
@@ -38,27 +38,28 @@ use proxy::Proxy;
 use publisher::Publisher;
 use routes::Routes;
 use status::Status;
-use upstream::Service;
+use upstream::UpstreamService;
 
-/// A gateway that listens.
+/// A gateway that is bound to its address.
 pub struct Gateway {
     server: Server,
     routes: Arc<Routes>,
-    services: Box<[&'static Service]>,
+    services: Box<[&'static UpstreamService]>,
     publisher: Arc<Publisher>,
     settings: Settings,
     shutdown: Shutdown,
 }
 
 impl Gateway {
-    /// Binds the address, prepares everything and starts to connect to the broker; nothing is served before [`Gateway::run`].
+    /// Binds the addresses and starts to connect to the broker. Only the private listener is served before
+    /// [`Gateway::run`].
     pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Self, Error> {
         let server = bind(&settings)?;
         let services = services(&settings)?;
         let labels = routes::labels(&settings.services);
         let metrics = Arc::new(Metrics::new(labels, server.connections(), services.clone()));
-        let board = Arc::new(Board::default());
-        let publisher = Publisher::start(settings.queue.clone(), metrics.clone(), board.clone())?;
+        let billing_activity = Arc::new(BillingActivity::default());
+        let publisher = Publisher::start(settings.queue.clone(), metrics.clone(), billing_activity.clone())?;
         let proxies = services.iter().zip(&settings.services);
         let routes = Arc::new(Routes {
             services: proxies
@@ -66,7 +67,7 @@ impl Gateway {
                 .collect(),
             orders: Orders::new(publisher.clone(), settings.billing_body_max_bytes),
             health: Health::new(services.clone(), publisher.clone()),
-            status: Status::new(services.clone(), publisher.clone(), metrics.clone(), board),
+            status: Status::new(services.clone(), publisher.clone(), metrics.clone(), billing_activity),
             metrics: metrics.clone(),
         });
         let identity = Identity { name: "api-gateway", version: env!("CARGO_PKG_VERSION") };
@@ -80,7 +81,7 @@ impl Gateway {
         self.server.addr()
     }
 
-    /// Serves until the shutdown is requested, and then until what runs is finished, within the stop timeout.
+    /// Serves until the shutdown is requested; then lets running requests finish within the stop timeout.
     pub fn run(self) -> Result<(), Error> {
         let (services, shutdown) = (self.services, self.shutdown.clone());
         thread::Builder::new()
@@ -106,10 +107,10 @@ fn bind(settings: &Settings) -> Result<Server, Error> {
     Server::bind(addr).map_err(failed)
 }
 
-/// The services of the settings, none of which may have a path of the gateway's own.
-fn services(settings: &Settings) -> Result<Box<[&'static Service]>, Error> {
+/// Creates the configured services; refuses one whose prefix overlaps with the gateway's own paths.
+fn services(settings: &Settings) -> Result<Box<[&'static UpstreamService]>, Error> {
     routes::check_prefixes(&settings.services)?;
-    Ok(settings.services.iter().map(|service| Service::new(service, &settings.upstream)).collect())
+    Ok(settings.services.iter().map(|service| UpstreamService::new(service, &settings.upstream)).collect())
 }
 
 /// Checks that every dependency answers, without serving.

@@ -1,4 +1,4 @@
-//! What the gateway counts.
+//! The gateway's metrics.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use amqp::PublishError;
 use edge::Connections;
 use foundation::metrics::{Counter, Exposition, HttpMetrics};
 
-use crate::upstream::Service;
+use crate::upstream::UpstreamService;
 
 /// All metrics of one process.
 #[derive(Debug)]
@@ -21,23 +21,24 @@ pub(crate) struct Metrics {
     orders_returned: Counter,
     /// Orders that the broker refused.
     orders_refused: Counter,
-    /// Orders that found no connection to the broker, or lost it.
+    /// Orders that failed because the broker was not connected or the connection was lost.
     broker_unavailable: Counter,
     /// Orders that were not confirmed in time.
     broker_timeouts: Counter,
-    /// Orders that were not sent because the broker, or this side, had too much to do.
+    /// Orders that were not sent because the broker had blocked publishers, or because too many were waiting for
+    /// confirms.
     broker_overloaded: Counter,
     /// The services behind the gateway.
-    services: Box<[&'static Service]>,
+    services: Box<[&'static UpstreamService]>,
     started: Instant,
 }
 
 impl Metrics {
-    /// `routes` are the templates under which requests are counted.
+    /// `routes` are the route templates by which requests are counted.
     pub(crate) fn new(
         routes: &'static [&'static str],
         connections: Connections,
-        services: Box<[&'static Service]>,
+        services: Box<[&'static UpstreamService]>,
     ) -> Self {
         Self {
             http: HttpMetrics::new(routes),
@@ -53,7 +54,7 @@ impl Metrics {
         }
     }
 
-    /// For how many seconds the process has been running.
+    /// The process's uptime in seconds.
     pub(crate) fn uptime_s(&self) -> u64 {
         self.started.elapsed().as_secs()
     }
@@ -69,7 +70,7 @@ impl Metrics {
         }
     }
 
-    /// Counts an order that came while there was no broker.
+    /// Counts an order that failed because the broker was not connected.
     pub(crate) fn count_disconnected(&self) {
         self.broker_unavailable.increment();
     }

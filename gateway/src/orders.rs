@@ -1,4 +1,4 @@
-//! POST /api/billing: an order is checked, put on the queue, and only then confirmed to the client.
+//! POST /api/billing: checks an order, publishes it, and answers once the broker has confirmed it.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use order::Order;
 use crate::error::Problem;
 use crate::publisher::{Publisher, QueuedOrder};
 
-/// The longest idempotency key, in bytes; it has to fit into a message id (AMQP 0-9-1 §4.2.5.3: a short string).
+/// The longest idempotency key, in bytes. It becomes the message id, a short string of at most 255 bytes (AMQP 0-9-1
+/// §4.2.5.3).
 const KEY_MAX_BYTES: usize = 128;
 
 /// Accepts orders.

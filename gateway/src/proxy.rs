@@ -1,4 +1,4 @@
-//! Passes requests on to a service and its answers back, verbatim except for what belongs to one connection only.
+//! Passes requests on to a service and its answers back, verbatim except for hop-by-hop fields.
 
 use std::io::Read;
 
@@ -7,36 +7,36 @@ use ureq::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::http::{self, Request, Response};
 
 use crate::error::Problem;
-use crate::upstream::{Failure, Instance, Reason, Repetition, Service, unread_input};
+use crate::upstream::{Failure, Instance, Reason, Repetition, UpstreamService, unread_input};
 
-/// How much of a response's body is read at once, in bytes.
+/// How much of a response body is read at once, in bytes.
 const READ_BYTES: usize = 16 << 10;
-/// The shortest thing that can still be unread when a chunked body goes on: the end of a chunk and the last chunk,
-/// `CR LF 0 CR LF CR LF`.
+/// The size of the end of a chunked body, `CR LF 0 CR LF CR LF`. If fewer bytes are unread, the next read of the body
+/// may have to wait for the service.
 const CHUNKED_END_BYTES: usize = 7;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// What the gateway calls itself in `Via`, after the version of HTTP that the client speaks.
+/// The value of `Via`: the client's HTTP version and the gateway's name.
 const VIA_HTTP10: HeaderValue = HeaderValue::from_static("1.0 api-gateway");
 const VIA_HTTP11: HeaderValue = HeaderValue::from_static("1.1 api-gateway");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The proxy in front of one service.
 pub(crate) struct Proxy {
-    service: &'static Service,
+    service: &'static UpstreamService,
     /// The largest request body, in bytes.
     body_max_bytes: u64,
 }
 
 impl Proxy {
-    pub(crate) fn new(service: &'static Service, body_max_bytes: u64) -> Self {
+    pub(crate) fn new(service: &'static UpstreamService, body_max_bytes: u64) -> Self {
         Self { service, body_max_bytes }
     }
 
-    /// Passes the request on; `target` is its path and query as they were sent. The body is read completely before
-    /// the service is asked: a slow client then holds nothing of the service's, and the request can be sent again.
+    /// Passes the request on; `target` is its path and query as they were sent. Reads the whole body first, so that a
+    /// slow client does not occupy the service, and so that the request can be sent again.
     pub(crate) fn serve(
         &self,
         request: &mut edge::Request<'_>,
@@ -119,7 +119,7 @@ impl Proxy {
             }
             response.write(&buffer[..count])?;
             left = left.saturating_sub(count as u64);
-            // What is here is not held back while the service takes its time with the rest.
+            // If the next read would wait, send first what has arrived.
             if left > 0 && unread_input() < CHUNKED_END_BYTES {
                 response.flush()?;
             }
@@ -127,7 +127,7 @@ impl Proxy {
     }
 }
 
-/// What may be done with a request that got no answer (RFC 9110 §9.2).
+/// How a request that got no answer may be repeated (RFC 9110 §9.2).
 fn repetition(method: Method) -> Repetition {
     match method {
         Method::Get | Method::Head | Method::Options => Repetition::Safe,
@@ -136,27 +136,27 @@ fn repetition(method: Method) -> Repetition {
     }
 }
 
-/// A request as the service shall see it, made anew for every attempt.
+/// Builds the request for the service, once for each attempt.
 struct Outgoing<'e> {
     request: &'e edge::Request<'e>,
     target: &'e [u8],
 }
 
 impl Outgoing<'_> {
-    /// Whether an empty body has to be announced: by those methods that usually have one (RFC 9110 §8.6), and when
-    /// the client did.
+    /// Whether to send `Content-Length: 0` for an empty body: for methods that usually have a body (RFC 9110 §8.6), and
+    /// if the client sent a length.
     fn announces_body(&self) -> bool {
         matches!(self.request.method(), Method::Post | Method::Put | Method::Patch)
             || self.request.has_field("content-length")
     }
 
-    /// `None` when the target or the method cannot be sent.
+    /// The request for an instance; `None` if the target or the method cannot be sent.
     fn request(&self, instance: &Instance) -> Option<Request<()>> {
         let mut request = Request::new(());
         *request.method_mut() = http::Method::from_bytes(self.request.method_name().as_bytes()).ok()?;
         *request.uri_mut() = instance.uri(self.target)?;
         let fields = request.headers_mut();
-        // Six are added; a map that fits is a small allocation, and those are much cheaper.
+        // Six fields are added below. Reserving the exact size avoids a larger allocation, which would be much slower.
         fields.reserve(self.request.field_count() + 6);
         fields.insert(header::HOST, instance.host().clone());
         self.copy_fields(fields);
@@ -164,10 +164,10 @@ impl Outgoing<'_> {
         Some(request)
     }
 
-    /// Takes over the end-to-end fields.
+    /// Copies the end-to-end fields.
     fn copy_fields(&self, fields: &mut HeaderMap) {
         for (name, value) in self.request.fields() {
-            // The parser has accepted both, so that neither conversion fails.
+            // The edge's parser has accepted both, so neither conversion fails.
             if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
                 let own = name == header::HOST
                     || name == header::CONTENT_LENGTH
@@ -183,7 +183,7 @@ impl Outgoing<'_> {
         remove_named_in_connection(fields);
     }
 
-    /// Adds what the gateway has to say.
+    /// Adds the gateway's own fields.
     fn add_fields(&self, fields: &mut HeaderMap) {
         let mut forwarded_for = Vec::new();
         for value in fields.get_all(X_FORWARDED_FOR) {
@@ -202,12 +202,12 @@ impl Outgoing<'_> {
             insert(X_FORWARDED_HOST, self.request.host());
         }
         insert(X_REQUEST_ID, self.request.request_id().as_bytes());
-        // Whoever was here before is named in front (RFC 9110 §7.6.3).
+        // Appended, so that earlier proxies stay in front (RFC 9110 §7.6.3).
         fields.append(header::VIA, if self.request.is_http10() { VIA_HTTP10 } else { VIA_HTTP11 });
     }
 }
 
-/// Fields that concern one connection, not the message (RFC 9110 §7.6.1), and those meant for a proxy.
+/// Whether the field concerns one connection, not the message (RFC 9110 §7.6.1), or is meant for a proxy.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     *name == header::CONNECTION
         || *name == header::TRANSFER_ENCODING
@@ -231,14 +231,14 @@ fn remove_named_in_connection(fields: &mut HeaderMap) {
         .collect();
     fields.remove(header::CONNECTION);
     for name in named {
-        // Naming the length would change where the message ends.
+        // These two must stay, even if `Connection` names them: without the length the message would end elsewhere.
         if name != header::CONTENT_LENGTH && name != header::HOST {
             fields.remove(name);
         }
     }
 }
 
-/// The length that the response's body will have, if its head tells it.
+/// The size of the response body, if the head announces it.
 fn announced_size(fields: &HeaderMap) -> BodySize {
     if fields.contains_key(header::TRANSFER_ENCODING) {
         return BodySize::Unknown;

@@ -1,5 +1,5 @@
-//! Puts orders on the queue. A supervisor thread keeps one connection to the broker; requests share its channel, so
-//! that many of them can wait for their confirms at the same time.
+//! Publishes orders. A supervisor thread keeps one connection to the broker open. Requests share its channel, so many
+//! of them can wait for their confirms at the same time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -9,50 +9,50 @@ use amqp::{Connection, Properties, PublishError};
 use foundation::{Backoff, Shutdown};
 use order::report;
 
-use crate::board::Board;
+use crate::billing_activity::BillingActivity;
 use crate::error::{Error, Problem};
 use crate::metrics::Metrics;
 use crate::settings::QueueSettings;
 
-/// How the gateway names itself to the broker and in its messages.
+/// The gateway's name for the broker, and the `app_id` of its messages.
 const APP_ID: &str = "api-gateway";
-/// The delay before the first attempt to reconnect, and the longest.
+/// The first and the longest delay before reconnecting.
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_MAX: Duration = Duration::from_secs(5);
-/// How often a connection is asked for the queue, and whether it takes messages: that makes the queue again if somebody
-/// deleted it, and shows a connection that is dead, or a broker that stops publishers, although nobody has said so.
+/// Interval for redeclaring the queue and probing the broker: recreates the queue if it was deleted, and detects
+/// half-open connections and a broker that silently blocks publishers.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
-/// How long the goodbye to the broker may take when the gateway stops.
+/// How long closing the connection may take when the gateway stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// How often the connection is looked at.
+/// How often the supervisor checks the connection.
 const TICK: Duration = Duration::from_millis(100);
-/// Most reports that are taken at once.
+/// Most reports that are received at once.
 const REPORTS_MAX: usize = 100;
 
 /// A valid order on its way to the queue.
 pub(crate) struct QueuedOrder {
-    /// The identity under which billing recognises a repetition.
+    /// The id by which billing recognises a repetition.
     pub(crate) message_id: String,
     /// The order as compact JSON.
     pub(crate) body: Vec<u8>,
 }
 
-/// The broker has stored the order. Only [`Publisher::publish`] can say so.
+/// Proof that the broker has stored an order; only [`Publisher::publish`] creates it.
 #[derive(Debug)]
 pub(crate) struct Confirmed {
-    /// The order's identity.
+    /// The order's message id.
     pub(crate) message_id: String,
 }
 
-/// What can be expected of the broker.
+/// Whether the broker can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BrokerState {
-    /// It takes orders.
+    /// It accepts orders.
     Ready,
-    /// There is a connection, and it takes none: its disk or memory is nearly full.
+    /// It is connected but accepts no messages: its disk or memory is nearly full.
     Blocked,
-    /// There is no connection.
+    /// It is not connected.
     Unreachable,
 }
 
@@ -67,25 +67,25 @@ impl BrokerState {
     }
 }
 
-/// Publishes orders, while there is a broker.
+/// Publishes orders, while the broker is connected.
 pub(crate) struct Publisher {
     settings: QueueSettings,
     metrics: Arc<Metrics>,
-    board: Arc<Board>,
+    billing_activity: Arc<BillingActivity>,
     current: Mutex<Option<Arc<Connection>>>,
-    /// Raised when nothing more will be published.
+    /// Raised when the gateway stops publishing.
     stop: Shutdown,
 }
 
 impl Publisher {
-    /// Starts to connect. The gateway serves everything else in the meantime.
+    /// Starts to connect in the background.
     pub(crate) fn start(
         settings: QueueSettings,
         metrics: Arc<Metrics>,
-        board: Arc<Board>,
+        billing_activity: Arc<BillingActivity>,
     ) -> Result<Arc<Self>, Error> {
         let (current, stop) = (Mutex::new(None), Shutdown::new());
-        let publisher = Arc::new(Self { settings, metrics, board, current, stop });
+        let publisher = Arc::new(Self { settings, metrics, billing_activity, current, stop });
         let supervisor = publisher.clone();
         thread::Builder::new()
             .name("publisher".to_owned())
@@ -108,8 +108,8 @@ impl Publisher {
         }
     }
 
-    /// How many messages wait in the queue, and how many in its dead-letter queue, which is there once billing has
-    /// been. `None` when the broker cannot be asked, as while it takes nothing: it may not even read the question.
+    /// How many messages wait in the queue and in its dead-letter queue, which exists once billing has declared it.
+    /// `None` if the broker is unreachable or blocked; a blocked one may not even read the request.
     pub(crate) fn count_messages(&self) -> Option<(Option<u32>, Option<u32>)> {
         let connection = self.current().filter(|connection| connection.blocked().is_none())?;
         let waiting = connection.count_messages(&self.settings.queue).ok()?;
@@ -117,8 +117,8 @@ impl Publisher {
         Some((waiting, dead))
     }
 
-    /// Publishes one order and waits until the broker has confirmed that it stored it. Fails at once when there is
-    /// no broker or it takes nothing, and otherwise within the confirm timeout.
+    /// Publishes one order and waits for the broker's confirm. Fails at once if the broker is not connected or blocked,
+    /// otherwise within the confirm timeout.
     pub(crate) fn publish(&self, order: QueuedOrder) -> Result<Confirmed, Problem> {
         let QueuedOrder { message_id, body } = order;
         let Some(connection) = self.current() else {
@@ -139,7 +139,7 @@ impl Publisher {
             Err(error) => {
                 self.metrics.count_unpublished(&error);
                 if matches!(error, PublishError::Returned(_)) {
-                    // Somebody deleted the queue; the next order shall find it again.
+                    // The queue was deleted; recreate it for the next order.
                     if let Err(e) = connection.declare_queue(queue) {
                         log::warn!("cannot declare {queue} again: {e}");
                     }
@@ -149,7 +149,7 @@ impl Publisher {
         }
     }
 
-    /// Says goodbye to the broker. Orders that are still being published fail.
+    /// Closes the connection. Orders that are still being published fail.
     pub(crate) fn stop(&self) {
         self.stop.request();
         let connection = self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -174,7 +174,7 @@ impl Publisher {
                     reported.clear();
                     self.attend(Arc::new(connection));
                 }
-                // A broker that stays away is reported once per reason, not once per attempt.
+                // Log each reason once, not each attempt.
                 Err(cause) if cause != reported => {
                     log::warn!("cannot reach the broker: {cause}; trying again");
                     reported = cause;
@@ -185,10 +185,10 @@ impl Publisher {
         }
     }
 
-    /// Offers `connection` to publishing threads until it ends, and listens to billing's reports meanwhile.
+    /// Lets requests publish on `connection` until it ends, and receives billing's reports meanwhile.
     fn attend(&self, connection: Arc<Connection>) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
-        // A broker that does not allow it costs the reports, not the orders.
+        // If the broker refuses this, there are no reports, but orders are still published.
         let mut reports = connection
             .listen(&report::exchange(&self.settings.queue))
             .inspect_err(|e| log::warn!("billing's reports cannot be heard: {e}"))
@@ -197,7 +197,7 @@ impl Publisher {
         drop(connection);
         let mut probed = Instant::now();
         let mut refusal = None;
-        // Holding the connection only while looking at it lets `stop` close it in good order.
+        // The connection is held only while it is checked, so that `stop` can take and close it.
         let reason = loop {
             let Some(connection) = weak.upgrade() else { return };
             let pause = if reports.is_some() { Duration::ZERO } else { TICK };
@@ -217,9 +217,9 @@ impl Publisher {
             }
             drop(connection);
             report_change(&mut refusal, blocked);
-            self.board.sample(self.metrics.orders_confirmed.get());
+            self.billing_activity.sample(self.metrics.orders_confirmed.get());
             match reports.as_mut().map(|reports| reports.next_batch(REPORTS_MAX, TICK)) {
-                Some(Ok(batch)) => batch.iter().for_each(|report| self.note(&report.body)),
+                Some(Ok(batch)) => batch.iter().for_each(|report| self.record_report(&report.body)),
                 Some(Err(_)) => reports = None,
                 None => {}
             }
@@ -228,15 +228,15 @@ impl Publisher {
         log::warn!("lost the broker: {reason}; connecting again");
     }
 
-    fn note(&self, report: &[u8]) {
+    fn record_report(&self, report: &[u8]) {
         match serde_json::from_slice(report) {
-            Ok(report) => self.board.note(report),
+            Ok(report) => self.billing_activity.record(report),
             Err(e) => log::debug!("a report that cannot be read: {e}"),
         }
     }
 }
 
-/// Logs that the broker has begun or ceased to take orders: why it takes none is the log's, not the client's.
+/// Logs that the broker has begun or ceased to accept orders, with the reason, which clients are not told.
 fn report_change(known: &mut Option<String>, now: Option<String>) {
     match (&known, &now) {
         (None, Some(cause)) => log::warn!("the broker takes no orders for now: {cause}"),
@@ -246,7 +246,7 @@ fn report_change(known: &mut Option<String>, now: Option<String>) {
     *known = now;
 }
 
-/// Opens a connection that is ready to publish, or that knows that the broker takes nothing for now.
+/// Opens a connection, declares the queue, and finds out whether the broker accepts messages.
 fn connect(settings: &QueueSettings) -> Result<Connection, String> {
     let connection = Connection::open(&settings.amqp, APP_ID).map_err(|e| e.to_string())?;
     let queue = &settings.queue;

@@ -1,4 +1,5 @@
-//! Which request goes where. No other file knows a path; the prefixes of the services are settings.
+//! Routes requests by path and method. No other file knows the gateway's paths; the prefixes of the services are
+//! settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,9 @@ use crate::proxy::Proxy;
 use crate::settings::ServiceSettings;
 use crate::status::{self, Status};
 
-/// Everything a request can be meant for.
+/// The handlers of all routes.
 pub(crate) struct Routes {
-    /// Inventory, then the services of the settings, which have no routes of their own below.
+    /// Inventory, then the further services, which are routed by prefix instead of by [`ROUTES`].
     pub(crate) services: Vec<(ServiceSettings, Proxy)>,
     pub(crate) orders: Orders,
     pub(crate) health: Health,
@@ -24,7 +25,7 @@ pub(crate) struct Routes {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// What answers.
+/// What handles a route.
 #[derive(Clone, Copy)]
 enum Endpoint {
     Movies,
@@ -37,11 +38,11 @@ enum Endpoint {
     Assets,
 }
 
-/// A path and what answers there.
+/// A path and its handler.
 struct Route {
     /// The path; a last segment in braces stands for any text.
     template: &'static str,
-    /// The methods, as the field `Allow` lists them. For what is passed on, the service decides.
+    /// The methods, as the value of `Allow`. For passed-on requests, the service decides.
     allow: &'static str,
     endpoint: Endpoint,
 }
@@ -65,18 +66,18 @@ static ROUTES: [Route; OTHER] = [
     route("/assets/{name}", READ_ONLY, Endpoint::Assets),
 ];
 
-/// How many routes there are, and where metrics count a request that has none. The services follow.
+/// The number of routes; also the metrics index of requests without a route. The further services follow.
 const OTHER: usize = 12;
 
-/// What metrics call the routes, each at its place in [`ROUTES`], then the services by their prefixes. They live as long
-/// as the process.
+/// The labels of the routes in metrics: [`ROUTES`] in order, `other`, then the prefixes of the further services. They
+/// live as long as the process.
 pub(crate) fn labels(services: &[ServiceSettings]) -> &'static [&'static str] {
     let routes = ROUTES.iter().map(|route| route.template).chain(["other"]);
     let prefixes = services[1..].iter().map(|service| &*service.prefix.clone().leak());
     routes.chain(prefixes).collect::<Vec<_>>().leak()
 }
 
-/// Refuses services that could be taken for the gateway itself. Inventory's routes are its own.
+/// Refuses a further service whose prefix overlaps with the gateway's own paths.
 pub(crate) fn check_prefixes(services: &[ServiceSettings]) -> Result<(), foundation::Error> {
     for service in &services[1..] {
         let taken = ROUTES.iter().map(Route::base).find(|base| {
@@ -97,16 +98,16 @@ const fn route(template: &'static str, allow: &'static str, endpoint: Endpoint) 
 }
 
 impl Route {
-    /// What stands for the segment in braces, empty if there is none; `None` when the path is another one.
+    /// The text of the segment in braces, empty if the template has none; `None` if the path does not match.
     fn matches<'p>(&self, path: &'p str) -> Option<&'p str> {
         match self.template.split_once('{') {
             None => (path == self.template).then_some(""),
-            // What is deeper is refused by whoever reads the segment.
+            // Further slashes are refused by the handler that reads the segment.
             Some((parent, _)) => path.strip_prefix(parent).filter(|segment| !segment.is_empty()),
         }
     }
 
-    /// The part of the template that is the same for every path, without a slash at its end.
+    /// The fixed part of the template, without a trailing slash.
     fn base(&self) -> &'static str {
         self.template.split('{').next().unwrap_or_default().trim_end_matches('/')
     }
@@ -135,7 +136,7 @@ impl Service for Routes {
 }
 
 impl Routes {
-    /// Answers a request, and tells which route that was.
+    /// Answers a request; sets `taken` to its index in the metrics.
     fn dispatch(
         &self,
         request: &mut Request<'_>,
@@ -161,7 +162,7 @@ impl Routes {
         };
         *taken = index;
         match route.endpoint {
-            // A path that names nothing has no methods.
+            // An unknown file is 404 for every method.
             Endpoint::Assets if assets::find(segment).is_none() => return Err(Problem::NotFound),
             Endpoint::OrderStatus if !status::is_message_id(segment) => {
                 return Err(Problem::bad_request(
@@ -183,14 +184,14 @@ impl Routes {
             Endpoint::OrderStatus => self.status.serve_order(response, segment),
             Endpoint::File(file) => file.serve(request, response),
             Endpoint::Assets => assets::find(segment).ok_or(Problem::NotFound)?.serve(request, response),
-            // All that is left of these was answered above.
+            // All methods of these were answered above.
             Endpoint::Movies | Endpoint::Billing => Err(Refusal::Internal("a method has no handler")),
         };
         Ok(answered?)
     }
 
-    /// Passes a request on to a service. Which methods there are is up to the service; but these two mean something
-    /// else to whoever passes them on (RFC 9110 §9.3.6 and §9.3.8).
+    /// Passes a request on to a service, which decides about its methods. Only CONNECT and TRACE are refused here,
+    /// since they concern proxies (RFC 9110 §9.3.6 and §9.3.8).
     fn pass_on(
         &self,
         service: usize,

@@ -21,9 +21,9 @@ pub struct Settings {
     /// `GATEWAY_PRIVATE_HOST` (127.0.0.1) and `GATEWAY_PRIVATE_PORT` (9301): where `/metrics` and the causes in `/ready`
     /// are.
     pub private: ListenerSettings,
-    /// `GATEWAY_…`: what a client may ask of the edge; see [`EdgeSettings::read`].
+    /// `GATEWAY_…`: the edge's limits for clients; see [`EdgeSettings::read`].
     pub edge: EdgeSettings,
-    /// The services behind the gateway: inventory, then those of `GATEWAY_SERVICES` in their order.
+    /// The services behind the gateway: inventory, then those of `GATEWAY_SERVICES` in order.
     pub services: Vec<ServiceSettings>,
     /// How they are reached.
     pub upstream: UpstreamSettings,
@@ -47,14 +47,14 @@ pub struct QueueSettings {
 /// One service behind the gateway.
 #[derive(Clone, Debug)]
 pub struct ServiceSettings {
-    /// The name, for logs, metrics and what clients are told.
+    /// The name, for logs, metrics and error messages.
     pub name: String,
-    /// The variable that gives the prefix, to be named in errors.
+    /// The variable that sets the prefix, for error messages.
     pub variable: &'static str,
-    /// The service has this path and all below it.
+    /// The service gets requests for this path and all paths below it.
     pub prefix: String,
-    /// `INVENTORY_URL`, or `TODO_URL` for a service named todo: where its instances are. Inventory's default is made of
-    /// `INVENTORY_HOST` (127.0.0.1) and `INVENTORY_PORT` (8080).
+    /// `INVENTORY_URL`, or `TODO_URL` for a service named todo: where its instances are. Inventory's default consists
+    /// of `INVENTORY_HOST` (127.0.0.1) and `INVENTORY_PORT` (8080).
     pub authorities: Vec<Authority>,
     /// `GATEWAY_MOVIES_BODY_MAX_BYTES` (262144), or `GATEWAY_TODO_BODY_MAX_BYTES` (as for movies) for a service named
     /// todo: the largest request body, in bytes; a larger one is answered 413.
@@ -68,11 +68,11 @@ pub struct UpstreamSettings {
     pub connect_timeout: Duration,
     /// `GATEWAY_UPSTREAM_HEAD_TIMEOUT_MS` (10000): from the end of the request to the end of the response's head.
     pub head_timeout: Duration,
-    /// `GATEWAY_UPSTREAM_BODY_TIMEOUT_MS` (15000): how long a body may stand still, in either direction.
+    /// `GATEWAY_UPSTREAM_BODY_TIMEOUT_MS` (15000): how long a body may make no progress, in either direction.
     pub body_timeout: Duration,
-    /// `GATEWAY_UPSTREAM_MAX_IN_FLIGHT` (256): how many requests may wait for one instance, so that a service that
-    /// hangs cannot take all threads. Beyond it another instance is asked, else the answer is 503. Also how many
-    /// unused connections are kept.
+    /// `GATEWAY_UPSTREAM_MAX_IN_FLIGHT` (256): most requests that may wait for one instance, so that a hung service
+    /// cannot occupy all threads. Beyond it another instance is tried, else the answer is 503. Also the most idle
+    /// connections that are kept for each instance.
     pub max_in_flight: usize,
     /// `GATEWAY_READY_TIMEOUT_MS` (1000): how long an instance may take to answer a readiness probe.
     pub ready_timeout: Duration,
@@ -80,7 +80,7 @@ pub struct UpstreamSettings {
 
 /// The most instances of one service.
 const INSTANCES_MAX: usize = 64;
-/// What already has a meaning where services are named.
+/// Names with another meaning in logs, metrics and variables.
 const RESERVED_NAMES: [&str; 5] = ["billing", "broker", "gateway", "inventory", "postgresql"];
 /// The prefix of inventory's paths.
 const INVENTORY_PREFIX: &str = "/api/movies";
@@ -131,7 +131,7 @@ impl ServiceSettings {
         Ok(services)
     }
 
-    /// Reads one entry of `GATEWAY_SERVICES`, such as `todo=/todo`, and where that service is.
+    /// Reads one entry of `GATEWAY_SERVICES`, such as `todo=/todo`, and the service's URL.
     fn read(environment: &Environment, entry: &str, body_max_bytes: u64) -> Result<Self, Error> {
         let variable = "GATEWAY_SERVICES";
         let (name, prefix) = entry
@@ -156,7 +156,7 @@ impl ServiceSettings {
         })
     }
 
-    /// Whether the service has `path`, which is decoded and normalised.
+    /// Whether the service gets requests for `path`, which must be decoded and normalised.
     pub fn has(&self, path: &str) -> bool {
         path.strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
@@ -168,7 +168,7 @@ fn is_service_name(name: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
 }
 
-/// Whether every path below `prefix` has one spelling only, apart from the escaping of its own characters.
+/// Whether `prefix` is a valid prefix: segments of unreserved characters (RFC 3986 §2.3), without a trailing slash.
 fn is_prefix(prefix: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     prefix.strip_prefix('/').is_some_and(|segments| {
@@ -176,7 +176,7 @@ fn is_prefix(prefix: &str) -> bool {
     })
 }
 
-/// Refuses names and prefixes that could be taken for another's.
+/// Refuses duplicate names and overlapping prefixes.
 fn check_services(services: &[ServiceSettings]) -> Result<(), foundation::Error> {
     let mut names = HashSet::new();
     for (index, service) in services.iter().enumerate() {
@@ -185,7 +185,7 @@ fn check_services(services: &[ServiceSettings]) -> Result<(), foundation::Error>
         if index > 0 && RESERVED_NAMES.contains(&name.as_str()) {
             return problem(format!("{name} cannot be the name of a further service"));
         }
-        // Two names that differ in this only would share their variables.
+        // Names that differ only in `-` and `_` would share their variables.
         if !names.insert(name.replace('-', "_")) {
             return problem(format!("{name} is named twice"));
         }
@@ -217,8 +217,8 @@ impl UpstreamSettings {
     }
 }
 
-/// The hosts and ports of base addresses such as `http://inventory-vm:8080`. Paths are passed on as they came, so a
-/// base path would have nowhere to go.
+/// The hosts and ports of base addresses such as `http://inventory-vm:8080`. A base path is refused, because paths are
+/// passed on unchanged.
 fn authorities(variable: &str, urls: &[String]) -> Result<Vec<Authority>, foundation::Error> {
     let problem = |text: &str| foundation::Error::setting(variable, text);
     if urls.len() > INSTANCES_MAX {

@@ -1,43 +1,43 @@
-//! How the parts of the system are, for the console and whoever else wants to look. Read-only.
+//! The state of all parts of the platform, for the console and for people. Read-only.
 //!
-//! The gateway asks whom it knows: the services for their readiness, the broker for the lengths of the queues. Billing has
-//! no HTTP API and gets none for this; it reports through the broker, which both sides talk to anyway.
+//! The gateway asks the services for their readiness and the broker for the lengths of the queues. Billing has no HTTP
+//! API; it sends reports through the broker.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use edge::{Refusal, Response};
-use order::report::Outcome;
+use order::report::MessageOutcome;
 use serde_json::{Map, Value, json};
 
-use crate::board::Board;
+use crate::billing_activity::BillingActivity;
 use crate::metrics::Metrics;
 use crate::publisher::{BrokerState, Publisher};
-use crate::upstream::{self, Readiness, Service};
+use crate::upstream::{self, Readiness, UpstreamService};
 
-/// For how long an answer is given again, so that many onlookers cost inventory and the broker no more than one.
+/// How long an answer is reused, so that many viewers cost inventory and the broker no more than one.
 const FRESH: Duration = Duration::from_millis(250);
-/// The longest message id that can be asked for, in bytes.
+/// The longest message id that can be looked up, in bytes.
 const MESSAGE_ID_MAX_BYTES: usize = 128;
 
-/// Tells the state of the system.
+/// Answers /api/status and /api/status/orders/{id}.
 pub(crate) struct Status {
-    /// Inventory, then the others.
-    services: Box<[&'static Service]>,
+    /// Inventory, then the further services.
+    services: Box<[&'static UpstreamService]>,
     publisher: Arc<Publisher>,
     metrics: Arc<Metrics>,
-    board: Arc<Board>,
+    billing_activity: Arc<BillingActivity>,
     last: Mutex<Option<(Instant, Arc<[u8]>)>>,
 }
 
 impl Status {
     pub(crate) fn new(
-        services: Box<[&'static Service]>,
+        services: Box<[&'static UpstreamService]>,
         publisher: Arc<Publisher>,
         metrics: Arc<Metrics>,
-        board: Arc<Board>,
+        billing_activity: Arc<BillingActivity>,
     ) -> Self {
-        Self { services, publisher, metrics, board, last: Mutex::new(None) }
+        Self { services, publisher, metrics, billing_activity, last: Mutex::new(None) }
     }
 
     /// GET /api/status.
@@ -46,18 +46,18 @@ impl Status {
         response.send_json(200, &[("cache-control", "no-store")], &answer)
     }
 
-    /// GET /api/status/orders/{id}; the caller has looked at the id.
+    /// GET /api/status/orders/{id}; the caller has checked the id with [`is_message_id`].
     pub(crate) fn serve_order(&self, response: &mut Response<'_>, id: &str) -> Result<(), Refusal> {
-        let state = match self.board.outcome(id) {
-            Some(Outcome::Stored) => "stored",
-            Some(Outcome::Dead) => "dead",
+        let state = match self.billing_activity.outcome(id) {
+            Some(MessageOutcome::Stored) => "stored",
+            Some(MessageOutcome::Dead) => "dead",
             None => "unknown",
         };
         let answer = json!({ "message_id": id, "state": state }).to_string();
         response.send_json(200, &[("cache-control", "no-store")], answer.as_bytes())
     }
 
-    /// The last answer while it is fresh. Whoever comes while a new one is made waits for it.
+    /// The last answer while it is fresh, else a new one. Concurrent callers wait for the same new answer.
     fn answer(&self) -> Arc<[u8]> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((made, answer)) = &*last
@@ -90,14 +90,14 @@ impl Status {
             })
             .collect();
         let queues = self.publisher.count_messages();
-        // A broker that takes orders and does not answer is no good either.
+        // A broker that is connected but does not answer counts as unreachable.
         let broker = match self.publisher.broker() {
             BrokerState::Ready if queues.is_none() => BrokerState::Unreachable,
             state => state,
         };
         let (waiting, dead) = queues.unwrap_or_default();
-        let billing = self.board.billing();
-        let minutes = self.board.minutes();
+        let billing = self.billing_activity.billing();
+        let minutes = self.billing_activity.minutes();
         let minutes: Vec<_> = minutes.iter().map(|minute| {
             json!({ "start_s": minute.start_s(), "confirmed": minute.confirmed, "stored": minute.stored })
         }).collect();
@@ -119,7 +119,7 @@ impl Status {
     }
 }
 
-/// Whether it can be one of ours, and can stand in a path as it is.
+/// Whether `id` can be a message id of ours and needs no escaping in a path.
 pub(crate) fn is_message_id(id: &str) -> bool {
     (1..=MESSAGE_ID_MAX_BYTES).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte))

@@ -1,4 +1,4 @@
-//! Inventory: movies, made of the `crud` crate.
+//! Inventory: a service for movies, made with the `crud` crate.
 
 mod movies;
 mod settings;

@@ -5,7 +5,7 @@ use foundation::{Environment, Error};
 
 use crate::INVENTORY;
 
-/// Reads and checks them all: `INVENTORY_PORT` and so on.
+/// Reads and checks all settings: `INVENTORY_PORT` and so on.
 pub fn settings(environment: &Environment) -> Result<Settings, Error> {
     Settings::read(environment, "INVENTORY", (8080, 9302), INVENTORY.name)
 }

@@ -1,31 +1,31 @@
-//! The messages that wait for their confirm. Pure bookkeeping: no I/O, no waiting.
+//! The messages that wait for their confirm. Does no I/O and never blocks.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Confirm, PublishError};
+use super::{ConfirmSender, PublishError};
 
-/// Publishings in the order of their delivery tags, which the broker and the client count alike from 1 (RabbitMQ's
+/// Published messages in the order of their delivery tags, which broker and client both count from 1 (RabbitMQ's
 /// extension `confirm.select`).
 pub(super) struct Confirms {
     /// The tag of the first entry of `waiting`.
     first_tag: u64,
-    /// `None` stands for a tag that was confirmed out of turn.
-    waiting: VecDeque<Option<Waiting>>,
-    /// When the broker last confirmed something, or the first of those that wait was sent, whichever was later.
+    /// `None` is a message that was confirmed before an earlier one.
+    waiting: VecDeque<Option<Unconfirmed>>,
+    /// When the broker last confirmed something, or when the oldest waiting message was sent, whichever is later.
     progress: Instant,
 }
 
-struct Waiting {
-    /// What a returned message is recognised by.
+struct Unconfirmed {
+    /// Identifies a returned message.
     message_id: Option<String>,
     /// Set when the broker returned the message; its confirm still follows.
     returned: Option<String>,
-    reply: Confirm,
+    reply: ConfirmSender,
 }
 
 impl Confirms {
-    /// How many messages may wait for their confirm. Beyond it, publishers are told to come back.
+    /// Most messages that may wait for their confirm; beyond it, publishing fails with [`PublishError::Busy`].
     const MAX_WAITING: usize = 16_384;
 
     pub(super) fn new() -> Self {
@@ -36,21 +36,22 @@ impl Confirms {
         self.waiting.len() >= Self::MAX_WAITING
     }
 
-    /// For how long the broker has confirmed nothing although messages wait for it.
+    /// For how long the broker has confirmed nothing although messages wait for a confirm.
     pub(super) fn stalled_for(&self) -> Duration {
         if self.waiting.is_empty() { Duration::ZERO } else { self.progress.elapsed() }
     }
 
-    /// Adds the message that is published next.
-    pub(super) fn push(&mut self, message_id: Option<String>, reply: Confirm) {
+    /// Adds the next message to be published.
+    pub(super) fn push(&mut self, message_id: Option<String>, reply: ConfirmSender) {
         if self.waiting.is_empty() {
             self.progress = Instant::now();
         }
-        self.waiting.push_back(Some(Waiting { message_id, returned: None, reply }));
+        self.waiting.push_back(Some(Unconfirmed { message_id, returned: None, reply }));
     }
 
-    /// Notes that a message came back. Its delivery tag is not told, so every message under its id counts as returned:
-    /// a repeated id is the same order, and a failure told too often is harmless where a success would be a lie.
+    /// Records that the broker returned a message. A return carries no delivery tag, so every waiting message with that
+    /// id counts as returned. Messages with the same id are the same order, and reporting a failure too often is safe;
+    /// reporting a false success is not.
     pub(super) fn mark_returned(&mut self, message_id: Option<&str>, reason: &str) {
         for waiting in self.waiting.iter_mut().flatten() {
             if waiting.message_id.as_deref() == message_id {
@@ -59,7 +60,7 @@ impl Confirms {
         }
     }
 
-    /// The broker's word on the message `tag`, or with `multiple` on all up to it.
+    /// Records an ack or nack for the message `tag`, or with `multiple` for all messages up to it.
     pub(super) fn settle(&mut self, tag: u64, multiple: bool, acked: bool) {
         self.progress = Instant::now();
         if multiple {
@@ -70,8 +71,8 @@ impl Confirms {
             }
             return;
         }
-        let slot = tag.checked_sub(self.first_tag).and_then(|index| usize::try_from(index).ok());
-        if let Some(waiting) = slot.and_then(|index| self.waiting.get_mut(index)) {
+        let index = tag.checked_sub(self.first_tag).and_then(|index| usize::try_from(index).ok());
+        if let Some(waiting) = index.and_then(|index| self.waiting.get_mut(index)) {
             answer(waiting.take(), acked);
         }
         while let Some(None) = self.waiting.front() {
@@ -81,15 +82,15 @@ impl Confirms {
     }
 }
 
-fn answer(waiting: Option<Waiting>, acked: bool) {
-    let Some(Waiting { returned, reply, .. }) = waiting else { return };
-    let outcome = match (returned, acked) {
+fn answer(waiting: Option<Unconfirmed>, acked: bool) {
+    let Some(Unconfirmed { returned, reply, .. }) = waiting else { return };
+    let result = match (returned, acked) {
         (Some(reason), _) => Err(PublishError::Returned(reason)),
         (None, true) => Ok(()),
         (None, false) => Err(PublishError::Nacked),
     };
-    // A publisher whose deadline has passed no longer listens.
-    let _ = reply.try_send(outcome);
+    // A publisher whose deadline has passed no longer receives.
+    let _ = reply.try_send(result);
 }
 
 #[cfg(test)]
@@ -97,9 +98,9 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, sync_channel};
 
-    type Outcome = Receiver<Result<(), PublishError>>;
+    type ConfirmReceiver = Receiver<Result<(), PublishError>>;
 
-    fn published(confirms: &mut Confirms, ids: &[&str]) -> Vec<Outcome> {
+    fn published(confirms: &mut Confirms, ids: &[&str]) -> Vec<ConfirmReceiver> {
         ids.iter()
             .map(|id| {
                 let (reply, outcome) = sync_channel(1);

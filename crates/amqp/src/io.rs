@@ -1,10 +1,10 @@
-//! The one module that names tokio: a current-thread runtime on the thread of one [`super::Connection`], which drives
-//! the AMQP library and turns blocking callers' commands into protocol, and the broker's answers into replies.
+//! The I/O thread of a [`super::Connection`]: a tokio runtime that executes the commands of blocking callers with the
+//! AMQP library and sends the broker's answers back to them. Only this module and its parts name tokio.
 //!
-//! No decision about orders, retries or back-off is made here.
+//! Decisions about orders, retries or back-off do not belong here.
 
+mod channels;
 mod commands;
-mod side;
 
 use std::future::Future;
 use std::sync::mpsc::{self, Receiver, Sender, sync_channel};
@@ -23,13 +23,15 @@ use async_trait::async_trait;
 use tokio::time::timeout;
 
 use super::confirms::Confirms;
-use super::{AmqpSettings, BrokerError, Closed, Confirm, Delivery, Properties, PublishError, refusal};
+use super::{
+    AmqpSettings, BrokerError, CloseReason, ConfirmSender, Delivery, Properties, PublishError, refusal,
+};
+use channels::Channels;
 pub(super) use commands::{Command, Commands};
 use commands::{QueuedCommands, Reply, commands};
-use side::Side;
 
-/// Marks the connection as closed however the thread ends, a panic in the library included.
-struct CloseOnExit<'a>(&'a Closed);
+/// Marks the connection as closed however the thread ends, even by a panic in the library.
+struct CloseOnExit<'a>(&'a CloseReason);
 
 impl Drop for CloseOnExit<'_> {
     fn drop(&mut self) {
@@ -37,8 +39,8 @@ impl Drop for CloseOnExit<'_> {
     }
 }
 
-/// Runs one connection from its opening to its end. Tells `opened` how the opening went.
-pub(super) fn run(settings: &AmqpSettings, name: &str, opened: &Reply<Commands>, closed: &Closed) {
+/// Runs one connection from opening to end. Sends the result of opening to `opened`.
+pub(super) fn run(settings: &AmqpSettings, name: &str, opened: &Reply<Commands>, closed: &CloseReason) {
     let _guard = CloseOnExit(closed);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
@@ -59,25 +61,25 @@ pub(super) fn run(settings: &AmqpSettings, name: &str, opened: &Reply<Commands>,
             }
         }
     });
-    // Whatever the library left running, a writer stuck on a dead peer for example, must not keep the thread.
+    // Tasks that the library left running, such as a writer stuck on a dead peer, must not keep the thread alive.
     runtime.shutdown_background();
 }
 
-/// An open connection and its one channel.
+/// An open connection and the channel on which orders travel.
 struct Session {
-    side: Side,
+    channels: Channels,
     channel: Channel,
-    /// Why the broker closed the channel, once it has.
-    refused: Arc<Closed>,
+    /// Why the broker closed the channel; set once it has.
+    refused: Arc<CloseReason>,
     commands: Commands,
-    _watch: Watch,
+    _loss_watcher: LossWatcher,
 }
 
-/// The task that notices the loss of a connection. It holds the connection, so it must end with the attempt to open it:
-/// else one that was given up would stay open beside the next host's.
-struct Watch(tokio::task::JoinHandle<()>);
+/// The task that detects the loss of the connection. It holds the connection, so dropping this aborts it: otherwise an
+/// abandoned attempt would stay open beside the connection to the next host.
+struct LossWatcher(tokio::task::JoinHandle<()>);
 
-impl Drop for Watch {
+impl Drop for LossWatcher {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -87,13 +89,13 @@ impl Session {
     async fn open(settings: &AmqpSettings, name: &str) -> Result<(Self, QueuedCommands), BrokerError> {
         let mut problems = Vec::new();
         for (host, port) in &settings.hosts {
-            // Each host has a queue of its own: what is heard late of the one before must not end this one's session.
+            // Each host has its own command queue, so that a late event from the previous host cannot end this session.
             let (commands, queued) = commands();
             let attempt = Self::open_on(settings, host, *port, name, commands);
             match within(settings.connect_timeout, attempt).await {
                 Ok(session) => return Ok((session, queued)),
                 Err(e) => {
-                    // Blocks this thread for a moment, on which nothing else is going on yet.
+                    // Blocks this thread for up to a second; nothing else runs on it yet.
                     let reason = refusal::reason(host, *port, settings).unwrap_or_else(|| e.to_string());
                     problems.push(format!("{host}:{port}: {reason}"));
                 }
@@ -114,12 +116,12 @@ impl Session {
         let connection = AmqpConnection::open(&arguments).await?;
         connection.register_callback(ConnectionEvents(commands.clone())).await?;
         let lost = (connection.clone(), commands.clone());
-        let watch = Watch(tokio::spawn(async move {
+        let loss_watcher = LossWatcher(tokio::spawn(async move {
             lost.0.listen_network_io_failure().await;
             lost.1.send(Command::Lost("the connection was lost".to_owned()));
         }));
         let channel = connection.open_channel(None).await?;
-        let refused = Arc::new(Closed::default());
+        let refused = Arc::new(CloseReason::default());
         let events = ChannelEvents {
             commands: Some(commands.clone()),
             confirms: commands.confirms.clone(),
@@ -127,12 +129,12 @@ impl Session {
         };
         channel.register_callback(events).await?;
         channel.confirm_select(ConfirmSelectArguments::default()).await?;
-        let side = Side { connection, deadline: settings.connect_timeout };
-        Ok(Self { side, channel, refused, commands, _watch: watch })
+        let channels = Channels { connection, deadline: settings.connect_timeout };
+        Ok(Self { channels, channel, refused, commands, _loss_watcher: loss_watcher })
     }
 
-    /// Serves commands until the connection ends or its owner lets go of it.
-    async fn serve(self, mut queued: QueuedCommands, closed: &Closed) {
+    /// Executes commands until the connection ends or its owner closes or drops it.
+    async fn serve(self, mut queued: QueuedCommands, closed: &CloseReason) {
         let mut reason = "closed by this program".to_owned();
         while let Some(command) = queued.recv().await {
             match command {
@@ -140,27 +142,27 @@ impl Session {
                     self.publish(&queue, properties, body, reply).await;
                 }
                 Command::DeclareQueue { queue, reply } => {
-                    let _ = reply.try_send(self.side.declare_queue(&queue).await);
+                    let _ = reply.try_send(self.channels.declare_queue(&queue).await);
                 }
                 Command::Announce { exchange, properties, body } => {
                     self.announce(&exchange, properties, body).await;
                 }
                 Command::Probe { reply } => {
-                    // The default exchange passes it to the queue without a name, which cannot be.
+                    // The default exchange routes it to the queue with the empty name, which cannot exist.
                     let nowhere = BasicPublishArguments::new("", "");
                     self.send(nowhere, Properties::default(), b"probe".to_vec(), reply).await;
                 }
                 beside @ (Command::CountMessages { .. }
                 | Command::DeclareFanout { .. }
                 | Command::Listen { .. }) => {
-                    tokio::spawn(self.side.clone().answer(beside));
+                    tokio::spawn(self.channels.clone().answer(beside));
                 }
                 Command::Consume { queue, prefetch, reply } => {
                     let _ = reply.try_send(self.consume(&queue, prefetch).await);
                 }
                 Command::Ack { tag, multiple } => {
                     let ack = self.channel.basic_ack(BasicAckArguments::new(tag, multiple));
-                    if let Err(e) = within(self.side.deadline, ack).await {
+                    if let Err(e) = within(self.channels.deadline, ack).await {
                         self.commands.send(Command::Lost(e.to_string()));
                     }
                 }
@@ -172,24 +174,24 @@ impl Session {
             }
         }
         closed.set(&reason);
-        // Waiting publishers learn of the end because their replies are dropped with these.
+        // Dropping the confirms drops their reply channels, which tells waiting publishers of the end.
         *self.commands.confirms.lock().unwrap_or_else(PoisonError::into_inner) = Confirms::new();
         queued.close();
-        let _ = timeout(self.side.deadline, self.side.connection.close()).await;
+        let _ = timeout(self.channels.deadline, self.channels.connection.close()).await;
     }
 
-    async fn publish(&self, queue: &str, properties: Properties, body: Vec<u8>, reply: Confirm) {
+    async fn publish(&self, queue: &str, properties: Properties, body: Vec<u8>, reply: ConfirmSender) {
         let mut arguments = BasicPublishArguments::new("", queue);
         arguments.mandatory(true);
         self.send(arguments, properties, body, reply).await;
     }
 
     async fn announce(&self, exchange: &str, properties: Properties, body: Vec<u8>) {
-        // A broker that stops publishers would stop the acknowledgements behind it as well.
+        // A broker that blocks publishers stops reading, and so would not read later acknowledgements either.
         if self.commands.halted().is_some() {
             return;
         }
-        // The channel is in confirm mode, so that an announcement is confirmed as well; nobody waits for it.
+        // The channel is in confirm mode, so an announcement is confirmed as well; nobody waits for that confirm.
         let (reply, _) = sync_channel(1);
         self.send(BasicPublishArguments::new(exchange, ""), properties, body, reply).await;
     }
@@ -199,11 +201,11 @@ impl Session {
         arguments: BasicPublishArguments,
         properties: Properties,
         body: Vec<u8>,
-        reply: Confirm,
+        reply: ConfirmSender,
     ) {
         let message_id = properties.message_id().map(str::to_owned);
         {
-            // The tag counts from the moment of sending, so the entry must be there before any answer can be.
+            // The tag is assigned by the order of sending, so the entry must exist before the broker can answer.
             let mut confirms = self.commands.confirms.lock().unwrap_or_else(PoisonError::into_inner);
             if confirms.is_full() {
                 let _ = reply.try_send(Err(PublishError::Busy));
@@ -212,7 +214,7 @@ impl Session {
             confirms.push(message_id, reply);
         }
         let sent = self.channel.basic_publish(*properties.0, body, arguments);
-        if let Err(e) = within(self.side.deadline, sent).await {
+        if let Err(e) = within(self.channels.deadline, sent).await {
             self.commands.send(Command::Lost(e.to_string()));
         }
     }
@@ -223,9 +225,9 @@ impl Session {
             BrokerError::new(format!("consume from queue {queue}: {reason}"))
         };
         let qos = self.channel.basic_qos(BasicQosArguments::new(0, prefetch, false));
-        within(self.side.deadline, qos).await.map_err(failed)?;
+        within(self.channels.deadline, qos).await.map_err(failed)?;
         let consume = self.channel.basic_consume_rx(BasicConsumeArguments::new(queue, ""));
-        let (_, mut messages) = within(self.side.deadline, consume).await.map_err(failed)?;
+        let (_, mut messages) = within(self.channels.deadline, consume).await.map_err(failed)?;
         let (sender, batches): (Sender<Vec<Delivery>>, _) = mpsc::channel();
         let (commands, most) = (self.commands.clone(), usize::from(prefetch.max(1)));
         tokio::spawn(async move {
@@ -262,7 +264,7 @@ async fn within<T>(
     }
 }
 
-/// What the broker says about the connection.
+/// Handles the broker's events for the connection.
 struct ConnectionEvents(Commands);
 
 #[async_trait]
@@ -284,12 +286,13 @@ impl ConnectionCallback for ConnectionEvents {
     async fn secret_updated(&mut self, _: &AmqpConnection) {}
 }
 
-/// What the broker says about a channel. Without `commands`, the end of the channel is not the end of the connection.
+/// Handles the broker's events for a channel. If `commands` is `None`, the end of the channel does not end the
+/// connection.
 struct ChannelEvents {
     commands: Option<Commands>,
     confirms: Arc<Mutex<Confirms>>,
-    /// Where the reason goes when the broker closes the channel.
-    refused: Arc<Closed>,
+    /// Set to the reason when the broker closes the channel.
+    refused: Arc<CloseReason>,
 }
 
 impl ChannelEvents {
@@ -318,7 +321,7 @@ impl ChannelCallback for ChannelEvents {
         Ok(())
     }
 
-    /// AMQP's own way to stop publishers, for clients that do not announce connection.blocked, as the library does not.
+    /// channel.flow stops publishers whose client does not announce `connection.blocked`; the library does not.
     async fn flow(&mut self, _: &Channel, active: bool) -> Result<bool, AmqpError> {
         if let Some(commands) = &self.commands {
             commands.set_halted((!active).then(|| "it has stopped the flow".to_owned()));

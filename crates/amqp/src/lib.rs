@@ -1,8 +1,8 @@
-//! The blocking AMQP 0-9-1 client: what a service sees of a broker.
+//! The blocking AMQP 0-9-1 client.
 //!
-//! A [`Connection`] is one TCP connection with one channel in confirm mode. It lives until either side ends it and
-//! is never revived: whoever needs the broker opens the next one, after a back-off of its own. The runtime that
-//! the protocol library needs is hidden in `io`; nothing outside that module knows of it.
+//! A [`Connection`] is one TCP connection with one channel in confirm mode. It does not reconnect: when it has ended,
+//! the caller opens the next one, with its own back-off. Only `io` knows of the asynchronous runtime that the protocol
+//! library needs.
 
 mod confirms;
 mod io;
@@ -20,13 +20,13 @@ use io::{Command, Commands};
 
 pub use properties::Properties;
 
-/// A broker that has confirmed nothing for this long, although messages wait for it, takes none: RabbitMQ does not read
-/// from publishers while its disk or memory is nearly full, and does not tell this client.
+/// A broker that has confirmed nothing for this long, although messages wait for a confirm, counts as blocked. RabbitMQ
+/// stops reading from publishers while its disk or memory is nearly full, without telling this client.
 const STALL: Duration = Duration::from_secs(2);
-/// How often a publisher that waits for its confirm looks whether the broker has stopped it.
+/// How often a publisher that waits for its confirm checks whether the broker has blocked publishers.
 const HALT_POLL: Duration = Duration::from_millis(100);
 
-/// Where the broker is and how long it may be silent.
+/// The broker's address and login, and its timeouts.
 #[derive(Clone, Debug)]
 pub struct AmqpSettings {
     hosts: Vec<(String, u16)>,
@@ -65,7 +65,7 @@ impl AmqpSettings {
     }
 }
 
-/// A broker that could not be reached or used, with the reason.
+/// Why a broker could not be reached or used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerError(String);
 
@@ -83,20 +83,21 @@ impl fmt::Display for BrokerError {
 
 impl std::error::Error for BrokerError {}
 
-/// Why a message does not count as stored.
+/// Why a publish failed, or may have failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublishError {
     /// The connection is closed, or closed before the confirm came.
     Closed(String),
-    /// The broker takes no messages for now, because its disk or memory is nearly full. The message was not sent.
+    /// The broker accepts no messages at the moment, because its disk or memory is nearly full. The message was not
+    /// sent.
     Blocked(String),
     /// No queue took the message (AMQP 0-9-1 §1.8.3.9, `mandatory`).
     Returned(String),
-    /// The broker refused responsibility for the message.
+    /// The broker rejected the message (basic.nack).
     Nacked,
     /// No confirm came in time; the message may or may not be stored.
     TimedOut,
-    /// Too many messages wait for their confirm already.
+    /// Too many messages already wait for their confirm.
     Busy,
 }
 
@@ -128,15 +129,15 @@ pub struct Delivery {
     pub body: Vec<u8>,
 }
 
-/// Why a connection ended, once it has.
+/// Why a connection or channel ended; empty while it is open.
 #[derive(Default)]
-struct Closed {
+struct CloseReason {
     reason: Mutex<Option<String>>,
     changed: Condvar,
 }
 
-impl Closed {
-    /// Notes the first reason; later ones are only consequences of it.
+impl CloseReason {
+    /// Records the first reason; later ones are only consequences of it.
     fn set(&self, reason: &str) {
         let mut current = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         current.get_or_insert_with(|| reason.to_owned());
@@ -157,7 +158,7 @@ impl Closed {
 /// A connection to a broker. May be shared by many threads.
 pub struct Connection {
     commands: Commands,
-    closed: Arc<Closed>,
+    closed: Arc<CloseReason>,
     /// How long a request other than publishing may wait for the broker's answer.
     answer_timeout: Duration,
 }
@@ -166,8 +167,8 @@ impl Connection {
     /// Connects to the first host that answers, under the connection name `name`. Each host may take up to
     /// `RABBITMQ_CONNECT_TIMEOUT_MS`, and one that refuses another second to say why.
     pub fn open(settings: &AmqpSettings, name: &str) -> Result<Self, BrokerError> {
-        let closed = Arc::new(Closed::default());
-        let (opened, outcome) = sync_channel(1);
+        let closed = Arc::new(CloseReason::default());
+        let (opened, result) = sync_channel(1);
         let thread = {
             let (settings, name, closed) = (settings.clone(), name.to_owned(), closed.clone());
             thread::Builder::new()
@@ -175,37 +176,38 @@ impl Connection {
                 .spawn(move || io::run(&settings, &name, &opened, &closed))
         };
         thread.map_err(|e| BrokerError::new(format!("start the amqp thread: {e}")))?;
-        // Every step of the I/O thread has a deadline; if it panics nevertheless, the channel tells.
-        let commands = outcome.recv().unwrap_or_else(|_| Err(BrokerError::new("the amqp thread stopped")))?;
+        // Every step of the I/O thread has a deadline; if the thread panics, this receive fails.
+        let commands = result.recv().unwrap_or_else(|_| Err(BrokerError::new("the amqp thread stopped")))?;
         Ok(Self { commands, closed, answer_timeout: settings.connect_timeout })
     }
 
-    /// Makes sure that the durable queue `queue` exists, and returns how many messages wait in it. A queue made by
-    /// hand, of whatever type, is taken as it is.
+    /// Makes sure that the durable queue `queue` exists, and returns how many messages wait in it. An existing queue of
+    /// any type is used as it is.
     pub fn declare_queue(&self, queue: &str) -> Result<u32, BrokerError> {
         let (reply, answer) = sync_channel(1);
         self.request(Command::DeclareQueue { queue: queue.to_owned(), reply }, &answer)
     }
 
-    /// How many messages wait in `queue` and are not with a consumer yet; `None` when there is no such queue.
+    /// How many messages of `queue` wait for a consumer; `None` if there is no such queue.
     pub fn count_messages(&self, queue: &str) -> Result<Option<u32>, BrokerError> {
         let (reply, answer) = sync_channel(1);
         self.request(Command::CountMessages { queue: queue.to_owned(), reply }, &answer)
     }
 
-    /// Makes sure that there is a durable exchange `exchange` that copies what it gets to whoever listens.
+    /// Makes sure that the durable fan-out exchange `exchange` exists.
     pub fn declare_fanout(&self, exchange: &str) -> Result<(), BrokerError> {
         let (reply, answer) = sync_channel(1);
         self.request(Command::DeclareFanout { exchange: exchange.to_owned(), reply }, &answer)
     }
 
-    /// Tells something to whoever listens to `exchange`, which must exist. Waits for nothing: when nobody listens, or
-    /// the connection ends, the message is gone.
+    /// Publishes to `exchange`, which must exist, without waiting for a confirm. If nobody listens or the connection
+    /// ends, the message is lost.
     pub fn announce(&self, exchange: &str, properties: Properties, body: Vec<u8>) {
         self.commands.send(Command::Announce { exchange: exchange.to_owned(), properties, body });
     }
 
-    /// Listens to what is announced on `exchange` from now on. Nothing has to be acknowledged.
+    /// Receives a copy of every message that is published to `exchange` from now on. Deliveries need no
+    /// acknowledgement.
     pub fn listen(&self, exchange: &str) -> Result<Deliveries, BrokerError> {
         let (reply, answer) = sync_channel(1);
         let batches = self.request(Command::Listen { exchange: exchange.to_owned(), reply }, &answer)?;
@@ -233,8 +235,8 @@ impl Connection {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match answer.recv_timeout(left.min(HALT_POLL)) {
-                Ok(outcome) => return outcome,
-                // Sent just before the broker stopped its publishers, it waits there; nobody knows for how long.
+                Ok(result) => return result,
+                // The message was sent just before the broker blocked publishers, so its confirm may take any time.
                 Err(RecvTimeoutError::Timeout) if left <= HALT_POLL || self.commands.halted().is_some() => {
                     return Err(PublishError::TimedOut);
                 }
@@ -244,13 +246,13 @@ impl Connection {
         }
     }
 
-    /// Finds out whether the broker takes messages, by publishing one that no queue gets. Blocks for two seconds at
-    /// the most; from then on, [`Connection::blocked`] knows.
+    /// Finds out whether the broker accepts messages, by publishing one that reaches no queue. Blocks for up to two
+    /// seconds; afterwards [`Connection::blocked`] is up to date.
     pub fn probe(&self) {
         if self.blocked().is_none() {
             let (reply, answer) = sync_channel(1);
             self.commands.send(Command::Probe { reply });
-            // Whatever comes of it is in the books of what waits for a confirm.
+            // The result is not needed: [`Connection::blocked`] looks at how long messages have waited for a confirm.
             let _ = answer.recv_timeout(STALL);
         }
     }
@@ -263,7 +265,7 @@ impl Connection {
         Ok(Deliveries { batches, ready: VecDeque::new(), closed: self.closed.clone() })
     }
 
-    /// Acknowledges the delivery `tag` and all before it. There is no answer in AMQP: if the connection ends first,
+    /// Acknowledges the delivery `tag` and all before it. AMQP does not answer an ack: if the connection ends first,
     /// the messages are delivered again.
     pub fn ack_through(&self, tag: u64) -> Result<(), BrokerError> {
         self.send_ack(tag, true)
@@ -278,8 +280,8 @@ impl Connection {
         if self.commands.send(Command::Ack { tag, multiple }) { Ok(()) } else { Err(self.closed_error()) }
     }
 
-    /// Why the broker takes no messages for now, while it takes none: it has said so, or has confirmed nothing for two
-    /// seconds. It may then answer nothing else either.
+    /// Why the broker accepts no messages at the moment: it has said so, or has confirmed nothing for two seconds.
+    /// `None` if it accepts them. While blocked, it may answer no other requests either.
     pub fn blocked(&self) -> Option<String> {
         self.commands.halted().or_else(|| {
             let stalled_for = self.commands.stalled_for();
@@ -292,7 +294,7 @@ impl Connection {
         self.closed.wait(timeout)
     }
 
-    /// Sends what is still queued (acknowledgements above all), says goodbye, and waits up to `timeout` for it.
+    /// Sends what is still queued, such as acknowledgements, closes the connection, and waits up to `timeout` for that.
     pub fn close(self, timeout: Duration) {
         if self.commands.send(Command::Close) {
             self.closed.wait(timeout);
@@ -308,7 +310,7 @@ impl Connection {
             return Err(self.closed_error());
         }
         match answer.recv_timeout(self.answer_timeout) {
-            Ok(outcome) => outcome,
+            Ok(result) => result,
             Err(RecvTimeoutError::Timeout) => Err(BrokerError::new("the broker did not answer in time")),
             Err(RecvTimeoutError::Disconnected) => Err(self.closed_error()),
         }
@@ -333,12 +335,12 @@ impl Drop for Connection {
 pub struct Deliveries {
     batches: Receiver<Vec<Delivery>>,
     ready: VecDeque<Delivery>,
-    closed: Arc<Closed>,
+    closed: Arc<CloseReason>,
 }
 
 impl Deliveries {
-    /// Waits up to `timeout` for a message, then takes whatever else is there, `max` messages at the most. An empty
-    /// batch means that the time has passed; an error, that the connection or the consumer has ended.
+    /// Waits up to `timeout` for a message, then takes what else has arrived, at most `max` messages in all. Returns an
+    /// empty batch after the timeout, and an error if the connection or the consumer has ended.
     pub fn next_batch(&mut self, max: usize, timeout: Duration) -> Result<Vec<Delivery>, BrokerError> {
         let deadline = Instant::now() + timeout;
         while self.ready.is_empty() {
@@ -359,8 +361,8 @@ impl Deliveries {
     }
 }
 
-/// Where the outcome of one publishing goes.
-type Confirm = SyncSender<Result<(), PublishError>>;
+/// Receives the result of one publish.
+type ConfirmSender = SyncSender<Result<(), PublishError>>;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! The properties and headers of a message (AMQP 0-9-1 §4.2.6), behind a type of our own.
+//! The properties and headers of a message (AMQP 0-9-1 §4.2.6).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,13 +7,13 @@ use amqprs::{
     ShortStr,
 };
 
-/// Properties and headers. They travel on untouched when a message is passed on.
+/// The properties and headers of a message.
 #[derive(Clone, Debug, Default)]
 pub struct Properties(pub(super) Box<BasicProperties>);
 
 impl Properties {
-    /// Those of a persistent JSON message that the program `app_id` sends now. A `message_id` over 255 bytes,
-    /// the protocol's limit for short strings, is left out, and so is an empty one.
+    /// The properties of a persistent JSON message, sent now by the program `app_id`. An empty `message_id`, or one
+    /// over 255 bytes (the protocol's limit for short strings), is left out.
     pub fn persistent_json(app_id: &str, message_id: &str) -> Self {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
         let mut properties = BasicProperties::default();
@@ -28,7 +28,8 @@ impl Properties {
         Self(Box::new(properties))
     }
 
-    /// Those of a JSON message that need not survive a restart of the broker, sent now by the program `app_id`.
+    /// The properties of a JSON message that need not survive a restart of the broker, sent now by the program
+    /// `app_id`.
     pub fn transient_json(app_id: &str) -> Self {
         let Self(mut properties) = Self::persistent_json(app_id, "");
         properties.with_delivery_mode(DELIVERY_MODE_TRANSIENT);
@@ -40,7 +41,7 @@ impl Properties {
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         let (Ok(name), Ok(value)) = (ShortStr::try_from(name), LongStr::try_from(value)) else { return self };
         let mut headers = self.0.headers().cloned().unwrap_or_else(FieldTable::new);
-        // The library's count of the table's size is right only when the name is not there.
+        // The library counts the table's size wrongly if the name is already in it.
         headers.remove(&name);
         headers.insert(name, FieldValue::S(value));
         self.0.with_headers(headers);
@@ -55,14 +56,13 @@ impl Properties {
         }
     }
 
-    /// The identity that makes a repeated message recognisable.
+    /// The id by which a repeated message is recognised.
     pub fn message_id(&self) -> Option<&str> {
         self.0.message_id().map(String::as_str)
     }
 
-    /// These properties, fit to be published again by another user: persistent, and without the two that would make
-    /// the broker refuse the message (`user_id` of somebody else) or drop it (`expiration`). Both are kept as
-    /// headers.
+    /// A copy for publishing the message again as another user: persistent, and without `user_id` (the broker refuses
+    /// another user's) and `expiration` (the broker would drop the message). Both are kept as headers.
     #[must_use]
     pub fn for_republishing(&self) -> Self {
         let (old, mut new) = (&self.0, BasicProperties::default());

@@ -1,8 +1,8 @@
-//! Why a broker refused a connection.
+//! Finds out why a broker refused a connection.
 //!
-//! A broker closes the socket without a word on a wrong password, unless the client announces the capability
-//! `authentication_failure_close` (RabbitMQ's extension), which the library does not. So a connection that could not be
-//! opened is tried once more here, only far enough to be told. Nothing of this runs while the broker lets us in.
+//! After a wrong password a broker closes the socket without a reason, unless the client announces the capability
+//! `authentication_failure_close` (RabbitMQ's extension); the library does not. So after a failed login, this module
+//! repeats the handshake with the capability, only to learn the reason.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -10,26 +10,26 @@ use std::time::{Duration, Instant};
 
 use super::AmqpSettings;
 
-/// A broker that has something to say says it within this time, and within `RABBITMQ_CONNECT_TIMEOUT_MS`.
+/// How long to wait for the reason, if `RABBITMQ_CONNECT_TIMEOUT_MS` is not shorter.
 const DEADLINE: Duration = Duration::from_secs(1);
-/// No method of the handshake is longer.
+/// Largest frame that is read; no method of the handshake is longer.
 const FRAME_MAX_BYTES: usize = 64 << 10;
 const PROTOCOL_HEADER: &[u8] = b"AMQP\0\0\x09\x01";
 const FRAME_METHOD: u8 = 1;
 const FRAME_END: u8 = 0xce;
 
 /// Class and method of AMQP 0-9-1 §1.4.
-type Method = (u16, u16);
-const START: Method = (10, 10);
-const START_OK: Method = (10, 11);
-const TUNE: Method = (10, 30);
-const TUNE_OK: Method = (10, 31);
-const OPEN: Method = (10, 40);
-const CLOSE: Method = (10, 50);
-const CLOSE_OK: Method = (10, 51);
+type MethodId = (u16, u16);
+const START: MethodId = (10, 10);
+const START_OK: MethodId = (10, 11);
+const TUNE: MethodId = (10, 30);
+const TUNE_OK: MethodId = (10, 31);
+const OPEN: MethodId = (10, 40);
+const CLOSE: MethodId = (10, 50);
+const CLOSE_OK: MethodId = (10, 51);
 
-/// Asks the broker at `host`:`port` why it refuses; `None` if it lets us in, or does not say. Blocks for a second at
-/// the most.
+/// Asks the broker at `host`:`port` why it refuses; `None` if it accepts the login or gives no reason. Blocks for up to
+/// a second.
 pub(super) fn reason(host: &str, port: u16, settings: &AmqpSettings) -> Option<String> {
     let mut dialogue = Dialogue::start(host, port, DEADLINE.min(settings.connect_timeout)).ok()?;
     dialogue.handshake(settings).ok().flatten()
@@ -49,36 +49,36 @@ impl Dialogue {
         Ok(Self { socket, deadline })
     }
 
-    /// Logs in and opens the virtual host (AMQP 0-9-1 §2.2.4); returns what the broker refused.
+    /// Logs in and opens the virtual host (AMQP 0-9-1 §2.2.4); returns the reason if the broker refuses either.
     fn handshake(&mut self, settings: &AmqpSettings) -> io::Result<Option<String>> {
         self.socket.write_all(PROTOCOL_HEADER)?;
         self.receive(START)?;
         self.send(START_OK, &start_ok(settings))?;
         let limits = match self.receive(TUNE)? {
-            Answer::Expected(limits) => limits,
-            Answer::Closed(403, _) => return Ok(Some("refused: wrong user or password".to_owned())),
-            Answer::Closed(code, text) => return Ok(Some(format!("refused: {code} {text}"))),
+            Received::Expected(limits) => limits,
+            Received::Closed(403, _) => return Ok(Some("refused: wrong user or password".to_owned())),
+            Received::Closed(code, text) => return Ok(Some(format!("refused: {code} {text}"))),
         };
         self.send(TUNE_OK, &limits)?;
         let mut open = Vec::new();
         put_short(&mut open, settings.vhost.as_bytes());
-        // Two members that are reserved.
+        // Two reserved fields.
         open.extend_from_slice(&[0, 0]);
         self.send(OPEN, &open)?;
         match self.receive((10, 41))? {
-            Answer::Expected(_) => {
-                // Reply code 200, no text, no method that failed. The socket may close before the answer comes.
+            Received::Expected(_) => {
+                // Reply code 200, empty text, no failed method. The answer is not waited for.
                 self.send(CLOSE, &[0, 200, 0, 0, 0, 0, 0])?;
                 Ok(None)
             }
-            Answer::Closed(403 | 530, text) => {
+            Received::Closed(403 | 530, text) => {
                 Ok(Some(format!("refused: no access to the virtual host '{}': {text}", settings.vhost)))
             }
-            Answer::Closed(code, text) => Ok(Some(format!("refused: {code} {text}"))),
+            Received::Closed(code, text) => Ok(Some(format!("refused: {code} {text}"))),
         }
     }
 
-    fn send(&mut self, (class, method): Method, arguments: &[u8]) -> io::Result<()> {
+    fn send(&mut self, (class, method): MethodId, arguments: &[u8]) -> io::Result<()> {
         let mut frame = vec![FRAME_METHOD, 0, 0];
         put_length(&mut frame, arguments.len() + 4);
         frame.extend_from_slice(&class.to_be_bytes());
@@ -89,7 +89,7 @@ impl Dialogue {
     }
 
     /// The next method, which must be `expected` or connection.close.
-    fn receive(&mut self, expected: Method) -> io::Result<Answer> {
+    fn receive(&mut self, expected: MethodId) -> io::Result<Received> {
         let mut head = [0; 7];
         self.read(&mut head)?;
         let [kind, _, _, length @ ..] = head;
@@ -104,15 +104,15 @@ impl Dialogue {
         let ids =
             (u16::from_be_bytes([payload[0], payload[1]]), u16::from_be_bytes([payload[2], payload[3]]));
         if ids == expected {
-            return Ok(Answer::Expected(arguments));
+            return Ok(Received::Expected(arguments));
         }
         match (ids, &arguments[..]) {
             (CLOSE, [code @ .., _, _, _, _]) if code.len() >= 3 => {
                 let text = String::from_utf8_lossy(&code[3..]).into_owned();
                 let code = u16::from_be_bytes([code[0], code[1]]);
-                // Out of politeness only: the answer does not depend on it.
+                // The protocol asks for it; the result does not depend on it.
                 let _ = self.send(CLOSE_OK, &[]);
-                Ok(Answer::Closed(code, text))
+                Ok(Received::Closed(code, text))
             }
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -136,14 +136,14 @@ impl Dialogue {
     }
 }
 
-enum Answer {
+enum Received {
     /// The method's arguments.
     Expected(Vec<u8>),
     /// Connection.close: code and text.
     Closed(u16, String),
 }
 
-/// Who we are, and that we want to be told if that is not enough. The mechanism is PLAIN (RFC 4616).
+/// The arguments of start-ok: the capability, and the login by PLAIN (RFC 4616).
 fn start_ok(settings: &AmqpSettings) -> Vec<u8> {
     let mut capability = Vec::new();
     put_short(&mut capability, b"authentication_failure_close");
@@ -160,7 +160,7 @@ fn start_ok(settings: &AmqpSettings) -> Vec<u8> {
     arguments
 }
 
-/// A short string (AMQP 0-9-1 §4.2.5.3). What is longer is cut, and then refused by the broker.
+/// A short string (AMQP 0-9-1 §4.2.5.3). A longer text is cut off; the broker then refuses it.
 fn put_short(out: &mut Vec<u8>, text: &[u8]) {
     let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
     out.push(length);

@@ -1,4 +1,4 @@
-//! The body of a request: JSON to members that cannot break the rules of their fields, or complaints that name them.
+//! Parses request bodies: JSON into members that satisfy the rules of their fields, or complaints that name the fields.
 
 use std::borrow::Cow;
 
@@ -8,16 +8,16 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::field::Source;
-use crate::field::{Field, Kind};
+use crate::field::{Field, FieldType};
 use crate::resource::{Caller, Given, Member, Resource};
 use crate::value::{self, Complaint};
 
 /// Why a body is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Invalid {
-    /// Not a JSON object, or one without a member that could be used. The text says what is wrong.
+    /// Not a JSON object, or one without any usable member. The text says what is wrong.
     Malformed(String),
-    /// These fields break rules: the path of each (`coordinates.lat`, `images[2].url`), and its complaint.
+    /// These fields break rules: the path of each field (`coordinates.lat`, `images[2].url`) and the complaint.
     Fields(Vec<(String, Complaint)>),
 }
 
@@ -51,21 +51,21 @@ pub(crate) fn new_record(
     Ok((key.and_then(|key| key.text().map(str::to_owned)), members))
 }
 
-/// Whether a key can be a segment of a path that everybody reads alike.
+/// Whether a key can be a path segment that all programs read alike.
 fn fits_path(key: &str) -> bool {
     !matches!(key, "." | "..")
         && !key.chars().any(|character| character.is_control() || "/\\".contains(character))
 }
 
-/// Reads changes of a record: a member for each field, at least one of which is not absent.
+/// Reads changes to a record: a member for each field, at least one of which is not absent.
 pub(crate) fn changes(resource: &Resource, body: &[u8]) -> Result<Vec<Member>, Invalid> {
     let sent = parse(body)?;
     let mut complaints = Vec::new();
     let members = resource.fields.iter().map(|field| match sent.find(field.name) {
-        Found::Once(token) if field.is_writable() => {
+        Occurrence::Once(token) if field.is_writable() => {
             read(field, token, field.name.to_owned(), &mut complaints)
         }
-        Found::Twice if field.is_writable() => {
+        Occurrence::Twice if field.is_writable() => {
             complain(&mut complaints, field.name.to_owned(), "must be given once")
         }
         _ => Member::Absent,
@@ -84,7 +84,7 @@ pub(crate) fn changes(resource: &Resource, body: &[u8]) -> Result<Vec<Member>, I
     Ok(members)
 }
 
-/// Lets the resource's own check see what the fields' rules let pass.
+/// Runs the resource's own check, if no field's rule is broken.
 fn finish(
     resource: &Resource,
     members: &[Member],
@@ -98,24 +98,24 @@ fn finish(
     if complaints.is_empty() { Ok(()) } else { Err(Invalid::Fields(complaints)) }
 }
 
-/// The members of an object, unread, so that each can be complained about by name.
+/// The members of an object, unparsed, so that each can be refused by name.
 struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
-/// How often a member was given.
-enum Found<'a> {
+/// How often a member occurs.
+enum Occurrence<'a> {
     Never,
     Once(&'a RawValue),
     Twice,
 }
 
 impl<'a> Members<'a> {
-    fn find(&self, name: &str) -> Found<'a> {
+    fn find(&self, name: &str) -> Occurrence<'a> {
         let mut found = self.0.iter().filter(|(given, _)| given == name);
         match (found.next(), found.next()) {
-            (None, _) => Found::Never,
-            (Some((_, token)), None) => Found::Once(token),
-            // Readers disagree on which of the two counts (RFC 8259 §4).
-            (Some(_), Some(_)) => Found::Twice,
+            (None, _) => Occurrence::Never,
+            (Some((_, token)), None) => Occurrence::Once(token),
+            // Programs disagree on which of the two counts (RFC 8259 §4).
+            (Some(_), Some(_)) => Occurrence::Twice,
         }
     }
 }
@@ -132,7 +132,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                /// By itself, a `Cow` is always read as an owned text.
+                /// Without `borrow`, serde always reads a `Cow` as owned text.
                 #[derive(Deserialize)]
                 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -152,7 +152,7 @@ fn parse(body: &[u8]) -> Result<Members<'_>, Invalid> {
     parse_object(body).map_err(Invalid::Malformed)
 }
 
-/// A field of something new: what was sent, or else its default.
+/// The value of a field in a new record or object: what was sent, else its default.
 fn complete(
     field: &Field,
     sent: &Members<'_>,
@@ -163,10 +163,10 @@ fn complete(
         return Member::Absent;
     }
     match sent.find(field.name) {
-        Found::Once(token) => read(field, token, path, complaints),
-        Found::Twice => complain(complaints, path, "must be given once"),
-        Found::Never if field.required => complain(complaints, path, "is required"),
-        Found::Never => field.default.map_or(Member::Null, |text| Member::Value(text.to_owned())),
+        Occurrence::Once(token) => read(field, token, path, complaints),
+        Occurrence::Twice => complain(complaints, path, "must be given once"),
+        Occurrence::Never if field.required => complain(complaints, path, "is required"),
+        Occurrence::Never => field.default.map_or(Member::Null, |text| Member::Value(text.to_owned())),
     }
 }
 
@@ -175,8 +175,8 @@ fn read(field: &Field, token: &RawValue, path: String, complaints: &mut Vec<(Str
         return Member::Null;
     }
     match field.kind {
-        Kind::Object(fields) => read_object(fields, token, path, complaints),
-        Kind::Array { element, max } => read_array(element, max, token, &path, complaints),
+        FieldType::Object(fields) => read_object(fields, token, path, complaints),
+        FieldType::Array { element, max } => read_array(element, max, token, &path, complaints),
         _ => match value::from_json(&field.kind, token) {
             Ok(text) => Member::Value(text),
             Err(problem) => complain(complaints, path, problem),
@@ -184,7 +184,7 @@ fn read(field: &Field, token: &RawValue, path: String, complaints: &mut Vec<(Str
     }
 }
 
-/// Reads an object into the JSON that is stored: its known members, without those that are null.
+/// Reads an object into the JSON to be stored: its known members that are not null.
 fn read_object(
     fields: &[Field],
     token: &RawValue,
@@ -221,7 +221,7 @@ fn read_array(
     if tokens.len() > max {
         return complain(complaints, path.to_owned(), format!("must not have more than {max} elements"));
     }
-    // An element cannot be left out, and so it cannot be null.
+    // An element cannot be absent, so it cannot be null either.
     let element = Field { required: true, default: None, ..*element };
     let mut json = String::from("[");
     for (index, token) in tokens.into_iter().enumerate() {

@@ -1,9 +1,9 @@
-//! What `--describe` prints: routes, fields and SQL, as they follow from the descriptions.
+//! What `--describe` prints: the routes, fields and SQL of a service.
 
 use std::fmt::Write as _;
 
-use crate::field::{Field, Kind, Source};
-use crate::query::{LIMIT_MAX, Place, Selection};
+use crate::field::{Field, FieldType, Source};
+use crate::query::{Cursor, LIMIT_MAX, Selection};
 use crate::resource::{Action, Operation, Resource};
 use crate::routes::Routes;
 use crate::server::Application;
@@ -14,7 +14,7 @@ use crate::table::Table;
 pub(crate) fn text(application: &Application, tables: &[Table], routes: &Routes) -> String {
     let Application { name, version, about, .. } = application;
     let mut text = format!("{name} {version}: {about}\n\nRoutes\n");
-    // Writing to a string cannot fail; this goes for all below.
+    // Writing to a string cannot fail, here and below.
     for (path, methods) in routes.describe() {
         let _ = writeln!(text, "  {path:<28} {methods}");
     }
@@ -112,7 +112,7 @@ fn describe_sql(text: &mut String, table: &Table) {
     }
     for query in examples(table) {
         let Ok(selection) = Selection::parse(resource, &query) else { continue };
-        let place = Place { key: String::new(), value: selection.sort.map(|_| String::new()) };
+        let place = Cursor { key: String::new(), value: selection.sort.map(|_| String::new()) };
         let (after, until) = match selection.limit {
             Some(limit) => {
                 let end = statements::page_end(resource, &selection, limit);
@@ -146,27 +146,27 @@ fn examples(table: &Table) -> Vec<String> {
 }
 
 /// A value that a field of this kind may have.
-fn example(kind: &Kind) -> String {
+fn example(kind: &FieldType) -> String {
     match *kind {
-        Kind::Text { min, max, .. } => "text".chars().cycle().take(min.max(4).min(max)).collect(),
-        Kind::Url => "http://example.org".to_owned(),
-        Kind::Uuid => "00000000-0000-4000-8000-000000000000".to_owned(),
-        Kind::Integer { min, max } | Kind::Decimal { bounds: Some((min, max)), .. } => {
+        FieldType::Text { min, max, .. } => "text".chars().cycle().take(min.max(4).min(max)).collect(),
+        FieldType::Url => "http://example.org".to_owned(),
+        FieldType::Uuid => "00000000-0000-4000-8000-000000000000".to_owned(),
+        FieldType::Integer { min, max } | FieldType::Decimal { bounds: Some((min, max)), .. } => {
             1.clamp(min, max).to_string()
         }
-        Kind::Decimal { precision, scale, bounds: None } => {
+        FieldType::Decimal { precision, scale, bounds: None } => {
             if precision > scale {
                 "1".to_owned()
             } else {
                 "0".to_owned()
             }
         }
-        Kind::Boolean => "true".to_owned(),
-        Kind::Date => "2024-02-29".to_owned(),
-        Kind::Timestamp => "2024-02-29T12:30:00Z".to_owned(),
-        Kind::Word(words) => words[0].to_owned(),
+        FieldType::Boolean => "true".to_owned(),
+        FieldType::Date => "2024-02-29".to_owned(),
+        FieldType::Timestamp => "2024-02-29T12:30:00Z".to_owned(),
+        FieldType::Word(words) => words[0].to_owned(),
         // Documents are neither searched nor filtered.
-        Kind::Object(_) | Kind::Array { .. } => String::new(),
+        FieldType::Object(_) | FieldType::Array { .. } => String::new(),
     }
 }
 
@@ -198,30 +198,30 @@ pub(crate) fn rules(field: &Field) -> String {
 }
 
 /// What a field of this kind may hold.
-fn values(kind: &Kind) -> String {
+fn values(kind: &FieldType) -> String {
     match *kind {
-        Kind::Text { min, max, trimmed } => {
+        FieldType::Text { min, max, trimmed } => {
             let length = if min == 0 { format!("up to {max}") } else { format!("{min} to {max}") };
             format!("text of {length} characters{}", if trimmed { ", trimmed" } else { "" })
         }
-        Kind::Url => "URL".to_owned(),
-        Kind::Uuid => "UUID".to_owned(),
-        Kind::Integer { min: i64::MIN, max: i64::MAX } => "integer".to_owned(),
-        Kind::Integer { min, max: i64::MAX } => format!("integer from {min} up"),
-        Kind::Integer { min, max } => format!("integer from {min} to {max}"),
-        Kind::Decimal { precision, scale, bounds: None } => format!("decimal({precision}, {scale})"),
-        Kind::Decimal { precision, scale, bounds: Some((min, max)) } => {
+        FieldType::Url => "URL".to_owned(),
+        FieldType::Uuid => "UUID".to_owned(),
+        FieldType::Integer { min: i64::MIN, max: i64::MAX } => "integer".to_owned(),
+        FieldType::Integer { min, max: i64::MAX } => format!("integer from {min} up"),
+        FieldType::Integer { min, max } => format!("integer from {min} to {max}"),
+        FieldType::Decimal { precision, scale, bounds: None } => format!("decimal({precision}, {scale})"),
+        FieldType::Decimal { precision, scale, bounds: Some((min, max)) } => {
             format!("decimal({precision}, {scale}) from {min} to {max}")
         }
-        Kind::Boolean => "boolean".to_owned(),
-        Kind::Date => "date".to_owned(),
-        Kind::Timestamp => "timestamp".to_owned(),
-        Kind::Word(words) => format!("one of {}", words.join(", ")),
-        Kind::Object(fields) => {
+        FieldType::Boolean => "boolean".to_owned(),
+        FieldType::Date => "date".to_owned(),
+        FieldType::Timestamp => "timestamp".to_owned(),
+        FieldType::Word(words) => format!("one of {}", words.join(", ")),
+        FieldType::Object(fields) => {
             let fields = fields.iter().map(|field| format!("{}: {}", field.name, rules(field)));
             format!("object {{{}}}", fields.collect::<Vec<_>>().join("; "))
         }
-        Kind::Array { element, max } => format!("array of at most {max}: {}", values(&element.kind)),
+        FieldType::Array { element, max } => format!("array of at most {max}: {}", values(&element.kind)),
     }
 }
 

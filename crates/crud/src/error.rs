@@ -1,11 +1,11 @@
-//! The one error type of this crate: why a service cannot start or go on. What a client is told is in `problem.rs`.
+//! The one error type of this crate: why a service cannot start or go on. Errors for clients are in `problem.rs`.
 
 use std::{fmt, io};
 
 /// Why a service cannot start, or cannot go on.
 #[derive(Debug)]
 pub enum Error {
-    /// The description of a resource makes no sense.
+    /// The description of a resource is invalid.
     Description {
         /// The resource.
         name: &'static str,
@@ -20,7 +20,7 @@ pub enum Error {
     Listen {
         /// Where it should have listened.
         address: String,
-        /// What the system said.
+        /// The operating system's report.
         source: io::Error,
     },
     /// A thread could not be started.

@@ -1,7 +1,7 @@
-//! How a field is described. The builders are `const`, so that a description is a constant, and one that contradicts
-//! itself does not compile.
+//! Describes fields. The builders are `const`: a description is a constant, and one that contradicts itself does not
+//! compile.
 //!
-//! Nothing here knows HTTP or SQL.
+//! HTTP and SQL do not belong here.
 #![expect(
     clippy::missing_panics_doc,
     reason = "descriptions are constants, so that the compiler stops, not a service"
@@ -19,11 +19,11 @@ use crate::Caller;
 )]
 pub struct Field {
     pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
+    pub(crate) kind: FieldType,
     pub(crate) source: Source,
     /// Whether a new record must have it.
     pub(crate) required: bool,
-    /// Its value, as text, in a new record that does not have it.
+    /// Its value, as text, in a new record for which none was sent.
     pub(crate) default: Option<&'static str>,
     pub(crate) unique: bool,
     pub(crate) searchable: bool,
@@ -33,9 +33,9 @@ pub struct Field {
     pub(crate) about: &'static str,
 }
 
-/// What a field may hold.
+/// The type of a field's values, with their limits.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum FieldType {
     /// Text without U+0000; lengths in characters.
     Text { min: usize, max: usize, trimmed: bool },
     /// An absolute `http` or `https` URL.
@@ -60,19 +60,19 @@ pub(crate) enum Kind {
     Array { element: &'static Field, max: usize },
 }
 
-/// Where the value of a field comes from.
+/// Who sets the value of a field.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source {
-    /// The client sends it.
+    /// The client, in the body.
     Client,
-    /// The column's default, a trigger or an action sets it.
+    /// The database: a column default, a trigger or an action.
     Database,
-    /// It is found in the request that creates the record; a client cannot choose or change it.
+    /// This function, from the head of the request that creates the record; the client cannot set it in the body.
     Caller(fn(&Caller<'_>) -> Option<String>),
 }
 
 impl Field {
-    const fn new(name: &'static str, kind: Kind) -> Self {
+    const fn new(name: &'static str, kind: FieldType) -> Self {
         Self {
             name,
             kind,
@@ -89,93 +89,97 @@ impl Field {
 
     /// Text of up to 255 characters, unless [`Field::length`] says otherwise. Column: `text`.
     pub const fn text(name: &'static str) -> Self {
-        Self::new(name, Kind::Text { min: 0, max: 255, trimmed: false })
+        Self::new(name, FieldType::Text { min: 0, max: 255, trimmed: false })
     }
 
     /// An absolute `http` or `https` URL of up to 2,048 characters. Column: `text`.
     pub const fn url(name: &'static str) -> Self {
-        Self::new(name, Kind::Url)
+        Self::new(name, FieldType::Url)
     }
 
     /// A UUID. Column: `uuid`.
     pub const fn uuid(name: &'static str) -> Self {
-        Self::new(name, Kind::Uuid)
+        Self::new(name, FieldType::Uuid)
     }
 
-    /// A 64-bit integer. Column: `bigint` or `integer`; for the latter say the range.
+    /// A 64-bit integer. Column: `bigint` or `integer`; for `integer`, set the range.
     pub const fn integer(name: &'static str) -> Self {
-        Self::new(name, Kind::Integer { min: i64::MIN, max: i64::MAX })
+        Self::new(name, FieldType::Integer { min: i64::MIN, max: i64::MAX })
     }
 
     /// A decimal number, kept exactly: at most `precision` digits (up to 36), `scale` of them behind the point. Column:
     /// `numeric(precision, scale)`.
     pub const fn decimal(name: &'static str, precision: u32, scale: u32) -> Self {
         assert!(precision <= 36 && scale <= precision, "a decimal has at most 36 digits");
-        Self::new(name, Kind::Decimal { precision, scale, bounds: None })
+        Self::new(name, FieldType::Decimal { precision, scale, bounds: None })
     }
 
     /// True or false. Column: `boolean`.
     pub const fn boolean(name: &'static str) -> Self {
-        Self::new(name, Kind::Boolean)
+        Self::new(name, FieldType::Boolean)
     }
 
     /// A day. Column: `date`.
     pub const fn date(name: &'static str) -> Self {
-        Self::new(name, Kind::Date)
+        Self::new(name, FieldType::Date)
     }
 
     /// A point in time, to the microsecond. Column: `timestamptz`.
     pub const fn timestamp(name: &'static str) -> Self {
-        Self::new(name, Kind::Timestamp)
+        Self::new(name, FieldType::Timestamp)
     }
 
     /// One of several words. Column: `text`.
     pub const fn word(name: &'static str, words: &'static [&'static str]) -> Self {
         assert!(!words.is_empty(), "there is no word to choose");
-        Self::new(name, Kind::Word(words))
+        Self::new(name, FieldType::Word(words))
     }
 
     /// An object with fields of its own. Column: `jsonb`.
     pub const fn object(name: &'static str, fields: &'static [Field]) -> Self {
-        Self::new(name, Kind::Object(fields))
+        Self::new(name, FieldType::Object(fields))
     }
 
     /// An array of at most `max` elements, each as `element` says (its name is not used). Column: `jsonb`.
     pub const fn array(name: &'static str, element: &'static Field, max: usize) -> Self {
-        Self::new(name, Kind::Array { element, max })
+        Self::new(name, FieldType::Array { element, max })
     }
 
-    /// How many characters a text has, after trimming.
+    /// Limits the number of characters of a text, after trimming.
     #[must_use]
     pub const fn length(mut self, characters: RangeInclusive<usize>) -> Self {
-        let Kind::Text { trimmed, .. } = self.kind else { panic_in_description("only a text has a length") };
-        self.kind = Kind::Text { min: *characters.start(), max: *characters.end(), trimmed };
+        let FieldType::Text { trimmed, .. } = self.kind else {
+            panic_in_description("only a text has a length")
+        };
+        self.kind = FieldType::Text { min: *characters.start(), max: *characters.end(), trimmed };
         self
     }
 
-    /// White space at both ends is removed from a text.
+    /// Removes white space at both ends of a text.
     #[must_use]
     pub const fn trimmed(mut self) -> Self {
-        let Kind::Text { min, max, .. } = self.kind else { panic_in_description("only a text is trimmed") };
-        self.kind = Kind::Text { min, max, trimmed: true };
+        let FieldType::Text { min, max, .. } = self.kind else {
+            panic_in_description("only a text is trimmed")
+        };
+        self.kind = FieldType::Text { min, max, trimmed: true };
         self
     }
 
-    /// The smallest and the largest value of a number.
+    /// Sets the smallest and the largest value of a number.
     #[must_use]
     pub const fn range(mut self, values: RangeInclusive<i64>) -> Self {
         let (min, max) = (*values.start(), *values.end());
         self.kind = match self.kind {
-            Kind::Integer { .. } => Kind::Integer { min, max },
-            Kind::Decimal { precision, scale, .. } => {
-                Kind::Decimal { precision, scale, bounds: Some((min, max)) }
+            FieldType::Integer { .. } => FieldType::Integer { min, max },
+            FieldType::Decimal { precision, scale, .. } => {
+                FieldType::Decimal { precision, scale, bounds: Some((min, max)) }
             }
             _ => panic_in_description("only a number has a range"),
         };
         self
     }
 
-    /// A new record must have it. Without this and without a default, the field may be absent or `null`.
+    /// Requires a value in a new record. Without this and without a default, the field may be absent or `null`.
     #[must_use]
     pub const fn required(mut self) -> Self {
         assert!(self.default.is_none(), "a required field needs no default");
@@ -183,7 +187,7 @@ impl Field {
         self
     }
 
-    /// Its value in a new record that does not have it, as text: `""`, `"0"`, `"false"`, `"active"`.
+    /// Sets the value, as text, for a new record without one: `""`, `"0"`, `"false"`, `"active"`.
     #[must_use]
     pub const fn default(mut self, text: &'static str) -> Self {
         assert!(!self.required, "a required field needs no default");
@@ -191,57 +195,61 @@ impl Field {
         self
     }
 
-    /// The database sets it (a default, a trigger, an action); what a client sends is ignored. The column is
-    /// `NOT NULL` if the field is also `required`.
+    /// The database sets it (a default, a trigger, an action); values from clients are ignored. The column is `NOT
+    /// NULL` if the field is also `required`.
     #[must_use]
     pub const fn read_only(mut self) -> Self {
         self.source = Source::Database;
         self
     }
 
-    /// The request that creates the record says it, not its body: the owner, for instance. It never changes.
+    /// Set from the head of the request that creates the record, not from its body: the owner, for example. It never
+    /// changes.
     #[must_use]
     pub const fn from_caller(mut self, find: fn(&Caller<'_>) -> Option<String>) -> Self {
         self.source = Source::Caller(find);
         self
     }
 
-    /// No two records have the same. A second one is answered 409, which the constraint `TABLE_FIELD_key` tells; that is
-    /// the name that `UNIQUE` behind a column gives it.
+    /// No two records may have the same value; a second one is answered 409. The column needs a constraint named
+    /// `TABLE_FIELD_key`, the name that `UNIQUE` in a column definition gives it.
     #[must_use]
     pub const fn unique(mut self) -> Self {
         self.unique = true;
         self
     }
 
-    /// Lists can be searched for a part of it, whatever the case: `?title=part`. Wants an index with `gin_trgm_ops`.
+    /// Lists can be searched for a part of it, ignoring case: `?title=part`. Should have an index with `gin_trgm_ops`.
     #[must_use]
     pub const fn searchable(mut self) -> Self {
         assert!(
-            matches!(self.kind, Kind::Text { .. } | Kind::Url) && !self.filterable,
+            matches!(self.kind, FieldType::Text { .. } | FieldType::Url) && !self.filterable,
             "a text is either searched or filtered"
         );
         self.searchable = true;
         self
     }
 
-    /// Lists can be limited to one value of it: `?status=done`. Numbers and times also to a range:
-    /// `?price_from=10&price_to=20`, both ends included. Wants an index.
+    /// Lists can be filtered by a value of it: `?status=done`. Numbers and times can also be filtered by a range, both
+    /// ends included: `?price_from=10&price_to=20`. Should have an index.
     #[must_use]
     pub const fn filterable(mut self) -> Self {
         assert!(
-            !matches!(self.kind, Kind::Object(_) | Kind::Array { .. }) && !self.searchable,
+            !matches!(self.kind, FieldType::Object(_) | FieldType::Array { .. }) && !self.searchable,
             "a document cannot be filtered, and a text is either searched or filtered"
         );
         self.filterable = true;
         self
     }
 
-    /// Lists can be ordered by it: `?sort=price`, `?sort=-price`. It must be required or have a default, and wants an
-    /// index on itself and the key.
+    /// Lists can be sorted by it: `?sort=price`, `?sort=-price`. It must be required or have a default, and should have
+    /// an index on itself and the key.
     #[must_use]
     pub const fn sortable(mut self) -> Self {
-        assert!(!matches!(self.kind, Kind::Object(_) | Kind::Array { .. }), "a document has no order");
+        assert!(
+            !matches!(self.kind, FieldType::Object(_) | FieldType::Array { .. }),
+            "a document has no order"
+        );
         self.sortable = true;
         self
     }
@@ -258,19 +266,25 @@ impl Field {
         !self.required && self.default.is_none()
     }
 
-    /// Whether clients send it.
+    /// Whether clients can set it.
     pub(crate) const fn is_writable(&self) -> bool {
         matches!(self.source, Source::Client)
     }
 
-    /// Whether `?NAME_from=` and `?NAME_to=` make sense.
+    /// Whether lists accept `?NAME_from=` and `?NAME_to=`.
     pub(crate) const fn has_ranges(&self) -> bool {
         self.filterable
-            && matches!(self.kind, Kind::Integer { .. } | Kind::Decimal { .. } | Kind::Date | Kind::Timestamp)
+            && matches!(
+                self.kind,
+                FieldType::Integer { .. }
+                    | FieldType::Decimal { .. }
+                    | FieldType::Date
+                    | FieldType::Timestamp
+            )
     }
 }
 
-impl Kind {
+impl FieldType {
     /// Whether its JSON is a string.
     pub(crate) const fn is_string(&self) -> bool {
         matches!(

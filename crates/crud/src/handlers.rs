@@ -1,4 +1,4 @@
-//! One function for each operation: reads what HTTP says, asks the store, and says the outcome in HTTP.
+//! One function for each operation: reads the request, calls the store, and writes the response.
 
 use edge::{Body, BodySize, Method, Request, Response};
 use foundation::json::is_json;
@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::body;
-use crate::field::Kind;
+use crate::field::FieldType;
 use crate::jobs::Change;
 use crate::preconditions::{Condition, is_known};
 use crate::problem::{Problem, Unserved};
@@ -18,10 +18,10 @@ use crate::routes::{page_link, record_path};
 use crate::store::Store;
 use crate::table::Table;
 
-/// How much of a list is written at a time, in bytes.
+/// How many bytes of a list are written at a time.
 const WRITE_BYTES: usize = 14 << 10;
 
-/// What the handlers of one request share.
+/// Handles one request for a table.
 pub(crate) struct Handler<'h> {
     pub store: &'h Store,
     pub table: &'h Table,
@@ -31,7 +31,7 @@ pub(crate) struct Handler<'h> {
 type Served = Result<(), Unserved>;
 
 impl Handler<'_> {
-    /// Streams a list, or sends it whole when its first batch is all of it.
+    /// Sends a list: whole if it fits into the first batch, else streamed.
     pub(crate) fn list(&self, query: &str, request: &Request<'_>, response: &mut Response<'_>) -> Served {
         let selection = Selection::parse(self.table.resource, query).map_err(Problem::from)?;
         let asked = selection.clone();
@@ -62,12 +62,12 @@ impl Handler<'_> {
 
     /// Stores a new record.
     pub(crate) fn create(&self, request: &mut Request<'_>, response: &mut Response<'_>) -> Served {
-        // It counts against the budget of all bodies until the record is stored.
+        // Kept until the record is stored, so that it counts against the budget of all bodies.
         let body = self.read_body(request)?;
         let caller = Caller { find: &|name| joined(request, name) };
         let (key, members) = body::new_record(self.table.resource, &body, &caller).map_err(Problem::from)?;
         let key = match self.table.columns[0].kind {
-            Kind::Uuid => Some(uuid::Uuid::new_v4().to_string()),
+            FieldType::Uuid => Some(uuid::Uuid::new_v4().to_string()),
             _ => key,
         };
         let row = self.store.insert(self.table, key, members).map_err(|failure| self.failed(&failure))?;
@@ -87,7 +87,7 @@ impl Handler<'_> {
         Ok(response.send_json(200, &[], &json(&Deleted { message, deleted }))?)
     }
 
-    /// Sends one record, unless the client has it already.
+    /// Sends one record, or 304 if the client has it already.
     pub(crate) fn read(&self, key: String, request: &Request<'_>, response: &mut Response<'_>) -> Served {
         let row = self.store.find(self.table, key).map_err(|failure| self.failed(&failure))?;
         let row = row.ok_or_else(|| Problem::not_found(self.table))?;
@@ -132,7 +132,7 @@ impl Handler<'_> {
         Ok(response.send_json(200, &[], &json(&deleted))?)
     }
 
-    /// Does something of the resource's own.
+    /// Runs an action of the resource.
     pub(crate) fn act(
         &self,
         action: &'static Action,
@@ -216,7 +216,7 @@ fn number(key: &str) -> serde_json::Value {
     key.parse::<i64>().map_or_else(|_| key.into(), Into::into)
 }
 
-/// JSON of something that has text keys only, so that it always serialises.
+/// The JSON of a value whose keys are all text, so that serialising cannot fail.
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
-//! What is asked of PostgreSQL: jobs for the workers, executed several at a time where one statement can do them.
+//! The jobs for the database workers, executed in batches where one statement can do several.
 //!
-//! Nothing here knows HTTP. The texts of the statements are made in `statements`.
+//! HTTP does not belong here, and the texts of the statements are in `statements`.
 
 use std::sync::Arc;
 
@@ -8,30 +8,30 @@ use database::{Connection, Executor};
 use postgres::types::{ToSql, Type};
 use postgres::{Row, Transaction};
 
-use crate::field::Kind;
+use crate::field::FieldType;
 use crate::preconditions::Condition;
-use crate::query::{Place, Selection};
+use crate::query::{Cursor, Selection};
 use crate::record;
 use crate::resource::{Action, Call, Reply};
 use crate::statements::{self, Query};
 use crate::table::Table;
 
-/// New records that are larger together are stored alone, which bounds the memory of a batch. In bytes.
+/// Largest new record that may be inserted in a batch with others, in bytes; this bounds the memory of a batch.
 const JOINED_INSERT_MAX_BYTES: usize = 16 << 10;
 
-/// One thing to be done, and on which table.
+/// A job on one table.
 pub(crate) struct Job {
     pub table: usize,
     pub work: Work,
 }
 
-/// What is to be done.
+/// What a job does.
 pub(crate) enum Work {
-    /// One record, by its key.
+    /// Find a record by its key.
     Find(String),
-    /// A new record: the parameters of the statement.
+    /// Insert a record: the parameters of the statement.
     Insert(Vec<Option<String>>),
-    /// Changes of a record: its key, and the parameters behind it.
+    /// Update a record: its key, and the further parameters.
     Update(String, Vec<Option<String>>, Condition),
     Delete(String, Condition),
     DeleteAll,
@@ -42,11 +42,11 @@ pub(crate) enum Work {
 /// A part of a list.
 pub(crate) struct ListJob {
     pub selection: Arc<Selection>,
-    /// Only records behind this one.
-    pub after: Option<Place>,
-    /// None behind this one.
-    pub until: Option<Place>,
-    /// At most so many.
+    /// Only records after this one.
+    pub after: Option<Cursor>,
+    /// Only records up to this one.
+    pub until: Option<Cursor>,
+    /// At most this many.
     pub rows: usize,
     /// How many records the page may still hold.
     pub left: Option<usize>,
@@ -62,14 +62,14 @@ pub(crate) struct Batch {
     /// How many they are.
     pub records: usize,
     /// The place of the last one.
-    pub last: Option<Place>,
+    pub last: Option<Cursor>,
     /// The last record of the page, when more follow it; told with its first batch.
-    pub page_end: Option<Place>,
+    pub page_end: Option<Cursor>,
     /// Whether the list ends here.
     pub is_last: bool,
 }
 
-/// What a job is answered with.
+/// The answer to a job.
 pub(crate) enum Answer {
     Found(Option<Row>),
     Changed(Change),
@@ -78,23 +78,23 @@ pub(crate) enum Answer {
     Acted(Reply),
 }
 
-/// What became of a change.
+/// The outcome of a change.
 pub(crate) enum Change {
-    /// It was made; the record as it is now, or as it was before it was deleted.
+    /// It was made; the record after the update, or before its deletion.
     Made(Row),
     /// There is no such record.
     Gone,
-    /// The record is not as the client's condition wants it.
+    /// The client's precondition does not hold.
     Stale,
 }
 
 /// Executes jobs; each worker has one.
 pub(crate) struct Jobs {
-    /// The tables that jobs name by their places.
+    /// The tables; jobs refer to them by index.
     pub tables: Arc<[Table]>,
 }
 
-/// What came of a statement.
+/// The result of a statement.
 type Executed<T> = Result<T, postgres::Error>;
 
 impl Executor for Jobs {
@@ -173,8 +173,8 @@ fn find_many(table: &Table, connection: &mut Connection, jobs: &[Job]) -> Execut
     Ok(keys.iter().map(|key| Ok(Answer::Found(found(key).cloned()))).collect())
 }
 
-/// Stores all records in one statement. What row belongs to whom is never guessed from the order of the answer: generated
-/// keys were drawn in the order of the jobs, and given keys are known.
+/// Inserts all records in one statement. The order of the returned rows is undefined, so they are matched by key:
+/// generated keys ascend in the order of the jobs, other keys are known.
 fn insert_many(table: &Table, connection: &mut Connection, jobs: &[Job]) -> Executed<Vec<Executed<Answer>>> {
     let records: Vec<_> = jobs
         .iter()
@@ -187,7 +187,7 @@ fn insert_many(table: &Table, connection: &mut Connection, jobs: &[Job]) -> Exec
     let arrays: Vec<_> = arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
     let statement = connection.prepared(&table.statements.insert_many)?;
     let mut rows = connection.client.query(&statement, &arrays)?;
-    if let Kind::Integer { .. } = table.columns[0].kind {
+    if let FieldType::Integer { .. } = table.columns[0].kind {
         rows.sort_by_key(|row| record::key(row).ok().and_then(|key| key.parse::<i64>().ok()));
     } else {
         let place = |row: &Row| {
@@ -199,7 +199,7 @@ fn insert_many(table: &Table, connection: &mut Connection, jobs: &[Job]) -> Exec
     Ok(rows.into_iter().map(|row| Ok(Answer::Found(Some(row)))).collect())
 }
 
-/// Updates or deletes one record. A condition is compared with the record while it is locked.
+/// Updates or deletes one record. Checks a condition while the record is locked.
 fn change(
     table: &Table,
     connection: &mut Connection,
@@ -243,7 +243,7 @@ fn list(table: &Table, connection: &mut Connection, job: &ListJob) -> Executed<A
         }
     }
     let mut found = read_rows(table, connection, job, until.as_ref(), rows)?;
-    let place = |row: &Row| record::place(&table.columns, row, selection.sort);
+    let place = |row: &Row| record::cursor(&table.columns, row, selection.sort);
     let is_last = match (one_more, left) {
         (Some(limit), _) => {
             if found.len() > limit {
@@ -271,13 +271,13 @@ fn find_page_end(
     connection: &mut Connection,
     selection: &Selection,
     limit: usize,
-) -> Executed<Option<Place>> {
+) -> Executed<Option<Cursor>> {
     let query = statements::page_end(table.resource, selection, limit);
     match query_once(connection, &query, 2)?.as_slice() {
         // The last of this page and the first of the next one.
         [last, _next] => {
             let value = selection.sort.map(|_| last.try_get(1)).transpose()?;
-            Ok(Some(Place { key: last.try_get(0)?, value }))
+            Ok(Some(Cursor { key: last.try_get(0)?, value }))
         }
         _ => Ok(None),
     }
@@ -287,7 +287,7 @@ fn read_rows(
     table: &Table,
     connection: &mut Connection,
     job: &ListJob,
-    until: Option<&Place>,
+    until: Option<&Cursor>,
     rows: usize,
 ) -> Executed<Vec<Row>> {
     let ListJob { selection, after, .. } = job;
@@ -300,11 +300,11 @@ fn read_rows(
     query_once(connection, &query, rows)
 }
 
-/// A key that is before all others.
+/// A key that sorts before all others.
 fn first_key(table: &Table) -> &'static str {
     match table.columns[0].kind {
-        Kind::Integer { .. } => "0",
-        Kind::Uuid => "00000000-0000-0000-0000-000000000000",
+        FieldType::Integer { .. } => "0",
+        FieldType::Uuid => "00000000-0000-0000-0000-000000000000",
         _ => "",
     }
 }

@@ -1,21 +1,21 @@
-//! A resource, described by a table of fields, as a service: routes, checked bodies, SQL, search, pages, entity tags,
-//! metrics and documentation follow from the description.
+//! Makes a service from resources, each described by a table of fields: routes, validation, SQL, search, paging, entity
+//! tags, metrics and documentation follow from the description.
 //!
 //! | file, in the order in which a request meets them | what it holds |
 //! |---|---|
 //! | [`resource`], [`field`] | how a resource is described |
 //! | [`server`], [`settings`] | a service as a whole: its start, its stop, its settings |
-//! | [`service`] | a request from its head to its answer; what is counted |
-//! | [`routes`] | which request is meant by a path and a method |
+//! | [`service`] | a request from its head to its answer; metrics |
+//! | [`routes`] | the operation for a path and a method |
 //! | [`handlers`] | one function for each operation |
-//! | [`query`], [`body`], [`value`] | what clients send, and the rules for it |
+//! | [`query`], [`body`], [`value`] | parsing and checking what clients send |
 //! | [`preconditions`] | entity tags, `If-Match`, `If-None-Match` |
 //! | [`store`] | the records as handlers see them; lists, batch by batch |
-//! | [`jobs`] | what workers do with PostgreSQL, several jobs in one statement |
+//! | [`jobs`] | the jobs of the database workers, several in one statement |
 //! | [`statements`], [`table`] | the SQL, made once from a description |
 //! | [`record`] | a row as JSON |
-//! | [`problem`] | what a client is told when something is wrong |
-//! | [`openapi`], [`describe`] | what is said of all this to programs and to people |
+//! | [`problem`] | error responses |
+//! | [`openapi`], [`describe`] | documentation for programs and for people |
 
 mod body;
 mod describe;

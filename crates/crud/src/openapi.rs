@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::describe::rules;
-use crate::field::{Field, Kind};
+use crate::field::{Field, FieldType};
 use crate::query::LIMIT_MAX;
 use crate::resource::{Action, Operation, Resource};
 use crate::server::Application;
@@ -53,7 +53,7 @@ pub(crate) fn document(application: &Application, tables: &[Table]) -> Vec<u8> {
         "paths": paths,
         "components": {"schemas": schemas},
     });
-    // It has text keys only, so that it always serialises.
+    // All keys are text, so serialising cannot fail.
     serde_json::to_vec(&document).unwrap_or_default()
 }
 
@@ -185,7 +185,7 @@ fn action(table: &Table, action: &Action) -> Value {
     described(table, json!({"summary": action.about, "parameters": parameters, "responses": responses}))
 }
 
-/// Adds what all operations have.
+/// Adds the tags and responses that all operations have.
 fn described(table: &Table, mut operation: Value) -> Value {
     operation["tags"] = json!([table.resource.plural]);
     for (status, text) in [
@@ -311,20 +311,20 @@ fn object<'f>(fields: impl Iterator<Item = &'f Field>, is_required: impl Fn(&Fie
 /// The schema of one field's values.
 fn field_schema(field: &Field) -> Value {
     let mut schema = match field.kind {
-        Kind::Text { min, max, .. } => json!({"type": "string", "minLength": min, "maxLength": max}),
-        Kind::Url => json!({"type": "string", "format": "uri", "maxLength": 2048}),
-        Kind::Uuid => json!({"type": "string", "format": "uuid"}),
-        Kind::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
-        Kind::Decimal { bounds: Some((min, max)), .. } => {
+        FieldType::Text { min, max, .. } => json!({"type": "string", "minLength": min, "maxLength": max}),
+        FieldType::Url => json!({"type": "string", "format": "uri", "maxLength": 2048}),
+        FieldType::Uuid => json!({"type": "string", "format": "uuid"}),
+        FieldType::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
+        FieldType::Decimal { bounds: Some((min, max)), .. } => {
             json!({"type": "number", "minimum": min, "maximum": max})
         }
-        Kind::Decimal { .. } => json!({"type": "number"}),
-        Kind::Boolean => json!({"type": "boolean"}),
-        Kind::Date => json!({"type": "string", "format": "date"}),
-        Kind::Timestamp => json!({"type": "string", "format": "date-time"}),
-        Kind::Word(words) => json!({"type": "string", "enum": words}),
-        Kind::Object(fields) => object(fields.iter(), |field| field.required),
-        Kind::Array { element, max } => {
+        FieldType::Decimal { .. } => json!({"type": "number"}),
+        FieldType::Boolean => json!({"type": "boolean"}),
+        FieldType::Date => json!({"type": "string", "format": "date"}),
+        FieldType::Timestamp => json!({"type": "string", "format": "date-time"}),
+        FieldType::Word(words) => json!({"type": "string", "enum": words}),
+        FieldType::Object(fields) => object(fields.iter(), |field| field.required),
+        FieldType::Array { element, max } => {
             json!({"type": "array", "maxItems": max, "items": field_schema(element)})
         }
     };

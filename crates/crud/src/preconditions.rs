@@ -2,8 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-/// The strong entity tag of a record: it changes whenever a value does. `key` is first, as its bytes, and a length
-/// before each value but the last keeps the end of one apart from the beginning of the next.
+/// The strong entity tag of a record, which changes whenever a value changes: a digest of the key and all values. Each
+/// value but the last is preceded by its length, so that different values cannot give the same bytes.
 pub(crate) fn entity_tag<'v>(key: &str, values: impl ExactSizeIterator<Item = Option<&'v str>>) -> String {
     let mut digest = Sha256::new();
     match key.parse::<i64>() {
@@ -14,7 +14,7 @@ pub(crate) fn entity_tag<'v>(key: &str, values: impl ExactSizeIterator<Item = Op
     for (index, value) in values.enumerate() {
         match value {
             Some(value) if index == last => digest.update(value),
-            // No text has this byte (RFC 3629 §3).
+            // UTF-8 text never contains this byte (RFC 3629 §3).
             None if index == last => digest.update([0xff]),
             value => update_with_length(&mut digest, value),
         }
@@ -25,38 +25,38 @@ pub(crate) fn entity_tag<'v>(key: &str, values: impl ExactSizeIterator<Item = Op
 }
 
 fn update_with_length(digest: &mut Sha256, value: Option<&str>) {
-    // No value is so long, so that the length of a missing one is its own.
+    // No value is this long, so a missing value has a length of its own.
     let length = value.map_or(u64::MAX, |value| value.len() as u64);
     digest.update(length.to_be_bytes());
     digest.update(value.unwrap_or_default());
 }
 
-/// What must hold for a record before it is changed. A record that does not exist is 404, whatever the condition.
+/// The preconditions of a change. A record that does not exist is 404, whatever the condition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Condition {
-    /// `If-Match`: its tag must be one of these.
+    /// `If-Match`: the record's tag must be one of these.
     expected: Option<Vec<String>>,
-    /// `If-None-Match`: its tag must be none of these.
+    /// `If-None-Match`: the record's tag must be none of these.
     refused: Option<Tags>,
 }
 
-/// What `If-None-Match` names.
+/// The tags in `If-None-Match`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Tags {
-    /// `*`: whatever there is.
+    /// `*`: any tag.
     Any,
-    /// These tags, without their marks of weakness.
+    /// These tags, without the prefix `W/`.
     These(Vec<String>),
 }
 
 impl Condition {
-    /// Reads the fields of a request that changes something. The error is fit for the client.
+    /// Reads the header fields of a request that changes a record. The error is fit for the client.
     pub(crate) fn of_change(
         if_match: Option<&str>,
         if_none_match: Option<&str>,
     ) -> Result<Self, &'static str> {
         let expected = match if_match {
-            // It asks only that the record exists, which a change asks anyway.
+            // `*` requires only that the record exists, as every change does.
             None => None,
             Some(field) if field.trim() == "*" => None,
             // Strong comparison: a weak tag never matches (RFC 9110 §8.8.3.2).
@@ -72,7 +72,7 @@ impl Condition {
         Ok(Self { expected, refused })
     }
 
-    /// Whether there is nothing to look at.
+    /// Whether there is no precondition.
     pub(crate) fn is_empty(&self) -> bool {
         self.expected.is_none() && self.refused.is_none()
     }
@@ -91,7 +91,7 @@ impl Tags {
             return Ok(Self::Any);
         }
         let tags = split_tags(field).ok_or(())?;
-        // Weak comparison: the mark of a weak tag does not count (RFC 9110 §8.8.3.2).
+        // Weak comparison ignores `W/` (RFC 9110 §8.8.3.2).
         Ok(Self::These(tags.into_iter().map(|tag| tag.opaque).collect()))
     }
 
@@ -103,13 +103,13 @@ impl Tags {
     }
 }
 
-/// Whether the client of a GET has the record already. A field that is malformed matches nothing, so that the client
-/// simply gets the whole answer.
+/// Whether the client of a GET has the record already. A malformed field matches nothing, so the client gets the whole
+/// answer.
 pub(crate) fn is_known(if_none_match: Option<&str>, tag: &str) -> bool {
     if_none_match.is_some_and(|field| Tags::parse(field).is_ok_and(|tags| tags.contain(tag)))
 }
 
-/// Whether a tag, with its quotes, is the one of this text.
+/// Whether `tag`, which has quotes, equals `opaque`, which has none.
 fn is(opaque: &str, tag: &str) -> bool {
     tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')) == Some(opaque)
 }

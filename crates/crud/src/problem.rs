@@ -1,4 +1,4 @@
-//! What a client is told when a request cannot be served, and what the log is told beside it.
+//! Error responses: what the client is told, and what the log is told in addition.
 
 use database::Failure;
 use edge::{Refusal, Response};
@@ -10,26 +10,26 @@ use crate::query::Refused;
 use crate::table::Table;
 use crate::value::Complaint;
 
-/// An answer that is an error: `{"error": "…", "fields": {…}}`.
+/// An error response: `{"error": "…", "fields": {…}}`.
 #[derive(Debug)]
 pub(crate) struct Problem {
     pub status: u16,
-    /// In words fit for the client.
+    /// The text for the client.
     error: String,
-    /// The fields that are to blame, and why.
+    /// The fields that break rules, and which rules.
     fields: Vec<(String, Complaint)>,
-    /// One more header field.
+    /// An additional header field.
     header: Option<(&'static str, String)>,
-    /// What went wrong, for the log alone.
+    /// The cause, for the log only.
     pub cause: Option<String>,
 }
 
-/// Why a handler has not answered.
+/// Why a handler did not answer.
 #[derive(Debug)]
 pub(crate) enum Unserved {
-    /// The client shall be told this.
+    /// Answer with this problem.
     Problem(Problem),
-    /// The edge knows what to do.
+    /// Let the edge answer this refusal.
     Refusal(Refusal),
 }
 
@@ -46,7 +46,7 @@ impl From<Refusal> for Unserved {
 }
 
 impl Problem {
-    /// An error that needs no more words.
+    /// An error with a text only.
     pub(crate) fn new(status: u16, error: impl Into<String>) -> Self {
         Self { status, error: error.into(), fields: Vec::new(), header: None, cause: None }
     }
@@ -62,7 +62,7 @@ impl Problem {
         Self::new(404, format!("{} not found", table.capitalised()))
     }
 
-    /// The record is not as the client's condition wants it.
+    /// The client's precondition does not hold.
     pub(crate) fn stale(table: &Table) -> Self {
         Self::new(412, format!("The {} has changed since you read it", table.resource.name))
     }
@@ -73,7 +73,7 @@ impl Problem {
         self
     }
 
-    /// What a failed job means for the client.
+    /// The problem for a failed job.
     pub(crate) fn of_failure(table: &Table, failure: &Failure) -> Self {
         let name = table.resource.name;
         let problem = match failure {
@@ -90,7 +90,7 @@ impl Problem {
         Self { cause: Some(failure.to_string()), ..problem }
     }
 
-    /// A constraint is the only one to know: whoever looked first would be overtaken.
+    /// The problem for a violated constraint. Checking before the statement would be a race, so the constraint decides.
     fn of_constraint(table: &Table, report: &DbError) -> Self {
         let field = report.constraint().and_then(|constraint| table.field_of_constraint(constraint));
         let (status, complaint, error) = match report.code() {
@@ -111,7 +111,7 @@ impl Problem {
         }
     }
 
-    /// Answers with it.
+    /// Sends it.
     pub(crate) fn send(&self, response: &mut Response<'_>) -> Result<(), Refusal> {
         let mut fields: Vec<(&str, &str)> = Vec::new();
         if let Some((name, value)) = &self.header {
@@ -128,7 +128,7 @@ impl Problem {
             fields: serde_json::Map<String, serde_json::Value>,
         }
         let fields = self.fields.iter().map(|(name, problem)| (name.clone(), problem.as_ref().into()));
-        // It has text keys only, so that it always serialises.
+        // All keys are text, so serialising cannot fail.
         serde_json::to_vec(&Document { error: &self.error, fields: fields.collect() }).unwrap_or_default()
     }
 }

@@ -1,29 +1,29 @@
-//! The query string of a list: which records, in which order, from where on, how many.
+//! Parses the query string of a list: filters, order, first record and limit.
 
 use crate::field::Field;
 use crate::resource::Resource;
 use crate::value::{self, Complaint};
 
-/// Most records that one page may hold.
+/// Most records on one page.
 pub(crate) const LIMIT_MAX: usize = 1_000;
 
-/// Which records a list holds.
+/// Selects the records of a list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
-    /// All of these must hold.
+    /// The conditions; all must hold.
     pub filters: Vec<Filter>,
-    /// The order; by the key alone when there is none.
+    /// The order; `None` means by the key alone.
     pub sort: Option<Sort>,
-    /// Only records behind this place.
-    pub after: Option<Place>,
-    /// At most so many.
+    /// Only records after this one.
+    pub after: Option<Cursor>,
+    /// At most this many.
     pub limit: Option<usize>,
 }
 
 /// A condition on the records of a list.
 #[derive(Clone, Debug)]
 pub(crate) struct Filter {
-    /// The query parameter that asked for it.
+    /// The query parameter.
     pub name: String,
     /// Its value as it was given, for the link to the next page.
     pub given: String,
@@ -32,39 +32,39 @@ pub(crate) struct Filter {
     pub value: String,
 }
 
-/// How a value limits a list.
+/// How a value filters a list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FilterKind {
-    /// The field contains it, whatever the case.
+    /// The field contains the value, ignoring case.
     Contains(&'static str),
-    /// The field compares so: `=`, `>=` or `<=`.
+    /// The field compares to the value by this operator: `=`, `>=` or `<=`.
     Compares(&'static Field, &'static str),
     /// A condition of the resource's own, with `$` for the value.
     Condition(&'static str),
 }
 
-/// An order by a field, and by the key among those that have the same value.
+/// An order by a field, then by the key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sort {
     pub field: &'static Field,
     pub descending: bool,
 }
 
-/// The place of one record in a list.
+/// The position of a record in a list (keyset pagination).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Cursor {
     /// Its key.
     pub key: String,
-    /// Its value of the field that the list is sorted by, if it is.
+    /// Its value of the field that the list is sorted by, if any.
     pub value: Option<String>,
 }
 
 /// Why a query string is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// It cannot be read at all.
+    /// It cannot be parsed.
     Malformed(&'static str),
-    /// A parameter breaks its rules.
+    /// This parameter breaks a rule.
     Parameter(String, Complaint),
 }
 
@@ -96,7 +96,7 @@ impl Selection {
                 }
                 _ => match Filter::parse(resource, name, given).map_err(|problem| refuse(name, problem))? {
                     Some(filter) => {
-                        // A search for nothing finds everything.
+                        // A search for the empty text finds everything.
                         if !matches!(filter.kind, FilterKind::Contains(_)) || !given.is_empty() {
                             selection.filters.push(filter);
                         }
@@ -118,12 +118,12 @@ impl Selection {
             let missing = if key.is_some() { &after_value } else { "after" };
             return Err(refuse(missing, "is required with the other one".into()));
         }
-        selection.after = key.map(|key| Place { key, value });
+        selection.after = key.map(|key| Cursor { key, value });
         Ok(selection)
     }
 
-    /// The query string of the page behind `last`, the last record of this one.
-    pub(crate) fn next_query(&self, last: &Place) -> String {
+    /// The query string of the page after `last`, the last record of this one.
+    pub(crate) fn next_query(&self, last: &Cursor) -> String {
         let mut parts = vec![
             format!("limit={}", self.limit.unwrap_or(LIMIT_MAX)),
             format!("after={}", encode(&last.key)),
@@ -149,9 +149,9 @@ fn limit(given: &str) -> Result<usize, Complaint> {
     limit.ok_or_else(|| format!("must be an integer from 1 to {LIMIT_MAX}").into())
 }
 
-/// A key as the place to go on from. 0 is the place before the first number.
+/// Checks a key after which a list shall start. 0 is allowed: it is before all generated keys.
 fn position(key: &Field, given: &str) -> Result<String, Complaint> {
-    if let crate::field::Kind::Integer { .. } = key.kind {
+    if let crate::field::FieldType::Integer { .. } = key.kind {
         let number = given.parse::<i64>().ok().filter(|number| *number >= 0);
         let number = number.ok_or_else(|| format!("must be an integer from 0 to {}", i64::MAX))?;
         return Ok(number.to_string());
@@ -176,7 +176,7 @@ impl Sort {
 }
 
 impl Filter {
-    /// What a query parameter asks for; `None` if it is unknown.
+    /// The filter for a query parameter; `None` if the parameter is unknown.
     fn parse(resource: &'static Resource, name: &str, given: &str) -> Result<Option<Self>, Complaint> {
         let filter = |kind, value| Some(Self { name: name.to_owned(), given: given.to_owned(), kind, value });
         if let Some(parameter) = resource.parameters.iter().find(|parameter| parameter.name == name) {
@@ -281,8 +281,8 @@ mod tests {
         )
     };
 
-    fn place(key: &str, value: Option<&str>) -> Place {
-        Place { key: key.to_owned(), value: value.map(str::to_owned) }
+    fn cursor(key: &str, value: Option<&str>) -> Cursor {
+        Cursor { key: key.to_owned(), value: value.map(str::to_owned) }
     }
 
     #[test]
@@ -290,7 +290,7 @@ mod tests {
         let selection =
             Selection::parse(&MOVIES, "title=a%25&limit=2&after=07&other=x&other=y&sort=x").unwrap();
         assert!(selection.limit == Some(2) && selection.sort.is_none());
-        assert_eq!(selection.after, Some(place("7", None)));
+        assert_eq!(selection.after, Some(cursor("7", None)));
         assert!(matches!(selection.filters[0].kind, FilterKind::Contains("title")));
         assert_eq!(selection.filters[0].value, "a%");
         assert!(Selection::parse(&MOVIES, "title=").unwrap().filters.is_empty());
@@ -319,7 +319,7 @@ mod tests {
         let selection = Selection::parse(&ROOMS, &query).unwrap();
         let values: Vec<_> = selection.filters.iter().map(|filter| filter.value.as_str()).collect();
         assert_eq!(values, ["1.50", "20.00", "new", "a b"]);
-        assert_eq!(selection.after, Some(place(id, Some("3.00"))));
+        assert_eq!(selection.after, Some(cursor(id, Some("3.00"))));
         for (query, name) in [
             ("state=other", "state"),
             ("price=x", "price"),
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn the_link_leads_on_with_the_same_question() {
         let selection = Selection::parse(&MOVIES, "title=a%26b&limit=2").unwrap();
-        assert_eq!(selection.next_query(&place("9", None)), "limit=2&after=9&title=a%26b");
+        assert_eq!(selection.next_query(&cursor("9", None)), "limit=2&after=9&title=a%26b");
         let query =
             "limit=3&after=67e55044-10b1-426f-9247-bb680e5fe0c8&after_price=2.50&sort=-price&state=new&q=%2B";
         let selection = Selection::parse(&ROOMS, query).unwrap();

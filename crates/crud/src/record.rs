@@ -1,15 +1,15 @@
-//! A stored record: a row whose columns were selected as text, the key first. Its JSON, its entity tag, its place.
+//! A stored record, which is a row whose columns were selected as text, key first: its JSON, entity tag and cursor.
 
 use postgres::types::ToSql;
 use postgres::{Row, Transaction};
 
 use crate::field::Field;
 use crate::preconditions::entity_tag;
-use crate::query::{Place, Sort};
+use crate::query::{Cursor, Sort};
 use crate::resource::Resource;
 use crate::statements::selected_from;
 
-/// Its key.
+/// The record's key.
 pub(crate) fn key(row: &Row) -> Result<&str, postgres::Error> {
     row.try_get(0)
 }
@@ -21,14 +21,14 @@ pub(crate) fn tag(row: &Row) -> Result<String, postgres::Error> {
     Ok(entity_tag(key(row)?, values.into_iter()))
 }
 
-/// Its place in a list with that order.
-pub(crate) fn place(columns: &[Field], row: &Row, sort: Option<Sort>) -> Result<Place, postgres::Error> {
+/// Its position in a list with that order.
+pub(crate) fn cursor(columns: &[Field], row: &Row, sort: Option<Sort>) -> Result<Cursor, postgres::Error> {
     let column = sort.and_then(|sort| columns.iter().position(|field| field.name == sort.field.name));
     let value = column.map(|column| row.try_get::<_, Option<String>>(column)).transpose()?.flatten();
-    Ok(Place { key: key(row)?.to_owned(), value })
+    Ok(Cursor { key: key(row)?.to_owned(), value })
 }
 
-/// Adds it as JSON.
+/// Appends it as JSON.
 pub(crate) fn write_json(columns: &[Field], row: &Row, json: &mut Vec<u8>) -> Result<(), postgres::Error> {
     for (index, field) in columns.iter().enumerate() {
         json.extend_from_slice(if index == 0 { b"{\"" } else { b",\"" });
@@ -36,7 +36,7 @@ pub(crate) fn write_json(columns: &[Field], row: &Row, json: &mut Vec<u8>) -> Re
         json.extend_from_slice(b"\":");
         match row.try_get::<_, Option<&str>>(index)? {
             None => json.extend_from_slice(b"null"),
-            // A text always serialises, and a vector always takes it.
+            // Serialising text into a vector cannot fail.
             Some(text) if field.kind.is_string() => drop(serde_json::to_writer(&mut *json, text)),
             Some(text) => json.extend_from_slice(text.as_bytes()),
         }
@@ -46,8 +46,8 @@ pub(crate) fn write_json(columns: &[Field], row: &Row, json: &mut Vec<u8>) -> Re
 }
 
 impl Resource {
-    /// For actions: the records that `rest` chooses, as a JSON array. `rest` is the statement from `WHERE` or `ORDER BY`
-    /// on, and needs a `LIMIT`; values belong into `parameters`.
+    /// For actions: the records that `rest` chooses, as a JSON array. `rest` is the statement from `WHERE` or `ORDER
+    /// BY` on, and needs a `LIMIT`; pass values as `parameters`.
     pub fn records(
         &self,
         transaction: &mut Transaction<'_>,
@@ -64,7 +64,7 @@ impl Resource {
             write_json(&columns, row, &mut json)?;
         }
         json.push(b']');
-        // It is made of texts.
+        // It consists of UTF-8 texts.
         Ok(String::from_utf8(json).unwrap_or_default())
     }
 }

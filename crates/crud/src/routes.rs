@@ -1,18 +1,18 @@
-//! Which request is meant by a path and a method. Only this file knows paths and methods.
+//! Finds the operation for a path and a method. Only this file knows paths and methods.
 
 use crate::resource::{Action, Operation};
 use crate::table::Table;
 use crate::value;
 
-/// Paths that every service has, by their places among the labels.
+/// The paths that every service has. Their labels come first, in this order.
 const OWN: [&str; 3] = ["/health", "/ready", "/openapi.json"];
 const OWN_METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// The routes of a service.
 pub(crate) struct Routes {
-    /// The names of the routes in metrics: templates such as `/api/movies/{id}`, never what a client sent.
+    /// The labels of the routes in metrics: templates such as `/api/movies/{id}`, never what a client sent.
     pub labels: &'static [&'static str],
-    /// The route of what is unknown.
+    /// The label index of unknown paths.
     pub other: usize,
     tables: Vec<TableRoutes>,
 }
@@ -20,12 +20,12 @@ pub(crate) struct Routes {
 /// The routes of one table.
 struct TableRoutes {
     path: &'static str,
-    /// The places of its routes among the labels.
+    /// The label indexes of its routes.
     collection: usize,
     record: usize,
     collection_methods: Methods,
     record_methods: Methods,
-    /// Paths of its own, in the order of their labels, which follow that of a record.
+    /// The routes of its actions, in the order of their labels, which follow that of a record.
     actions: Vec<ActionRoute>,
 }
 
@@ -37,29 +37,29 @@ struct ActionRoute {
     allow: String,
 }
 
-/// The methods of a path, each with what it means.
+/// The methods of a path, each with its operation.
 struct Methods {
     known: Vec<(&'static str, Operation)>,
     /// The value of `Allow`.
     allow: String,
 }
 
-/// What a request means.
-pub(crate) struct Found<'r> {
-    /// The place of its route among the labels.
+/// The route of a request.
+pub(crate) struct RouteMatch<'r> {
+    /// The label index.
     pub label: usize,
     pub meaning: Meaning<'r>,
 }
 
-/// What is to be done.
+/// What a request asks for.
 pub(crate) enum Meaning<'r> {
-    /// An operation on a table, and on the record with this key if it is for one.
+    /// An operation on a table, or on its record with this key.
     Operation {
         table: usize,
         operation: Operation,
         key: Option<String>,
     },
-    /// Something of the resource's own.
+    /// An action of the resource.
     Action {
         table: usize,
         action: &'static Action,
@@ -68,11 +68,11 @@ pub(crate) enum Meaning<'r> {
     Health,
     Ready,
     OpenApi,
-    /// The path exists and the method is OPTIONS; the methods that it has.
+    /// The method is OPTIONS; the path has these methods.
     Options(&'r str),
-    /// The path exists and has other methods.
+    /// The path does not have this method; it has these.
     NoMethod(&'r str),
-    /// The key in the path is none; the sentence says why.
+    /// The key in the path is invalid; the text says why.
     NoKey(String),
     /// There is no such path.
     Unknown,
@@ -84,29 +84,29 @@ impl Routes {
         let mut labels: Vec<String> = OWN.iter().map(|path| (*path).to_owned()).collect();
         let tables = tables.iter().map(|table| TableRoutes::new(table, &mut labels)).collect();
         labels.push("other".to_owned());
-        // Metrics want names that live as long as the process, as the routes do.
+        // Metrics need labels that live as long as the process, as the routes do.
         let labels: Vec<&'static str> = labels.into_iter().map(|label| &*label.leak()).collect();
         Self { other: labels.len() - 1, labels: labels.leak(), tables }
     }
 
-    /// Finds what a request means. `path` is decoded, and has no slash at its end.
-    pub(crate) fn find<'r>(&'r self, tables: &[Table], method: &str, path: &str) -> Found<'r> {
+    /// Finds the route of a request. `path` is decoded and has no trailing slash.
+    pub(crate) fn find<'r>(&'r self, tables: &[Table], method: &str, path: &str) -> RouteMatch<'r> {
         if let Some(label) = OWN.iter().position(|own| *own == path) {
-            return Found { label, meaning: own(label, method) };
+            return RouteMatch { label, meaning: own(label, method) };
         }
         let mut candidates = self.tables.iter().enumerate();
         if let Some((index, routes)) = candidates.clone().find(|(_, routes)| routes.path == path) {
             let meaning = routes.collection_methods.find(method, index, None);
-            return Found { label: routes.collection, meaning };
+            return RouteMatch { label: routes.collection, meaning };
         }
         let below =
             |routes: &TableRoutes| Some(path.strip_prefix(routes.path)?.strip_prefix('/')?.to_owned());
         let found = candidates
             .find_map(|(index, routes)| routes.find_below(&tables[index], index, method, &below(routes)?));
-        found.unwrap_or(Found { label: self.other, meaning: Meaning::Unknown })
+        found.unwrap_or(RouteMatch { label: self.other, meaning: Meaning::Unknown })
     }
 
-    /// Everything that can be asked, for people: route and methods.
+    /// All routes with their methods, for people.
     pub(crate) fn describe(&self) -> Vec<(&str, &str)> {
         let mut routes = Vec::new();
         for table in &self.tables {
@@ -179,15 +179,21 @@ impl TableRoutes {
         }
     }
 
-    /// What stands below the path of the collection: `7`, `random`, `7/like`.
-    fn find_below<'r>(&'r self, table: &Table, index: usize, method: &str, rest: &str) -> Option<Found<'r>> {
+    /// Finds a route below the collection's path; `rest` is `7`, `random` or `7/like`.
+    fn find_below<'r>(
+        &'r self,
+        table: &Table,
+        index: usize,
+        method: &str,
+        rest: &str,
+    ) -> Option<RouteMatch<'r>> {
         let (key, segment) = match rest.split_once('/') {
             Some((key, segment)) => (Some(key), segment),
             None => (None, rest),
         };
         let is_meant = |route: &&ActionRoute| route.has_key == key.is_some() && route.segment == segment;
         let action = self.actions.iter().find(is_meant);
-        // A path of the resource's own goes before a key of the same spelling.
+        // An action takes precedence over a key of the same spelling.
         let (label, key) = match (action, key) {
             (Some(route), key) => (route.label, key),
             (None, None) if !self.record_methods.known.is_empty() => (self.record, Some(segment)),
@@ -195,13 +201,13 @@ impl TableRoutes {
         };
         let key = match key.map(|key| read_key(table, key)).transpose() {
             Ok(key) => key,
-            Err(problem) => return Some(Found { label, meaning: Meaning::NoKey(problem) }),
+            Err(problem) => return Some(RouteMatch { label, meaning: Meaning::NoKey(problem) }),
         };
         let meaning = match action {
             Some(route) => route.find(method, index, key),
             None => self.record_methods.find(method, index, key),
         };
-        Some(Found { label, meaning })
+        Some(RouteMatch { label, meaning })
     }
 }
 
@@ -245,7 +251,7 @@ fn no_method<'r>(method: &str, allow: &'r str) -> Meaning<'r> {
     if method == "OPTIONS" { Meaning::Options(allow) } else { Meaning::NoMethod(allow) }
 }
 
-/// The value of `Allow`: whatever has GET has HEAD, and everything has OPTIONS.
+/// The value of `Allow`, with HEAD if there is GET, and always with OPTIONS.
 fn allow(methods: impl Iterator<Item = &'static str>) -> String {
     let mut names = Vec::new();
     for method in methods {
@@ -263,20 +269,20 @@ fn read_key(table: &Table, text: &str) -> Result<String, String> {
     let field = &table.columns[0];
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     match value::from_text(&field.kind, text) {
-        Ok(key) if is_number || !matches!(field.kind, crate::field::Kind::Integer { .. }) => Ok(key),
-        Err(problem) if !matches!(field.kind, crate::field::Kind::Integer { .. }) => {
+        Ok(key) if is_number || !matches!(field.kind, crate::field::FieldType::Integer { .. }) => Ok(key),
+        Err(problem) if !matches!(field.kind, crate::field::FieldType::Integer { .. }) => {
             Err(format!("The {} {problem}", field.name))
         }
         _ => Err(format!("The {} must be a positive 64-bit integer", field.name)),
     }
 }
 
-/// The address of a record.
+/// The path of a record.
 pub(crate) fn record_path(table: &Table, key: &str) -> String {
     format!("{}/{}", table.resource.path, crate::query::encode(key))
 }
 
-/// The next page, as a web link (RFC 8288 §3).
+/// The value of `Link` for the next page (RFC 8288 §3).
 pub(crate) fn page_link(table: &Table, query: &str) -> String {
     format!("<{}?{query}>; rel=\"next\"", table.resource.path)
 }

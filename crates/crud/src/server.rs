@@ -1,4 +1,4 @@
-//! A service as a whole: its resources, its settings, its life from start to stop.
+//! A service made of resources: build, run, stop.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -19,35 +19,35 @@ use crate::store::Store;
 use crate::table::Table;
 use crate::{describe, openapi};
 
-/// Most requests that wait for a worker; further ones are answered 503. So many are served within a deadline by a database
-/// that does a hundred small things in a second.
+/// Most requests that wait for a worker; further ones are answered 503. A database that executes a hundred statements a
+/// second serves this many within the default deadline.
 const QUEUE_MAX: usize = 512;
-/// How long the workers may take to end after the last request was answered.
+/// How long the workers may take to end after the last response.
 const STOP_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// A service that is made of resources. A constant.
+/// A service made of resources. A constant.
 #[derive(Debug)]
 pub struct Application {
-    /// The name of its binary, which logs and `pg_stat_activity` show.
+    /// The name of its binary, as in logs and `pg_stat_activity`.
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
-    /// What it is, in one sentence.
+    /// One sentence that describes it.
     pub about: &'static str,
-    /// What it serves.
+    /// Its resources.
     pub resources: &'static [&'static Resource],
-    /// The history of its schema.
+    /// The migrations of its schema.
     pub migrations: &'static [Migration],
 }
 
 impl Application {
-    /// What it serves and the SQL that it runs, for people.
+    /// The text of `--describe`: routes, fields and SQL.
     pub fn describe(&self) -> Result<String, Error> {
         let tables = self.tables()?;
         Ok(describe::text(self, &tables, &Routes::new(&tables)))
     }
 
-    /// Connects once, and reports what does not work.
+    /// Checks the descriptions and connects to the database once.
     pub fn check(&self, settings: &Settings) -> Result<(), Error> {
         self.tables()?;
         settings
@@ -57,7 +57,7 @@ impl Application {
             .map_err(|source| Error::Database(database::Error::Postgres { action: "ask postgresql", source }))
     }
 
-    /// Opens the listening socket and starts the workers, which connect by themselves.
+    /// Binds the sockets and starts the workers, which connect in the background.
     pub fn build(&'static self, settings: Settings, shutdown: Shutdown) -> Result<Running, Error> {
         let tables: Arc<[Table]> = self.tables()?.into();
         let server = listen(&settings.host, settings.port)?;
@@ -112,12 +112,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
     }
 
-    /// Where its private listener is.
+    /// The address of its private listener.
     pub fn private_addr(&self) -> SocketAddr {
         self.private
     }

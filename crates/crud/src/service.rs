@@ -1,4 +1,4 @@
-//! One request from its head to its answer: finds its route, calls its handler, tells problems, counts and logs.
+//! Serves one request: finds its route, calls its handler, answers problems, counts and logs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use foundation::metrics::{Counter, Exposition, HttpMetrics};
 use crate::handlers::Handler;
 use crate::problem::{Problem, Unserved};
 use crate::resource::Operation;
-use crate::routes::{Found, Meaning, Routes};
+use crate::routes::{Meaning, RouteMatch, Routes};
 use crate::store::Store;
 use crate::table::Table;
 
-/// How long the private listener waits for PostgreSQL to show that it works.
+/// How long the private listener waits for PostgreSQL's answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What serves the requests of one service.
+/// Serves the requests of one service.
 pub(crate) struct Resources {
     pub tables: Arc<[Table]>,
     pub routes: Routes,
@@ -29,11 +29,11 @@ pub(crate) struct Resources {
     pub metrics: Metrics,
 }
 
-/// What is counted.
+/// The metrics of a service.
 pub(crate) struct Metrics {
     http: HttpMetrics,
-    /// Requests that found PostgreSQL away; that it kept waiting for too long; that it refused in a way that should not
-    /// happen.
+    /// Requests that failed because PostgreSQL was unavailable (503), because the outcome is unknown (504), or because
+    /// of a bug (500).
     unavailable: Counter,
     timeouts: Counter,
     failures: Counter,
@@ -62,7 +62,7 @@ impl edge::Service for Resources {
             }
         };
         let found = self.routes.find(&self.tables, method, &target.path);
-        // It was checked with the path.
+        // `parse` has checked that it is ASCII.
         let query = std::str::from_utf8(target.query).unwrap_or_default();
         let label = found.label;
         let served = self.answer(found, query, request, response);
@@ -70,7 +70,7 @@ impl edge::Service for Resources {
             Ok(()) => None,
             Err(Unserved::Problem(problem)) => {
                 self.note(request, &target.path, &problem);
-                // A list that was begun stays visibly incomplete.
+                // A list that was begun is left visibly incomplete.
                 if response.is_sent() { None } else { problem.send(response).err() }
             }
             Err(Unserved::Refusal(refusal)) => Some(refusal),
@@ -91,7 +91,7 @@ impl edge::Service for Resources {
 impl Resources {
     fn answer(
         &self,
-        found: Found<'_>,
+        found: RouteMatch<'_>,
         query: &str,
         request: &mut Request<'_>,
         response: &mut Response<'_>,
@@ -139,7 +139,7 @@ impl Resources {
         }
     }
 
-    /// Counts and logs a failure of PostgreSQL, which is the only kind of problem that has a cause.
+    /// Counts and logs a problem with PostgreSQL; no other problem has a cause.
     fn note(&self, request: &Request<'_>, path: &str, problem: &Problem) {
         let Some(cause) = &problem.cause else { return };
         match problem.status {

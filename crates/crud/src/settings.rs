@@ -1,4 +1,4 @@
-//! The settings that every service made of resources has.
+//! The settings of a service made of resources.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use edge::EdgeSettings;
 use foundation::Environment;
 use foundation::listener::ListenerSettings;
 
-/// The settings that every such service has.
+/// The settings of a service made of resources.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `…_HOST` (127.0.0.1): the address to listen on.
@@ -16,21 +16,21 @@ pub struct Settings {
     pub port: u16,
     /// `…_PRIVATE_HOST` (127.0.0.1) and `…_PRIVATE_PORT`: where `/metrics` and the causes in `/ready` are.
     pub private: ListenerSettings,
-    /// `…_WORKERS` (8): connections to PostgreSQL, and as many threads.
+    /// `…_WORKERS` (8): worker threads, each with one connection to PostgreSQL.
     pub workers: usize,
-    /// `…_BODY_MAX_BYTES` (262144): the largest request body.
+    /// `…_BODY_MAX_BYTES` (262144): the largest request body, in bytes.
     pub body_max_bytes: usize,
-    /// `…_DEADLINE_MS` (6000): how long PostgreSQL may keep a client waiting.
+    /// `…_DEADLINE_MS` (6000): how long a request waits for PostgreSQL.
     pub deadline: Duration,
-    /// `…_MAX_CONNECTIONS` (1024): open client connections. All of them may come from one address, since most come from
-    /// the gateway. The other limits that clients meet are the edge's own.
+    /// `…_MAX_CONNECTIONS` (1024): most open client connections. All may come from one address, since most come from
+    /// the gateway. The other limits for clients are the edge's defaults.
     pub edge: EdgeSettings,
     /// `…_DB_…`: where the database is.
     pub database: DatabaseSettings,
 }
 
 impl Settings {
-    /// Reads and checks them all: `{prefix}_PORT` and so on. Only a service's own `settings.rs` calls this.
+    /// Reads and checks all settings: `{prefix}_PORT` and so on. Only a service's own `settings.rs` calls this.
     pub fn read(
         environment: &Environment,
         prefix: &str,

@@ -1,12 +1,12 @@
-//! The SQL of a resource, made once from its description. Names come from descriptions and values travel as parameters:
-//! nothing that a client sent is ever part of a statement.
+//! The SQL of a resource, made from its description. Names come from the description and values are passed as
+//! parameters: nothing that a client sent is ever part of a statement.
 //!
-//! Every value travels as text: a parameter is cast to its column's type, and a column is selected as text.
+//! Every value is passed as text: parameters are cast to their column's type, and columns are selected as text.
 
 use std::fmt::Write as _;
 
-use crate::field::{Field, Kind, Source};
-use crate::query::{Filter, FilterKind, Place, Selection, Sort};
+use crate::field::{Field, FieldType, Source};
+use crate::query::{Cursor, Filter, FilterKind, Selection, Sort};
 use crate::resource::{Operation, Resource};
 
 /// The statements that are the same for every request.
@@ -18,34 +18,34 @@ pub(crate) struct Statements {
     pub select_many: String,
     /// One record by its key, locked until the transaction ends.
     pub lock_one: String,
-    /// A list in the order of its keys: the key to go on from, the number of records.
+    /// Records in key order. Parameters: the key to start after, the number of records.
     pub select_next: String,
-    /// One new record. Parameters as [`Statements::inserted`] has them.
+    /// Inserts one record. Parameters: the columns of [`Statements::inserted`].
     pub insert_one: String,
-    /// Several new records at once, each parameter an array. The rows come back in the order of generated keys, which are
-    /// drawn in the order of the arrays, or in any order, by which given keys tell them apart.
+    /// Inserts several records; each parameter is an array. Generated keys ascend in the order of the arrays. The order
+    /// of the returned rows is undefined.
     pub insert_many: String,
-    /// The key, then the parameters that [`Statements::updated`] tells.
+    /// Updates one record. Parameters: the key, then those of [`Statements::updated`].
     pub update: String,
-    /// One record by its key.
+    /// Deletes one record by its key.
     pub delete_one: String,
-    /// All records.
+    /// Deletes all records.
     pub delete_all: String,
-    /// The places, among the columns, of the parameters of an insert.
+    /// The column indexes of the parameters of an insert.
     pub inserted: Vec<usize>,
-    /// The places, among the columns, of what an update can change. One that may be null has two parameters: whether it is
-    /// to be changed, and its new value.
+    /// The indexes of the columns that an update can change. A nullable one has two parameters: whether to change it,
+    /// and the new value.
     pub updated: Vec<usize>,
 }
 
 impl Statements {
-    /// Makes them.
+    /// The statements for a resource.
     pub(crate) fn new(resource: &Resource, columns: &[Field]) -> Self {
         let (table, key) = (quote(resource.table), &columns[0]);
         let key_name = quote(key.name);
         let select = format!("SELECT {} FROM {table}", selected(columns));
         let one = format!("WHERE {key_name} = {}", parameter(1, key));
-        let is_generated = matches!(key.kind, Kind::Integer { .. });
+        let is_generated = matches!(key.kind, FieldType::Integer { .. });
         let inserted: Vec<_> = (usize::from(is_generated)..columns.len())
             .filter(|index| *index == 0 || !matches!(columns[*index].source, Source::Database))
             .collect();
@@ -96,7 +96,7 @@ fn insert_one(table: &str, columns: &[Field], inserted: &[usize]) -> String {
     format!("INSERT INTO {table} ({names}) VALUES ({}) RETURNING {}", values.join(", "), selected(columns))
 }
 
-/// `ORDER BY` decides in which order generated keys are drawn: they are drawn above the sorted rows.
+/// `ORDER BY` makes generated keys ascend in the order of the arrays, because PostgreSQL generates them after sorting.
 fn insert_many(table: &str, columns: &[Field], inserted: &[usize]) -> String {
     let arrays: Vec<_> = (1..=inserted.len()).map(|number| format!("${number}::text[]")).collect();
     let given: Vec<_> = (1..=inserted.len()).map(|number| format!("v{number}")).collect();
@@ -136,7 +136,7 @@ fn update(table: &str, columns: &[Field], updated: &[usize], one: &str) -> Strin
     format!("UPDATE {table} SET {} {one} RETURNING {}", assignments.join(", "), selected(columns))
 }
 
-/// A statement that is made for one request, with its parameters.
+/// A statement for one request, with its parameters.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Query {
     pub sql: String,
@@ -154,8 +154,8 @@ pub(crate) fn list(
     columns: &[Field],
     resource: &Resource,
     selection: &Selection,
-    after: Option<&Place>,
-    until: Option<&Place>,
+    after: Option<&Cursor>,
+    until: Option<&Cursor>,
 ) -> Query {
     let mut query = Query {
         sql: format!("SELECT {} FROM {}", selected(columns), quote(resource.table)),
@@ -192,8 +192,8 @@ impl Query {
         &mut self,
         key: &Field,
         selection: &Selection,
-        after: Option<&Place>,
-        until: Option<&Place>,
+        after: Option<&Cursor>,
+        until: Option<&Cursor>,
     ) {
         let mut conditions = Vec::new();
         for filter in &selection.filters {
@@ -203,9 +203,9 @@ impl Query {
             Some(Sort { descending: true, .. }) => ["<", ">="],
             _ => [">", "<="],
         };
-        for (place, operator) in [(after, forward), (until, back)] {
-            if let Some(place) = place {
-                conditions.push(self.compare(key, selection.sort, place, operator));
+        for (cursor, operator) in [(after, forward), (until, back)] {
+            if let Some(cursor) = cursor {
+                conditions.push(self.compare(key, selection.sort, cursor, operator));
             }
         }
         for (index, condition) in conditions.iter().enumerate() {
@@ -230,10 +230,10 @@ impl Query {
         }
     }
 
-    fn compare(&mut self, key: &Field, sort: Option<Sort>, place: &Place, operator: &str) -> String {
-        let number = self.bind(place.key.clone());
+    fn compare(&mut self, key: &Field, sort: Option<Sort>, cursor: &Cursor, operator: &str) -> String {
+        let number = self.bind(cursor.key.clone());
         let key_value = parameter(number, key);
-        match (sort, &place.value) {
+        match (sort, &cursor.value) {
             (Some(sort), Some(value)) => {
                 let number = self.bind(value.clone());
                 let value = parameter(number, sort.field);
@@ -243,7 +243,7 @@ impl Query {
         }
     }
 
-    /// The table's name keeps `ORDER BY` from meaning the selected text of the same name.
+    /// Names the table, because a bare column name in `ORDER BY` would mean the selected text of that name.
     fn order(&mut self, resource: &Resource, sort: Option<Sort>) {
         let table = quote(resource.table);
         let key = quote(resource.key.field.name);
@@ -258,7 +258,7 @@ impl Query {
     }
 }
 
-/// Names are lower-case letters, digits and underscores, but may be words of SQL, such as `order`.
+/// Quotes a name. Names need no escaping, but may be SQL keywords, such as `order`.
 fn quote(name: &str) -> String {
     format!("\"{name}\"")
 }
@@ -267,7 +267,7 @@ fn names(columns: &[Field], chosen: &[usize]) -> String {
     chosen.iter().map(|index| quote(columns[*index].name)).collect::<Vec<_>>().join(", ")
 }
 
-/// A statement of an action, which says itself what stands behind the table.
+/// A SELECT of all columns for an action; `rest` follows the table's name.
 pub(crate) fn selected_from(resource: &Resource, columns: &[Field], rest: &str) -> String {
     format!("SELECT {} FROM {} {rest}", selected(columns), quote(resource.table))
 }
@@ -277,27 +277,29 @@ fn selected(columns: &[Field]) -> String {
     columns.iter().map(as_text).collect::<Vec<_>>().join(", ")
 }
 
-/// A column as the text that clients see, whatever the session's settings are.
+/// Selects a column as the text that clients see, independent of the session's settings.
 fn as_text(field: &Field) -> String {
     let name = quote(field.name);
     match field.kind {
-        Kind::Text { .. } | Kind::Url | Kind::Word(_) => name,
-        Kind::Date => format!("to_char({name}, 'YYYY-MM-DD')"),
-        Kind::Timestamp => format!("to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"),
+        FieldType::Text { .. } | FieldType::Url | FieldType::Word(_) => name,
+        FieldType::Date => format!("to_char({name}, 'YYYY-MM-DD')"),
+        FieldType::Timestamp => {
+            format!("to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+        }
         _ => format!("{name}::text"),
     }
 }
 
 fn sql_type(field: &Field) -> &'static str {
     match field.kind {
-        Kind::Text { .. } | Kind::Url | Kind::Word(_) => "text",
-        Kind::Uuid => "uuid",
-        Kind::Integer { .. } => "bigint",
-        Kind::Decimal { .. } => "numeric",
-        Kind::Boolean => "boolean",
-        Kind::Date => "date",
-        Kind::Timestamp => "timestamptz",
-        Kind::Object(_) | Kind::Array { .. } => "jsonb",
+        FieldType::Text { .. } | FieldType::Url | FieldType::Word(_) => "text",
+        FieldType::Uuid => "uuid",
+        FieldType::Integer { .. } => "bigint",
+        FieldType::Decimal { .. } => "numeric",
+        FieldType::Boolean => "boolean",
+        FieldType::Date => "date",
+        FieldType::Timestamp => "timestamptz",
+        FieldType::Object(_) | FieldType::Array { .. } => "jsonb",
     }
 }
 
@@ -308,7 +310,7 @@ fn parameter(number: usize, field: &Field) -> String {
     }
 }
 
-/// A pattern that matches every text that contains `text`. `%`, `_` and `\` stand for themselves.
+/// A LIKE pattern that matches every text containing `text`, with `%`, `_` and `\` escaped.
 fn like_pattern(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');

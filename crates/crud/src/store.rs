@@ -1,7 +1,6 @@
-//! The records as handlers see them: each call becomes a job for the workers, and waits for its answer no longer than the
-//! deadline.
+//! The records, for handlers: each call submits a job to the workers and waits for its answer until the deadline.
 //!
-//! Nothing here knows HTTP or SQL.
+//! HTTP and SQL do not belong here.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,21 +11,19 @@ use postgres::Row;
 
 use crate::jobs::{Answer, Batch, Change, Job, Jobs, ListJob, Work};
 use crate::preconditions::Condition;
-use crate::query::{Place, Selection};
+use crate::query::{Cursor, Selection};
 use crate::resource::{Action, Call, Member, Reply};
 use crate::table::Table;
 
-/// How much of a list is in memory at a time, by which the rows that are fetched together are counted. A client that
-/// reads slowly holds it all the while.
+/// Target size of a batch of a list, in bytes. A slow client keeps one batch in memory while it reads.
 const BATCH_BYTES: usize = 64 << 10;
-/// The same for a list that is searched or sorted, where each batch costs the whole search again.
+/// The same for a filtered or sorted list, where each batch repeats the whole search.
 const SEARCHED_BATCH_BYTES: usize = 128 << 10;
-/// Rows that are fetched first, when nothing is known of their size.
+/// Rows in the first batch, while the size of a row is unknown.
 const FIRST_BATCH_ROWS: usize = 64;
-/// Fewest and most rows that are fetched together.
+/// Fewest and most rows in a batch.
 const BATCH_ROWS: std::ops::RangeInclusive<usize> = 8..=1_000;
-/// The records of a service, for threads that serve clients: every call waits for its answer no longer than the
-/// deadline.
+/// Gives handlers access to the records of a service.
 #[derive(Clone)]
 pub(crate) struct Store {
     workers: Workers<Jobs>,
@@ -42,17 +39,17 @@ impl Store {
         self.workers.ask(Job { table: table.index, work }, Instant::now() + self.deadline)
     }
 
-    /// Whether PostgreSQL works; finds out within `timeout`.
+    /// Checks within `timeout` that PostgreSQL works.
     pub(crate) fn ready(&self, timeout: Duration) -> Result<(), Failure> {
         self.workers.ready(Instant::now() + timeout)
     }
 
-    /// Adds what the workers count to a text for Prometheus.
+    /// Adds the workers' metrics.
     pub(crate) fn write_metrics(&self, text: &mut Exposition) {
         self.workers.write_metrics(text);
     }
 
-    /// One record.
+    /// Finds one record.
     pub(crate) fn find(&self, table: &Table, key: String) -> Result<Option<Row>, Failure> {
         match self.ask(table, Work::Find(key))? {
             Answer::Found(row) => Ok(row),
@@ -60,7 +57,7 @@ impl Store {
         }
     }
 
-    /// Stores a new record and returns it. `key` is `None` when the database makes it.
+    /// Stores a new record and returns it. `key` is `None` if the database generates it.
     pub(crate) fn insert(
         &self,
         table: &Table,
@@ -76,7 +73,7 @@ impl Store {
         }
     }
 
-    /// Changes a record, if it is as `condition` wants it.
+    /// Changes a record, if `condition` holds.
     pub(crate) fn update(
         &self,
         table: &Table,
@@ -96,7 +93,7 @@ impl Store {
         self.change(table, Work::Update(key, parameters, condition))
     }
 
-    /// Deletes a record, if it is as `condition` wants it.
+    /// Deletes a record, if `condition` holds.
     pub(crate) fn delete(&self, table: &Table, key: String, condition: Condition) -> Result<Change, Failure> {
         self.change(table, Work::Delete(key, condition))
     }
@@ -108,7 +105,7 @@ impl Store {
         }
     }
 
-    /// Deletes all records and tells how many there were.
+    /// Deletes all records; returns how many.
     pub(crate) fn delete_all(&self, table: &Table) -> Result<u64, Failure> {
         match self.ask(table, Work::DeleteAll)? {
             Answer::Deleted(count) => Ok(count),
@@ -116,7 +113,7 @@ impl Store {
         }
     }
 
-    /// Does something of the resource's own.
+    /// Runs an action of the resource.
     pub(crate) fn act(&self, table: &Table, action: &'static Action, call: Call) -> Result<Reply, Failure> {
         match self.ask(table, Work::Act(action, call))? {
             Answer::Acted(reply) => Ok(reply),
@@ -153,8 +150,9 @@ fn mixed_up() -> Failure {
     Failure::Internal("a job was answered with the answer to another one".to_owned())
 }
 
-/// A list that is read batch by batch. Each batch goes on behind the last record of the one before (keyset), as the table
-/// is by then: a record that exists throughout appears once, and nothing is held open while the client reads.
+/// A list that is read in batches. Each batch starts after the last record of the one before (keyset pagination) and
+/// sees the table as it is then. A record that exists throughout appears exactly once, and no transaction is open while
+/// the client reads.
 pub(crate) struct Listing<'t> {
     store: Store,
     table: &'t Table,
@@ -162,7 +160,7 @@ pub(crate) struct Listing<'t> {
     /// How many records the page may still hold, unless it is known where it ends.
     left: Option<usize>,
     /// The last record of this page, when more follow it.
-    pub next_page: Option<Place>,
+    pub next_page: Option<Cursor>,
     /// The batch that was read last.
     pub batch: Batch,
     /// The batch behind that one, which a worker reads while the client is sent this one.
@@ -203,7 +201,7 @@ impl Listing<'_> {
         self.job(last.clone(), rows.clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end()), false)
     }
 
-    fn job(&self, after: Option<Place>, rows: usize, is_first: bool) -> Work {
+    fn job(&self, after: Option<Cursor>, rows: usize, is_first: bool) -> Work {
         let (selection, until, left) = (self.selection.clone(), self.next_page.clone(), self.left);
         Work::List(ListJob { selection, after, until, rows, left, is_first })
     }

@@ -1,25 +1,25 @@
-//! A resource as the program uses it: its description, checked, with its columns and the statements made of them.
+//! A resource at run time: its checked description, its columns and its statements.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Error;
-use crate::field::{Field, Kind};
+use crate::field::{Field, FieldType};
 use crate::resource::Resource;
 use crate::statements::Statements;
 
 /// Query parameters that every list has.
 const RESERVED: [&str; 3] = ["limit", "after", "sort"];
 
-/// A resource whose description was found to make sense.
+/// A resource with a valid description.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// Its place among the resources of the service.
+    /// Its index among the resources of the service.
     pub index: usize,
     pub resource: &'static Resource,
     /// The key, then the fields.
     pub columns: Vec<Field>,
     pub statements: Statements,
-    /// What a record in a list took lately, in bytes; 0 when nothing is known.
+    /// The recent average size of a record in a list, in bytes; 0 while unknown.
     record_bytes: AtomicUsize,
 }
 
@@ -32,10 +32,10 @@ impl Table {
         Ok(Self { index, resource, columns, statements, record_bytes: AtomicUsize::new(0) })
     }
 
-    /// Notes what a batch of a list took.
+    /// Updates the average with a batch of a list.
     pub(crate) fn learn(&self, records: usize, bytes: usize) {
         if records > 0 {
-            // A batch of another thread may be forgotten, which does no harm.
+            // A concurrent update may be lost, which does no harm.
             let known = self.record_bytes.load(Ordering::Relaxed);
             let found = bytes.div_ceil(records);
             let learned = if known == 0 { found } else { (3 * known + found).div_ceil(4) };
@@ -43,20 +43,20 @@ impl Table {
         }
     }
 
-    /// How many records will probably take so many bytes; `None` when nothing is known.
+    /// The estimated number of records in `bytes`; `None` while unknown.
     pub(crate) fn records_in(&self, bytes: usize) -> Option<usize> {
         bytes.checked_div(self.record_bytes.load(Ordering::Relaxed))
     }
 
-    /// The name of a record in a sentence that it begins: `Movie`.
+    /// The name of a record, capitalised: `Movie`.
     pub(crate) fn capitalised(&self) -> String {
         let mut characters = self.resource.name.chars();
         let first = characters.next().map(|first| first.to_uppercase().to_string());
         first.unwrap_or_default() + characters.as_str()
     }
 
-    /// The field to which a constraint of the table belongs, by the name that PostgreSQL gives it: `TABLE_FIELD_key`,
-    /// `_check`, `_fkey`; `TABLE_pkey` for the key.
+    /// The field of a constraint, by the names that PostgreSQL gives constraints: `TABLE_FIELD_key`, `_check` and
+    /// `_fkey`, and `TABLE_pkey` for the key.
     pub(crate) fn field_of_constraint(&self, constraint: &str) -> Option<&'static str> {
         let rest = constraint.strip_prefix(self.resource.table)?.strip_prefix('_')?;
         if rest == "pkey" {
@@ -108,7 +108,7 @@ fn check(resource: &Resource, columns: &[Field]) -> Result<(), String> {
 
 fn check_default(field: &Field, default: &str) -> Result<(), String> {
     let problem = match field.kind {
-        Kind::Object(_) | Kind::Array { .. } => {
+        FieldType::Object(_) | FieldType::Array { .. } => {
             serde_json::from_str::<serde::de::IgnoredAny>(default).err().map(|error| error.to_string())
         }
         _ => crate::value::from_text(&field.kind, default).err().map(std::borrow::Cow::into_owned),

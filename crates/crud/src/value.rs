@@ -1,29 +1,31 @@
-//! A single value: from a JSON token or a query parameter to the text that PostgreSQL is given, checked by the rules of
-//! its field. Every kind of value travels as text, and SQL casts it; so nothing here depends on a type of the database.
+//! Parses single values: checks a JSON token or a query parameter by the rules of its field and converts it to the text
+//! that PostgreSQL gets. SQL casts the text, so nothing here depends on database types.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use crate::field::Kind;
+use crate::field::FieldType;
 
-/// Why a value is refused, in words that follow the name of its field: "must not be empty".
+/// Why a value is refused, as a text that follows the field's name: "must not be empty".
 pub(crate) type Complaint = Cow<'static, str>;
 
-/// Longest URL, in characters: what browsers agree on, and short enough for an index.
+/// Longest URL, in characters: all browsers support it, and it is short enough for an index.
 const URL_MAX_CHARS: usize = 2_048;
 
-/// Reads a JSON token that stands for a single value, which an object or an array is not.
-pub(crate) fn from_json(kind: &Kind, token: &RawValue) -> Result<String, Complaint> {
+/// Reads a JSON token that is no object or array.
+pub(crate) fn from_json(kind: &FieldType, token: &RawValue) -> Result<String, Complaint> {
     let token = token.get();
     match kind {
-        Kind::Boolean => match token {
+        FieldType::Boolean => match token {
             "true" | "false" => Ok(token.to_owned()),
             _ => Err(NOT_BOOLEAN.into()),
         },
-        Kind::Integer { .. } | Kind::Decimal { .. } if !token.starts_with('"') => from_text(kind, token),
+        FieldType::Integer { .. } | FieldType::Decimal { .. } if !token.starts_with('"') => {
+            from_text(kind, token)
+        }
         // An integer is a JSON number; a decimal may also be a string, because not every client has exact numbers.
-        Kind::Integer { min, max } => Err(not_integer(*min, *max)),
+        FieldType::Integer { min, max } => Err(not_integer(*min, *max)),
         _ => {
             let text: String = serde_json::from_str(token).map_err(|_| "must be a string")?;
             from_owned_text(kind, text)
@@ -32,36 +34,36 @@ pub(crate) fn from_json(kind: &Kind, token: &RawValue) -> Result<String, Complai
 }
 
 /// Reads a value that was given as text, by a query parameter or a path.
-pub(crate) fn from_text(kind: &Kind, text: &str) -> Result<String, Complaint> {
+pub(crate) fn from_text(kind: &FieldType, text: &str) -> Result<String, Complaint> {
     from_owned_text(kind, text.to_owned())
 }
 
-fn from_owned_text(kind: &Kind, text: String) -> Result<String, Complaint> {
+fn from_owned_text(kind: &FieldType, text: String) -> Result<String, Complaint> {
     match kind {
-        Kind::Text { min, max, trimmed } => read_text(text, *min, *max, *trimmed),
-        Kind::Url if is_url(&text) => Ok(text),
-        Kind::Url => Err("must be an absolute http or https URL of at most 2048 characters".into()),
-        Kind::Uuid => match uuid::Uuid::try_parse(&text) {
-            // Other spellings exist (braces, no hyphens), and one value should have one spelling.
+        FieldType::Text { min, max, trimmed } => read_text(text, *min, *max, *trimmed),
+        FieldType::Url if is_url(&text) => Ok(text),
+        FieldType::Url => Err("must be an absolute http or https URL of at most 2048 characters".into()),
+        FieldType::Uuid => match uuid::Uuid::try_parse(&text) {
+            // Other spellings exist (braces, no hyphens); only one is accepted, so that equal values are equal texts.
             Ok(uuid) if text.len() == uuid::fmt::Hyphenated::LENGTH => Ok(uuid.to_string()),
             _ => Err("must be a UUID".into()),
         },
-        Kind::Integer { min, max } => match text.parse::<i64>() {
+        FieldType::Integer { min, max } => match text.parse::<i64>() {
             Ok(value) if (*min..=*max).contains(&value) && !text.starts_with('+') => Ok(value.to_string()),
             _ => Err(not_integer(*min, *max)),
         },
-        Kind::Decimal { precision, scale, bounds } => read_decimal(&text, *precision, *scale, *bounds),
-        Kind::Boolean => match text.as_str() {
+        FieldType::Decimal { precision, scale, bounds } => read_decimal(&text, *precision, *scale, *bounds),
+        FieldType::Boolean => match text.as_str() {
             "true" | "false" => Ok(text),
             _ => Err(NOT_BOOLEAN.into()),
         },
-        Kind::Date if is_date(&text) => Ok(text),
-        Kind::Date => Err("must be a day such as 2024-02-29".into()),
-        Kind::Timestamp if is_timestamp(&text) => Ok(text),
-        Kind::Timestamp => Err("must be a time such as 2024-02-29T12:30:00Z".into()),
-        Kind::Word(words) if words.contains(&text.as_str()) => Ok(text),
-        Kind::Word(words) => Err(format!("must be one of {}", words.join(", ")).into()),
-        Kind::Object(_) | Kind::Array { .. } => Err("must be a document".into()),
+        FieldType::Date if is_date(&text) => Ok(text),
+        FieldType::Date => Err("must be a day such as 2024-02-29".into()),
+        FieldType::Timestamp if is_timestamp(&text) => Ok(text),
+        FieldType::Timestamp => Err("must be a time such as 2024-02-29T12:30:00Z".into()),
+        FieldType::Word(words) if words.contains(&text.as_str()) => Ok(text),
+        FieldType::Word(words) => Err(format!("must be one of {}", words.join(", ")).into()),
+        FieldType::Object(_) | FieldType::Array { .. } => Err("must be a document".into()),
     }
 }
 
@@ -99,7 +101,7 @@ fn is_url(text: &str) -> bool {
     !host.is_empty() && text.len() <= URL_MAX_CHARS && text.bytes().all(is_allowed)
 }
 
-/// Brings a decimal number into plain digits: `1.5e1` is `15`, `180.100` is `180.1`. Exact, without binary floats.
+/// Converts a decimal number exactly to plain digits with `scale` decimals: with a scale of 2, `1.5e1` becomes `15.00`.
 fn read_decimal(
     text: &str,
     precision: u32,
@@ -130,7 +132,7 @@ fn read_decimal(
     Ok(if scale == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction:0width$}") })
 }
 
-/// The exact value of a JSON number (RFC 8259 §6) in units of 10^-`scale`; `None` when it needs more decimals or digits.
+/// The exact value of a JSON number (RFC 8259 §6) in units of 10^-`scale`; `None` if it has more decimals or digits.
 fn decimal_units(text: &str, scale: u32) -> Option<i128> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),

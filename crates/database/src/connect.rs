@@ -1,9 +1,9 @@
 //! Opening a connection within a deadline.
 //!
-//! The library's own timeout covers the TCP handshake alone: a server that accepts and then says nothing would hold
-//! its caller for ever. So each attempt runs on a thread of its own, and the caller waits for that thread no longer
-//! than the deadline. A probe with a timeout of its own goes first; only a server that hangs after having answered
-//! the probe leaves a thread behind, and the number of those is limited.
+//! The library's own timeout covers the TCP handshake alone: a server that accepts and then says nothing would hold its
+//! caller for ever. So each attempt runs on a thread of its own, and the caller waits for it only until the deadline. A
+//! short probe goes first: only a server that answers the probe and then hangs leaves a thread behind, and the number
+//! of such threads is limited.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -20,21 +20,21 @@ use postgres::config::Host;
 use crate::migrate::{self, Migration};
 use crate::{Connection, DatabaseSettings, Error};
 
-/// Most attempts that are under way in a process at a time, including those that nobody waits for any more.
+/// Most attempts of a process at a time, including abandoned ones whose threads have not ended.
 const ATTEMPTS_MAX: usize = 8;
 
 /// How long the migrations may take altogether, including the wait for another program that migrates.
 const MIGRATION_LIMIT: Duration = Duration::from_secs(300);
 
-/// `SSLRequest` (PostgreSQL's protocol, "Message Formats"): the shortest message that a server answers before it
-/// knows who asks, with one byte.
+/// `SSLRequest` (PostgreSQL's protocol, "Message Formats"): the shortest message that a server answers, with one byte,
+/// before the client has named a user.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 const CONNECT: &str = "connect to postgresql";
 const MIGRATE: &str = "migrate the schema in postgresql";
 
-/// What the thread that connects tells whoever waits for it.
-enum Progress {
+/// What the connecting thread reports to its caller.
+enum ConnectProgress {
     /// The connection is open, and the schema needs a migration, which may take longer than connecting.
     Migrating,
     Finished(Box<Result<Connection, Error>>),
@@ -52,16 +52,16 @@ impl DatabaseSettings {
             .name(name)
             .spawn(move || {
                 let outcome = open(&settings, migrations, &sender);
-                // Whoever asked may have given up; the connection is closed then.
-                let _ = sender.send(Progress::Finished(Box::new(outcome)));
+                // The caller may have given up; then the connection is closed.
+                let _ = sender.send(ConnectProgress::Finished(Box::new(outcome)));
                 drop(attempt);
             })
             .map_err(Error::Thread)?;
         let (mut action, mut limit) = (CONNECT, self.connect_timeout);
         loop {
             match progress.recv_timeout(limit) {
-                Ok(Progress::Migrating) => (action, limit) = (MIGRATE, MIGRATION_LIMIT),
-                Ok(Progress::Finished(outcome)) => {
+                Ok(ConnectProgress::Migrating) => (action, limit) = (MIGRATE, MIGRATION_LIMIT),
+                Ok(ConnectProgress::Finished(outcome)) => {
                     log::debug!("{}: connected to postgresql", self.application);
                     return *outcome;
                 }
@@ -102,20 +102,20 @@ impl Drop for Attempt {
 fn open(
     settings: &DatabaseSettings,
     migrations: &[Migration],
-    progress: &SyncSender<Progress>,
+    progress: &SyncSender<ConnectProgress>,
 ) -> Result<Connection, Error> {
     probe(settings)?;
     let refused = |source| Error::Connect { server: settings.server.clone(), source };
     let mut client = settings.config.connect(NoTls).map_err(refused)?;
     if !migrate::is_current(&mut client, migrations)? {
-        let _ = progress.send(Progress::Migrating);
+        let _ = progress.send(ConnectProgress::Migrating);
         migrate::apply(&mut client, migrations)?;
     }
     Ok(Connection::new(client))
 }
 
-/// Asks the server for any answer at all. Fails only if none comes in time: every other problem is described better
-/// by the attempt that follows.
+/// Checks that the server sends any answer at all. Fails only if none comes in time; the attempt that follows describes
+/// every other problem better.
 fn probe(settings: &DatabaseSettings) -> Result<(), Error> {
     let (config, limit) = (&settings.config, settings.connect_timeout);
     let deadline = Instant::now() + limit;

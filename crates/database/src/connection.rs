@@ -4,16 +4,17 @@ use std::collections::HashMap;
 
 use postgres::{Client, Statement};
 
-/// Most statements that a connection keeps prepared; both sides hold memory for each. A program that uses more
-/// prepares some of them again.
+/// Most statements that a connection keeps prepared, since each takes memory on both sides. When the limit is reached,
+/// all are dropped and prepared again as needed.
 const STATEMENTS_MAX: usize = 256;
 
 /// One PostgreSQL connection.
 ///
-/// Dropping it waits for a statement that is still being executed, so a connection whose server hangs is dropped
-/// only by a thread that may hang with it.
+/// Dropping it waits for a statement that is still being executed. If the server hangs, the dropping thread hangs with
+/// it.
 pub struct Connection {
-    /// The library's client. It is dropped before the statements, which then need no message of their own each.
+    /// The library's client. Declared before `statements`, so that it is dropped first: the statements then need not be
+    /// closed one by one.
     pub client: Client,
     statements: HashMap<String, Statement>,
 }
@@ -23,8 +24,8 @@ impl Connection {
         Self { client, statements: HashMap::new() }
     }
 
-    /// The statement for `sql`, prepared when it is first asked for. Values belong into parameters, never into
-    /// `sql`: every different text is a statement of its own.
+    /// The statement for `sql`, prepared on first use. Pass values as parameters, never inside `sql`: every distinct
+    /// text is prepared and kept separately.
     pub fn prepared(&mut self, sql: &str) -> Result<Statement, postgres::Error> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
@@ -37,7 +38,7 @@ impl Connection {
         Ok(statement)
     }
 
-    /// Makes sure that the server still answers. Takes a round trip.
+    /// Checks that the server still answers. Takes one round trip.
     pub fn check(&mut self) -> Result<(), postgres::Error> {
         self.client.simple_query("").map(drop)
     }

@@ -1,4 +1,4 @@
-//! Why a database cannot be used at all. What a single statement's failure means is in `failure`.
+//! Why a database cannot be used at all. A single statement's failure is classified in `failure`.
 
 use std::time::Duration;
 use std::{fmt, io};
@@ -6,7 +6,7 @@ use std::{fmt, io};
 /// Why a database cannot be used.
 #[derive(Debug)]
 pub enum Error {
-    /// PostgreSQL could not be reached, or did not let us in.
+    /// PostgreSQL could not be reached, or refused the login.
     Connect {
         /// Its host and port.
         server: String,
@@ -20,16 +20,16 @@ pub enum Error {
         /// PostgreSQL's own report.
         source: postgres::Error,
     },
-    /// PostgreSQL did not finish in time. It may have accepted a connection and said nothing more.
+    /// PostgreSQL did not finish in time. It may have accepted the connection and then hung.
     TimedOut {
         /// What was being done.
         action: &'static str,
         /// Its host and port.
         server: String,
-        /// The time that it had.
+        /// The time limit.
         limit: Duration,
     },
-    /// So many earlier attempts still hang that no further one is made.
+    /// Too many earlier attempts still hang, so no further one is made.
     Hanging {
         /// PostgreSQL's host and port.
         server: String,
@@ -38,7 +38,7 @@ pub enum Error {
     },
     /// A thread could not be started.
     Thread(io::Error),
-    /// The database was migrated by a newer version of this program, which this one must not touch.
+    /// A newer version of this program has migrated the database; this version must not touch it.
     TooNew {
         /// The newest migration found in the database.
         found: i32,
@@ -53,7 +53,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether another attempt would fail in the same way until somebody changes the program or the database.
+    /// Whether every further attempt would fail in the same way until the program or the database is changed.
     pub fn is_permanent(&self) -> bool {
         matches!(self, Self::TooNew { .. } | Self::Edited { .. })
     }

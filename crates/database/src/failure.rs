@@ -1,22 +1,22 @@
-//! What a failed statement means to whoever asked for it.
+//! What a failed statement means for the caller.
 
 use std::fmt;
 
 use postgres::error::{DbError, Severity, SqlState};
 
-/// Why a job has no answer. The texts are for the log; a client gets a text of the service's own.
+/// Why a job has no answer. The texts are for the log; the service chooses its own text for clients.
 #[derive(Clone, Debug)]
 pub enum Failure {
     /// The queue is full. Nothing was done (503).
     Overloaded,
-    /// PostgreSQL is away or refuses work for now. Nothing was done (503).
+    /// PostgreSQL is unreachable or temporarily refuses work. Nothing was done (503).
     Unavailable(String),
-    /// The deadline passed before the job was begun, PostgreSQL cancelled the statement, or the job only reads.
-    /// Nothing was done (503).
+    /// The time ran out before the job began, PostgreSQL cancelled the statement, or the job only reads. Nothing was
+    /// done (503).
     TimedOut,
-    /// The job was begun and may change something, and nobody knows whether it did (504).
+    /// A write was begun and its outcome is unknown (504).
     Unknown(String),
-    /// PostgreSQL refuses the values: SQLSTATE class 22 (data exceptions, such as a text that is too long) or 23
+    /// PostgreSQL rejected the values: SQLSTATE class 22 (data exceptions, such as a text that is too long) or 23
     /// (constraints, such as a unique field). Nothing was done, and the same job would fail again.
     Refused(Box<DbError>),
     /// A statement failed in a way that should not happen (500).
@@ -24,10 +24,10 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What `error` means for a job. `is_write` tells whether the job may have changed something.
+    /// Classifies `error`. `is_write` says whether the job may have changed something.
     ///
-    /// An error that PostgreSQL itself reports undoes the statement and its transaction. Without a report, a write
-    /// may have been committed before the connection was lost.
+    /// If PostgreSQL itself reports an error, the statement and its transaction are rolled back. Without such a report,
+    /// a write may have been committed before the connection was lost.
     pub fn of(error: &postgres::Error, is_write: bool) -> Self {
         let away = |text| if is_write { Self::Unknown(text) } else { Self::Unavailable(text) };
         let text = describe(error);
@@ -37,12 +37,12 @@ impl Failure {
         let code = report.code();
         match &code.code()[..2] {
             _ if *code == SqlState::QUERY_CANCELED => Self::TimedOut,
-            // The one report that leaves the outcome open.
+            // The only report after which the outcome is unknown.
             _ if *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN => away(text),
             "08" => away(text),
             "22" | "23" => Self::Refused(Box::new(report.clone())),
-            // Rolled-back transactions, insufficient resources, operator intervention and system errors pass; so
-            // does a lock that was not granted in time, and a server that was set to read-only.
+            // These are temporary: a rolled-back transaction (40), insufficient resources (53), operator intervention
+            // (57), a system error (58), a lock that was not granted in time, a server set to read-only.
             "40" | "53" | "57" | "58" => Self::Unavailable(text),
             _ if *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
                 Self::Unavailable(text)
@@ -69,7 +69,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Whether the connection that reported `error` is of no further use.
+/// Whether `error` means that its connection can no longer be used.
 pub fn ends_connection(error: &postgres::Error) -> bool {
     match error.as_db_error() {
         Some(report) => matches!(report.parsed_severity(), Some(Severity::Fatal | Severity::Panic)),
@@ -82,7 +82,7 @@ fn source_is_io(error: &postgres::Error) -> bool {
     source.and_then(|source| source.downcast_ref::<std::io::Error>()).is_some()
 }
 
-/// PostgreSQL's error with its cause. The library's own text for a server's answer is only "db error".
+/// PostgreSQL's error with its cause. The library's own text for an error from the server is only "db error".
 pub fn describe(error: &postgres::Error) -> String {
     if let Some(report) = error.as_db_error() {
         return format!("{} (SQLSTATE {})", report.message(), report.code().code());

@@ -2,28 +2,28 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | [`settings`] | where a database is, and how long it may take |
+//! | [`settings`] | the database's address and timeouts |
 //! | [`connect`] | opening a connection within a deadline |
 //! | [`migrate`] | applying the files under `sql/`, and checking those that were applied |
 //! | [`connection`] | one connection and its prepared statements |
-//! | [`failure`] | what a failed statement means to whoever asked for it |
+//! | [`failure`] | what a failed statement means for the caller |
 //! | [`reconnection`] | when the next attempt to connect may be made |
-//! | [`workers`] | how a service has jobs executed |
+//! | [`workers`] | how a service submits jobs |
 //! | [`queue`] | the jobs that wait for a worker |
-//! | [`slot`] | where an answer is waited for |
+//! | [`promise`] | a job's answer, which a worker sets and the caller waits for |
 //! | [`worker`] | a thread that owns a connection and executes batches |
 //!
-//! No table is named here except the list of migrations; the statements live with each service and under `sql/`.
+//! The only table named here is `schema_migrations`; all other SQL belongs to the services or to `sql/`.
 
 mod connect;
 mod connection;
 mod error;
 mod failure;
 mod migrate;
+mod promise;
 mod queue;
 mod reconnection;
 mod settings;
-mod slot;
 mod worker;
 mod workers;
 

@@ -1,7 +1,7 @@
 //! The schema's history: files that are applied in order, once, and never change afterwards.
 //!
-//! `schema_migrations` keeps a digest of each applied file. A file that was edited later would leave old and new
-//! databases with different schemas under one version, so such a program refuses to start.
+//! `schema_migrations` keeps a digest of each applied file. If a file were edited later, old and new databases would
+//! have different schemas under the same version. So a program whose files differ from the digests refuses to start.
 
 use std::fmt::Write as _;
 
@@ -15,9 +15,9 @@ use crate::Error;
 pub struct Migration {
     /// Its number: 1 for the first, without gaps.
     pub version: i32,
-    /// The name of its file, kept in the database for whoever looks there.
+    /// The name of its file, stored in `schema_migrations` for people who look there.
     pub name: &'static str,
-    /// Its statements. They run in one transaction with those of the other missing steps.
+    /// Its statements. All missing steps run in one transaction.
     pub sql: &'static str,
 }
 
@@ -32,17 +32,18 @@ impl Migration {
     }
 }
 
-/// Serialises migrations among all programs that use one database; the number only has to be the same everywhere.
+/// The advisory lock that serialises the migrations of a database. Any number would do, as long as all programs use the
+/// same one.
 const MIGRATION_LOCK: i64 = 0x6372_7564_5f6d;
 
-/// A migration that a database has seen.
+/// A migration that was applied to the database.
 struct Applied {
     version: i32,
-    /// `None` if it was applied by a program that did not keep digests yet.
+    /// `None` if an old version, which stored no digests, applied it.
     digest: Option<String>,
 }
 
-/// Whether there is nothing to do, which nearly every connection finds. It takes no lock.
+/// Whether there is nothing to migrate, which is the usual case. Takes no lock.
 pub(crate) fn is_current(client: &mut Client, migrations: &[Migration]) -> Result<bool, Error> {
     if migrations.is_empty() {
         return Ok(true);
@@ -60,7 +61,7 @@ pub(crate) fn is_current(client: &mut Client, migrations: &[Migration]) -> Resul
     Ok(applied.len() == migrations.len() && applied.iter().all(|applied| applied.digest.is_some()))
 }
 
-/// Applies what is missing. Programs that start at the same time do so one after the other.
+/// Applies the missing migrations. Programs that start at the same time take turns.
 pub(crate) fn apply(client: &mut Client, migrations: &[Migration]) -> Result<(), Error> {
     let failed = |action| move |source| Error::Postgres { action, source };
     let mut transaction = client.transaction().map_err(failed("begin the migration"))?;

@@ -5,28 +5,28 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::Failure;
-use crate::slot::Slot;
+use crate::promise::Promise;
 
-/// A job and whoever waits for it.
+/// A job and the caller that waits for it.
 pub(crate) struct Queued<J, A> {
     pub(crate) job: J,
-    pub(crate) ticket: Ticket<A>,
+    pub(crate) waiter: Waiter<A>,
 }
 
-/// Whoever waits for a job.
-pub(crate) struct Ticket<A> {
+/// The caller that waits for a job.
+pub(crate) struct Waiter<A> {
     pub(crate) deadline: Instant,
-    /// Whether the job was begun before, on a connection that turned out to be dead.
+    /// Whether the job was begun once already, on a connection that turned out to be dead.
     pub(crate) repeated: bool,
-    pub(crate) slot: Arc<Slot<A>>,
+    pub(crate) promise: Arc<Promise<A>>,
 }
 
 /// What a worker does next.
-pub(crate) enum Taken<J, A> {
-    /// Executes these; there is at least one.
+pub(crate) enum NextTask<J, A> {
+    /// Execute these jobs; there is at least one.
     Batch(Vec<Queued<J, A>>),
-    /// Tells whether the connection works.
-    Probe(Arc<Slot<()>>),
+    /// Check the connection and report the result.
+    Probe(Arc<Promise<()>>),
     /// Ends.
     Stop,
 }
@@ -40,14 +40,14 @@ pub(crate) struct Queue<J, A> {
 
 struct State<J, A> {
     waiting: VecDeque<Queued<J, A>>,
-    probes: VecDeque<Arc<Slot<()>>>,
-    /// Workers that wait for work.
+    probes: VecDeque<Arc<Promise<()>>>,
+    /// Workers that wait for a job.
     idle: usize,
     /// Workers that have a connection.
     connected: usize,
     /// Workers that have not ended.
     running: usize,
-    /// Why nobody is connected, once an attempt has failed.
+    /// Why no worker is connected; set once an attempt has failed.
     away: Option<String>,
     stopping: bool,
 }
@@ -71,19 +71,19 @@ impl<J, A> Queue<J, A> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a job, which is not begun after `deadline`. Its answer is put into the slot.
-    pub(crate) fn submit(&self, job: J, deadline: Instant) -> Result<Arc<Slot<A>>, Failure> {
-        let slot = Slot::new();
-        let ticket = Ticket { deadline, repeated: false, slot: slot.clone() };
-        self.push(|state| state.waiting.push_back(Queued { job, ticket }))?;
-        Ok(slot)
+    /// Adds a job, which is not begun after `deadline`. Its answer is set in the promise.
+    pub(crate) fn submit(&self, job: J, deadline: Instant) -> Result<Arc<Promise<A>>, Failure> {
+        let promise = Promise::new();
+        let waiter = Waiter { deadline, repeated: false, promise: promise.clone() };
+        self.push(|state| state.waiting.push_back(Queued { job, waiter }))?;
+        Ok(promise)
     }
 
-    /// Has a worker try its connection, ahead of all jobs.
+    /// Has a worker check its connection, before any waiting job.
     pub(crate) fn probe(&self, deadline: Instant) -> Result<(), Failure> {
-        let slot = Slot::new();
-        self.push(|state| state.probes.push_back(slot.clone()))?;
-        slot.wait(deadline)
+        let promise = Promise::new();
+        self.push(|state| state.probes.push_back(promise.clone()))?;
+        promise.wait(deadline)
     }
 
     fn push(&self, push: impl FnOnce(&mut State<J, A>)) -> Result<(), Failure> {
@@ -101,13 +101,13 @@ impl<J, A> Queue<J, A> {
         Ok(())
     }
 
-    /// Waits for work, then takes the first job and whatever else waits that `joins` it, at most `max` jobs. It never
-    /// waits for more of them.
-    pub(crate) fn take(&self, max: usize, joins: impl Fn(&J, &J) -> bool) -> Taken<J, A> {
+    /// Waits for a job, then takes it together with the waiting jobs that `joins` allows in the same batch, at most
+    /// `max` in all. Never waits for a batch to fill.
+    pub(crate) fn take(&self, max: usize, joins: impl Fn(&J, &J) -> bool) -> NextTask<J, A> {
         let mut state = self.state();
         loop {
             if let Some(probe) = state.probes.pop_front() {
-                return Taken::Probe(probe);
+                return NextTask::Probe(probe);
             }
             if let Some(first) = state.waiting.pop_front() {
                 let mut batch = vec![first];
@@ -117,10 +117,10 @@ impl<J, A> Queue<J, A> {
                 if more {
                     self.work.notify_one();
                 }
-                return Taken::Batch(batch);
+                return NextTask::Batch(batch);
             }
             if state.stopping {
-                return Taken::Stop;
+                return NextTask::Stop;
             }
             state.idle += 1;
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -128,11 +128,11 @@ impl<J, A> Queue<J, A> {
         }
     }
 
-    /// Puts jobs of which nothing was done back to where they were: before all others.
-    pub(crate) fn give_back(&self, batch: Vec<Queued<J, A>>) {
+    /// Puts jobs that have had no effect back at the front of the queue.
+    pub(crate) fn requeue(&self, batch: Vec<Queued<J, A>>) {
         let mut state = self.state();
         for queued in batch.into_iter().rev() {
-            queued.ticket.slot.defer();
+            queued.waiter.promise.defer();
             state.waiting.push_front(queued);
         }
         drop(state);
@@ -151,8 +151,8 @@ impl<J, A> Queue<J, A> {
         self.state().connected -= 1;
     }
 
-    /// A worker could not connect. When none is connected, everybody who waits is told, and so is everybody who asks
-    /// until one is.
+    /// A worker could not connect. If no other worker is connected, refuses all waiting jobs, and all new ones until a
+    /// worker connects.
     pub(crate) fn failed_to_connect(&self, reason: &str) {
         let mut state = self.state();
         if state.connected == 0 {
@@ -161,7 +161,7 @@ impl<J, A> Queue<J, A> {
         }
     }
 
-    /// A worker ends. What waits when the last one has ended is refused.
+    /// A worker ends. When the last one has ended, refuses the jobs that still wait.
     pub(crate) fn ended(&self) {
         let mut state = self.state();
         state.running -= 1;
@@ -173,13 +173,13 @@ impl<J, A> Queue<J, A> {
         }
     }
 
-    /// Takes no further jobs. Workers finish those that wait, and end.
+    /// Accepts no further jobs. The workers finish the waiting ones and end.
     pub(crate) fn stop(&self) {
         self.state().stopping = true;
         self.work.notify_all();
     }
 
-    /// Waits until all workers have ended, or until `deadline`; tells whether they have.
+    /// Waits until all workers have ended or `deadline` has passed; returns whether they have ended.
     pub(crate) fn wait_ended(&self, deadline: Instant) -> bool {
         let mut state = self.state();
         while state.running > 0 {
@@ -192,7 +192,7 @@ impl<J, A> Queue<J, A> {
         true
     }
 
-    /// How many jobs wait, and how many workers are connected.
+    /// The number of waiting jobs and of connected workers.
     pub(crate) fn figures(&self) -> (usize, usize) {
         let state = self.state();
         (state.waiting.len(), state.connected)
@@ -200,7 +200,7 @@ impl<J, A> Queue<J, A> {
 }
 
 impl<J, A> State<J, A> {
-    /// Why no job is taken, if none is.
+    /// Fails if no jobs are accepted at the moment.
     fn refuses(&self) -> Result<(), Failure> {
         if self.stopping {
             return Err(stopping());
@@ -211,7 +211,7 @@ impl<J, A> State<J, A> {
         }
     }
 
-    /// Moves those jobs into `batch` that join its first one. The others keep their order.
+    /// Moves the jobs that can join the first one into `batch`. The others keep their order.
     fn join(&mut self, batch: &mut Vec<Queued<J, A>>, max: usize, joins: impl Fn(&J, &J) -> bool) {
         let mut kept = VecDeque::new();
         while batch.len() < max
@@ -223,7 +223,7 @@ impl<J, A> State<J, A> {
                 kept.push_back(next);
             }
         }
-        // In nearly all batches everything joins, and this moves nothing.
+        // Usually every job joins, and this loop moves nothing.
         while let Some(queued) = kept.pop_back() {
             self.waiting.push_front(queued);
         }
@@ -231,7 +231,7 @@ impl<J, A> State<J, A> {
 
     fn refuse_all(&mut self, failure: &Failure) {
         for queued in self.waiting.drain(..) {
-            queued.ticket.slot.answer(Err(failure.clone()));
+            queued.waiter.promise.answer(Err(failure.clone()));
         }
         for probe in self.probes.drain(..) {
             probe.answer(Err(failure.clone()));
@@ -249,16 +249,16 @@ mod tests {
 
     type Numbers = Queue<u32, u32>;
 
-    fn push(queue: &Numbers, job: u32) -> Arc<Slot<u32>> {
-        let slot = Slot::new();
-        let ticket = Ticket { deadline: Instant::now(), repeated: false, slot: slot.clone() };
-        queue.push(|state| state.waiting.push_back(Queued { job, ticket })).unwrap();
-        slot
+    fn push(queue: &Numbers, job: u32) -> Arc<Promise<u32>> {
+        let promise = Promise::new();
+        let waiter = Waiter { deadline: Instant::now(), repeated: false, promise: promise.clone() };
+        queue.push(|state| state.waiting.push_back(Queued { job, waiter })).unwrap();
+        promise
     }
 
     fn take(queue: &Numbers, max: usize) -> Vec<u32> {
         let same_parity = |first: &u32, next: &u32| first % 2 == next % 2;
-        let Taken::Batch(batch) = queue.take(max, same_parity) else { panic!("there is a batch") };
+        let NextTask::Batch(batch) = queue.take(max, same_parity) else { panic!("there is a batch") };
         batch.iter().map(|queued| queued.job).collect()
     }
 
@@ -279,17 +279,17 @@ mod tests {
         for job in [1, 2, 3] {
             push(&queue, job);
         }
-        let Taken::Batch(batch) = queue.take(2, |_, _| true) else { panic!("there is a batch") };
-        queue.give_back(batch);
+        let NextTask::Batch(batch) = queue.take(2, |_, _| true) else { panic!("there is a batch") };
+        queue.requeue(batch);
         assert_eq!(take(&queue, 100), [1, 3]);
     }
 
     #[test]
     fn without_a_connection_everybody_is_refused_until_there_is_one() {
         let queue = Numbers::new(100, 2);
-        let slot = push(&queue, 1);
+        let promise = push(&queue, 1);
         queue.failed_to_connect("refused");
-        assert!(matches!(slot.wait(Instant::now()), Err(Failure::Unavailable(_))));
+        assert!(matches!(promise.wait(Instant::now()), Err(Failure::Unavailable(_))));
         assert!(matches!(queue.push(|_| {}), Err(Failure::Unavailable(_))));
         queue.connected();
         assert!(queue.push(|_| {}).is_ok());

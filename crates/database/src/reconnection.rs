@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use foundation::Backoff;
 
-/// The longest delay is at most a third of the time within which a service has to recover.
+/// A service has to recover within three seconds, so the longest delay is a third of that.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
-/// The one place where workers wait for their turn to connect.
+/// Where workers wait for their turn to connect.
 pub(crate) struct Reconnection {
     state: Mutex<State>,
     changed: Condvar,
@@ -19,12 +19,12 @@ struct State {
     backoff: Backoff,
     /// No attempt is made before this.
     not_before: Instant,
-    /// Whether somebody is connecting now.
+    /// Whether a worker is connecting now.
     attempting: bool,
     stopped: bool,
 }
 
-/// The right to connect. The next worker gets it when this is dropped.
+/// Permission to connect. Dropping it passes the turn to the next worker.
 pub(crate) struct Turn<'a>(&'a Reconnection);
 
 impl Reconnection {
@@ -38,7 +38,7 @@ impl Reconnection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the turn to connect; `None` once there is nothing to connect for any more.
+    /// Waits for the turn to connect; `None` once the workers stop.
     pub(crate) fn turn(&self) -> Option<Turn<'_>> {
         let mut state = self.state();
         loop {
@@ -59,14 +59,14 @@ impl Reconnection {
         }
     }
 
-    /// An attempt failed, or a connection was lost before it was of any use: the next attempt has to wait.
+    /// An attempt failed, or a connection was lost before it did any work: delays the next attempt.
     pub(crate) fn failed(&self) {
         let mut state = self.state();
         state.not_before = Instant::now() + state.backoff.next_delay();
     }
 
-    /// A connection has done work, which alone shows that the server is well: one may be accepted and lost again and
-    /// again.
+    /// A connection has done work: resets the delay. Connecting alone does not, because a failing server may accept
+    /// connections and drop them again and again.
     pub(crate) fn worked(&self) {
         self.state().backoff.reset();
     }

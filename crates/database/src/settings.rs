@@ -1,4 +1,4 @@
-//! Where a service's database is, and how long it may take.
+//! The address and timeouts of a service's database.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -8,7 +8,7 @@ use foundation::Environment;
 use postgres::Config;
 use postgres::config::SslMode;
 
-/// Where a service's database is, and how long it may take to answer.
+/// The address and timeouts of a service's database.
 #[derive(Clone, Debug)]
 pub struct DatabaseSettings {
     pub(crate) config: Config,
@@ -45,7 +45,7 @@ impl DatabaseSettings {
             .options(&format!("-c statement_timeout={}", statement_timeout.as_millis()))
             .ssl_mode(SslMode::Disable)
             .connect_timeout(connect_timeout)
-            // A peer that vanished without a word is noticed within these bounds, not after the kernel's two hours.
+            // Detects a peer that has vanished within about 20 s instead of the kernel's two hours.
             .keepalives(true)
             .keepalives_idle(Duration::from_secs(10))
             .keepalives_interval(Duration::from_secs(5))
@@ -55,7 +55,7 @@ impl DatabaseSettings {
         Ok(Self { config, server, application, connect_timeout, statement_timeout, attempts: Arc::default() })
     }
 
-    /// How long PostgreSQL may work on one statement before it cancels it.
+    /// How long PostgreSQL may work on a statement before cancelling it.
     pub fn statement_timeout(&self) -> Duration {
         self.statement_timeout
     }

@@ -1,44 +1,44 @@
-//! One worker: a thread that owns a connection, takes batches, and sees to it that everybody in them is answered.
+//! One worker: a thread that owns a connection, executes batches of jobs, and answers every caller.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::queue::{Queued, Taken, Ticket};
+use crate::queue::{NextTask, Queued, Waiter};
 use crate::workers::Shared;
 use crate::{BATCH_MAX, Connection, Error, Executor, Failure, ends_connection};
 
-/// A connection that has rested longer than this is tried before something is changed through it, because a change
-/// cannot be repeated when it is unclear whether the first attempt took place.
+/// A connection that has been idle for longer than this is checked before a write, because a write cannot be repeated
+/// when its outcome is unknown.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// A connection that is lost sooner than this without having done any work counts as a failed attempt to connect.
+/// A connection that is lost sooner than this, before it has done any work, counts as a failed attempt to connect.
 const SHORT_LIVED: Duration = Duration::from_secs(1);
 
-/// One thread.
+/// One worker thread.
 pub(crate) struct Worker<E: Executor> {
     shared: Arc<Shared<E>>,
     executor: E,
-    open: Option<Open>,
+    open: Option<OpenConnection>,
 }
 
 /// A worker's connection.
-struct Open {
+struct OpenConnection {
     connection: Connection,
     opened: Instant,
     last_used: Instant,
     /// Whether it has done any work yet.
     worked: bool,
-    /// How many connections had died when this one was known to work.
+    /// The value of [`Shared::deaths`] when this connection was last known to work.
     deaths: u64,
 }
 
-/// What a worker knows after executing a batch, from good to bad.
+/// The state of a connection after a batch, from best to worst.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Health {
+enum ConnectionHealth {
     Working,
-    /// PostgreSQL answers, but does no work for now.
+    /// PostgreSQL answers, but temporarily refuses work.
     Refusing,
     Lost,
 }
@@ -53,7 +53,7 @@ impl<E: Executor> Worker<E> {
 
     /// Works until the workers stop.
     pub(crate) fn run(mut self) {
-        // However the thread ends, nobody must wait for it.
+        // However the thread ends, no caller may be left waiting for it.
         let _ended = Ended(self.shared.clone());
         loop {
             if self.open.is_none() && !self.connect() {
@@ -64,19 +64,19 @@ impl<E: Executor> Worker<E> {
                 executor.is_write(first) == executor.is_write(next) && executor.joins(first, next)
             };
             match self.shared.queue.take(BATCH_MAX, joins) {
-                Taken::Stop => return,
-                Taken::Probe(slot) => {
-                    if slot.begin(false) {
+                NextTask::Stop => return,
+                NextTask::Probe(promise) => {
+                    if promise.begin(false) {
                         let checked = self.check();
-                        slot.answer(checked);
+                        promise.answer(checked);
                     }
                 }
-                Taken::Batch(batch) => self.settle(batch),
+                NextTask::Batch(batch) => self.settle(batch),
             }
         }
     }
 
-    /// Tries to connect, again and again, until it succeeds. `false` means that the workers stop.
+    /// Tries to connect until it succeeds. Returns `false` if the workers stop.
     fn connect(&mut self) -> bool {
         let shared = self.shared.clone();
         let mut failures = 0;
@@ -90,7 +90,13 @@ impl<E: Executor> Worker<E> {
                     shared.stats.connects.increment();
                     shared.queue.connected();
                     let now = Instant::now();
-                    self.open = Some(Open { connection, opened: now, last_used: now, worked: false, deaths });
+                    self.open = Some(OpenConnection {
+                        connection,
+                        opened: now,
+                        last_used: now,
+                        worked: false,
+                        deaths,
+                    });
                     return true;
                 }
                 Err(error) => {
@@ -108,7 +114,7 @@ impl<E: Executor> Worker<E> {
         false
     }
 
-    /// Makes sure that the connection works, or gives it up.
+    /// Checks the connection; closes it if it does not work.
     fn check(&mut self) -> Result<(), Failure> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let deaths = self.shared.deaths.load(Ordering::Relaxed);
@@ -124,7 +130,7 @@ impl<E: Executor> Worker<E> {
         }
     }
 
-    /// Gives the connection up.
+    /// Closes the connection.
     fn lose(&mut self, error: &dyn std::fmt::Display) {
         let Some(open) = self.open.take() else { return };
         log::debug!("a connection to postgresql was lost: {error}");
@@ -132,52 +138,52 @@ impl<E: Executor> Worker<E> {
         self.shared.worked_at_ms.store(0, Ordering::Relaxed);
         self.shared.stats.lost.increment();
         self.shared.queue.disconnected();
-        // Connections that are accepted and lost again at once must not be opened ever faster.
+        // A server that accepts connections and drops them at once must be backed off from, too.
         if !open.worked && open.opened.elapsed() < SHORT_LIVED {
             self.shared.reconnection.failed();
         }
     }
 
-    /// Sees to it that everybody in the batch is answered, or that the job waits again.
+    /// Executes a batch, or puts it back into the queue if the connection does not work.
     fn settle(&mut self, batch: Batch<E>) {
-        let Some(open) = &self.open else { return self.shared.queue.give_back(batch) };
+        let Some(open) = &self.open else { return self.shared.queue.requeue(batch) };
         let is_write = self.executor.is_write(&batch[0].job);
         let rested = is_write && open.last_used.elapsed() > TRUSTED_FOR;
         let suspect = open.deaths != self.shared.deaths.load(Ordering::Relaxed);
         if (rested || suspect) && self.check().is_err() {
-            return self.shared.queue.give_back(batch);
+            return self.shared.queue.requeue(batch);
         }
         let now = Instant::now();
-        let (mut jobs, mut tickets) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for Queued { job, ticket } in batch {
-            if ticket.deadline <= now {
-                ticket.slot.answer(Err(Failure::TimedOut));
-            } else if ticket.slot.begin(is_write) {
+        let (mut jobs, mut waiters) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for Queued { job, waiter } in batch {
+            if waiter.deadline <= now {
+                waiter.promise.answer(Err(Failure::TimedOut));
+            } else if waiter.promise.begin(is_write) {
                 jobs.push(job);
-                tickets.push(ticket);
+                waiters.push(waiter);
             }
         }
         if !jobs.is_empty() {
-            self.execute(jobs, tickets, is_write);
+            self.execute(jobs, waiters, is_write);
         }
     }
 
-    /// Executes jobs that are begun.
-    fn execute(&mut self, jobs: Vec<E::Job>, tickets: Vec<Ticket<E::Answer>>, is_write: bool) {
+    /// Executes jobs that have been marked as begun.
+    fn execute(&mut self, jobs: Vec<E::Job>, waiters: Vec<Waiter<E::Answer>>, is_write: bool) {
         let Some(open) = &mut self.open else { return };
         let deaths = self.shared.deaths.load(Ordering::Relaxed);
         self.shared.stats.jobs.add(jobs.len() as u64);
         self.shared.stats.batches.increment();
         let execute = || self.executor.execute(&mut open.connection, &jobs);
-        // A bug in one job must not take a worker away from all others.
+        // A panic in one job must not end the worker, which serves all others.
         let Ok(results) = catch_unwind(AssertUnwindSafe(execute)) else {
-            return self.panicked(&tickets, is_write);
+            return self.panicked(&waiters, is_write);
         };
         match results {
             Ok(results) => {
-                let health = answer(tickets, results, is_write);
+                let health = answer(waiters, results, is_write);
                 let is_closed = open.connection.client.is_closed();
-                if health == Health::Lost || is_closed {
+                if health == ConnectionHealth::Lost || is_closed {
                     self.lose(&"a job found it closed");
                 } else {
                     self.worked(health, deaths);
@@ -185,65 +191,65 @@ impl<E: Executor> Worker<E> {
             }
             Err(error) if ends_connection(&error) || open.connection.client.is_closed() => {
                 self.lose(&crate::describe(&error));
-                self.lost_batch(jobs, tickets, &error, is_write);
+                self.lost_batch(jobs, waiters, &error, is_write);
             }
             Err(error) => {
                 let failure = Failure::of(&error, is_write);
                 self.worked(health_of(&failure), deaths);
                 if jobs.len() > 1 && may_succeed_alone(&failure, &error) {
-                    return self.execute_alone(jobs, tickets, is_write);
+                    return self.execute_alone(jobs, waiters, is_write);
                 }
-                for ticket in tickets {
-                    ticket.slot.answer(Err(failure.clone()));
+                for waiter in waiters {
+                    waiter.promise.answer(Err(failure.clone()));
                 }
             }
         }
     }
 
-    /// Executes the jobs of a refused batch one by one. Nothing of them was done so far.
-    fn execute_alone(&mut self, jobs: Vec<E::Job>, tickets: Vec<Ticket<E::Answer>>, is_write: bool) {
-        let mut remaining = jobs.into_iter().zip(tickets);
+    /// Executes the jobs of a rejected batch one by one. None of them has had any effect so far.
+    fn execute_alone(&mut self, jobs: Vec<E::Job>, waiters: Vec<Waiter<E::Answer>>, is_write: bool) {
+        let mut remaining = jobs.into_iter().zip(waiters);
         while self.open.is_some()
-            && let Some((job, ticket)) = remaining.next()
+            && let Some((job, waiter)) = remaining.next()
         {
-            if ticket.deadline <= Instant::now() {
-                ticket.slot.answer(Err(Failure::TimedOut));
+            if waiter.deadline <= Instant::now() {
+                waiter.promise.answer(Err(Failure::TimedOut));
             } else {
-                self.execute(vec![job], vec![ticket], is_write);
+                self.execute(vec![job], vec![waiter], is_write);
             }
         }
-        let rest: Batch<E> = remaining.map(|(job, ticket)| Queued { job, ticket }).collect();
+        let rest: Batch<E> = remaining.map(|(job, waiter)| Queued { job, waiter }).collect();
         if !rest.is_empty() {
-            self.shared.queue.give_back(rest);
+            self.shared.queue.requeue(rest);
         }
     }
 
-    /// Repeats reads once, on the next connection that works. Writes may have been done.
+    /// Handles a batch whose connection was lost. Reads are repeated once; writes are answered as unknown.
     fn lost_batch(
         &mut self,
         jobs: Vec<E::Job>,
-        tickets: Vec<Ticket<E::Answer>>,
+        waiters: Vec<Waiter<E::Answer>>,
         error: &postgres::Error,
         is_write: bool,
     ) {
         let mut again = Vec::new();
-        for (job, mut ticket) in jobs.into_iter().zip(tickets) {
-            if is_write || ticket.repeated {
-                ticket.slot.answer(Err(Failure::of(error, is_write)));
+        for (job, mut waiter) in jobs.into_iter().zip(waiters) {
+            if is_write || waiter.repeated {
+                waiter.promise.answer(Err(Failure::of(error, is_write)));
             } else {
-                ticket.repeated = true;
-                again.push(Queued { job, ticket });
+                waiter.repeated = true;
+                again.push(Queued { job, waiter });
             }
         }
         if !again.is_empty() {
-            self.shared.queue.give_back(again);
+            self.shared.queue.requeue(again);
         }
     }
 
-    fn worked(&mut self, health: Health, deaths: u64) {
+    fn worked(&mut self, health: ConnectionHealth, deaths: u64) {
         let Some(open) = &mut self.open else { return };
         (open.last_used, open.deaths) = (Instant::now(), deaths);
-        if health == Health::Working {
+        if health == ConnectionHealth::Working {
             self.shared.worked_at_ms.store(self.shared.elapsed_ms(), Ordering::Relaxed);
             if !open.worked {
                 open.worked = true;
@@ -252,54 +258,62 @@ impl<E: Executor> Worker<E> {
         }
     }
 
-    /// A job panicked. Its connection is in an unknown state, perhaps inside a transaction.
-    fn panicked(&mut self, tickets: &[Ticket<E::Answer>], is_write: bool) {
+    /// Handles a panic in a job. The connection's state is unknown (it may be inside a transaction), so it is closed.
+    fn panicked(&mut self, waiters: &[Waiter<E::Answer>], is_write: bool) {
         log::error!("a job panicked; its connection is closed");
         self.lose(&"a job panicked");
         self.executor = (self.shared.make_executor)();
-        for ticket in tickets {
+        for waiter in waiters {
             let reason = "the job panicked".to_owned();
             let failure = if is_write { Failure::Unknown(reason) } else { Failure::Internal(reason) };
-            ticket.slot.answer(Err(failure));
+            waiter.promise.answer(Err(failure));
         }
     }
 }
 
-/// Gives everybody in a batch their result.
-fn answer<A>(tickets: Vec<Ticket<A>>, results: Vec<Result<A, postgres::Error>>, is_write: bool) -> Health {
-    let mut health = Health::Working;
+/// Gives each caller of a batch its result.
+fn answer<A>(
+    waiters: Vec<Waiter<A>>,
+    results: Vec<Result<A, postgres::Error>>,
+    is_write: bool,
+) -> ConnectionHealth {
+    let mut health = ConnectionHealth::Working;
     let mut results = results.into_iter();
-    for ticket in tickets {
+    for waiter in waiters {
         let answer = match results.next() {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(error)) => {
                 let failure = Failure::of(&error, is_write);
-                health = health.max(if ends_connection(&error) { Health::Lost } else { health_of(&failure) });
+                health = health.max(if ends_connection(&error) {
+                    ConnectionHealth::Lost
+                } else {
+                    health_of(&failure)
+                });
                 Err(failure)
             }
             None => Err(Failure::Internal("the batch has too few results".to_owned())),
         };
-        ticket.slot.answer(answer);
+        waiter.promise.answer(answer);
     }
     health
 }
 
-/// Whether some jobs of a failed batch may succeed by themselves: it was rolled back because of one of them, or
-/// because another transaction held in the opposite order what it needed (class 40, such as a deadlock).
+/// Whether some jobs of a failed batch may succeed when executed alone: the batch was rolled back because of one of
+/// them, or because of a conflict with another transaction (class 40, such as a deadlock).
 fn may_succeed_alone(failure: &Failure, error: &postgres::Error) -> bool {
     matches!(failure, Failure::Refused(_) | Failure::Internal(_))
         || error.code().is_some_and(|code| code.code().starts_with("40"))
             && matches!(failure, Failure::Unavailable(_))
 }
 
-fn health_of(failure: &Failure) -> Health {
+fn health_of(failure: &Failure) -> ConnectionHealth {
     match failure {
-        Failure::Unavailable(_) | Failure::TimedOut | Failure::Unknown(_) => Health::Refusing,
-        Failure::Refused(_) | Failure::Internal(_) | Failure::Overloaded => Health::Working,
+        Failure::Unavailable(_) | Failure::TimedOut | Failure::Unknown(_) => ConnectionHealth::Refusing,
+        Failure::Refused(_) | Failure::Internal(_) | Failure::Overloaded => ConnectionHealth::Working,
     }
 }
 
-/// Tells of the first failure in a row; the others follow within seconds and say the same.
+/// Logs the first failure of a series as a warning; the following ones say the same.
 fn report(error: &Error, failures: u32) {
     if error.is_permanent() {
         log::error!("{error}");

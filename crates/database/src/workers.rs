@@ -1,8 +1,8 @@
-//! How a service has jobs executed: the trait that it implements, and the handle that it asks through.
+//! How a service submits jobs: the trait that it implements, and the handle that it calls.
 //!
-//! Whoever asks waits for an answer until its deadline and no longer, even if a worker hangs in PostgreSQL. A batch
-//! is whatever waits when a worker becomes free: the busier the service, the larger the batches, and nobody ever
-//! waits for a batch to fill.
+//! A caller waits for its answer until its deadline and no longer, even if a worker hangs in PostgreSQL. A free worker
+//! takes the jobs that are waiting as one batch: the busier the service, the larger the batches. No job waits for a
+//! batch to fill.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,37 +12,37 @@ use std::time::{Duration, Instant};
 
 use foundation::metrics::{Counter, Exposition};
 
+use crate::promise::Promise;
 use crate::queue::Queue;
 use crate::reconnection::Reconnection;
-use crate::slot::Slot;
 use crate::worker::Worker;
 use crate::{Connection, DatabaseSettings, Error, Failure, Migration};
 
-/// Most jobs that one batch holds.
+/// Most jobs in one batch.
 pub const BATCH_MAX: usize = 128;
 
-/// How long a database counts as ready after it did some work, in milliseconds. Under load, nobody has to ask it.
+/// How long a database counts as ready after it last did work, in milliseconds. Under load, readiness needs no query.
 const READY_FOR_MS: u64 = 500;
 
-/// How the jobs of a service are executed. Each worker thread has one of its own.
+/// Executes the jobs of a service. Each worker thread has its own.
 pub trait Executor: Send + 'static {
-    /// What is asked for.
+    /// The request.
     type Job: Send + 'static;
-    /// What is answered.
+    /// The answer.
     type Answer: Send + 'static;
 
-    /// Whether `next` may be executed together with `first`, as two reads by id from one table, or two inserts into
-    /// one. Reads and writes never are.
+    /// Whether `next` may be in a batch with `first`: two reads by id from one table, for example, or two inserts into
+    /// one. Reads and writes are never mixed, whatever this returns.
     fn joins(&self, first: &Self::Job, next: &Self::Job) -> bool;
 
-    /// Whether the job may change anything. Such a job is never repeated once it was begun.
+    /// Whether the job may change anything. Such a job is not repeated once it may have had an effect.
     fn is_write(&self, job: &Self::Job) -> bool;
 
     /// Executes a batch of 1 to [`BATCH_MAX`] jobs: one result for each, in their order.
     ///
-    /// An error of the whole batch must mean that nothing of it was done, unless the connection is lost: use one
-    /// statement or one transaction. When PostgreSQL refused a batch of several jobs, each of them is executed again
-    /// by itself, so that only those fail that are to blame.
+    /// An error for the whole batch must mean that none of it was done, unless the connection was lost; so use one
+    /// statement or one transaction. When PostgreSQL rejects a batch of several jobs, each is executed again alone, so
+    /// that only the faulty ones fail.
     fn execute(&mut self, connection: &mut Connection, jobs: &[Self::Job]) -> Results<Self::Answer>;
 }
 
@@ -52,9 +52,9 @@ pub type Results<A> = Result<Vec<Result<A, postgres::Error>>, postgres::Error>;
 /// The limits of a service's workers.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerSettings {
-    /// Connections, and as many threads.
+    /// The number of threads; each has one connection.
     pub threads: usize,
-    /// Most jobs that wait; further ones are refused.
+    /// Most waiting jobs; further ones are refused.
     pub queue_max: usize,
 }
 
@@ -65,24 +65,24 @@ pub struct Workers<E: Executor> {
 
 struct Handle<E: Executor>(Arc<Shared<E>>);
 
-/// What a service's workers share with those who ask.
+/// What a service's workers share with their callers.
 pub(crate) struct Shared<E: Executor> {
     pub(crate) queue: Queue<E::Job, E::Answer>,
     pub(crate) reconnection: Reconnection,
     pub(crate) settings: DatabaseSettings,
     pub(crate) migrations: &'static [Migration],
     pub(crate) make_executor: Box<dyn Fn() -> E + Send + Sync>,
-    /// How many connections turned out to be dead. A connection that has done nothing since the last of them is
-    /// tried before it is used: most often the server was restarted, and all connections are dead.
+    /// How many connections turned out to be dead. A connection that was last used before the latest of these deaths is
+    /// checked before its next use: usually the server was restarted and all connections are dead.
     pub(crate) deaths: AtomicU64,
     started: Instant,
-    /// When PostgreSQL last did some work, in milliseconds after `started`; 0 after a connection was lost.
+    /// When PostgreSQL last did work, in milliseconds after `started`; 0 after a connection was lost.
     pub(crate) worked_at_ms: AtomicU64,
     pub(crate) stats: Stats,
     unusable: Mutex<Unusable>,
 }
 
-/// What is known of a database that this program cannot use, and who wants to know it.
+/// A permanent error of the database, and the callback that wants to learn of it.
 #[derive(Default)]
 struct Unusable {
     error: Option<Error>,
@@ -111,8 +111,8 @@ impl<E: Executor> Clone for Workers<E> {
 }
 
 impl<E: Executor> Workers<E> {
-    /// Starts the threads, named after `name`. They connect by themselves, one at a time; jobs may be asked for at
-    /// once, and wait for the first connection or for the first failure to get one.
+    /// Starts the threads, named after `name`, which connect in the background, one at a time. Jobs may be submitted at
+    /// once; they wait until a worker has connected or has failed to.
     pub fn start(
         name: &str,
         settings: &DatabaseSettings,
@@ -145,8 +145,8 @@ impl<E: Executor> Workers<E> {
         &self.handle.0
     }
 
-    /// Has `job` executed and waits for its answer, no longer than until `deadline`. A job that is not begun by then
-    /// never is.
+    /// Submits `job` and waits for its answer until `deadline` at most. A job that has not begun by then is never
+    /// executed.
     pub fn ask(&self, job: E::Job, deadline: Instant) -> Result<E::Answer, Failure> {
         self.submit(job, deadline)?.wait()
     }
@@ -154,11 +154,11 @@ impl<E: Executor> Workers<E> {
     /// Hands `job` to the workers and goes on; the answer is waited for later, so that a worker and whoever asked can
     /// work at the same time. Fails at once when the queue is full or PostgreSQL is away.
     pub fn submit(&self, job: E::Job, deadline: Instant) -> Result<Pending<E::Answer>, Failure> {
-        let slot = self.shared().queue.submit(job, deadline)?;
-        Ok(Pending { slot, deadline })
+        let promise = self.shared().queue.submit(job, deadline)?;
+        Ok(Pending { promise, deadline })
     }
 
-    /// Whether PostgreSQL works: it did some work a moment ago, or answers now.
+    /// Checks that PostgreSQL works: it did work a moment ago, or answers a query now.
     pub fn ready(&self, deadline: Instant) -> Result<(), Failure> {
         let shared = self.shared();
         let worked_at_ms = shared.worked_at_ms.load(Ordering::Relaxed);
@@ -168,8 +168,8 @@ impl<E: Executor> Workers<E> {
         shared.queue.probe(deadline)
     }
 
-    /// Takes no further jobs, lets those finish that wait, and waits up to `timeout` for it; tells whether all
-    /// threads have ended. One that hangs in PostgreSQL is left behind.
+    /// Accepts no further jobs and waits up to `timeout` for the waiting ones to finish; returns whether all threads
+    /// have ended. A thread that hangs in PostgreSQL is left behind.
     pub fn stop(&self, timeout: Duration) -> bool {
         let shared = self.shared();
         shared.queue.stop();
@@ -177,8 +177,8 @@ impl<E: Executor> Workers<E> {
         shared.queue.wait_ended(Instant::now() + timeout)
     }
 
-    /// Has `tell` called once if this program cannot use the database until somebody changes one of them
-    /// ([`Error::is_permanent`]); at once if that is known already. The workers go on trying.
+    /// Calls `tell` once if connecting fails permanently ([`Error::is_permanent`]), immediately if it already has. The
+    /// workers go on trying.
     pub fn when_unusable(&self, tell: impl FnOnce(Error) + Send + 'static) {
         let mut unusable = self.shared().unusable.lock().unwrap_or_else(PoisonError::into_inner);
         match unusable.error.take() {
@@ -187,7 +187,7 @@ impl<E: Executor> Workers<E> {
         }
     }
 
-    /// What was counted since the start.
+    /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.shared().stats
     }
@@ -214,7 +214,7 @@ impl<E: Executor> Workers<E> {
 
 /// A job that was handed to the workers. Whoever drops it without waiting gives it up: it is not begun any more.
 pub struct Pending<A> {
-    slot: Arc<Slot<A>>,
+    promise: Arc<Promise<A>>,
     deadline: Instant,
 }
 
@@ -222,13 +222,13 @@ impl<A> Pending<A> {
     /// Waits for the answer, no longer than until the deadline of the job; an answer that is there already is returned
     /// whatever the time.
     pub fn wait(self) -> Result<A, Failure> {
-        self.slot.wait(self.deadline)
+        self.promise.wait(self.deadline)
     }
 }
 
 impl<A> Drop for Pending<A> {
     fn drop(&mut self) {
-        self.slot.abandon();
+        self.promise.abandon();
     }
 }
 
@@ -238,7 +238,7 @@ impl<E: Executor> Shared<E> {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Tells whoever wants to know that no attempt to connect can succeed.
+    /// Reports that no attempt to connect can succeed.
     pub(crate) fn note_unusable(&self, error: Error) {
         let mut unusable = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
         match unusable.tell.take() {

@@ -1,5 +1,5 @@
-//! Who may connect: the limits on connections, in total and per client, the list of those that are open, and which one
-//! makes room when all places are taken.
+//! Decides who may connect: limits the open connections in total and per client, and chooses which one to close when a
+//! new one needs room.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, TcpStream};
@@ -12,16 +12,17 @@ use crate::refusal::Refusal;
 use crate::settings::EdgeSettings;
 use crate::socket::{Link, Waiting};
 
-/// How many connections may, beyond the limits, be told politely that there is no room. More are just closed.
+/// Most connections at a time, beyond the limits, that are answered with a refusal. Further ones are closed without an
+/// answer.
 const REFUSALS_AT_ONCE: usize = 32;
-/// How many connections may be on their way out, beyond the limits, to make room for new ones.
+/// Most connections at a time, beyond the limits, that have been told to close to make room.
 const LEAVING_AT_ONCE: usize = 32;
-/// How long a head may take, in microseconds, before its connection has to make room when nobody is idle.
+/// A connection whose request head takes longer than this, in microseconds, may be closed to make room if none is idle.
 const HEAD_GRACE_US: u64 = 1_000_000;
-/// How long a connection that was accepted just before the stop may take to send the request that it was made for.
+/// How long a connection that was accepted just before the stop may take to send its first request.
 pub(crate) const STOP_GRACE: Duration = Duration::from_millis(200);
 
-/// What one client is: an IPv4 address, or the /64 network that one IPv6 subscriber gets at the least.
+/// What counts as one client: an IPv4 address, or an IPv6 /64 network, the least that a subscriber gets.
 fn client_of(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
@@ -30,21 +31,21 @@ fn client_of(ip: IpAddr) -> IpAddr {
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenConnections {
     next_id: u64,
     links: HashMap<u64, Arc<Link>>,
     per_client: HashMap<IpAddr, usize>,
-    /// Connections that are only being told that there is no room; they are in `links` too.
+    /// Connections that are only being sent a refusal; they are in `links` too.
     refusals: usize,
-    /// Connections that were told to leave and have not gone yet; they are in `links` too.
+    /// Connections that were told to close and are still open; they are in `links` too.
     leaving: usize,
 }
 
-/// All open connections.
+/// The open connections and their limits.
 #[derive(Debug)]
 pub(crate) struct Admission {
     started: Instant,
-    open: Mutex<Open>,
+    open: Mutex<OpenConnections>,
     closed: Condvar,
     refused_client: Counter,
     refused_total: Counter,
@@ -53,19 +54,19 @@ pub(crate) struct Admission {
     evicted: Counter,
 }
 
-/// The numbers of a server's connections, for metrics. Clones share them.
+/// A server's connection metrics. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Connections(pub(crate) Arc<Admission>);
 
 impl Connections {
-    /// How many are open now, those that are being refused included.
+    /// How many are open now, including those that are being refused.
     pub fn open(&self) -> usize {
         self.0.lock().links.len()
     }
 
     /// How many were refused so far, by reason: `client` (the client's address had too many), `total` (all places were
-    /// taken and nobody was idle), `flood` (closed without a word, since many were being refused already), `thread` (the
-    /// operating system gave no thread).
+    /// taken and nobody was idle), `flood` (closed without an answer, because too many were being refused already),
+    /// `thread` (the operating system gave no thread).
     pub fn refused(&self) -> [(&'static str, u64); 4] {
         let admission = &self.0;
         [
@@ -94,18 +95,18 @@ impl Connections {
     }
 }
 
-/// What becomes of a new connection.
-pub(crate) enum Verdict {
-    /// It is served.
-    Admitted(Ticket),
-    /// It is told why not.
-    Refused(Ticket, Refusal),
-    /// It is closed without a word.
+/// What to do with a new connection.
+pub(crate) enum Decision {
+    /// Serve it.
+    Admitted(Registration),
+    /// Send it this refusal.
+    Refused(Registration, Refusal),
+    /// Close it without an answer.
     Dropped,
 }
 
-/// One open connection's place in the list; dropping it gives the place back.
-pub(crate) struct Ticket {
+/// An open connection's entry in the list; dropping it removes the entry.
+pub(crate) struct Registration {
     admission: Arc<Admission>,
     id: u64,
     client: Option<IpAddr>,
@@ -125,17 +126,17 @@ impl Admission {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Decides about a new connection from `ip` and takes it into the list.
+    /// Decides about a new connection from `ip` and adds it to the list.
     pub(crate) fn admit(
         self: &Arc<Self>,
         stream: TcpStream,
         ip: IpAddr,
         settings: &EdgeSettings,
-    ) -> (Arc<Link>, Verdict) {
+    ) -> (Arc<Link>, Decision) {
         let link = Arc::new(Link::new(stream, self.started));
         let client = client_of(ip);
         let mut open = self.lock();
@@ -152,26 +153,26 @@ impl Admission {
         };
         if refusal.is_some() && open.refusals >= REFUSALS_AT_ONCE {
             self.refused_silently.increment();
-            return (link, Verdict::Dropped);
+            return (link, Decision::Dropped);
         }
         let id = open.next_id;
         open.next_id += 1;
         open.links.insert(id, link.clone());
         let admission = self.clone();
-        let verdict = if let Some(refusal) = refusal {
+        let decision = if let Some(refusal) = refusal {
             open.refusals += 1;
             link.set_refused();
-            Verdict::Refused(Ticket { admission, id, client: None }, refusal)
+            Decision::Refused(Registration { admission, id, client: None }, refusal)
         } else {
             *open.per_client.entry(client).or_default() += 1;
-            Verdict::Admitted(Ticket { admission, id, client: Some(client) })
+            Decision::Admitted(Registration { admission, id, client: Some(client) })
         };
-        (link, verdict)
+        (link, decision)
     }
 
-    /// Tells the connection that has been idle longest to leave, or, when none is idle, the one that has taken longest
-    /// for the head of its request; `false` when there is no such connection.
-    fn make_room(&self, open: &mut Open) -> bool {
+    /// Closes the connection that has been idle longest or, if none is idle, the one that has spent longest sending its
+    /// request head. Returns `false` if there is no such connection.
+    fn make_room(&self, open: &mut OpenConnections) -> bool {
         if open.leaving >= LEAVING_AT_ONCE {
             return false;
         }
@@ -191,17 +192,18 @@ impl Admission {
         true
     }
 
-    /// Notes that the operating system gave no thread to an admitted connection.
+    /// Counts an admitted connection for which the operating system gave no thread.
     pub(crate) fn count_no_thread(&self) {
         self.refused_thread.increment();
     }
 
-    /// Closes idle connections until none is left open or `timeout` has passed; returns how many are left.
+    /// Closes connections as they become idle, until none is open or `timeout` has passed; returns how many are still
+    /// open.
     pub(crate) fn close_all(&self, timeout: Duration) -> usize {
         let stopped = Instant::now();
         let mut open = self.lock();
         while !open.links.is_empty() && stopped.elapsed() < timeout {
-            // A connection may become idle at any time, therefore this is repeated.
+            // Repeated, because a connection may become idle at any time.
             let fresh_too = stopped.elapsed() >= STOP_GRACE;
             open.links
                 .values()
@@ -214,7 +216,7 @@ impl Admission {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Registration {
     fn drop(&mut self) {
         let mut open = self.admission.lock();
         let link = open.links.remove(&self.id);

@@ -1,4 +1,4 @@
-//! The body of a request: read on demand, never beyond its end, and held in memory that grows with what has arrived.
+//! The body of a request: read on demand, never past its end, into memory that grows with the bytes that have arrived.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
@@ -14,16 +14,16 @@ use crate::pace::Pace;
 use crate::refusal::Refusal;
 use crate::socket::Socket;
 
-/// An unread rest of up to this many bytes is read and dropped so that the connection can be used again; a longer
-/// one is cheaper to end with the connection.
+/// An unread rest of up to this many bytes is read and discarded so that the connection can be used again. For a longer
+/// rest, closing the connection is cheaper.
 const DRAIN_MAX_BYTES: u64 = 64 << 10;
-/// How many bytes of chunked framing are read at once.
+/// How many bytes of a chunked body are read at once.
 const CHUNK_INPUT_BYTES: usize = 16 << 10;
-/// What a body may take before it counts against the budget of all bodies, in bytes. The limit on connections bounds
-/// these together, and a small body costs no access to memory that all threads write.
+/// How much of each body does not count against the budget of all bodies, in bytes. The limit on connections bounds the
+/// sum of these, and small bodies need not touch the counter that all threads share.
 const FREE_BYTES: usize = 4 << 10;
 
-/// A whole body. While it lives, its memory counts against the budget of all bodies.
+/// A complete body. Until it is dropped, its memory counts against the budget of all bodies.
 #[derive(Debug)]
 pub struct Body {
     bytes: Vec<u8>,
@@ -50,7 +50,7 @@ enum State {
     Length(u64),
     Chunked(Decoder),
     Done,
-    /// Reading failed; where the next request begins can no longer be known.
+    /// Reading failed, so the start of the next request is unknown.
     Broken,
 }
 
@@ -62,13 +62,14 @@ pub(crate) struct BodyReader<'c> {
     pace: Pace,
     budget: &'c Arc<Budget>,
     state: State,
-    /// Bytes of a chunked body that were read so far.
+    /// Bytes of a chunked body that have been read so far.
     read: u64,
-    /// The most bytes that the body may have.
+    /// The largest allowed size of the body, in bytes.
     limit: u64,
     /// Whether the client still waits for `100 Continue`.
     continue_due: bool,
-    /// Whether the connection can serve another request once the rest was drained. The response has to know this.
+    /// Whether the rest of the body is short enough to drain, so that the connection can be used again. The response
+    /// announces this.
     drainable: &'c Cell<bool>,
 }
 
@@ -86,7 +87,7 @@ impl<'c> BodyReader<'c> {
             Framing::Length(length) => State::Length(length),
             Framing::Chunked => State::Chunked(Decoder::new()),
         };
-        // A client that has sent some of the body already does not wait (RFC 9110 §10.1.1).
+        // A client that has already sent some of the body does not wait (RFC 9110 §10.1.1).
         let continue_due = expects_continue && framing != Framing::None && input.unread().is_empty();
         let limit = u64::MAX;
         let reader = Self { socket, input, pace, budget, state, read: 0, limit, continue_due, drainable };
@@ -118,7 +119,7 @@ impl<'c> BodyReader<'c> {
         Ok(Body { bytes, _share: share })
     }
 
-    /// How large the buffer becomes once `filled` bytes have filled it: twice that, but never larger than the body can
+    /// The next size of a buffer that `filled` bytes have filled: twice as large, but never larger than the body can
     /// be.
     fn next_size(&self, filled: usize) -> usize {
         let left = match self.state {
@@ -130,7 +131,7 @@ impl<'c> BodyReader<'c> {
         filled + left.min(filled.max(FREE_BYTES))
     }
 
-    /// Whether all of it was read.
+    /// Whether the whole body has been read.
     pub(crate) fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }
@@ -138,13 +139,13 @@ impl<'c> BodyReader<'c> {
     fn update_drainable(&self) {
         self.drainable.set(match self.state {
             State::Done => true,
-            // A client that waits for `100 Continue` may send the body after all, or not.
+            // A client that waits for `100 Continue` may or may not send the body.
             State::Length(left) => left <= DRAIN_MAX_BYTES && !self.continue_due,
             State::Chunked(_) | State::Broken => false,
         });
     }
 
-    /// Reads and drops the rest.
+    /// Reads and discards the rest.
     pub(crate) fn drain(&mut self) -> Result<(), Refusal> {
         if self.is_done() {
             return Ok(());
@@ -206,7 +207,7 @@ impl<'c> BodyReader<'c> {
         }
     }
 
-    /// Reads once from the socket, after telling the client to go on if it waits for that.
+    /// Reads once from the socket; first sends `100 Continue` if the client waits for it.
     fn receive(
         &mut self,
         read: impl FnOnce(&Socket, &mut Input, Duration) -> io::Result<usize>,

@@ -1,9 +1,9 @@
-//! The memory that all bodies of the process may take together.
+//! Limits the memory of all request bodies together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A number of bytes to be shared.
+/// A number of bytes that several bodies share.
 #[derive(Debug)]
 pub(crate) struct Budget {
     left: AtomicUsize,
@@ -15,7 +15,7 @@ impl Budget {
     }
 }
 
-/// A part of a budget; dropping it gives it back.
+/// A part of a budget, returned when dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Budget>,
@@ -23,12 +23,12 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// A share of nothing.
+    /// An empty share.
     pub(crate) fn empty(budget: &Arc<Budget>) -> Self {
         Self { budget: budget.clone(), bytes: 0 }
     }
 
-    /// Makes the share at least `bytes` large; `false` when the budget has not that much left.
+    /// Grows the share to at least `bytes`; `false` if the budget has not enough left.
     pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         if more == 0 {

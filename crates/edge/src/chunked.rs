@@ -1,20 +1,19 @@
-//! The decoder of chunked bodies (RFC 9112 §7.1). It does no I/O: bytes in, bytes out, and it never looks at a byte
-//! beyond the end of the body.
+//! The decoder of chunked bodies (RFC 9112 §7.1). It does no I/O and never consumes a byte past the end of the body.
 
-/// How long a chunk's extensions may be, in bytes. Nobody uses them except to waste time.
+/// Longest extensions of a chunk, in bytes. In practice only attackers send any.
 const EXTENSION_MAX_BYTES: usize = 128;
-/// How long all trailer fields together may be, in bytes. They are read and dropped.
+/// Largest trailer section, in bytes. It is read and discarded.
 const TRAILERS_MAX_BYTES: usize = 4 << 10;
 /// How many hexadecimal digits a chunk's size may have; 15 of them cannot overflow.
 const SIZE_MAX_DIGITS: u8 = 15;
 
-/// Why bytes are not a chunked body.
+/// Why the input is no chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidChunk(pub(crate) &'static str);
 
-/// What one call did.
+/// What one call of [`Decoder::decode`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub(crate) struct Decoded {
     /// Bytes of the input that were used.
     pub(crate) consumed: usize,
     /// Bytes of the body that were written to the output.
@@ -61,8 +60,8 @@ impl Decoder {
     }
 
     /// Decodes as much of `input` as fits into `output`.
-    pub(crate) fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<Progress, InvalidChunk> {
-        let mut progress = Progress::default();
+    pub(crate) fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<Decoded, InvalidChunk> {
+        let mut progress = Decoded::default();
         while progress.consumed < input.len() && !self.is_done() {
             if let State::Data(left) = self.state {
                 let count = usize::try_from(left)
@@ -133,7 +132,7 @@ impl Decoder {
             self.trailers_left.checked_sub(1).ok_or(InvalidChunk("the trailer fields are too large"))?;
         match byte {
             b'\r' => Ok(State::TrailerNewline),
-            // A line that begins with a space would continue the one before it, which no field may do.
+            // A line that begins with a space would continue the field before it, which is obsolete (RFC 9112 §5.2).
             b' ' | b'\t' if self.state == State::TrailerStart => {
                 Err(InvalidChunk("a trailer field is invalid"))
             }
@@ -159,7 +158,7 @@ mod tests {
             let progress = decoder.decode(&input[used..end], &mut output)?;
             body.extend_from_slice(&output[..progress.produced]);
             used += progress.consumed;
-            if decoder.is_done() || (progress == Progress::default() && end == input.len()) {
+            if decoder.is_done() || (progress == Decoded::default() && end == input.len()) {
                 return Ok((body, used, decoder.is_done()));
             }
         }

@@ -24,9 +24,9 @@ use crate::service::Service;
 use crate::settings::EdgeSettings;
 use crate::socket::{Link, Socket};
 
-/// The most bytes that are read from a client after its connection was given up, so that it sees the response.
+/// Most bytes that are read from a client after the last response, so that it gets to see that response.
 const LINGER_MAX_BYTES: usize = 64 << 20;
-/// How long a connection that is refused may take to send its request, which some clients do before they read anything.
+/// How long a refused connection may take to send its request; some clients read nothing before they have sent it.
 const REFUSAL_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the threads of all connections share.
@@ -61,10 +61,10 @@ pub(crate) struct Connection<'s> {
     output: Vec<u8>,
 }
 
-/// What waiting for a request ended with.
+/// How waiting for a request ended.
 enum Arrival {
     Request,
-    /// The client left, stayed silent for too long, or the server stops: nothing was asked, nothing is answered.
+    /// No request: the client closed the connection or was idle for too long, or the server stops. Nothing is answered.
     Nothing,
 }
 
@@ -75,7 +75,7 @@ impl<'s> Connection<'s> {
         Ok(Self { shared, socket, peer, input: Input::new(), head: Head::new(), output: Vec::new() })
     }
 
-    /// Serves requests until one side has had enough.
+    /// Serves requests until either side ends the connection.
     pub(crate) fn serve(&mut self) {
         loop {
             match self.receive_head() {
@@ -110,7 +110,7 @@ impl<'s> Connection<'s> {
         let mut scanner = HeadScanner::default();
         let mut first_byte = (!self.input.unread().is_empty()).then(Instant::now);
         loop {
-            // One empty line before a request is forgiven (RFC 9112 §2.2).
+            // One empty line before a request is ignored (RFC 9112 §2.2).
             while scanner.is_fresh() && self.input.unread().starts_with(b"\r\n") {
                 self.input.consume(2);
                 scanner.skip_empty_line()?;
@@ -145,12 +145,12 @@ impl<'s> Connection<'s> {
         }
     }
 
-    /// Notes that the connection is idle; returns for how long it may be.
+    /// Marks the connection as idle and returns how long it may stay so.
     fn begin_waiting(&self) -> Duration {
         let settings = &self.shared.settings;
         self.socket.set_idle();
         match (self.socket.is_used(), self.shared.shutdown.requested()) {
-            // A request that was sent before the stop may be here already; it is answered, not dropped.
+            // A request that was sent before the stop may already have arrived; it is still answered.
             (true, true) => Duration::from_millis(1),
             (false, true) => STOP_GRACE,
             (true, false) => settings.idle_timeout,
@@ -158,7 +158,7 @@ impl<'s> Connection<'s> {
         }
     }
 
-    /// Serves the request whose head was just read; tells whether the connection can serve another one.
+    /// Serves the request whose head was just read; returns whether the connection can serve another one.
     fn serve_request(&mut self) -> bool {
         let shared = self.shared;
         let started = log::log_enabled!(log::Level::Debug).then(Instant::now);
@@ -197,7 +197,8 @@ impl<'s> Connection<'s> {
         if response.allows_next() && request.body.drain().is_ok() {
             return true;
         }
-        // A request that was read to its end and is the last by agreement needs no farewell.
+        // If the request was read completely and the client expects the connection to close, there is nothing to linger
+        // for.
         let all_read = request.body.is_done() && self.input.unread().is_empty();
         if !all_read || self.head.keep_alive() {
             self.linger();
@@ -248,9 +249,9 @@ impl<'s> Connection<'s> {
     }
 }
 
-/// Lets the service answer; answers in its place when it refuses, panics or forgets to.
+/// Lets the service answer; answers in its place if it refuses, panics or sends no response.
 fn answer(service: &dyn Service, request: &mut Request<'_>, response: &mut Response<'_>) {
-    // A bug costs one request, not the thread's connection without a word.
+    // A panic in the service fails only this request, which is answered 500.
     let outcome = catch_unwind(AssertUnwindSafe(|| service.serve(request, response)));
     let refusal = match outcome {
         Ok(Ok(())) if response.is_begun() => return,
@@ -278,7 +279,7 @@ fn answer(service: &dyn Service, request: &mut Request<'_>, response: &mut Respo
     response.refuse(&refusal);
 }
 
-/// The line that describes a request to whoever debugs.
+/// The debug log line of a request.
 fn log_request(request: &Request<'_>, status: u16, took: Duration) {
     log::debug!(
         "{} {} {} {} {status} {:.1} ms",

@@ -1,4 +1,4 @@
-//! The value of `Date` (RFC 9110 §5.6.7), which a server that has a clock sends with its answers (§6.6.1).
+//! The value of the `Date` field (RFC 9110 §5.6.7 and §6.6.1).
 
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,5 +1,5 @@
-//! Where a request ends, and whether its connection lives on: the fields that decide it, read strictly
-//! (RFC 9112 §6 and §9.3).
+//! Reads the fields that decide where a request ends and whether its connection is kept, strictly (RFC 9112 §6 and
+//! §9.3).
 
 use crate::refusal::Refusal;
 
@@ -24,7 +24,7 @@ pub(crate) struct FramingFields<'a> {
     persistence: Option<Persistence>,
 }
 
-/// What the client says about its connection; without a word, the version decides.
+/// What the client says about keeping the connection; if it says nothing, the HTTP version decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Persistence {
     Close,
@@ -32,9 +32,9 @@ enum Persistence {
 }
 
 impl<'a> FramingFields<'a> {
-    /// Takes note of a field, if it is one that matters here.
+    /// Records a field if it concerns framing.
     pub(crate) fn add(&mut self, name: &str, value: &'a [u8]) -> Result<(), Refusal> {
-        // Comparing lengths first keeps the common case, a field that does not matter, cheap.
+        // Comparing lengths first is cheap for the common case: a field that does not matter here.
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => self.add_host(value),
             6 if name.eq_ignore_ascii_case("expect") => {
@@ -79,7 +79,7 @@ impl<'a> FramingFields<'a> {
     }
 
     fn add_content_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        // A list of equal lengths would be allowed to us (RFC 9110 §8.6), but the next parser may see it otherwise.
+        // RFC 9110 §8.6 allows a list of equal lengths, but the next parser may read it differently.
         if self.content_length.is_some() {
             return Err(Refusal::BadRequest("Content-Length was sent more than once"));
         }
@@ -89,12 +89,12 @@ impl<'a> FramingFields<'a> {
         let length = value
             .iter()
             .try_fold(0u64, |length, digit| length.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
-        // A number that does not fit is larger than every limit, which is all that matters about it.
+        // A number that does not fit is larger than every limit, so its exact value does not matter.
         self.content_length = Some(length.unwrap_or(u64::MAX));
         Ok(())
     }
 
-    /// How the body ends, once all fields are known.
+    /// Decides how the body ends, once all fields are known.
     pub(crate) fn decide(&self, minor_version: u8) -> Result<Framing, Refusal> {
         if minor_version > 0 && self.host.is_none() {
             return Err(Refusal::BadRequest("Host is missing"));

@@ -1,5 +1,5 @@
-//! The head of a request: found, parsed and checked strictly, because a second opinion on where a request ends is
-//! how requests are smuggled (RFC 9112 §11.2).
+//! Finds, parses and checks the head of a request. It is strict because request smuggling lives on servers that
+//! disagree about where a request ends (RFC 9112 §11.2).
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -8,13 +8,13 @@ use crate::framing::{Framing, FramingFields};
 use crate::method::Method;
 use crate::refusal::Refusal;
 
-/// A longer request line is answered 414, in bytes. It has room for every identifier and query that a person types.
+/// Longest request line, in bytes; a longer one is answered 414.
 pub const REQUEST_LINE_MAX_BYTES: usize = 8 << 10;
-/// A larger header block is answered 431, in bytes.
+/// Largest header block, in bytes; a larger one is answered 431.
 pub const HEADERS_MAX_BYTES: usize = 16 << 10;
-/// More header fields are answered 431.
+/// Most header fields; more are answered 431.
 const MAX_FIELDS: usize = 64;
-/// What an idle connection keeps allocated for its next head, in bytes.
+/// How much an idle connection keeps allocated for its next head, in bytes.
 const IDLE_CAPACITY: usize = 4 << 10;
 
 /// Finds the end of a head in bytes that arrive piece by piece, looking at each byte once.
@@ -33,7 +33,7 @@ impl HeadScanner {
         self.scanned == 0
     }
 
-    /// Takes note of the one empty line that may come before a request.
+    /// Skips the one empty line that may precede a request.
     pub(crate) fn skip_empty_line(&mut self) -> Result<(), Refusal> {
         if std::mem::replace(&mut self.skipped_empty_line, true) {
             return Err(Refusal::BadRequest("the request line is empty"));
@@ -41,7 +41,7 @@ impl HeadScanner {
         Ok(())
     }
 
-    /// Looks at the bytes that are new since the last call; returns the length of the head once it is complete.
+    /// Scans the bytes that are new since the last call; returns the length of the head once it is complete.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
         while let Some(offset) = bytes[self.scanned..].iter().position(|byte| *byte == b'\n') {
             let newline = self.scanned + offset;
@@ -107,7 +107,7 @@ impl Head {
         }
     }
 
-    /// Takes over the complete head `bytes`.
+    /// Parses the complete head `bytes`.
     pub(crate) fn parse(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         self.bytes.clear();
         self.bytes.extend_from_slice(bytes);
@@ -138,7 +138,7 @@ impl Head {
         self.target = span(target.as_bytes());
         let mut framing = FramingFields::default();
         for field in request.headers.iter() {
-            // RFC 9110 §5.5 tolerates other bytes, but programs do not agree on what they mean.
+            // RFC 9110 §5.5 tolerates other bytes, but programs disagree on what they mean.
             if !field.value.is_ascii() {
                 return Err(Refusal::BadRequest("a header field has an invalid value"));
             }
@@ -161,7 +161,7 @@ impl Head {
         std::str::from_utf8(&self.bytes[self.method_name.clone()]).unwrap_or_default()
     }
 
-    /// Whether the client speaks HTTP/1.0 and thus knows no chunks.
+    /// Whether the client speaks HTTP/1.0, which has no chunked bodies.
     pub(crate) fn is_http10(&self) -> bool {
         self.minor_version == 0
     }
@@ -185,7 +185,7 @@ impl Head {
         self.keep_alive
     }
 
-    /// Whether the client waits for a word before it sends the body.
+    /// Whether the client waits for `100 Continue` before it sends the body.
     pub(crate) fn expects_continue(&self) -> bool {
         self.expects_continue
     }
@@ -207,7 +207,7 @@ impl Head {
         values.next().is_none().then_some(value)
     }
 
-    /// Gives back what a large head made it allocate.
+    /// Frees what a large head allocated.
     pub(crate) fn shrink(&mut self) {
         if self.bytes.capacity() > 2 * IDLE_CAPACITY {
             *self = Self::new();
@@ -220,7 +220,7 @@ impl Head {
     }
 }
 
-/// Whether the request line names another version of HTTP in the form that all versions have (RFC 9112 §2.3).
+/// Whether the request line names a well-formed but unsupported version of HTTP (RFC 9112 §2.3).
 fn has_other_version(head: &[u8]) -> bool {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let words: Vec<_> = line.split(|byte| *byte == b' ').collect();

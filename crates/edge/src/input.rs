@@ -1,15 +1,15 @@
-//! The bytes that were read from a client and not used yet.
+//! The bytes that were read from a client and are not used yet.
 
 use std::io;
 use std::time::Duration;
 
 use crate::socket::Socket;
 
-/// What an idle connection keeps allocated, in bytes.
+/// How much an idle connection keeps allocated, in bytes.
 const IDLE_CAPACITY: usize = 4 << 10;
 
-/// A buffer in front of a socket. It holds at most what its user asks it to hold; everything else stays in the
-/// kernel, which slows the sender down.
+/// A buffer in front of a socket. It holds at most as much as its caller asks for; the rest stays in the kernel, which
+/// slows the sender down.
 #[derive(Debug)]
 pub(crate) struct Input {
     bytes: Vec<u8>,
@@ -22,7 +22,7 @@ impl Input {
         Self { bytes: vec![0; IDLE_CAPACITY], start: 0, end: 0 }
     }
 
-    /// What is here.
+    /// The unread bytes.
     pub(crate) fn unread(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
@@ -36,8 +36,8 @@ impl Input {
         }
     }
 
-    /// Reads once from the socket, making room for up to `max` unread bytes. Returns 0 at the end of file; the
-    /// caller makes sure that fewer than `max` bytes are unread.
+    /// Reads once from the socket, making room for up to `max` unread bytes. Returns 0 at the end of file; the caller
+    /// ensures that fewer than `max` bytes are unread.
     pub(crate) fn fill(&mut self, socket: &Socket, timeout: Duration, max: usize) -> io::Result<usize> {
         if self.end == self.bytes.len() && self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
@@ -52,7 +52,7 @@ impl Input {
         Ok(count)
     }
 
-    /// Gives back what a large head made it allocate.
+    /// Frees what a large head allocated.
     pub(crate) fn shrink(&mut self) {
         if self.bytes.len() > 2 * IDLE_CAPACITY && self.start == self.end {
             self.bytes.truncate(IDLE_CAPACITY);

@@ -1,11 +1,11 @@
-//! The edge: an HTTP/1.1 server for strangers, bounded in everything. It knows nothing of what it serves.
+//! The edge: an HTTP/1.1 server for public clients, with a limit on every resource. It knows nothing of what it serves.
 //!
-//! One thread per connection, blocking, one request at a time; what a client sends ahead waits in the kernel, which
-//! slows the client down. The accept loop never writes, reads or waits for a client. Routes, JSON documents and
-//! anything else that a service means by a request do not belong here.
+//! Each connection has a thread that blocks and serves one request at a time; pipelined requests wait in the kernel,
+//! which slows the client down. The accept loop never reads from, writes to or waits for a client. Routes, JSON
+//! documents and the meaning of requests do not belong here.
 //!
-//! A request's way: `server` (accepts) → `admission` (is there room?) → `connection` (reads the head with `head` and
-//! `framing`) → [`Service::serve`] → `response`.
+//! The path of a request: `server` (accepts) → `admission` (is there room?) → `connection` (reads the head with `head`
+//! and `framing`) → [`Service::serve`] → `response`.
 
 mod admission;
 mod body;

@@ -39,8 +39,7 @@ impl Method {
         }
     }
 
-    /// Whether doing it twice is the same as doing it once (RFC 9110 §9.2.2). Nobody knows this of other methods, so
-    /// they are not.
+    /// Whether sending it twice has the same effect as sending it once (RFC 9110 §9.2.2). `false` for unknown methods.
     pub fn is_idempotent(self) -> bool {
         !matches!(self, Self::Post | Self::Patch | Self::Other)
     }

@@ -1,32 +1,32 @@
-//! The minimum speed of a transfer, and its end.
+//! The minimum rate and the deadline of a transfer.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-/// Compares a body or a response with the minimum rate over a sliding window. Only the time spent waiting for the
-/// client counts.
+/// Enforces the minimum rate of a body or a response over a sliding window, and its total deadline. Only the time spent
+/// waiting for the client counts.
 ///
-/// A client has a credit of time. Waiting for it uses the credit up, bytes earn it back at the minimum rate, and it
-/// never exceeds the window: what was fast long ago excuses nothing now.
+/// The client has a credit of time. Waiting for the client uses credit up, and each byte earns some back at the minimum
+/// rate. The credit never exceeds the window, so a fast start does not allow a slow rest.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
-    /// How much longer the client may keep us waiting before it must have moved another byte.
+    /// The credit: how much longer we wait if the client transfers nothing.
     credit: Duration,
     window: Duration,
-    /// How much longer it may keep us waiting in total.
+    /// How much longer we wait for the client in total.
     left: Duration,
     /// In bytes per second.
     min_rate: u64,
 }
 
 impl Pace {
-    /// A transfer that may wait for `window` before it has to average `min_rate` bytes per second, and for `deadline`
-    /// in total.
+    /// A transfer that must average `min_rate` bytes per second over `window`, and that may wait for `deadline` in
+    /// total.
     pub(crate) fn new(window: Duration, min_rate: u64, deadline: Duration) -> Self {
         Self { credit: window, window, left: deadline, min_rate: min_rate.max(1) }
     }
 
-    /// Counts one read or write; `TimedOut` when the transfer has become too slow or takes too long.
+    /// Records one read or write; fails with `TimedOut` if the transfer is too slow or has taken too long.
     pub(crate) fn record(&mut self, waited: Duration, bytes: usize) -> io::Result<()> {
         let earned = (bytes as u64).saturating_mul(1_000_000) / self.min_rate;
         let credit = (self.credit + Duration::from_micros(earned)).checked_sub(waited);

@@ -1,8 +1,8 @@
-//! The request target, read once and strictly, so that no second reader can take it for something else.
+//! Parses the request target strictly, so that no other program can read it differently.
 //!
-//! Services route on the decoded path, and a proxy passes the verbatim target on. Both are only safe when every program
-//! on the way reads the target alike. Therefore a path that a program which normalises would read differently from one
-//! which does not is refused, whatever it leads to: dot segments, empty segments, encoded letters, hidden separators.
+//! Services route on the decoded path, and a proxy passes the verbatim target on. Both are safe only if every program
+//! on the way reads the target alike. So a path is refused if normalising would change it: dot segments, empty
+//! segments, encoded letters, encoded separators.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::refusal::Refusal;
 /// A request target.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Target<'t> {
-    /// The path, decoded, without a trailing slash; `/` for the root. It is its own normal form (RFC 3986 §6.2.2), and
+    /// The path, decoded, without a trailing slash; `/` for the root. It is already normalised (RFC 3986 §6.2.2);
     /// routes are matched against it.
     pub path: Cow<'t, str>,
     /// The query as it was sent, without its question mark; empty if there is none. [`decode`] reads its parts.
@@ -23,7 +23,7 @@ pub struct Target<'t> {
 /// The refusal of a path that two programs could read differently.
 const AMBIGUOUS: Refusal = Refusal::BadRequest("the path is ambiguous");
 
-/// Reads an origin-form or absolute-form target (RFC 9112 §3.2). The asterisk-form is the caller's business.
+/// Reads an origin-form or absolute-form target (RFC 9112 §3.2). The caller handles the asterisk-form.
 pub fn parse(target: &[u8]) -> Result<Target<'_>, Refusal> {
     let verbatim = origin_form(target)?;
     if verbatim.iter().any(|byte| !is_target_byte(*byte)) {
@@ -37,8 +37,7 @@ pub fn parse(target: &[u8]) -> Result<Target<'_>, Refusal> {
     Ok(Target { path: decode_path(path)?, query, verbatim })
 }
 
-/// The part of the target that begins with the path. An absolute-form target names its host itself, and which host a
-/// client asks is of no matter here.
+/// The target from its path on. The host of an absolute-form target is ignored; no route depends on the host.
 fn origin_form(target: &[u8]) -> Result<&[u8], Refusal> {
     const MALFORMED: Refusal = Refusal::BadRequest("the request target is malformed");
     if target.first() == Some(&b'/') {
@@ -62,19 +61,20 @@ fn origin_form(target: &[u8]) -> Result<&[u8], Refusal> {
     }
 }
 
-/// Bytes that may stand in a path or query unencoded. Beyond RFC 3986 these are those that clients commonly send
-/// raw: `[`, `]`, `^`, `{`, `|` and `}`. Raw UTF-8 is none of them, because some servers close the connection over it.
+/// Whether a byte may stand in a path or query unencoded. Beyond RFC 3986 this allows what clients commonly send raw:
+/// `[`, `]`, `^`, `{`, `|` and `}`. It does not allow raw UTF-8, over which some servers close the connection.
 fn is_target_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !b"\"#<>\\`".contains(&byte)
 }
 
-/// Decodes a path and refuses what programs read differently.
+/// Decodes a path; refuses one that programs read differently.
 fn decode_path(path: &[u8]) -> Result<Cow<'_, str>, Refusal> {
     for escape in path.windows(3).filter(|window| window[0] == b'%') {
         if let (Some(high), Some(low)) = (hex(escape[1]), hex(escape[2])) {
             let byte = high << 4 | low;
-            // An encoded slash is a separator to whoever decodes before splitting. An encoded letter, digit or dot is
-            // the plain one to whoever normalises (RFC 3986 §6.2.2.2), and another path to whoever compares bytes.
+            // A program that decodes before splitting takes an encoded slash for a separator. A program that normalises
+            // (RFC 3986 §6.2.2.2) takes an encoded letter, digit or dot for the plain one; a program that compares
+            // bytes does not.
             if byte.is_ascii_alphanumeric() || b"/\\-._~".contains(&byte) {
                 return Err(AMBIGUOUS);
             }
@@ -89,7 +89,7 @@ fn decode_path(path: &[u8]) -> Result<Cow<'_, str>, Refusal> {
         return Ok(decoded);
     }
     let path = without_trailing_slash(decoded);
-    // The path begins with a slash, therefore the first member is the empty text before it.
+    // The path begins with a slash, so the first part is the empty text before it.
     if path.split('/').skip(1).any(|segment| matches!(segment, "" | "." | "..")) {
         return Err(AMBIGUOUS);
     }

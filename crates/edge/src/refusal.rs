@@ -1,4 +1,4 @@
-//! Why the edge does not serve a request, and what it tells the client.
+//! Why the edge refuses a request, and how it answers the client.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +15,7 @@ pub enum Refusal {
     BodyTooLarge(u64),
     /// 414: the request line exceeds this many bytes.
     UriTooLong(usize),
-    /// 417: `Expect` asks for something else than `100-continue`.
+    /// 417: `Expect` asks for something other than `100-continue`.
     ExpectationFailed,
     /// 429: the client's address has too many connections.
     TooManyConnections,
@@ -27,9 +27,9 @@ pub enum Refusal {
     Overloaded,
     /// 503: the bodies of all requests together exceed their budget.
     BodiesTooLarge,
-    /// 505: a version of HTTP that is not spoken here.
+    /// 505: an unsupported version of HTTP.
     VersionNotSupported,
-    /// The client is gone or takes nothing any more; there is nobody to answer.
+    /// The client is gone or has stopped reading, so no answer can be sent.
     ClientGone(std::io::Error),
 }
 
@@ -50,7 +50,7 @@ impl Refusal {
         }
     }
 
-    /// What the client is told: never an internal name, address or cause.
+    /// The text for the client: never an internal name, address or cause.
     pub fn public(&self) -> Cow<'static, str> {
         match self {
             Self::BadRequest(text) | Self::Timeout(text) | Self::HeadersTooLarge(text) => (*text).into(),
@@ -66,7 +66,7 @@ impl Refusal {
         }
     }
 
-    /// What the log is told beyond the public text.
+    /// What the log shows in addition to the public text.
     pub fn cause(&self) -> Option<String> {
         match self {
             Self::Internal(cause) => Some((*cause).to_owned()),
@@ -75,12 +75,12 @@ impl Refusal {
         }
     }
 
-    /// When to try again, in seconds, where trying again can help.
+    /// The value of `Retry-After` in seconds, where trying again can help.
     pub fn retry_after(&self) -> Option<&'static str> {
         matches!(self.status(), 429 | 503).then_some("1")
     }
 
-    /// The answer's body.
+    /// The response body.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         serde_json::json!({ "error": self.public() }).to_string().into_bytes()
     }

@@ -65,16 +65,16 @@ impl<'c> Request<'c> {
         self.peer
     }
 
-    /// The name of this request in responses and logs: the client's own `X-Request-Id` if it is sane, else one that is
-    /// unique across processes and restarts.
+    /// Identifies this request in responses and logs: the client's own `X-Request-Id` if it is valid, else an id that
+    /// is unique across processes and restarts.
     pub fn request_id(&self) -> &'c str {
         self.id
     }
 
-    /// Reads the whole body; empty if there is none or it was read before. A body need not be read.
+    /// Reads the whole body; empty if there is none or it was read before. A service need not read it.
     ///
     /// Fails when it is larger than `max_bytes` (413), slower than the minimum rate or its deadline (408), malformed
-    /// (400), when the memory for all bodies is spent (503), or when the client is gone.
+    /// (400), when the memory for all bodies is used up (503), or when the client is gone.
     pub fn read_body(&mut self, max_bytes: u64) -> Result<Body, Refusal> {
         self.body.read_all(max_bytes)
     }

@@ -1,4 +1,4 @@
-//! Names for requests: the client's own if it is sane, else one that is unique across processes and restarts.
+//! Request ids: the client's own if it is valid, else one that is unique across processes and restarts.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::head::Head;
 
-/// The longest id that is taken over, in bytes.
+/// The longest client id that is accepted, in bytes.
 const MAX_BYTES: usize = 128;
 
 /// Makes request ids: a random prefix per process, and a counter.
@@ -36,7 +36,7 @@ impl Generator {
     }
 }
 
-/// An id that can be put into a header field and a log line without a second thought.
+/// The id if it is safe to put into a header field and a log line.
 fn sane(id: &[u8]) -> Option<&str> {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(byte);
     let valid = (1..=MAX_BYTES).contains(&id.len()) && id.iter().all(plain);

@@ -1,4 +1,4 @@
-//! The response writer: one head, one body, as few writes as possible.
+//! Writes responses with as few system calls as possible.
 
 use std::cell::Cell;
 use std::io::Write as _;
@@ -10,20 +10,20 @@ use crate::pace::Pace;
 use crate::refusal::Refusal;
 use crate::socket::Socket;
 
-/// Responses are collected up to this many bytes before they are written.
+/// Bytes of a response are buffered up to this size before they are written.
 const WRITE_BYTES: usize = 16 << 10;
-/// What an idle connection keeps allocated for its next response, in bytes.
+/// How much an idle connection keeps allocated for its next response, in bytes.
 const IDLE_CAPACITY: usize = 4 << 10;
 
-/// How the end of a response's body is told to the client.
+/// How the client learns where the response body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodySize {
-    /// No body follows: 204, 304, and the answer to HEAD. The length that the answer to GET would have can be told as a
+    /// No body follows: 204, 304, and the answer to HEAD. For HEAD, the length of the answer to GET can be sent as a
     /// plain field.
     None,
     /// This many bytes will be written.
     Known(u64),
-    /// Nobody knows yet: chunks, or, for HTTP/1.0, until the connection closes.
+    /// The size is not known yet: chunked, or for HTTP/1.0 delimited by closing the connection.
     Unknown,
 }
 
@@ -34,12 +34,12 @@ enum State {
     Length(u64),
     Chunked,
     UntilClose,
-    /// The answer to HEAD: what would be its body is dropped.
+    /// The answer to HEAD: its body is discarded.
     Headless,
     Complete,
 }
 
-/// What a response has to know of its request and connection.
+/// What a response needs to know about its request and connection.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'c> {
     pub(crate) http10: bool,
@@ -47,14 +47,14 @@ pub(crate) struct Context<'c> {
     pub(crate) to_head: bool,
     /// Whether the client is willing to use the connection again.
     pub(crate) keep_alive: bool,
-    /// Whether what is left of the request's body is short enough to be read and dropped.
+    /// Whether the unread rest of the request's body is short enough to drain.
     pub(crate) drainable: &'c Cell<bool>,
     pub(crate) request_id: &'c str,
     pub(crate) shutdown: &'c Shutdown,
 }
 
 /// Writes one response: [`Response::send`] for a whole one, or `begin`, `field`…, `end_head`, `write`…, `finish` to
-/// stream it. A response of which no byte was sent may be begun again, for an error that shows late.
+/// stream it. As long as no byte has been sent, it may be begun again, for a late error.
 pub struct Response<'c> {
     socket: &'c Socket,
     buffer: &'c mut Vec<u8>,
@@ -64,7 +64,7 @@ pub struct Response<'c> {
     has_date: bool,
     status: u16,
     state: State,
-    /// Whether a byte of it is out of our hands.
+    /// Whether a byte of the response has been sent.
     sent: bool,
 }
 
@@ -84,8 +84,8 @@ impl<'c> Response<'c> {
         }
     }
 
-    /// Sends a whole response: `fields`, then `Content-Length` and the body. The answer to HEAD has no body but its
-    /// length; 204 and 304 have neither.
+    /// Sends a whole response: `fields`, then `Content-Length` and the body. The answer to HEAD has the length but no
+    /// body; 204 and 304 have neither.
     pub fn send(&mut self, status: u16, fields: &[(&str, &str)], body: &[u8]) -> Result<(), Refusal> {
         self.begin(status);
         for (name, value) in fields {
@@ -108,7 +108,7 @@ impl<'c> Response<'c> {
         self.finish()
     }
 
-    /// Begins a response with its status line and `X-Request-Id`. What was begun before and not sent is forgotten.
+    /// Begins a response with its status line and `X-Request-Id`. Discards an unsent response that was begun before.
     pub fn begin(&mut self, status: u16) {
         self.buffer.clear();
         self.buffer.extend_from_slice(b"HTTP/1.1 ");
@@ -132,8 +132,9 @@ impl<'c> Response<'c> {
     }
 
     /// Adds a field to the head. `name` is a token in lower case, and not one of those that [`Response::end_head`]
-    /// writes, except for `content-length` with [`BodySize::None`]. It is written in its usual case, since people read
-    /// it and some programs compare it. A line break in `value` becomes a space (RFC 9110 §5.5).
+    /// writes, except for `content-length` with [`BodySize::None`]. It is written in its usual case (`Content-Type`),
+    /// because people read it and some programs compare it case-sensitively. A line break in `value` becomes a space
+    /// (RFC 9110 §5.5).
     pub fn field(&mut self, name: &str, value: &[u8]) {
         let start = self.buffer.len();
         self.buffer.extend_from_slice(name.as_bytes());
@@ -156,8 +157,7 @@ impl<'c> Response<'c> {
         self.has_date |= name == "date";
     }
 
-    /// Ends the head: adds `Date` if there is none yet, announces how the body ends, and whether the connection goes
-    /// on.
+    /// Ends the head: adds `Date` if it is missing, how the body ends, and whether the connection is kept.
     pub fn end_head(&mut self, size: BodySize) {
         if !self.has_date {
             date::with_now(|date| {
@@ -200,7 +200,7 @@ impl<'c> Response<'c> {
     }
 
     /// Adds bytes of the body; they may wait in the buffer until [`Response::flush`] or [`Response::finish`]. The
-    /// answer to HEAD drops them. Fails when they are more than was announced, or when the client is gone or too slow.
+    /// answer to HEAD drops them. Fails if they exceed the announced length, or if the client is gone or too slow.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         if bytes.is_empty() || self.state == State::Headless {
             return Ok(());
@@ -229,7 +229,7 @@ impl<'c> Response<'c> {
         if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Sends what waits in the buffer.
+    /// Sends the buffered bytes.
     pub fn flush(&mut self) -> Result<(), Refusal> {
         self.sent |= !self.buffer.is_empty();
         let result = self.socket.write_all(self.buffer, &mut self.pace);
@@ -254,7 +254,7 @@ impl<'c> Response<'c> {
         self.status
     }
 
-    /// Whether it is too late to begin another response instead.
+    /// Whether a byte has been sent, so that no other response can be begun.
     pub fn is_sent(&self) -> bool {
         self.sent
     }
@@ -269,12 +269,12 @@ impl<'c> Response<'c> {
         self.state != State::NotBegun
     }
 
-    /// Whether the response was sent completely and the connection may go on.
+    /// Whether the response was sent completely and the connection is kept.
     pub(crate) fn allows_next(&self) -> bool {
         self.is_complete() && self.keep_alive
     }
 
-    /// Gives up in the middle: what was collected is still sent, but the body stays visibly incomplete.
+    /// Ends the response early: sends the buffered bytes, but leaves the body visibly incomplete.
     pub(crate) fn abort(&mut self) {
         if self.state == State::UntilClose {
             self.socket.reset();
@@ -283,7 +283,7 @@ impl<'c> Response<'c> {
         }
     }
 
-    /// Answers `refusal`, if it can still be told.
+    /// Answers with `refusal`, if no byte of another response was sent.
     pub(crate) fn refuse(&mut self, refusal: &Refusal) {
         if self.sent || matches!(refusal, Refusal::ClientGone(_)) {
             return;
@@ -296,15 +296,15 @@ impl<'c> Response<'c> {
     }
 }
 
-/// Gives back what a large response made the buffer allocate.
+/// Frees what a large response allocated.
 pub(crate) fn shrink(buffer: &mut Vec<u8>) {
     if buffer.capacity() > 2 * IDLE_CAPACITY {
         *buffer = Vec::new();
     }
 }
 
-/// The reason phrases of the status codes that HTTP defines (RFC 9110 §15, RFC 6585). Clients ignore them, people do
-/// not.
+/// The reason phrases of the status codes that HTTP defines (RFC 9110 §15, RFC 6585). Clients ignore them; people read
+/// them.
 fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",

@@ -1,4 +1,4 @@
-//! The listening socket: binds, accepts, gives each connection its thread, and stops in good order.
+//! The listening socket: binds, accepts, starts a thread for each connection, and stops gracefully.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use foundation::Shutdown;
 use rustix::event::{PollFd, PollFlags, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::admission::{Admission, Connections, Ticket, Verdict};
+use crate::admission::{Admission, Connections, Decision, Registration};
 use crate::budget::Budget;
 use crate::connection::{Connection, Shared};
 use crate::refusal::Refusal;
@@ -23,8 +23,9 @@ use crate::socket::Link;
 /// Connections that the kernel completes ahead of `accept`.
 const BACKLOG: i32 = 1024;
 /// The stack of a connection's thread, in bytes. Measured: a release build touches about 32 KiB of it, a debug build
-/// more; the rest is address space and costs no memory. It is this large because glibc keeps the stacks of ended threads,
-/// with about 24 KiB of memory each, up to 40 MiB of address space: larger stacks are fewer stacks kept.
+/// more; the rest is address space and costs no memory. It is this large because glibc caches the stacks of ended
+/// threads, with about 24 KiB of memory each, up to 40 MiB of address space: the larger the stacks, the fewer are
+/// cached.
 const STACK_BYTES: usize = 2 << 20;
 /// How long to wait after an accept error before trying again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -37,11 +38,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds to `addr`; port 0 lets the operating system choose. The socket accepts from now on, although nobody
-    /// answers before [`Server::run`].
+    /// Binds to `addr`; port 0 lets the operating system choose. The kernel completes connections from now on; they are
+    /// answered once [`Server::run`] is called.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        // A restart must not wait for the connections of the process before it.
+        // A restart must not have to wait for old connections in TIME_WAIT.
         socket.set_reuse_address(true)?;
         socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
@@ -57,13 +58,13 @@ impl Server {
         self.addr
     }
 
-    /// The numbers of this server's connections, for metrics.
+    /// This server's connection metrics.
     pub fn connections(&self) -> Connections {
         Connections(self.admission.clone())
     }
 
-    /// Serves until `shutdown` is requested. Connections that the kernel has accepted until then are served, running
-    /// requests finish, and this returns when all connections are closed or the stop timeout is over.
+    /// Serves until `shutdown` is requested. Connections that the kernel has completed by then are still served, and
+    /// running requests finish. Returns when all connections are closed or the stop timeout has passed.
     pub fn run(
         self,
         settings: &EdgeSettings,
@@ -95,7 +96,7 @@ impl Server {
         Ok(())
     }
 
-    /// Accepts connections until the shutdown is requested and none waits in the kernel's queue any more.
+    /// Accepts connections until the shutdown is requested and the kernel's queue is empty.
     fn accept(&self, shared: &Arc<Shared>, stopped: &UnixStream) {
         let mut failing = false;
         loop {
@@ -106,11 +107,11 @@ impl Server {
                     self.start(stream, peer.ip(), shared);
                 }
                 Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
-                // Whoever came before the stop has been taken.
+                // All connections from before the stop have been accepted.
                 Err(_) if stopping => return,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait(stopped),
                 Err(e) => {
-                    // Out of descriptors or memory: open connections go on, and when one ends there is room again.
+                    // Out of descriptors or memory: open connections go on, and each one that ends makes room.
                     if !failing {
                         log::warn!("cannot accept connections: {e}; trying again every {ACCEPT_PAUSE:?}");
                     }
@@ -132,23 +133,23 @@ impl Server {
         }
     }
 
-    /// Gives a connection its thread, if it is admitted.
+    /// Starts the thread of a connection, unless it is dropped.
     fn start(&self, stream: TcpStream, peer: IpAddr, shared: &Arc<Shared>) {
-        // Only Linux does not let the listener's mode pass on to what it accepts.
+        // Except on Linux, accepted sockets inherit the listener's non-blocking mode.
         if cfg!(not(target_os = "linux")) && stream.set_nonblocking(false).is_err() {
             return;
         }
-        let (link, verdict) = self.admission.admit(stream, peer, &shared.settings);
-        let (ticket, refusal) = match verdict {
-            Verdict::Admitted(ticket) => (ticket, None),
-            Verdict::Refused(ticket, refusal) => (ticket, Some(refusal)),
-            Verdict::Dropped => return,
+        let (link, decision) = self.admission.admit(stream, peer, &shared.settings);
+        let (registration, refusal) = match decision {
+            Decision::Admitted(registration) => (registration, None),
+            Decision::Refused(registration, refusal) => (registration, Some(refusal)),
+            Decision::Dropped => return,
         };
         let shared = shared.clone();
         let spawned = thread::Builder::new()
             .name("client".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || run(&shared, link, peer, refusal.as_ref(), ticket));
+            .spawn(move || run(&shared, link, peer, refusal.as_ref(), registration));
         if let Err(e) = spawned {
             self.admission.count_no_thread();
             log::warn!("cannot start a thread for {peer}: {e}");
@@ -156,7 +157,13 @@ impl Server {
     }
 }
 
-fn run(shared: &Shared, link: Arc<Link>, peer: IpAddr, refusal: Option<&Refusal>, ticket: Ticket) {
+fn run(
+    shared: &Shared,
+    link: Arc<Link>,
+    peer: IpAddr,
+    refusal: Option<&Refusal>,
+    registration: Registration,
+) {
     match Connection::new(shared, link, peer) {
         Ok(mut connection) => match refusal {
             Some(refusal) => connection.refuse(refusal),
@@ -165,6 +172,6 @@ fn run(shared: &Shared, link: Arc<Link>, peer: IpAddr, refusal: Option<&Refusal>
         // The client was gone before its connection could be set up.
         Err(e) => log::debug!("{peer} left at once: {e}"),
     }
-    // Only now is the socket closed, and only then may another connection take its place.
-    drop(ticket);
+    // By now the socket is closed, so another connection may take its place.
+    drop(registration);
 }

@@ -4,16 +4,16 @@ use crate::refusal::Refusal;
 use crate::request::Request;
 use crate::response::Response;
 
-/// What the server serves. Called from many threads at once.
+/// What the server calls for each request, from many threads at once.
 pub trait Service: Send + Sync + 'static {
     /// Answers one request through `response`.
     ///
-    /// An edge refusal (a body that is too large, a client that is gone) may be passed on with `?`; the edge then
-    /// answers it, if no byte of another response was sent. A service turns its own errors into responses itself. A
-    /// response that was begun and not finished is cut off visibly when this returns.
+    /// A refusal of the edge (body too large, client gone) may be passed on with `?`; the edge then answers it, unless
+    /// a byte of another response was sent. A service turns its own errors into responses itself. A response that is
+    /// unfinished when this returns is cut off visibly.
     fn serve(&self, request: &mut Request<'_>, response: &mut Response<'_>) -> Result<(), Refusal>;
 
-    /// Called when the edge answers a request by itself because [`Service::serve`] never saw it, panicked or sent no
-    /// response. This is for the service's metrics.
+    /// Called, for the service's metrics, when the edge answers a request itself because [`Service::serve`] was not
+    /// called, panicked or sent no response.
     fn refused(&self, refusal: &Refusal);
 }

@@ -4,39 +4,39 @@ use std::time::Duration;
 
 use foundation::{Environment, Error};
 
-/// What clients may ask of a server. [`EdgeSettings::read`] reads what somebody would plausibly turn; the rest is
-/// constant outside of tests, which make it shorter.
+/// The limits for clients of a server. [`EdgeSettings::read`] reads those that an operator may want to change; only
+/// tests change the others.
 #[derive(Clone, Debug)]
 pub struct EdgeSettings {
-    /// `…_MAX_CONNECTIONS` (1024): open client connections. One more takes the place of the one that has been idle
-    /// longest; when none is idle, it is answered 503.
+    /// `…_MAX_CONNECTIONS` (1024): most open client connections. One more replaces the one that has been idle longest;
+    /// if none is idle, it is answered 503.
     pub max_connections: usize,
-    /// `…_MAX_CONNECTIONS_PER_CLIENT` (256): of these, from one address (one /64 network for IPv6); one more is
-    /// answered 429. Behind a load balancer, which is one address, raise it to `max_connections`.
+    /// `…_MAX_CONNECTIONS_PER_CLIENT` (256): most of them from one address (one /64 network for IPv6); one more is
+    /// answered 429. Behind a load balancer all clients have its address: raise this to `max_connections`.
     pub max_connections_per_client: usize,
-    /// `…_BODIES_MAX_BYTES` (33554432): the memory that the bodies of all requests may take together; when it is
-    /// spent, 503.
+    /// `…_BODIES_MAX_BYTES` (33554432): the memory that all request bodies may take together; beyond it, requests are
+    /// answered 503.
     pub bodies_max_bytes: usize,
     /// `…_HEAD_TIMEOUT_MS` (10000): from the first byte of a request to the end of its header block.
     pub head_timeout: Duration,
     /// `…_IDLE_TIMEOUT_MS` (60000): how long a connection may wait for its next request.
     pub idle_timeout: Duration,
-    /// `…_BODY_TIMEOUT_MS` (15000): how long a request's body may stand still, and the window of the minimum rate.
+    /// `…_BODY_TIMEOUT_MS` (15000): how long a request body may make no progress, and the window of the minimum rate.
     pub body_timeout: Duration,
-    /// `…_WRITE_TIMEOUT_MS` (15000): how long a client may take no byte of its response, and the window of the
-    /// minimum rate.
+    /// `…_WRITE_TIMEOUT_MS` (15000): how long a client may read nothing of its response, and the window of the minimum
+    /// rate.
     pub write_timeout: Duration,
-    /// `…_MIN_RATE_BYTES_PER_S` (4096): the average that a body or a response must reach within each window, so that
-    /// a trickle cannot hold a thread for long. Only time spent waiting for the client counts.
+    /// `…_MIN_RATE_BYTES_PER_S` (4096): the average rate that a body or a response must reach within each window, so
+    /// that a slow client cannot hold a thread for long. Only time spent waiting for the client counts.
     pub min_rate: u64,
     /// `…_STOP_TIMEOUT_MS` (9500): after a shutdown is requested, how long running requests may take to finish.
     pub stop_timeout: Duration,
-    /// 10 s: how long a new connection may wait before it sends its first byte. Shorter than `idle_timeout`, because a
-    /// client that has been served deserves more patience than one that never asked for anything.
+    /// 10 s: how long a new connection may wait before it sends its first byte. Shorter than `idle_timeout`, so that
+    /// connections that never send anything are closed sooner.
     pub first_byte_timeout: Duration,
-    /// 2 minutes: how long a client may keep a body waiting in total, however steady it is.
+    /// 2 minutes: how long a body may wait for its client in total, however steady the rate.
     pub body_deadline: Duration,
-    /// 15 minutes: the same for a response that is being read.
+    /// 15 minutes: the same for a response.
     pub response_deadline: Duration,
     /// 2 s: after the server closes its side, how long it reads what the client is still sending, so that the
     /// response is not lost to a connection reset.

@@ -1,4 +1,4 @@
-//! One client's socket: reads and writes that end in time, with as few system calls as possible.
+//! One client's socket: reads and writes with timeouts, in as few system calls as possible.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,18 +12,18 @@ use socket2::SockRef;
 use crate::pace::Pace;
 use crate::settings::EdgeSettings;
 
-/// The part of a connection that the server's own thread may touch.
+/// The part of a connection that other threads may use, to close it.
 #[derive(Debug)]
 pub(crate) struct Link {
     stream: TcpStream,
     /// When the server started; times are counted from here.
     epoch: Instant,
-    /// What the connection waits for and since when, as [`Waiting::encode`] writes it; [`BUSY`] while it does not wait
+    /// What the connection waits for and since when, encoded by [`Waiting::encode`]; [`BUSY`] while it does not wait
     /// for a request.
     waiting: AtomicU64,
     /// Whether the connection has served a request.
     used: AtomicBool,
-    /// Whether it is on its way out: refused, or told to make room for another one.
+    /// Whether it is about to close: refused, or told to make room for another one.
     leaving: AtomicBool,
 }
 
@@ -32,10 +32,11 @@ const BUSY: u64 = u64::MAX;
 /// How a connection waits for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Waiting {
-    /// For a request of which no byte has come, since so many microseconds after the server's start. It may be closed
-    /// at any time.
+    /// For the first byte of a request, since this many microseconds after the server's start. It may be closed at any
+    /// time.
     Idle(u64),
-    /// For the rest of a head, since its first byte. It may be closed only to make room, and after a while.
+    /// For the rest of a request head, since its first byte came (same unit). It may be closed only to make room, and
+    /// not at once.
     WithinHead(u64),
 }
 
@@ -55,7 +56,7 @@ impl Link {
         Self { stream, epoch, waiting, used, leaving }
     }
 
-    /// What it waits for; `None` while it is busy.
+    /// What the connection waits for; `None` while it is busy.
     pub(crate) fn waiting(&self) -> Option<Waiting> {
         match self.waiting.load(Ordering::SeqCst) {
             BUSY => None,
@@ -68,22 +69,22 @@ impl Link {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Wakes the thread of an idle connection with an end of file. Bytes that are already here are still read, and
-    /// what runs is left alone.
+    /// Wakes the thread of an idle connection by an end of file. Bytes that have arrived are still read, and a running
+    /// request is not disturbed.
     pub(crate) fn close_if_idle(&self) {
         if matches!(self.waiting(), Some(Waiting::Idle(_))) {
             let _ = self.stream.shutdown(Shutdown::Read);
         }
     }
 
-    /// Closes the waiting connection to make room. A request that comes at this very moment is still answered, and is
-    /// the last.
+    /// Closes a waiting connection to make room. A request that arrives at this very moment is still answered, as the
+    /// last one.
     pub(crate) fn leave(&self) {
         self.leaving.store(true, Ordering::SeqCst);
         let _ = self.stream.shutdown(Shutdown::Read);
     }
 
-    /// Notes that the connection is only open to be told why it is refused.
+    /// Marks the connection as refused; it is open only until the refusal is sent.
     pub(crate) fn set_refused(&self) {
         self.leaving.store(true, Ordering::Relaxed);
     }
@@ -101,7 +102,7 @@ fn micros(duration: Duration) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Socket {
     link: Arc<Link>,
-    /// What `SO_RCVTIMEO` is set to, so that it is only set when it has to change.
+    /// The current `SO_RCVTIMEO`, so that it is set only when it changes.
     read_timeout: Cell<Duration>,
 }
 
@@ -114,12 +115,12 @@ impl Socket {
         Ok(Self { link, read_timeout: Cell::new(read_timeout) })
     }
 
-    /// Notes that the connection waits for a request from now on.
+    /// Marks the connection as waiting for a request.
     pub(crate) fn set_idle(&self) {
         self.wait_for(Waiting::Idle(micros(self.link.epoch.elapsed())));
     }
 
-    /// Notes that the connection waits for the rest of a head that began at `first_byte`.
+    /// Marks the connection as waiting for the rest of a head that began at `first_byte`.
     pub(crate) fn set_within_head(&self, first_byte: Instant) {
         self.wait_for(Waiting::WithinHead(micros(first_byte.saturating_duration_since(self.link.epoch))));
     }
@@ -128,12 +129,12 @@ impl Socket {
         self.link.waiting.store(waiting.encode(), Ordering::SeqCst);
     }
 
-    /// Notes that something has come.
+    /// Marks the connection as not waiting.
     pub(crate) fn set_busy(&self) {
         self.link.waiting.store(BUSY, Ordering::SeqCst);
     }
 
-    /// Notes that a request was served.
+    /// Records that a request was served.
     pub(crate) fn set_used(&self) {
         self.link.used.store(true, Ordering::Relaxed);
     }
@@ -147,7 +148,7 @@ impl Socket {
         self.link.is_leaving()
     }
 
-    /// Reads what is there, waiting for up to about `timeout`; `TimedOut` when nothing came, 0 at the end of file.
+    /// Reads the available bytes, waiting for up to about `timeout`; `TimedOut` if none came, 0 at the end of file.
     pub(crate) fn read(&self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize> {
         self.limit_reads(timeout)?;
         loop {
@@ -159,7 +160,7 @@ impl Socket {
         }
     }
 
-    /// A timeout up to an eighth longer than asked for is good enough and saves the system call.
+    /// Sets the read timeout. One that is up to an eighth too long is left as it is, which saves the system call.
     fn limit_reads(&self, timeout: Duration) -> io::Result<()> {
         let timeout = timeout.max(Duration::from_millis(1));
         let current = self.read_timeout.get();
@@ -170,8 +171,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Writes all of `bytes`. `TimedOut` when the client takes nothing for the write timeout, or too little for
-    /// `pace`.
+    /// Writes all of `bytes`. Fails with `TimedOut` if the client reads nothing within the write timeout, or too slowly
+    /// for `pace`.
     pub(crate) fn write_all(&self, mut bytes: &[u8], pace: &mut Pace) -> io::Result<()> {
         while !bytes.is_empty() {
             let started = Instant::now();
@@ -189,13 +190,13 @@ impl Socket {
         Ok(())
     }
 
-    /// Tells the client that nothing more will come.
+    /// Closes our side of the connection; the client sees the end of file.
     pub(crate) fn finish(&self) -> io::Result<()> {
         self.link.stream.shutdown(Shutdown::Write)
     }
 
-    /// Makes the coming close a reset, the only way to tell a client that a body which ends with the connection did
-    /// not end well.
+    /// Makes the coming close a reset. For a body that ends with the connection, only this shows the client that it is
+    /// incomplete.
     pub(crate) fn reset(&self) {
         let _ = SockRef::from(&self.link.stream).set_linger(Some(Duration::ZERO));
     }

@@ -1,10 +1,10 @@
-//! The growing, jittered, bounded delay between attempts to reach something that is away.
+//! The growing, jittered, bounded delay between attempts to reach an unavailable server.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// Doubles from `first` to `max`. Every delay is drawn from the upper half of its step, so that many processes that
-/// lost the same server do not come back at the same instant, and none hammers it either.
+/// Doubles from `first` to `max`. Each delay is random within the upper half of its step, so that many processes that
+/// lost the same server do not all return at the same instant.
 #[derive(Debug)]
 pub struct Backoff {
     first: Duration,
@@ -22,7 +22,7 @@ impl Backoff {
     pub fn next_delay(&mut self) -> Duration {
         let step = self.step.min(self.max);
         self.step = step.saturating_mul(2).min(self.max);
-        // The standard library's hasher keys are random per value, which is randomness enough for jitter.
+        // The keys of the standard library's hasher are random for each value, which is random enough for jitter.
         let random = RandomState::new().hash_one(0u8) % 1_000;
         step / 2 + (step / 2).mul_f64(f64::from(u16::try_from(random).unwrap_or(0)) / 1_000.0)
     }

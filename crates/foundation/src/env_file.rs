@@ -1,8 +1,9 @@
 //! The lines of `.env` and `.env.local`.
 //!
 //! dotenvy reads more than the scripts and the Vagrantfile can: it fills in variables, takes values of several lines
-//! and lets spaces stand around the `=`. So every line is first held against the grammar that all of them share, which
-//! the top of `.env` states and `tests/cases/settings.tsv` tries with each; dotenvy then reads the lines that pass.
+//! and lets spaces stand around the `=`. So every line is first checked against the grammar that all three share;
+//! dotenvy then reads the lines that pass. The top of `.env` states that grammar, and `tests/cases/settings.tsv` tests
+//! it with each reader.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +14,7 @@ use crate::Error;
 const BLANK: [char; 2] = [' ', '\t'];
 const HOW_TO_WRITE: &str = r"write NAME=value, or NAME='value' with '\'' for each ' in it";
 
-/// Finds the file `.env` in the working directory or the nearest folder above that has one.
+/// Finds `.env` in the working directory or the nearest parent that has one.
 pub(crate) fn find() -> Result<Option<PathBuf>, Error> {
     let start = std::env::current_dir()
         .map_err(|source| Error::Io { action: "find the working directory".to_owned(), source })?;
@@ -102,8 +103,8 @@ fn written_value(text: &str) -> Option<&str> {
     text.get(..text.find(|c| !plain(c)).unwrap_or(text.len()))
 }
 
-/// Within single quotes a backslash stands for itself, but dotenvy takes one before the closing quote for an escape
-/// when it looks for the end of the line. So each is moved out of the quotes, and escaped there.
+/// Within single quotes a backslash stands for itself, but dotenvy takes a backslash before the closing quote for an
+/// escape. So each backslash is moved out of the quotes and escaped there.
 fn without_quoted_backslashes(value: &str) -> String {
     if !value.starts_with('\'') {
         return value.to_owned();
@@ -119,8 +120,8 @@ fn without_export(line: &str) -> &str {
     }
 }
 
-/// What may be told of a line that is refused. Whatever is behind the first `=` may be a password, and so may a line
-/// without one.
+/// The name to show in an error about a line. Everything after the first `=` may be a password, and so may a line
+/// without `=`.
 fn name_in(line: &[u8]) -> Option<String> {
     let end = line.iter().position(|byte| *byte == b'=')?;
     let name = without_export(str::from_utf8(line.get(..end)?).ok()?.trim_matches(BLANK));

@@ -1,4 +1,4 @@
-//! Recognising and reading a JSON object from a request or a message, with complaints that its sender understands.
+//! Reads a JSON object from a request or a message, with errors that its sender understands.
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -12,20 +12,20 @@ pub fn is_json(content_type: &[u8]) -> bool {
     media_type == b"application/json" || (media_type.contains(&b'/') && media_type.ends_with(b"+json"))
 }
 
-/// Reads `bytes` as one JSON object of type `T`. The error says what is wrong, in words fit for the sender.
+/// Reads `bytes` as one JSON object of type `T`. The error's text is fit for the sender.
 pub fn parse_object<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "the body is not valid UTF-8".to_owned())?;
     let invalid = |e: serde_json::Error| format!("the body is not valid JSON: {e}");
     if text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
         serde_json::from_str(text).map_err(invalid)
     } else {
-        // A struct would also be read from an array, which nobody means.
+        // serde would also read a struct from an array, which no sender means.
         serde_json::from_str::<IgnoredAny>(text).map_err(invalid)?;
         Err("the body must be a JSON object".to_owned())
     }
 }
 
-/// Reads a member as it stands, `null` included. By itself serde takes `null` for a member that is absent. For use as
+/// Reads a member as it stands, `null` included. By default serde treats `null` like an absent member. For use as
 /// `#[serde(borrow, default, deserialize_with = "member")]`.
 pub fn member<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)

@@ -1,9 +1,8 @@
-//! The private listener: `/health`, `/ready` with causes, and `/metrics`, for the people who run a binary and for
-//! their monitoring. It is a socket of its own, on loopback unless told otherwise; strangers must never reach it.
+//! The private listener: `/health`, `/ready` with causes, and `/metrics`, for the people who run a binary and for their
+//! monitoring. It is a separate socket, on loopback by default; the public must never reach it.
 //!
-//! `tiny_http` serves it on one thread, one request after the other. What a service shows here must therefore not wait:
-//! it tells what is known at this moment, or finds out within a second. `tiny_http` has no limits for hostile clients, which is why it
-//! faces nobody but the machine's owner.
+//! `tiny_http` serves it on one thread, one request at a time, so every answer must be ready within a second.
+//! `tiny_http` has no limits against hostile clients; that is why it serves only this listener.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -17,9 +16,9 @@ use tiny_http::{Header, Method, Request, Response, Server};
 use crate::metrics::{CONTENT_TYPE, Exposition};
 use crate::{Environment, Error};
 
-/// How long a client may take nothing of an answer, before it is given up.
+/// How long a client may go without reading any of an answer before its connection is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait after the socket failed, for instance for want of descriptors, before it is used again.
+/// The pause after the socket has failed (no file descriptors left, for example) before it is used again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Where the private listener listens.
@@ -40,7 +39,7 @@ impl ListenerSettings {
     }
 }
 
-/// A binary as its private listener shows it. Every method answers within a second.
+/// What a binary shows on its private listener. Every method must return within a second.
 pub trait Inspect: Send + Sync + 'static {
     /// Everything the service needs to do its work.
     fn dependencies(&self) -> Vec<Dependency>;
@@ -72,8 +71,8 @@ pub struct Identity {
     pub version: &'static str,
 }
 
-/// Binds the private listener and serves it on a thread of its own for as long as the process lives. Returns the
-/// address. Fails only when the address cannot be had.
+/// Binds the private listener and serves it on its own thread until the process ends. Returns the bound address. Fails
+/// if the address cannot be bound or the thread cannot be started.
 pub fn start(
     settings: &ListenerSettings,
     identity: Identity,
@@ -95,7 +94,7 @@ pub fn start(
 fn bind(host: &str, port: u16) -> std::io::Result<TcpListener> {
     let addrs: Vec<_> = (host.trim_matches(['[', ']']), port).to_socket_addrs()?.collect();
     let listener = TcpListener::bind(addrs.as_slice())?;
-    // Accepted connections inherit it.
+    // Accepted connections inherit this timeout.
     SockRef::from(&listener).set_write_timeout(Some(WRITE_TIMEOUT))?;
     Ok(listener)
 }
@@ -106,7 +105,8 @@ struct Shown {
     inspect: Arc<dyn Inspect>,
 }
 
-/// Serves until the process ends. `tiny_http` gives up its socket at the first failed accept; it is given a new copy.
+/// Serves until the process ends. `tiny_http` gives up its socket at the first failed accept, so it then gets a new
+/// copy.
 fn serve(listener: &TcpListener, shown: &Shown) {
     loop {
         let server = listener

@@ -14,7 +14,7 @@ pub(crate) fn start(level: LevelFilter) {
         .set_location_level(LevelFilter::Off)
         .set_thread_level(LevelFilter::Off)
         .set_level_padding(LevelPadding::Right)
-        // Libraries report at their own level of detail; what matters of them reaches us as errors.
+        // Libraries log too much detail; what matters reaches us as errors.
         .add_filter_ignore_str("amqprs")
         .add_filter_ignore_str("postgres")
         .add_filter_ignore_str("tiny_http")

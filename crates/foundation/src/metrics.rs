@@ -1,7 +1,7 @@
 //! Metrics, and their text format for Prometheus (version 0.0.4).
 //!
-//! Counting costs a few relaxed additions: no lock, no allocation, no look-up by name. All series of HTTP exist from
-//! the start as one array; those that were never counted are left out when the text is written.
+//! Counting takes a few relaxed atomic additions: no lock, no allocation, no lookup by name. All HTTP series exist from
+//! the start in one array; those that are still zero are left out of the text.
 
 use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +15,9 @@ const BOUNDS_US: [u64; 14] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
     5_000_000, 10_000_000,
 ];
-/// The methods that have series of their own; the last stands for all others.
+/// The methods that have their own series; the last stands for all others.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "other"];
-/// The statuses that have series of their own, in order. What is missing here is counted as 0.
+/// The statuses that have their own series, in ascending order. Any other status is counted as 0.
 const STATUSES: [u16; 29] = [
     0, 200, 201, 204, 206, 301, 302, 304, 400, 404, 405, 406, 408, 409, 411, 412, 413, 414, 415, 416, 417,
     429, 431, 500, 501, 502, 503, 504, 505,
@@ -44,10 +44,10 @@ impl Counter {
     }
 }
 
-/// Durations, counted by size.
+/// Counts durations by bucket.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// The last is for durations beyond all bounds.
+    /// The last bucket is for durations above all bounds.
     buckets: [Counter; BOUNDS_US.len() + 1],
     sum_us: Counter,
 }
@@ -60,10 +60,10 @@ impl Histogram {
         self.sum_us.add(took_us);
     }
 
-    /// Writes the samples of the family `name`, unless nothing was counted.
+    /// Writes the samples of the family `name`; nothing while all buckets are zero.
     fn write(&self, name: &str, labels: &[(&str, &str)], text: &mut Exposition) {
         let mut count = 0;
-        // Read once, so that the count is the last bucket whatever is counted meanwhile.
+        // Read once, so that the total equals the last bucket even if counting goes on meanwhile.
         let buckets: Vec<u64> = self.buckets.iter().map(Counter::get).collect();
         if buckets.iter().all(|bucket| *bucket == 0) {
             return;
@@ -96,7 +96,7 @@ pub struct HttpMetrics {
     ended: Counter,
 }
 
-/// A request that is being answered. Dropping it ends it.
+/// A request that is being answered. Dropping this marks its end.
 #[derive(Debug)]
 pub struct InFlight<'m> {
     metrics: &'m HttpMetrics,
@@ -104,7 +104,7 @@ pub struct InFlight<'m> {
 }
 
 impl InFlight<'_> {
-    /// Counts the answer: `route` is the route's place in the list that [`HttpMetrics::new`] was given.
+    /// Counts the answer. `route` is an index into the list given to [`HttpMetrics::new`].
     pub fn answered(self, route: usize, method: &str, status: u16) {
         self.metrics.record(route, method, status, self.since.elapsed());
     }
@@ -117,20 +117,20 @@ impl Drop for InFlight<'_> {
 }
 
 impl HttpMetrics {
-    /// Metrics for these routes, which are templates such as `/api/movies/{id}` and never what a client sent, so that
-    /// nobody can make series.
+    /// Metrics for these routes: templates such as `/api/movies/{id}`, never paths that a client sent, so that clients
+    /// cannot create series.
     pub fn new(routes: &'static [&'static str]) -> Self {
         let series = (0..routes.len() * METHODS.len()).map(|_| Series::default()).collect();
         Self { routes, series, begun: Counter::default(), ended: Counter::default() }
     }
 
-    /// Notes that a request has come.
+    /// Counts a request that has arrived.
     pub fn begin(&self) -> InFlight<'_> {
         self.begun.increment();
         InFlight { metrics: self, since: Instant::now() }
     }
 
-    /// Counts an answer that was not preceded by [`HttpMetrics::begin`].
+    /// Counts an answer without [`HttpMetrics::begin`].
     pub fn record(&self, route: usize, method: &str, status: u16, took: Duration) {
         let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
         let Some(series) = self.series.get(route * METHODS.len() + method) else { return };
@@ -157,7 +157,8 @@ impl HttpMetrics {
         );
         self.each(|labels, series| series.durations.write("http_request_duration_seconds", &labels, text));
         text.family("http_requests_in_flight", "gauge", "Requests that are being answered now.");
-        // The end is read first, because a request that begins and ends in between must not count as minus one.
+        // `ended` is read first: a request that begins and ends in between would otherwise make the difference
+        // negative.
         let ended = self.ended.get();
         text.sample("http_requests_in_flight", &[], self.begun.get().saturating_sub(ended));
     }
@@ -177,7 +178,7 @@ fn seconds(us: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// The text that a scrape is answered with.
+/// The text of the answer to a scrape.
 #[derive(Debug, Default)]
 pub struct Exposition(String);
 
@@ -189,7 +190,7 @@ impl Exposition {
 
     /// Begins a family of samples; `kind` is `counter`, `gauge` or `histogram`.
     pub fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string cannot fail; this goes for the samples, too.
+        // Writing to a string cannot fail, here and in `sample`.
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
@@ -215,7 +216,7 @@ impl Exposition {
         histogram.write(name, &[], self);
     }
 
-    /// Adds what describes the process: its build, its start, its memory and its open files.
+    /// Adds the metrics of the process: build, start time, memory, open files.
     pub fn process(&mut self, service: &str, version: &str, started: SystemTime) {
         self.family("build_info", "gauge", "Which program this is; the value is always 1.");
         self.sample("build_info", &[("service", service), ("version", version)], 1);
@@ -240,7 +241,7 @@ impl Exposition {
     }
 }
 
-/// What Linux reports as the resident set; nothing on other systems.
+/// The resident set size that Linux reports; `None` on other systems.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

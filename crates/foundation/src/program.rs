@@ -8,7 +8,7 @@ use log::LevelFilter;
 
 use crate::{Environment, logging};
 
-/// A binary as its user sees it.
+/// How a binary presents itself on the command line.
 pub struct Program {
     /// The name of the binary.
     pub name: &'static str,
@@ -16,15 +16,15 @@ pub struct Program {
     pub version: &'static str,
     /// What it does and which settings it reads, for `--help`.
     pub about: &'static str,
-    /// How the names of its own settings begin: any other variable that begins so has no effect, and is warned of.
+    /// Prefixes of its own settings. A variable with such a prefix that is no setting is warned about.
     pub prefixes: &'static [&'static str],
-    /// Settings that begin so and belong to another program.
+    /// Settings with such a prefix that belong to another program.
     pub elsewhere: &'static [&'static str],
-    /// What `--describe` prints, for a program that can say what it serves; it needs no settings.
+    /// What `--describe` prints, for a program that has this flag; it needs no settings.
     pub describe: Option<fn() -> Result<String, String>>,
 }
 
-/// What the command line asked for.
+/// What the program shall do with its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Serve until told to stop.
@@ -33,9 +33,9 @@ pub enum Mode {
     Check,
 }
 
-/// What to do with a command line.
+/// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
-enum Request {
+enum CommandLine {
     Work(Mode),
     Help,
     Version,
@@ -43,22 +43,22 @@ enum Request {
     Unknown(String),
 }
 
-fn parse(arguments: impl IntoIterator<Item = String>) -> Request {
-    let mut request = Request::Work(Mode::Serve);
+fn parse(arguments: impl IntoIterator<Item = String>) -> CommandLine {
+    let mut command_line = CommandLine::Work(Mode::Serve);
     for argument in arguments {
         match argument.as_str() {
-            "--help" | "-h" => return Request::Help,
-            "--version" | "-V" => return Request::Version,
-            "--describe" => return Request::Describe,
-            "--check" => request = Request::Work(Mode::Check),
-            _ => return Request::Unknown(argument),
+            "--help" | "-h" => return CommandLine::Help,
+            "--version" | "-V" => return CommandLine::Version,
+            "--describe" => return CommandLine::Describe,
+            "--check" => command_line = CommandLine::Work(Mode::Check),
+            _ => return CommandLine::Unknown(argument),
         }
     }
-    request
+    command_line
 }
 
-/// Runs `work` with the settings that `read` makes of the environment, and turns its outcome into an exit status: 0 for
-/// success, 1 for a failure (told on standard error in one line), 2 for a command line that makes no sense.
+/// Runs `work` with the settings that `read` returns. The exit status is 0 for success, 1 for a failure (one line on
+/// standard error), 2 for an invalid command line.
 pub fn run<S, R: Display, E: Display>(
     program: &Program,
     read: impl FnOnce(&Environment) -> Result<S, R>,
@@ -66,8 +66,8 @@ pub fn run<S, R: Display, E: Display>(
 ) -> ExitCode {
     let Program { name, version, about, prefixes, elsewhere, describe } = program;
     let mode = match parse(std::env::args().skip(1)) {
-        Request::Work(mode) => mode,
-        Request::Help => {
+        CommandLine::Work(mode) => mode,
+        CommandLine::Help => {
             let describe =
                 if describe.is_some() { "  --describe print routes, fields and SQL\n  " } else { "  " };
             return say(
@@ -78,8 +78,8 @@ pub fn run<S, R: Display, E: Display>(
                 ),
             );
         }
-        Request::Version => return say(name, &format!("{name} {version}")),
-        Request::Describe => {
+        CommandLine::Version => return say(name, &format!("{name} {version}")),
+        CommandLine::Describe => {
             return match describe.map(|describe| describe()) {
                 Some(Ok(text)) => say(name, text.trim_end()),
                 Some(Err(error)) => fail(name, &error),
@@ -89,7 +89,7 @@ pub fn run<S, R: Display, E: Display>(
                 }
             };
         }
-        Request::Unknown(argument) => {
+        CommandLine::Unknown(argument) => {
             complain(name, &format!("unknown argument {argument}; see {name} --help"));
             return ExitCode::from(2);
         }
@@ -143,17 +143,17 @@ fn complain(name: &str, text: &str) {
 mod tests {
     use super::*;
 
-    fn parsed(arguments: &[&str]) -> Request {
+    fn parsed(arguments: &[&str]) -> CommandLine {
         parse(arguments.iter().map(|argument| (*argument).to_owned()))
     }
 
     #[test]
     fn the_command_line_is_understood_or_refused() {
-        assert_eq!(parsed(&[]), Request::Work(Mode::Serve));
-        assert_eq!(parsed(&["--check"]), Request::Work(Mode::Check));
-        assert_eq!(parsed(&["--check", "--help"]), Request::Help);
-        assert_eq!(parsed(&["-V"]), Request::Version);
-        assert_eq!(parsed(&["--describe"]), Request::Describe);
-        assert_eq!(parsed(&["serve"]), Request::Unknown("serve".to_owned()));
+        assert_eq!(parsed(&[]), CommandLine::Work(Mode::Serve));
+        assert_eq!(parsed(&["--check"]), CommandLine::Work(Mode::Check));
+        assert_eq!(parsed(&["--check", "--help"]), CommandLine::Help);
+        assert_eq!(parsed(&["-V"]), CommandLine::Version);
+        assert_eq!(parsed(&["--describe"]), CommandLine::Describe);
+        assert_eq!(parsed(&["serve"]), CommandLine::Unknown("serve".to_owned()));
     }
 }

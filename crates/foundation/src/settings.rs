@@ -1,7 +1,7 @@
 //! Typed access to settings: the process environment, completed by `.env.local` and `.env`.
 //!
-//! Only a service's own `settings.rs` uses this; nothing else reads the environment. Errors name the variable
-//! and never repeat its value, which may be a password.
+//! Each service's `settings.rs` reads its own settings through this, and passes it to the crates that have settings.
+//! Nothing else reads the environment. Errors name the variable and never repeat its value, which may be a password.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -15,7 +15,7 @@ use crate::{Error, env_file};
 /// A snapshot of the settings, taken once at start.
 pub struct Environment {
     values: HashMap<String, String>,
-    /// The names that were asked for, whether they have a value or not: the settings that there are.
+    /// The names that were asked for, set or not: the settings that exist.
     known: RefCell<BTreeSet<String>>,
 }
 
@@ -32,8 +32,7 @@ impl Environment {
             }
         }
         for (name, value) in std::env::vars_os() {
-            // A variable that is not UTF-8 cannot be one of ours unless somebody mistyped it, and then the
-            // getter reports it as missing by name.
+            // All settings are UTF-8. One that is not is skipped here, and the getter reports it as missing.
             if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
                 values.insert(name, value);
             }
@@ -47,9 +46,9 @@ impl Environment {
         Self { values, known: RefCell::default() }
     }
 
-    /// Says of each variable that looks like a setting, but was not asked for, that it has no effect. To be called
-    /// once all settings are read. A variable looks like a setting if its name begins with one of `prefixes` or is one
-    /// slip away from a name that was asked for. Settings with such a prefix that others read are `elsewhere`.
+    /// Warns of each variable that looks like a setting but is none. Call it once all settings have been read. A
+    /// variable looks like a setting if its name begins with one of `prefixes` or is one typing error away from a known
+    /// name. `elsewhere` lists settings with such a prefix that other programs read.
     pub fn without_effect(&self, prefixes: &[&str], elsewhere: &[&str]) -> Vec<String> {
         let known = self.known.borrow();
         let mut names: Vec<&String> = self.values.keys().collect();
@@ -135,7 +134,7 @@ impl Environment {
     }
 }
 
-/// Whether two names differ by one letter that is wrong, missing or too many, or by two neighbours that are swapped.
+/// Whether two names differ by one typing error: a wrong, missing or extra letter, or two swapped neighbours.
 fn is_one_slip(name: &str, other: &str) -> bool {
     let start = name.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
     let (name, other) = (&name.as_bytes()[start..], &other.as_bytes()[start..]);

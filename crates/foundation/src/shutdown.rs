@@ -17,7 +17,7 @@ pub struct Shutdown {
 
 #[derive(Default)]
 struct State {
-    /// Read on hot paths, so it is not behind the lock.
+    /// Read on hot paths, so it is outside the lock.
     requested: AtomicBool,
     /// Guards the wait, so that a request between the check and the wait is not missed.
     lock: Mutex<()>,
@@ -60,7 +60,7 @@ impl Shutdown {
         self.state.requested.load(Ordering::Acquire)
     }
 
-    /// Waits until the flag is raised or `timeout` has passed; tells whether it is raised.
+    /// Waits until the flag is raised or `timeout` has passed; returns whether it is raised.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         let guard = self.state.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.state.changed.wait_timeout_while(guard, timeout, |()| !self.requested());

@@ -1,7 +1,7 @@
-//! The order as it travels: parsed and checked by the same rules where it is accepted and where it is stored, so
-//! that nothing the gateway confirms can turn out to be invalid later.
+//! The order and its rules. The gateway and billing parse it with the same code, so an order that the gateway confirms
+//! cannot turn out to be invalid in billing.
 //!
-//! Nothing here knows HTTP, AMQP or SQL.
+//! HTTP, AMQP and SQL do not belong here.
 
 pub mod report;
 
@@ -30,7 +30,7 @@ pub struct Order {
     total_amount_cents: i64,
 }
 
-/// Why a body is no order.
+/// Why a body is no valid order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvalidOrder {
     /// Not JSON at all, or JSON of another shape. The text says where.
@@ -55,7 +55,7 @@ impl std::fmt::Display for InvalidOrder {
 
 impl std::error::Error for InvalidOrder {}
 
-/// The members that matter, with their text untouched: a binary float would not keep money exact.
+/// The members of an order as raw JSON text, because a binary float would not keep amounts of money exact.
 #[derive(Deserialize)]
 struct Members<'a> {
     #[serde(borrow, default, deserialize_with = "member")]
@@ -144,7 +144,7 @@ fn parse_total_amount(member: Option<&RawValue>) -> Result<i64, &'static str> {
     }
 }
 
-/// A JSON token that can stand for a field: `RawValue` has already made sure that it is well formed.
+/// A JSON token that can be a field's value. `RawValue` has already checked that it is well formed.
 enum Scalar {
     Number,
     Text(String),
@@ -160,8 +160,8 @@ impl Scalar {
     }
 }
 
-/// The exact value of a number, or of a string of plain digits, in units of 10^-`scale`. `None` when it is neither,
-/// is negative, or needs more decimals.
+/// The exact value of a number, or of a string of digits, in units of 10^-`scale`. `None` if it is neither, is negative
+/// or has more decimals.
 fn decimal(token: &str, scale: i32) -> Option<i128> {
     match Scalar::read(token)? {
         Scalar::Number => decimal_of_number(token, scale),
@@ -169,7 +169,7 @@ fn decimal(token: &str, scale: i32) -> Option<i128> {
     }
 }
 
-/// JSON numbers count by value: `1.5e1` is 15, and `180.100` is 180.1 (RFC 8259 §6).
+/// A JSON number is taken by value: `1.5e1` is 15, and `180.100` is 180.1 (RFC 8259 §6).
 fn decimal_of_number(token: &str, scale: i32) -> Option<i128> {
     let (mantissa, exponent) = match token.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
@@ -192,7 +192,7 @@ fn decimal_of_number(token: &str, scale: i32) -> Option<i128> {
     value.checked_mul(10i128.checked_pow(shift)?)
 }
 
-/// Strings count as written: digits, and at most `scale` decimals behind a point.
+/// A string is taken as written: digits, and at most `scale` decimals after a point.
 fn decimal_of_text(text: &str, scale: i32) -> Option<i128> {
     let (whole, fraction) = match text.split_once('.') {
         Some((_, "")) => return None,

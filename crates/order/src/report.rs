@@ -1,12 +1,12 @@
-//! What billing tells about its work, through the broker, to whoever listens: a fan-out exchange that copies each
-//! report to every gateway. Reports are news, not records: one that is lost is followed by the next.
+//! Billing's reports about its work. Billing publishes them to a fan-out exchange, which copies each one to every
+//! gateway. A lost report does no harm: the next one has the current totals.
 
 use serde::{Deserialize, Serialize};
 
 /// The name of this message format, carried in the header `schema`.
 pub const SCHEMA: &str = "billing.report.v1";
 
-/// Most messages that one report lists.
+/// Most messages listed in one report.
 pub const SETTLED_MAX: usize = 100;
 
 /// The exchange for the reports on `queue`.
@@ -17,32 +17,32 @@ pub fn exchange(queue: &str) -> String {
 /// One report of one billing process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Which process: another one after every start.
+    /// Identifies the process; different after every start.
     pub instance: String,
-    /// Orders that it has stored since it started.
+    /// Orders stored since the process started.
     pub stored: u64,
-    /// Messages since then that were recognised as repeated, and stored no second order.
+    /// Messages since then that were recognised as repetitions, so that no second order was stored.
     pub repeated: u64,
     /// Messages since then that were put into the dead-letter queue.
     pub dead: u64,
-    /// What became of the messages since the last report, the latest last; of more than [`SETTLED_MAX`], those.
+    /// Messages settled since the last report, newest last, at most [`SETTLED_MAX`].
     pub settled: Vec<Settled>,
 }
 
-/// A message that billing is done with.
+/// A message that billing has finished with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
-    /// The message's identity.
+    /// The message's id.
     pub message_id: String,
-    /// What became of it.
-    pub outcome: Outcome,
+    /// Its outcome.
+    pub outcome: MessageOutcome,
 }
 
-/// What became of a message.
+/// The outcome of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// Its order is in the database, by this message or an earlier one of the same id.
+pub enum MessageOutcome {
+    /// Its order is in the database, stored for this message or for an earlier one with the same id.
     Stored,
     /// It can never become an order and is in the dead-letter queue.
     Dead,
@@ -57,7 +57,7 @@ mod tests {
         let report = Report {
             instance: "i".to_owned(),
             stored: 2,
-            settled: vec![Settled { message_id: "m".to_owned(), outcome: Outcome::Dead }],
+            settled: vec![Settled { message_id: "m".to_owned(), outcome: MessageOutcome::Dead }],
             ..Report::default()
         };
         let json = serde_json::to_string(&report).unwrap();

@@ -1,11 +1,11 @@
-//! The workspace's binaries, fresh.
+//! Builds the workspace's binaries.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The path of one of the workspace's binaries, built from the sources as they are now, with the profile and into
-/// the target folder of the running test. A package's own tests take `CARGO_BIN_EXE_…` instead.
+/// The path of one of the workspace's binaries, built from the current sources with the profile and target folder of
+/// the running test. A package's own tests use `CARGO_BIN_EXE_…` instead.
 pub fn binary(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let path = FOLDER.get_or_init(build).join(name);
@@ -37,7 +37,7 @@ fn build() -> PathBuf {
     folder.to_path_buf()
 }
 
-/// The folder of a package of this workspace. Cargo tells where it is now; where it was compiled may have moved.
+/// The folder of the package whose tests run. Cargo sets it at run time; the compile-time path may be outdated.
 fn package() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use crate::guardian::{self, End};
 use crate::{Folder, Service, Settings, binary, free_port, patience, send_signal, settings, wait_until};
 
-/// A broker with a data folder, a port and a user of its own. What it has confirmed survives stop and kill.
+/// A broker with its own data folder, port and user. Confirmed messages survive stop and kill.
 pub struct Broker {
     /// Its port on the loopback address, the same after every start.
     pub port: u16,
@@ -16,10 +16,10 @@ pub struct Broker {
     pub user: String,
     /// The user's password.
     pub password: String,
-    kind: Kind,
+    kind: Implementation,
 }
 
-enum Kind {
+enum Implementation {
     Embedded { service: Box<Service>, _data: Folder },
     RabbitMq(Box<RabbitMq>),
 }
@@ -33,7 +33,7 @@ impl Broker {
             let password = crate::hex(16);
             let mut rabbitmq = Box::new(RabbitMq::new(port, &user, &password));
             rabbitmq.start();
-            return Self { port, user, password, kind: Kind::RabbitMq(rabbitmq) };
+            return Self { port, user, password, kind: Implementation::RabbitMq(rabbitmq) };
         }
         let password = crate::password();
         let data = Folder::new("broker");
@@ -48,15 +48,20 @@ impl Broker {
             ]),
         );
         service.start();
-        Self { port, user, password, kind: Kind::Embedded { service: Box::new(service), _data: data } }
+        Self {
+            port,
+            user,
+            password,
+            kind: Implementation::Embedded { service: Box::new(service), _data: data },
+        }
     }
 
     /// Whether it is RabbitMQ.
     pub fn is_rabbitmq(&self) -> bool {
-        matches!(self.kind, Kind::RabbitMq(_))
+        matches!(self.kind, Implementation::RabbitMq(_))
     }
 
-    /// The settings of a service that uses it.
+    /// The settings for a service that uses this broker.
     pub fn settings(&self) -> Settings {
         settings([
             ("RABBITMQ_HOST", "127.0.0.1"),
@@ -66,49 +71,49 @@ impl Broker {
         ])
     }
 
-    /// Stops it cleanly; it lets go of its port.
+    /// Stops it cleanly; the port becomes free.
     pub fn stop(&mut self) {
         match &mut self.kind {
-            Kind::Embedded { service, .. } => drop(service.terminate()),
-            Kind::RabbitMq(rabbitmq) => rabbitmq.stop("TERM"),
+            Implementation::Embedded { service, .. } => drop(service.terminate()),
+            Implementation::RabbitMq(rabbitmq) => rabbitmq.stop("TERM"),
         }
     }
 
     /// Kills it as a crash would.
     pub fn kill_9(&mut self) {
         match &mut self.kind {
-            Kind::Embedded { service, .. } => service.kill_9(),
-            Kind::RabbitMq(rabbitmq) => rabbitmq.stop("KILL"),
+            Implementation::Embedded { service, .. } => service.kill_9(),
+            Implementation::RabbitMq(rabbitmq) => rabbitmq.stop("KILL"),
         }
     }
 
     /// Starts it again after [`Broker::stop`] or [`Broker::kill_9`], on the same port and with the same data.
     pub fn start_again(&mut self) {
         match &mut self.kind {
-            Kind::Embedded { service, .. } => service.start(),
-            Kind::RabbitMq(rabbitmq) => rabbitmq.start(),
+            Implementation::Embedded { service, .. } => service.start(),
+            Implementation::RabbitMq(rabbitmq) => rabbitmq.start(),
         }
     }
 
-    /// Stops it where it is (SIGSTOP): connections stay open, and nobody answers.
+    /// Freezes it (SIGSTOP): connections stay open, but nothing answers.
     pub fn pause(&self) {
         send_signal(self.pid(), "STOP");
     }
 
-    /// Lets it go on after [`Broker::pause`].
+    /// Continues it after [`Broker::pause`].
     pub fn resume(&self) {
         send_signal(self.pid(), "CONT");
     }
 
     fn pid(&self) -> u32 {
         match &self.kind {
-            Kind::Embedded { service, .. } => service.pid(),
-            Kind::RabbitMq(rabbitmq) => rabbitmq.server.as_ref().expect("RabbitMQ runs").id(),
+            Implementation::Embedded { service, .. } => service.pid(),
+            Implementation::RabbitMq(rabbitmq) => rabbitmq.server.as_ref().expect("RabbitMQ runs").id(),
         }
     }
 }
 
-/// A RabbitMQ of its own: node name, ports, data folder, cookie and port mapper (epmd) are nobody else's.
+/// A RabbitMQ with its own node name, ports, data folder, cookie and port mapper (epmd).
 struct RabbitMq {
     folder: Folder,
     port: u16,
@@ -118,7 +123,7 @@ struct RabbitMq {
     server: Option<Child>,
 }
 
-/// Debian's wrapper in /usr/sbin would change the user and with it every path; this is what it wraps.
+/// Debian's wrapper in /usr/sbin would change the user and all paths, so this is the folder of the wrapped programs.
 const SERVER_PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
 impl RabbitMq {

@@ -1,8 +1,8 @@
-//! The guardian: a shell that outlives the test process and cleans up behind it, however it ended.
+//! The guardian: a shell that outlives the test process and cleans up after it, however it ended.
 //!
-//! It reads what to watch from a pipe. When the test process is gone, killed or not, the pipe ends; then the guardian
-//! stops the processes and removes the folders that it was told of. Statics are never dropped in Rust, so this is
-//! also how the shared PostgreSQL goes away at a normal end.
+//! It reads from a pipe which processes and folders to watch. When the test process ends, the pipe closes, and the
+//! guardian stops those processes and removes those folders. It also stops the shared PostgreSQL at a normal end,
+//! because Rust never drops statics.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -61,17 +61,17 @@ impl End {
     }
 }
 
-/// Has the process ended when the test process is gone.
+/// Makes the guardian end the process when the test process has ended.
 pub(crate) fn watch(pid: u32, end: End) {
     tell(&format!("watch {}\n", end.entry(pid)));
 }
 
-/// The opposite of [`watch`], for a process that has ended. Once it is reaped, its id may become somebody else's.
+/// Undoes [`watch`] for a process that has ended: once it is reaped, another process may get its id.
 pub(crate) fn forget(pid: u32, end: End) {
     tell(&format!("forget {}\n", end.entry(pid)));
 }
 
-/// Has the folder removed when the test process is gone.
+/// Makes the guardian remove the folder when the test process has ended.
 pub(crate) fn watch_folder(path: &Path) {
     tell(&format!("folder {}\n", path.display()));
 }

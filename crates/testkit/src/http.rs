@@ -1,4 +1,4 @@
-//! A small HTTP client over a plain socket: it sends exactly what it is told and hides nothing of the answer.
+//! A small HTTP client over a plain socket: it sends exactly the given bytes and hides nothing of the answer.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -37,7 +37,7 @@ pub fn request(addr: SocketAddr, method: &str, target: &str, body: Option<&str>)
         .unwrap_or_else(|e| panic!("{method} {target} at {addr} was not answered: {e}"))
 }
 
-/// [`request`] for a server that may be away.
+/// [`request`] for a server that may be down.
 pub fn try_request(
     addr: SocketAddr,
     method: &str,

@@ -1,4 +1,4 @@
-//! What tests share: real servers and real binaries for tests, on free ports, in folders of their own.
+//! What tests share: real servers and real binaries, on free ports, in their own folders.
 //!
 //! | what | how |
 //! |---|---|
@@ -8,8 +8,8 @@
 //! | the broker, embedded or RabbitMQ | `Broker::start()` |
 //! | all of it together | `Platform::start()` |
 //!
-//! Everything panics with a sentence when it cannot do its work, since that fails the test, and whatever was started
-//! is stopped and removed when its value is dropped, or by the [guardian] when the test process dies.
+//! Every function panics with a message if it fails, which fails the test. Everything that was started is stopped and
+//! removed when its value is dropped, or by the [guardian] when the test process dies.
 #![expect(
     clippy::expect_used,
     clippy::panic,

@@ -1,4 +1,4 @@
-//! Many orders at once, and the proof that each arrived exactly once.
+//! Posts many orders at once, and checks that each was stored exactly once.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use crate::{Platform, patience, wait_until};
 
 /// How many clients post at the same time.
 const CLIENTS: usize = 8;
-/// How long one order is tried while the gateway cannot take it.
+/// How long an order is retried while the gateway does not confirm it.
 const TRY_LIMIT: Duration = Duration::from_secs(90);
 
-/// The order number `n`, with values that no other number has together.
+/// The order number `n`; its values are unique as a combination.
 pub fn order(n: usize) -> String {
     let (items, cents) = values(n);
     format!(
@@ -30,12 +30,12 @@ fn values(n: usize) -> (usize, usize) {
 }
 
 /// Posts the orders of `numbers` from several clients on connections that are kept alive. An order that is not
-/// confirmed is posted again under the same idempotency key until it is. Returns how often that was necessary.
+/// confirmed is posted again under the same idempotency key until it is. Returns the number of retries.
 pub fn post_all(addr: SocketAddr, numbers: Range<usize>) -> usize {
     post_all_counting(addr, numbers, &AtomicUsize::new(0))
 }
 
-/// [`post_all`] that also counts in `confirmed`, for whoever wants to do something in the middle.
+/// [`post_all`] that also counts confirmed orders in `confirmed`, for tests that act in the middle.
 pub fn post_all_counting(addr: SocketAddr, numbers: Range<usize>, confirmed: &AtomicUsize) -> usize {
     let (next, repeats) = (AtomicUsize::new(numbers.start), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -56,7 +56,7 @@ pub fn post_all_counting(addr: SocketAddr, numbers: Range<usize>, confirmed: &At
     repeats.into_inner()
 }
 
-/// Posts one order until it is confirmed; returns how many tries before that failed.
+/// Posts one order until it is confirmed; returns the number of failed attempts.
 fn post(addr: SocketAddr, n: usize, connection: &mut Option<Connection>) -> usize {
     let (key, body) = (format!("order-{n}"), order(n));
     let start = Instant::now();
@@ -84,8 +84,8 @@ fn post(addr: SocketAddr, n: usize, connection: &mut Option<Connection>) -> usiz
     0
 }
 
-/// Waits until the orders of `numbers` are in the table, then checks that each is there once, with its values, and
-/// that there is nothing else.
+/// Waits until the orders of `numbers` are in the table, then checks that the table holds exactly these, each once and
+/// with its values.
 #[track_caller]
 pub fn assert_exactly_once(platform: &Platform, numbers: Range<usize>) {
     let expected = numbers.len();

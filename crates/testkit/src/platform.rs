@@ -1,4 +1,4 @@
-//! The whole platform: two databases, the broker and the three services, each with a free port.
+//! The whole platform: two databases, the broker and the three services, each on a free port.
 
 use std::net::SocketAddr;
 
@@ -9,8 +9,7 @@ use crate::{
 /// The queue that orders travel through.
 const QUEUE: &str = "billing_queue";
 
-/// All parts, wired together as `.env` wires them. Each part can be stopped and started by itself and comes back on
-/// its port.
+/// All parts, connected as in `.env`. Each part can be stopped and started separately and keeps its port.
 pub struct Platform {
     /// The gateway.
     pub gateway: Service,
@@ -42,7 +41,7 @@ impl Platform {
         platform
     }
 
-    /// Databases and broker run; the three services are configured, but not started.
+    /// Starts the databases and the broker; configures the three services without starting them.
     pub fn stopped_on(postgres: &Postgres) -> Self {
         let (movies_db, billing_db) = (postgres.create_database(), postgres.create_database());
         let broker = Broker::start();
@@ -91,7 +90,7 @@ impl Platform {
         });
     }
 
-    /// Where the gateway listens.
+    /// The gateway's address.
     pub fn addr(&self) -> SocketAddr {
         self.gateway.addr()
     }

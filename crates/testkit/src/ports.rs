@@ -1,4 +1,4 @@
-//! Ports for servers that must come back on the port they had.
+//! Ports for servers that must keep their port over a restart.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 const FIRST: u16 = 16_000;
 const COUNT: u16 = 16_000;
 
-/// A TCP port of the loopback address that nobody listens on. No two calls in a process return the same one; every
-/// process starts at a random place. A test that does not restart its server uses port 0 instead.
+/// A free TCP port of the loopback address. Each call in a process returns another one; every process starts at a
+/// random port. A test that does not restart its server uses port 0 instead.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = crate::hex(2);

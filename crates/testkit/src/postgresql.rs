@@ -14,12 +14,12 @@ use crate::guardian::{self, End};
 use crate::signals::{children_of, try_send_signal};
 use crate::{Folder, Settings, free_port, patience, send_signal, wait_until};
 
-/// A PostgreSQL cluster of its own: a fresh data folder, a port of the loopback address, and a unix socket in its
-/// folder. What is in it survives [`Postgres::kill_9`], but not a crash of the machine: it never waits for the disk.
+/// A PostgreSQL cluster with a new data folder, a port of the loopback address, and a unix socket in its folder. Its
+/// data survives [`Postgres::kill_9`], but not a crash of the machine, because fsync is off.
 pub struct Postgres {
     /// The folder with the server's programs.
     programs: PathBuf,
-    /// Who runs the server when the tests run as root, which PostgreSQL refuses to be.
+    /// The user that runs the server when the tests run as root, which PostgreSQL refuses.
     user: Option<User>,
     folder: Folder,
     port: u16,
@@ -36,13 +36,13 @@ struct User {
 }
 
 impl Postgres {
-    /// The cluster that all tests of a process share. Do not stop it; [`Postgres::start`] is for that.
+    /// The cluster that all tests of a process share. Do not stop it; to stop one, use [`Postgres::start`].
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
         SHARED.get_or_init(Self::start)
     }
 
-    /// A cluster of its own, for a test that stops or pauses it. Takes about a second.
+    /// Starts a separate cluster, for a test that stops or pauses it. Takes about a second.
     pub fn start() -> Self {
         let folder = Folder::new("postgres");
         let user = unprivileged_user();
@@ -143,7 +143,7 @@ impl Postgres {
             .expect("start postgres")
     }
 
-    /// Stops the server; clients lose their connections. What was committed stays.
+    /// Stops the server; clients lose their connections. Committed data stays.
     pub fn stop(&self) {
         let mut server = self.server();
         let child = server.as_mut().expect("PostgreSQL runs");
@@ -153,7 +153,7 @@ impl Postgres {
         *server = None;
     }
 
-    /// Kills the server and every backend, as a crash would. What was committed stays.
+    /// Kills the server and every backend, as a crash would. Committed data stays.
     pub fn kill_9(&self) {
         let mut server = self.server();
         let child = server.as_mut().expect("PostgreSQL runs");
@@ -168,12 +168,12 @@ impl Postgres {
         *server = None;
     }
 
-    /// Stops the server and every backend where they are (SIGSTOP): connections stay open, and nobody answers.
+    /// Freezes the server and every backend (SIGSTOP): connections stay open, but nothing answers.
     pub fn pause(&self) {
         self.signal_all("STOP");
     }
 
-    /// Lets the server go on after [`Postgres::pause`].
+    /// Continues the server after [`Postgres::pause`].
     pub fn resume(&self) {
         self.signal_all("CONT");
     }
@@ -187,7 +187,7 @@ impl Postgres {
         }
     }
 
-    /// Creates an empty database with a random name, owned by a role of its own, as each service has it.
+    /// Creates an empty database with a random name and its own owner, as each service has one.
     pub fn create_database(&self) -> Database {
         let name = format!("db_{}", crate::hex(6));
         let database = Database {
@@ -209,7 +209,7 @@ impl Postgres {
         database
     }
 
-    /// A connection of the superuser to the database of that name.
+    /// Connects to a database as the superuser.
     pub fn superuser(&self, database: &str) -> Result<Client, postgres::Error> {
         Config::new()
             .host("127.0.0.1")
@@ -249,17 +249,17 @@ pub struct Database {
     pub name: String,
     /// Its owner.
     pub user: String,
-    /// The owner's password, which holds every character that could be special somewhere.
+    /// The owner's password, which contains every special character.
     pub password: String,
 }
 
 impl Database {
-    /// A connection as the owner.
+    /// Connects as the owner.
     pub fn client(&self) -> Client {
         self.try_client().unwrap_or_else(|e| panic!("connect to {}: {e}", self.name))
     }
 
-    /// [`Database::client`] while the server may be away.
+    /// [`Database::client`] for a server that may be down.
     pub fn try_client(&self) -> Result<Client, postgres::Error> {
         Config::new()
             .host(&self.host)
@@ -271,7 +271,7 @@ impl Database {
             .connect(NoTls)
     }
 
-    /// The settings of a service that uses it, such as `INVENTORY_DB_HOST` when `prefix` is `INVENTORY_DB`.
+    /// The settings for a service that uses it, such as `INVENTORY_DB_HOST` if `prefix` is `INVENTORY_DB`.
     pub fn settings(&self, prefix: &str) -> Settings {
         [
             ("HOST", self.host.clone()),
@@ -286,7 +286,8 @@ impl Database {
     }
 }
 
-/// The folder that holds `initdb`, `postgres` and `pg_ctl`: of the programs in PATH, else of Debian's packages, the newest.
+/// The folder that holds `initdb`, `postgres` and `pg_ctl`: that of the programs in PATH, else the newest of Debian's
+/// packages.
 fn find_programs() -> PathBuf {
     let complete =
         |folder: &Path| ["initdb", "postgres", "pg_ctl"].iter().all(|program| folder.join(program).is_file());
@@ -315,7 +316,7 @@ fn major_version(programs: &Path) -> u32 {
     version.and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
-/// The `postgres` user when this process is root; nobody otherwise, since the server then runs as ourselves.
+/// The user `postgres` if this process is root; else `None`: the server then runs as the current user.
 fn unprivileged_user() -> Option<User> {
     let me = fs::metadata("/proc/self").expect("read /proc/self").uid();
     if me != 0 {

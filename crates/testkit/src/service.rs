@@ -11,23 +11,23 @@ use crate::{Folder, Settings, patience, send_signal, wait_until};
 /// How much of the log a failed test shows.
 const LOG_TAIL_BYTES: usize = 16 * 1024;
 
-/// A binary with its settings, running or not. Its standard error goes into a file, which is shown when the test
-/// fails. It is killed when dropped.
+/// A binary with its settings, running or not. Its standard error goes into a file, which a failing test shows. It is
+/// killed when dropped.
 pub struct Service {
     binary: PathBuf,
     settings: Settings,
-    /// What it logs when it is ready.
+    /// The text that it logs when it is ready.
     ready_line: &'static str,
     /// Its working directory, with the log in it; no `.env` is in it or above it.
     folder: Folder,
     child: Option<Child>,
-    /// Length of the log when the process was last started, so that a line of its predecessor is not taken for its own.
+    /// Length of the log when the process was last started; lines before it are from an earlier process.
     log_start: usize,
     addr: Option<SocketAddr>,
 }
 
 impl Service {
-    /// A service that is not started yet. It sees `settings` as its whole environment.
+    /// A service that is not started yet. `settings` is its whole environment.
     pub fn new(binary: impl Into<PathBuf>, settings: Settings) -> Self {
         Self {
             binary: binary.into(),
@@ -40,7 +40,7 @@ impl Service {
         }
     }
 
-    /// Takes a line that contains `line` for the sign of readiness, instead of `listening on `.
+    /// Treats the service as ready once it logs a line that contains `line`, instead of `listening on `.
     #[must_use]
     pub fn ready_when(mut self, line: &'static str) -> Self {
         self.ready_line = line;
@@ -52,8 +52,8 @@ impl Service {
         self.settings.insert(name.to_owned(), value.to_owned());
     }
 
-    /// Starts the process and waits until it says that it is ready. A service that shall come back on the same port
-    /// must have been given one by [`free_port`](crate::free_port), not 0.
+    /// Starts the process and waits until it says that it is ready. A service that must keep its port over restarts
+    /// needs one from [`free_port`](crate::free_port), not 0.
     pub fn start(&mut self) {
         self.spawn();
         let line = self.wait_for_line(self.ready_line);
@@ -83,7 +83,7 @@ impl Service {
         self.child = Some(child);
     }
 
-    /// Runs the binary with `arguments` (such as `--check`) to its end, beside the process that may be running.
+    /// Runs the binary with `arguments` (such as `--check`) to its end, independently of the running process.
     pub fn output(&self, arguments: &[&str]) -> Output {
         self.command().args(arguments).stdin(Stdio::null()).output().expect("run the binary")
     }
@@ -119,7 +119,7 @@ impl Service {
         line.expect("a line was found")
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr.unwrap_or_else(|| panic!("{} has not said where it listens", self.name()))
     }
@@ -129,7 +129,7 @@ impl Service {
         self.child.is_some()
     }
 
-    /// Where its private listener is, with `/ready`, `/metrics` and more.
+    /// The address of its private listener (`/ready`, `/metrics` and more).
     pub fn private_addr(&self) -> SocketAddr {
         let log = self.log();
         let line = log.lines().rev().find_map(|line| line.split_once("private listener at "));
@@ -142,7 +142,7 @@ impl Service {
         self.child.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name())).id()
     }
 
-    /// Whether the process is there. It may have ended by itself.
+    /// Whether the process is running. It may have ended by itself.
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| child.try_wait().expect("wait for the service").is_none())
     }
@@ -167,7 +167,7 @@ impl Service {
         child.wait().expect("wait for the service")
     }
 
-    /// Kills the process as a crash would: SIGKILL, no time to say goodbye.
+    /// Kills the process with SIGKILL, as a crash would.
     pub fn kill_9(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         child.kill().expect("kill the service");

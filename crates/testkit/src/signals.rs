@@ -1,4 +1,4 @@
-//! Signals, sent by a system call: a minimal Debian has no program `kill`.
+//! Sends signals by a system call, because a minimal Debian has no program `kill`.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{patience, wait_until};
 
 /// Sends a signal by its name without `SIG`: `TERM`, `INT`, `QUIT`, `KILL`, `STOP` or `CONT`. After `STOP`, waits until
-/// every thread of the process has really stopped: until then, one of them may still answer.
+/// every thread of the process has stopped; until then one may still answer.
 #[track_caller]
 pub fn send_signal(pid: u32, name: &str) {
     assert!(try_send_signal(pid, name), "there is no process {pid} to send SIG{name} to");

@@ -1,8 +1,8 @@
-//! Bounded waiting: poll until a condition holds, never sleep and hope.
+//! Bounded waiting: polls until a condition holds.
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take that normally takes a moment. Generous, because a loaded machine is no failure.
+/// How long to wait for something that normally takes a moment. Generous, because the machine may be busy.
 pub fn patience() -> Duration {
     Duration::from_secs(60)
 }

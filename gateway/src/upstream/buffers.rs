@@ -1,10 +1,10 @@
-//! The buffers of one request to an instance and of its answer. An idle connection has none.
+//! The buffers of one request to an instance and of its answer. Idle connections have none.
 
 use std::cell::Cell;
 
 use ureq::unversioned::transport::Buffers;
 
-/// The first size of the input buffer, and the largest, which is also the most that an answer's head may have, in bytes.
+/// The first and the largest size of the input buffer, in bytes. The head of an answer must fit into the largest.
 const INPUT_FIRST_BYTES: usize = 4 << 10;
 pub(super) const INPUT_MAX_BYTES: usize = 32 << 10;
 /// The most that a thread keeps of each buffer for its next request, in bytes.
@@ -12,30 +12,29 @@ const SPARE_MAX_BYTES: usize = 4 << 10;
 
 thread_local! {
     static UNREAD_INPUT: Cell<usize> = const { Cell::new(0) };
-    /// The memory of the last input and output, for the next.
+    /// The buffers of the last request, for reuse.
     static SPARE: Cell<(Vec<u8>, Vec<u8>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
-/// How many bytes of the answer that this thread reads have arrived and were not used yet. Each thread works on one
-/// answer at a time; ureq's body reader does not tell whether its next read has to wait, and this does.
+/// How many bytes of the answer that this thread is reading have arrived but are not used yet. ureq's body reader does
+/// not say whether its next read would wait; this does. Each thread reads one answer at a time.
 pub(crate) fn unread_input() -> usize {
     UNREAD_INPUT.get()
 }
 
-/// ureq writes a request's head and each piece of its body as if each were sent at once. Here they are collected, so
-/// that a request with a small body is one write.
+/// Collects what ureq writes, so that a request with a small body is a single system call.
 #[derive(Debug)]
 pub(super) struct RequestBuffers {
     input: Vec<u8>,
-    /// What has arrived and was not used yet is `input[start..end]`.
+    /// `input[start..end]` are the bytes that have arrived and are not used yet.
     start: usize,
     end: usize,
     /// Whether the last read filled the buffer, so that a larger one saves system calls.
     was_filled: bool,
-    /// Whether ureq used some of the input when it last looked at it.
+    /// Whether ureq consumed some of the input when it last read it.
     progress: bool,
     output: Vec<u8>,
-    /// How much of `output` was collected.
+    /// How many bytes of `output` were collected.
     collected: usize,
 }
 
@@ -48,13 +47,13 @@ impl RequestBuffers {
         Self { input, start: 0, end: 0, was_filled: false, progress: false, output, collected: 0 }
     }
 
-    /// Takes `count` bytes that were put into [`Buffers::output`]; tells whether there is no room for more.
+    /// Adds the `count` bytes that were put into [`Buffers::output`]; returns whether the buffer is full.
     pub(super) fn collect(&mut self, count: usize) -> bool {
         self.collected += count;
         self.collected == self.output.len()
     }
 
-    /// What was collected.
+    /// The collected bytes.
     pub(super) fn collected(&self) -> &[u8] {
         &self.output[..self.collected]
     }
@@ -115,7 +114,7 @@ impl Buffers for RequestBuffers {
     }
 
     fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
-        // A body of known length, and no other is sent, is written to the output without a detour.
+        // We send only bodies of known length, which ureq writes directly to the output.
         (&mut self.input[self.end..], &mut self.output[self.collected..])
     }
 

@@ -5,22 +5,21 @@ use std::fmt;
 /// Why an instance did not answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// No connection could be made, so that the request did not reach anybody. `silent`: nobody answered, not even
-    /// with a refusal.
+    /// No connection could be made, so the request was not sent. `silent`: there was no answer, not even a refusal.
     NotConnected { silent: bool, cause: String },
-    /// This process or its system has run out of something, such as descriptors; the request did not reach anybody.
+    /// This process or its system has run out of a resource, such as file descriptors; the request was not sent.
     Local(String),
-    /// Every instance that could be asked has all the requests that it may have.
+    /// Every available instance has the most requests that it may have.
     Overloaded,
     /// The connection was lost before a byte of the answer came.
     Lost {
         /// Whether it is certain that no byte of the request was sent.
         unsent: bool,
-        /// Whether the connection had been used before, so that it may have been dead already.
+        /// Whether the connection came from the pool, so that it may have been dead already.
         reused: bool,
         cause: String,
     },
-    /// The instance turned out to be hung while the answer was awaited.
+    /// While waiting for the answer, the instance was found to be hung.
     Hung(String),
     /// The answer did not come in time.
     TimedOut(String),
@@ -30,28 +29,28 @@ pub(crate) enum Failure {
     BadTarget,
 }
 
-/// What a failure means to whoever sent the request.
+/// What a failure means for the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// No instance can be reached; nothing was done.
     Unreachable = 0,
-    /// Each instance has all the requests that it may have; nothing was done.
+    /// Every available instance has the most requests that it may have; nothing was done.
     Overloaded = 1,
-    /// This process or its system has run out of something; nothing was done.
+    /// This process or its system has run out of a resource; nothing was done.
     Local = 2,
     /// The answer is not HTTP, or incomplete.
     Invalid = 3,
-    /// The answer did not come in time; nobody knows what was done.
+    /// The answer did not come in time; the outcome is unknown.
     TimedOut = 4,
 }
 
 impl Reason {
-    /// All of them, as metrics name them.
+    /// The names of all reasons in metrics.
     pub(crate) const NAMES: [&str; 5] = ["unavailable", "overloaded", "local", "invalid", "timeout"];
 }
 
 impl Failure {
-    /// What it means; `None` when the request is to blame.
+    /// The reason; `None` if the request itself cannot be sent.
     pub(crate) fn reason(&self) -> Option<Reason> {
         match self {
             Self::NotConnected { .. } => Some(Reason::Unreachable),
@@ -87,7 +86,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl From<ureq::Error> for Failure {
-    /// The transport's own failures pass through ureq as they are.
+    /// Unwraps the transport's own failures, which pass through ureq as I/O errors.
     fn from(error: ureq::Error) -> Self {
         use ureq::{Error, Timeout};
         let cause = error.to_string();

@@ -1,8 +1,7 @@
-//! One instance of a service: its address, its idle connections, how many requests wait for it, and whether it is fit
-//! to be asked.
+//! One instance of a service: its address, its idle connections, its requests in flight, and whether it can be used.
 //!
-//! Requests find out that an instance refuses connections, or that it takes its time; then a thread of its own (the
-//! *watch*) asks for /health until there is an answer. No request ever waits for an instance that is known to be hung.
+//! When a request finds that an instance refuses connections or answers slowly, a *health check* starts: a thread that
+//! asks for /health until there is an answer. No request is sent to an instance that is known to be hung.
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -20,44 +19,45 @@ use ureq::http::{HeaderValue, Request, Response};
 
 use super::failure::Failure;
 use super::pool::Pool;
-use super::transport::{Connector, Line, NoResolver, Purpose, set_purpose};
+use super::transport::{Connector, NoResolver, Purpose, UpstreamConnection, set_purpose};
 
-/// How long an instance may take to answer the watch.
+/// How long an instance may take to answer the health check.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The delays of the watch: at first, at most, and at most while the service has no instance that takes part.
+/// The delay between health checks: the first, the longest, and the longest while no instance of the service is up.
 const PROBE_DELAY_FIRST: Duration = Duration::from_millis(100);
 const PROBE_DELAY_MAX: Duration = Duration::from_secs(5);
 const PROBE_DELAY_MAX_NONE_UP: Duration = Duration::from_millis(500);
-/// An instance that has answered the watch is not suspected again for so long, however slow its other answers are.
-const TRUST: Duration = Duration::from_secs(1);
+/// For this long after a successful health check, slow answers start no further check.
+const TRUST_AFTER_ANSWER: Duration = Duration::from_secs(1);
 /// How long an unused connection is kept.
 const IDLE_MAX: Duration = Duration::from_secs(20);
-/// The room for what ureq adds to a head, such as the body's length, and the most of a body that is written at once.
+/// Spare room for the fields that ureq adds to a head, and the largest part of a body that is written at once, in
+/// bytes.
 const HEAD_SPARE_BYTES: usize = 128;
 const WRITE_BYTES: usize = 16 << 10;
 
 thread_local! {
-    /// Everything in an agent is reference-counted; in one that all threads share, they would spend their time on
-    /// passing the counters around. A thread works for one gateway only, whose services have one configuration.
+    /// Each thread has its own agent: an agent is full of reference counters, and sharing them between threads is slow.
+    /// One agent serves all services, since they have the same configuration.
     static AGENT: OnceCell<Agent> = const { OnceCell::new() };
 }
 
-/// What is known of an instance.
+/// The known state of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Its last request was answered.
     Live = 0,
-    /// It answers the watch; whether it answers requests is not known. While another instance is live, it is given
-    /// one request at a time.
+    /// It has answered the health check, but no request yet. While another instance is live, it gets one request at a
+    /// time.
     Trial = 1,
-    /// It refuses connections, which is quick to find out: it is asked if nobody else can be.
+    /// It refuses connections. Trying it costs little time, so it is used if no other instance can be.
     Refusing = 2,
-    /// It does not answer; only the watch asks it.
+    /// It does not answer; only the health check asks it.
     Hung = 3,
 }
 
 impl State {
-    /// Whether the instance takes part.
+    /// Whether the instance is up: it gets requests.
     pub(super) fn is_up(self) -> bool {
         matches!(self, Self::Live | Self::Trial)
     }
@@ -68,39 +68,40 @@ impl State {
 pub(super) struct Common {
     /// The service's name.
     pub(super) name: &'static str,
-    /// How many of its instances take part.
+    /// How many of its instances are up.
     pub(super) up: AtomicUsize,
     /// The most requests that may wait for one instance.
     pub(super) max_in_flight: usize,
     pub(super) config: Config,
 }
 
-/// What the watch remembers.
+/// The state of the health check.
 #[derive(Debug)]
-struct Watch {
+struct HealthCheck {
     running: bool,
     /// When the instance last answered.
     answered: Option<Instant>,
-    /// Only an answered request resets it.
+    /// Reset only by an answered request.
     backoff: Backoff,
 }
 
-/// One instance of a service. It lives as long as the process, so that a request need not count references to it.
+/// One instance of a service. It lives as long as the process, so that requests can hold it without counting
+/// references.
 #[derive(Debug)]
 pub(crate) struct Instance {
     common: &'static Common,
     authority: Authority,
     /// The value of `Host`, made once.
     host: HeaderValue,
-    /// The address, if the authority names one instead of a host.
+    /// The IP address, if the authority has one instead of a host name.
     pub(super) ip: Option<IpAddr>,
     pub(super) port: u16,
     state: AtomicU8,
     /// Requests that wait for the head of their answer.
     in_flight: AtomicUsize,
-    /// Connections that wait for a request.
-    pub(super) pool: Pool<Line>,
-    watch: Mutex<Watch>,
+    /// Idle connections.
+    pub(super) pool: Pool<UpstreamConnection>,
+    health_check: Mutex<HealthCheck>,
 }
 
 impl fmt::Display for Instance {
@@ -112,8 +113,7 @@ impl fmt::Display for Instance {
 impl Instance {
     pub(super) fn new(authority: &Authority, common: &'static Common) -> Self {
         common.up.fetch_add(1, Ordering::Relaxed);
-        // Copies of a static text share no reference count, and one that all threads count on costs more than all
-        // else that is done with it.
+        // Values made from static text have no reference count, which would be slow to share between threads.
         let text: &'static str = authority.as_str().to_owned().leak();
         let (authority, host) = (Authority::from_static(text), HeaderValue::from_static(text));
         Self {
@@ -125,7 +125,7 @@ impl Instance {
             state: AtomicU8::new(State::Live as u8),
             in_flight: AtomicUsize::new(0),
             pool: Pool::new(common.max_in_flight, IDLE_MAX),
-            watch: Mutex::new(Watch {
+            health_check: Mutex::new(HealthCheck {
                 running: false,
                 answered: None,
                 backoff: Backoff::new(PROBE_DELAY_FIRST, PROBE_DELAY_MAX),
@@ -165,19 +165,19 @@ impl Instance {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Takes one of the places for requests; `None` when all are taken.
-    pub(super) fn admit(&'static self) -> Option<Place> {
-        let place = Place(self);
-        (self.in_flight.fetch_add(1, Ordering::Relaxed) < self.common.max_in_flight).then_some(place)
+    /// Takes one of the permits for requests; `None` if all are taken.
+    pub(super) fn admit(&'static self) -> Option<Permit> {
+        let permit = Permit(self);
+        (self.in_flight.fetch_add(1, Ordering::Relaxed) < self.common.max_in_flight).then_some(permit)
     }
 
-    /// Whether the instance is hung and another one is not.
-    pub(super) fn is_worse_than_others(&self) -> bool {
+    /// Whether the instance is hung and another one is up.
+    pub(super) fn is_hung_unlike_others(&self) -> bool {
         self.state() == State::Hung && self.has_others_up()
     }
 
-    /// Sends one request and waits for the head of the answer; `can_move` gives it up early when the instance turns
-    /// out to be hung and another one is not. Takes note of what that says about the instance.
+    /// Sends one request, waits for the head of the answer, and updates the instance's state. With `can_move`, fails
+    /// early if the instance turns out to be hung while another one is up.
     pub(super) fn send(
         &'static self,
         request: Request<()>,
@@ -197,20 +197,20 @@ impl Instance {
             Ok(_) if self.state() != State::Live => self.readmit(),
             Err(Failure::NotConnected { silent, cause }) => {
                 let state = if *silent { State::Hung } else { State::Refusing };
-                self.leave_out(&mut self.watch(), state, cause);
-                self.start_watch();
+                self.leave_out(&mut self.health_check(), state, cause);
+                self.start_health_check();
             }
             Err(Failure::TimedOut(cause)) => {
-                let mut watch = self.watch();
-                watch.answered = None;
+                let mut check = self.health_check();
+                check.answered = None;
                 if self.has_others_up() {
-                    self.leave_out(&mut watch, State::Hung, cause);
+                    self.leave_out(&mut check, State::Hung, cause);
                 } else if self.state().is_up() {
-                    // It may be this one request that takes so long, and nobody else could answer others.
+                    // Perhaps only this request is slow, and there is no other instance to use.
                     self.set(State::Trial);
                 }
-                drop(watch);
-                self.start_watch();
+                drop(check);
+                self.start_health_check();
             }
             Err(Failure::Lost { reused: true, .. }) => self.pool.forget(),
             _ => {}
@@ -228,10 +228,10 @@ impl Instance {
         Ok(agent.run(request)?.status().as_u16())
     }
 
-    /// An answer takes long. If others could answer instead, finds out whether this instance is still there.
+    /// An answer takes long: starts a health check, if another instance is up.
     pub(super) fn suspect(&'static self) {
         if self.has_others_up() {
-            self.start_watch();
+            self.start_health_check();
         }
     }
 
@@ -245,11 +245,11 @@ impl Instance {
         })
     }
 
-    fn watch(&self) -> MutexGuard<'_, Watch> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    fn health_check(&self) -> MutexGuard<'_, HealthCheck> {
+        self.health_check.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whoever calls this holds the lock of the watch.
+    /// The caller must hold the lock of the health check.
     fn set(&self, state: State) {
         let was_up = self.state().is_up();
         self.state.store(state as u8, Ordering::Relaxed);
@@ -260,8 +260,8 @@ impl Instance {
         };
     }
 
-    fn leave_out(&self, _held: &mut Watch, state: State, cause: &str) {
-        // Many requests may fail at the same time; together they are one failure.
+    fn leave_out(&self, _held: &mut HealthCheck, state: State, cause: &str) {
+        // Many requests may fail at the same time; they are logged once.
         if self.state().is_up() {
             log::warn!("{self} is not reachable: {cause}");
             self.pool.forget();
@@ -269,49 +269,51 @@ impl Instance {
         self.set(state);
     }
 
-    /// A request was answered although the instance was not live.
+    /// A request was answered by an instance that was not live: makes it live.
     fn readmit(&self) {
-        let mut watch = self.watch();
+        let mut check = self.health_check();
         if !self.state().is_up() {
             log::info!("{self} is reachable again");
         }
         self.set(State::Live);
-        watch.backoff.reset();
+        check.backoff.reset();
     }
 
-    /// Starts the watch, unless it is running or the instance has just answered it.
-    fn start_watch(&'static self) {
-        let mut watch = self.watch();
-        let trusted = self.state().is_up() && watch.answered.is_some_and(|at| at.elapsed() < TRUST);
-        if watch.running || trusted {
+    /// Starts the health check, unless it is running or was answered just now.
+    fn start_health_check(&'static self) {
+        let mut check = self.health_check();
+        let trusted =
+            self.state().is_up() && check.answered.is_some_and(|at| at.elapsed() < TRUST_AFTER_ANSWER);
+        if check.running || trusted {
             return;
         }
-        // Whether an instance that takes part is still there should be known soon.
-        let delay = if self.state().is_up() { Duration::ZERO } else { watch.backoff.next_delay() };
-        let spawned = thread::Builder::new().name("watch".to_owned()).spawn(move || self.run_watch(delay));
+        // While the instance is up, requests wait for the result, so check at once.
+        let delay = if self.state().is_up() { Duration::ZERO } else { check.backoff.next_delay() };
+        let spawned =
+            thread::Builder::new().name("health".to_owned()).spawn(move || self.run_health_check(delay));
         match spawned {
-            Ok(_) => watch.running = true,
+            Ok(_) => check.running = true,
             Err(e) => {
-                log::warn!("cannot start a thread that watches {self}: {e}");
+                log::warn!("cannot start the health check of {self}: {e}");
                 self.set(State::Trial);
             }
         }
     }
 
-    fn run_watch(&'static self, mut delay: Duration) {
+    fn run_health_check(&'static self, mut delay: Duration) {
         loop {
             self.pause(delay);
             let answer = self.probe(b"/health", PROBE_TIMEOUT);
-            let mut watch = self.watch();
+            let mut check = self.health_check();
             let (state, cause) = match answer {
-                // Whatever it says, it does answer.
+                // Any answer shows that it is not hung.
                 Ok(_) | Err(Failure::Invalid(_) | Failure::BadTarget) => {
                     if !self.state().is_up() {
                         log::info!("{self} is reachable again");
                         self.set(State::Trial);
                     }
-                    watch.running = false;
-                    watch.answered = Some(Instant::now());
+                    check.running = false;
+                    check.answered = Some(Instant::now());
                     return;
                 }
                 // It may have been restarted.
@@ -320,9 +322,9 @@ impl Instance {
                     delay = Duration::ZERO;
                     continue;
                 }
-                // That is not its fault, and says nothing about it.
+                // A local problem says nothing about the instance.
                 Err(Failure::Local(_)) if self.state().is_up() => {
-                    watch.running = false;
+                    check.running = false;
                     return;
                 }
                 Err(Failure::Local(cause)) => (self.state(), cause),
@@ -332,12 +334,12 @@ impl Instance {
                 }
                 Err(failure) => (State::Hung, failure.cause().to_owned()),
             };
-            self.leave_out(&mut watch, state, &cause);
-            delay = watch.backoff.next_delay();
+            self.leave_out(&mut check, state, &cause);
+            delay = check.backoff.next_delay();
         }
     }
 
-    /// Lets `delay` pass, or less as soon as no instance takes part.
+    /// Waits for `delay`, but at most one step while no instance is up.
     fn pause(&self, delay: Duration) {
         let mut left = delay;
         while !left.is_zero() {
@@ -349,16 +351,16 @@ impl Instance {
     }
 }
 
-/// A request's place among those that wait for an instance; dropping it makes room.
-pub(super) struct Place(&'static Instance);
+/// Permission to send one request to an instance, returned when dropped.
+pub(super) struct Permit(&'static Instance);
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// The room that a request's head needs, in bytes.
+/// The size of a request's head, in bytes.
 fn head_bytes(request: &Request<()>) -> usize {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
@@ -372,7 +374,7 @@ pub(super) mod tests {
     impl Instance {
         /// As if requests had found out.
         pub(in crate::upstream) fn force(&self, state: State) {
-            let _held = self.watch();
+            let _held = self.health_check();
             self.set(state);
         }
     }

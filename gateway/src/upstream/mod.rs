@@ -1,8 +1,7 @@
-//! The services behind the gateway: which instance is asked next, what is tried when it does not answer, and whether
-//! a service is ready. What a request means, and what a client is told, does not belong here.
+//! The services behind the gateway: chooses an instance for each request, decides about retries, and asks for
+//! readiness. The meaning of requests and the answers to clients do not belong here.
 //!
-//! `instance` knows one instance and whether it is fit to be asked; `transport`, `buffers` and `pool` are its
-//! connections.
+//! `instance` is one instance and its state; `transport`, `buffers` and `pool` are its connections.
 
 mod buffers;
 mod failure;
@@ -25,38 +24,38 @@ pub(crate) use buffers::unread_input;
 pub(crate) use failure::Failure;
 pub use failure::Reason;
 pub(crate) use instance::Instance;
-use instance::{Common, Place, State};
+use instance::{Common, Permit, State};
 
-/// How often idle connections are looked through for those that nobody needs any more.
+/// Interval for closing connections that have been idle for too long.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What the log is told when every instance is left out.
+/// The cause in the log when no instance can be used.
 const NOBODY: &str = "no instance answers for now";
 
-/// What may be done with a request that got no answer.
+/// How a request that got no answer may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repetition {
-    /// Nothing, once a byte of it was sent.
+    /// Not at all, once a byte of it was sent.
     Never,
-    /// It may be sent again when the connection proved dead.
+    /// Once, if a pooled connection proved dead.
     Idempotent,
-    /// It changes nothing, and may also be sent to another instance while the first one may still be working on it.
+    /// It changes nothing, so it may also be sent to another instance while the first may still be working on it.
     Safe,
 }
 
-/// Whether a service can do its work.
+/// Whether a service is ready.
 #[derive(Debug)]
 pub(crate) enum Readiness {
     /// It can.
     Ready,
-    /// It answers, but says that it cannot do its work.
+    /// It answers that it is not ready.
     NotReady(String),
-    /// Nothing answers.
+    /// No instance answers.
     Unreachable(String),
 }
 
 impl Readiness {
-    /// What is wrong, if anything is.
+    /// The cause, if it is not ready.
     pub(crate) fn problem(&self) -> Option<&str> {
         match self {
             Self::Ready => None,
@@ -65,20 +64,20 @@ impl Readiness {
     }
 }
 
-/// One service: its instances, which share its requests.
+/// One service and its instances.
 #[derive(Debug)]
-pub(crate) struct Service {
+pub(crate) struct UpstreamService {
     common: &'static Common,
     instances: Box<[Instance]>,
-    /// Whose turn it is, among instances that are equally busy.
+    /// Rotates the choice among equally busy instances.
     next: AtomicUsize,
     ready_timeout: Duration,
-    /// Requests without an answer, one number for each [`Reason`].
+    /// Requests without an answer, counted by [`Reason`].
     unanswered: [Counter; Reason::NAMES.len()],
 }
 
-impl Service {
-    /// The service lives as long as the process.
+impl UpstreamService {
+    /// Creates the service, which lives as long as the process.
     pub(crate) fn new(settings: &ServiceSettings, upstream: &UpstreamSettings) -> &'static Self {
         let common: &'static Common = Box::leak(Box::new(Common {
             name: settings.name.clone().leak(),
@@ -103,24 +102,24 @@ impl Service {
         self.unanswered[reason as usize].increment();
     }
 
-    /// The requests without an answer, by the name of the reason.
+    /// The requests without an answer, by the reason's name.
     pub(crate) fn unanswered(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Reason::NAMES.into_iter().zip(&self.unanswered).map(|(name, count)| (name, count.get()))
     }
 
-    /// How many instances take part.
+    /// How many instances are up.
     pub(crate) fn instances_up(&self) -> usize {
         self.common.up.load(Ordering::Relaxed)
     }
 
-    /// How many requests wait for an instance.
+    /// How many requests wait for the head of an answer.
     pub(crate) fn in_flight(&self) -> usize {
         self.instances.iter().map(Instance::in_flight).sum()
     }
 
-    /// Sends a request to one instance after the other until one can be reached, and waits for the head of its
-    /// answer. `make` makes the request for an instance; `None` says that the target has a character that cannot be
-    /// sent. A request that may be repeated is repeated once.
+    /// Tries the instances in turn until one can be reached, and waits for the head of its answer. `make` builds the
+    /// request for an instance, or returns `None` if the target cannot be sent. Repeats the request at most once, if
+    /// `repetition` allows it.
     pub(crate) fn send(
         &'static self,
         make: impl Fn(&Instance) -> Option<Request<()>>,
@@ -131,7 +130,7 @@ impl Service {
         let mut last = None;
         let mut may_repeat = true;
         loop {
-            let (instance, _place) = match self.choose(&mut tried) {
+            let (instance, _permit) = match self.choose(&mut tried) {
                 Ok(chosen) => chosen,
                 Err(failure) => return Err(last.unwrap_or(failure)),
             };
@@ -163,10 +162,10 @@ impl Service {
         }
     }
 
-    /// The best instance that is not among the tried ones, a bit for each, with a place at it: one that is live
-    /// before one on trial before one that refuses connections, and among equals the one that fewest requests wait
-    /// for. Hung ones are never chosen.
-    fn choose(&'static self, tried: &mut u64) -> Result<(&'static Instance, Place), Failure> {
+    /// Chooses an instance and takes a permit for it. Prefers live instances, then those on trial, then those that
+    /// refuse connections; among equals, the one with the fewest requests in flight. Never chooses hung ones, nor those
+    /// in `tried`, which has a bit for each instance.
+    fn choose(&'static self, tried: &mut u64) -> Result<(&'static Instance, Permit), Failure> {
         let count = self.instances.len();
         let first = if count == 1 { 0 } else { self.next.fetch_add(1, Ordering::Relaxed) % count };
         let mut any_full = false;
@@ -183,7 +182,7 @@ impl Service {
                 };
                 Some((rank, waiting, index))
             });
-            // The first of equals is the one whose turn it is.
+            // Of equal ones, `min_by_key` takes the first, whose turn it is.
             let Some((_, _, index)) = ranked.min_by_key(|(rank, waiting, _)| (*rank, *waiting)) else {
                 return Err(if any_full {
                     Failure::Overloaded
@@ -193,13 +192,13 @@ impl Service {
             };
             *tried |= 1 << index;
             match self.instances[index].admit() {
-                Some(place) => return Ok((&self.instances[index], place)),
+                Some(permit) => return Ok((&self.instances[index], permit)),
                 None => any_full = true,
             }
         }
     }
 
-    /// Whether any instance says that it is ready. Takes at most the ready timeout for each.
+    /// Asks the instances until one is ready. Takes at most the ready timeout for each.
     pub(crate) fn readiness(&'static self) -> Readiness {
         let mut best = Readiness::Unreachable(NOBODY.to_owned());
         let any_up = self.instances_up() > 0;
@@ -212,7 +211,7 @@ impl Service {
             match instance.probe(b"/ready", self.ready_timeout) {
                 Ok(200) => return Readiness::Ready,
                 Ok(status) => best = Readiness::NotReady(format!("{at}: /ready answered {status}")),
-                // One that is not ready is better news than one that is not there.
+                // `NotReady` is the better result: at least one instance answered.
                 Err(failure) if matches!(best, Readiness::Unreachable(_)) => {
                     best = Readiness::Unreachable(format!("{at}: {}", failure.cause()));
                 }
@@ -223,8 +222,8 @@ impl Service {
     }
 }
 
-/// The readiness of each service, in the same order. They are asked at the same time.
-pub(crate) fn readiness(services: &[&'static Service]) -> Vec<Readiness> {
+/// The readiness of each service, in the same order. All are asked at the same time.
+pub(crate) fn readiness(services: &[&'static UpstreamService]) -> Vec<Readiness> {
     thread::scope(|scope| {
         let Some((first, others)) = services.split_first() else { return Vec::new() };
         let asked: Vec<_> = others
@@ -242,8 +241,8 @@ pub(crate) fn readiness(services: &[&'static Service]) -> Vec<Readiness> {
     })
 }
 
-/// Closes connections that nobody needs any more, until the shutdown is requested.
-pub(crate) fn prune(services: &[&'static Service], shutdown: &Shutdown) {
+/// Closes connections that have been idle for too long, until the shutdown is requested.
+pub(crate) fn prune(services: &[&'static UpstreamService], shutdown: &Shutdown) {
     while !shutdown.wait_timeout(PRUNE_INTERVAL) {
         for instance in services.iter().flat_map(|service| &service.instances) {
             instance.pool.prune();
@@ -251,7 +250,7 @@ pub(crate) fn prune(services: &[&'static Service], shutdown: &Shutdown) {
     }
 }
 
-/// A client that adds nothing of its own, follows nothing and keeps nothing.
+/// A client that adds no fields, follows no redirects and pools no connections.
 fn config(settings: &UpstreamSettings) -> Config {
     Agent::config_builder()
         .http_status_as_error(false)
@@ -261,9 +260,9 @@ fn config(settings: &UpstreamSettings) -> Config {
         .user_agent(AutoHeaderValue::None)
         .accept(AutoHeaderValue::None)
         .accept_encoding(AutoHeaderValue::None)
-        // A service may have methods of its own.
+        // A service may have non-standard methods.
         .allow_non_standard_methods(true)
-        // Its pool is replaced by ours.
+        // `pool` replaces ureq's own pool.
         .max_idle_connections(0)
         .max_idle_connections_per_host(0)
         .max_response_header_size(buffers::INPUT_MAX_BYTES)
@@ -280,14 +279,14 @@ mod tests {
     use crate::settings::Settings;
     use crate::settings::tests::environment;
 
-    fn service(urls: &str) -> &'static Service {
+    fn service(urls: &str) -> &'static UpstreamService {
         let variables = [("INVENTORY_URL", urls), ("GATEWAY_UPSTREAM_MAX_IN_FLIGHT", "2")];
         let settings = Settings::read(&environment(variables)).unwrap();
-        Service::new(&settings.services[0], &settings.upstream)
+        UpstreamService::new(&settings.services[0], &settings.upstream)
     }
 
     /// The hosts in the order in which one request would try them; the places are kept until the end.
-    fn hosts(service: &'static Service) -> Vec<&'static str> {
+    fn hosts(service: &'static UpstreamService) -> Vec<&'static str> {
         let (mut tried, mut chosen) = (0, Vec::new());
         while let Ok(choice) = service.choose(&mut tried) {
             chosen.push(choice);
@@ -330,9 +329,9 @@ mod tests {
         assert_eq!(hosts(service), ["b"]);
         service.instances[1].force(State::Hung);
         assert_eq!(hosts(service), [""; 0]);
-        assert!(!service.instances[0].is_worse_than_others());
+        assert!(!service.instances[0].is_hung_unlike_others());
         service.instances[1].force(State::Trial);
-        assert!(service.instances[0].is_worse_than_others());
+        assert!(service.instances[0].is_hung_unlike_others());
     }
 
     #[test]

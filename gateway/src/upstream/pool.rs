@@ -1,18 +1,19 @@
 //! The idle connections to one instance of a service.
 //!
-//! ureq has a pool of its own, which is switched off: it looks at sockets while all threads wait for its lock.
+//! ureq's own pool is switched off, because it checks sockets while it holds its lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A stack of idle connections: the one that was used last is used next, so that surplus ones grow old and go.
+/// A stack of idle connections: the most recently used one is reused first, so that surplus ones grow old and are
+/// closed.
 #[derive(Debug)]
 pub(super) struct Pool<T> {
     idle: Mutex<Vec<(Instant, T)>>,
     max_idle: usize,
     max_age: Duration,
-    /// Connections opened under an older number are not taken back.
+    /// Connections that were opened in an older generation are not pooled again.
     generation: AtomicU64,
 }
 
@@ -21,19 +22,19 @@ impl<T> Pool<T> {
         Self { idle: Mutex::new(Vec::new()), max_idle, max_age, generation: AtomicU64::new(0) }
     }
 
-    /// The number to remember with a connection that is being opened.
+    /// The current generation, to be stored with a connection that is being opened.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }
 
-    /// Takes the connection that was used last. It may have died since then.
+    /// Takes the most recently used connection. It may have died meanwhile.
     pub(super) fn take(&self) -> Option<T> {
         let mut idle = self.lock();
         let (since, connection) = idle.pop()?;
         if since.elapsed() < self.max_age {
             return Some(connection);
         }
-        // The others are even older. They are closed when nobody waits for the lock any more.
+        // The others are even older. All are closed after the lock is released.
         let old = std::mem::take(&mut *idle);
         drop(idle);
         drop((old, connection));
@@ -52,7 +53,7 @@ impl<T> Pool<T> {
         drop(old);
     }
 
-    /// Keeps a connection whose answer is complete, if there is room and it is not one of those to be forgotten.
+    /// Pools a connection after a complete answer, if there is room and its generation is current.
     pub(super) fn put(&self, connection: T, generation: u64) {
         let now = Instant::now();
         let mut idle = self.lock();
@@ -66,8 +67,8 @@ impl<T> Pool<T> {
         drop(surplus);
     }
 
-    /// Closes all idle connections, and those that are in use when they come back: one of them proved dead, and
-    /// usually the other side was restarted.
+    /// Closes all idle connections now, and those in use when they are returned. Called when one proved dead: usually
+    /// the other side was restarted.
     pub(super) fn forget(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
         let old = std::mem::take(&mut *self.lock());

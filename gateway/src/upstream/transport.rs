@@ -1,5 +1,5 @@
-//! How ureq reaches an instance: plain TCP that knows what it has sent, what it has received, and whether a pooled
-//! connection is still alive. A request whose head and body are small takes four system calls.
+//! ureq's transport to an instance: plain TCP that tracks what was sent and received, and checks whether a pooled
+//! connection is still alive. A small request takes four system calls.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,23 +19,23 @@ use super::buffers::RequestBuffers;
 use super::failure::Failure;
 use super::instance::Instance;
 
-/// Look at what can be received, without waiting. These are the same numbers on every system, except that Linux has
-/// its own for not waiting.
+/// Flags of recv: look at the received bytes without consuming them, and do not wait. `MSG_PEEK` is the same on every
+/// system.
 const MSG_PEEK: i32 = 0x2;
 const MSG_DONTWAIT: i32 = if cfg!(target_os = "linux") { 0x40 } else { 0x80 };
 /// `ENFILE` and `EMFILE`: the system, or this process, has too many open files.
 const TOO_MANY_FILES: [i32; 2] = [23, 24];
-/// How long to wait for an answer before the instance is looked at. Also the usual `SO_RCVTIMEO`, so that it need not
-/// be set for each read.
+/// How long to wait for an answer before the instance is suspected of hanging. Also the usual `SO_RCVTIMEO`, so that it
+/// need not be set for each read.
 const WAIT_STEP: Duration = Duration::from_millis(500);
 
 /// What ureq's next connection is for.
 #[derive(Clone, Copy)]
 pub(super) struct Purpose {
     pub(super) instance: &'static Instance,
-    /// The room that the request's head, and some of its body, needs, in bytes.
+    /// The room that the request's head and the first part of its body need, in bytes.
     pub(super) output_bytes: usize,
-    /// Whether the request should be given up when its instance turns out to be hung and another one is not.
+    /// Whether to give up the request if its instance turns out to be hung and another one is up.
     pub(super) can_move: bool,
 }
 
@@ -43,17 +43,17 @@ thread_local! {
     static PURPOSE: Cell<Option<Purpose>> = const { Cell::new(None) };
 }
 
-/// Tells what the request that this thread sends next is for; ureq has no way of passing it on.
+/// Sets the purpose of this thread's next request; ureq has no way to pass it on.
 pub(super) fn set_purpose(purpose: Purpose) {
     PURPOSE.set(Some(purpose));
 }
 
-/// Hands a failure through ureq to whoever sent the request.
+/// Wraps a failure so that ureq passes it on to our caller.
 fn failed(failure: Failure) -> ureq::Error {
     ureq::Error::Io(io::Error::other(failure))
 }
 
-/// Names are resolved when a connection is made, not for every request that uses one.
+/// Resolves nothing: names are resolved when a connection is opened, not for each request.
 #[derive(Debug)]
 pub(super) struct NoResolver;
 
@@ -79,28 +79,28 @@ impl transport::Connector for Connector {
             return Err(failed(Failure::Local("nobody said what the connection is for".to_owned())));
         };
         let instance = purpose.instance;
-        while let Some(line) = instance.pool.take() {
-            if line.is_quiet() {
-                return Ok(Some(Transport::new(line, purpose, true)));
+        while let Some(connection) = instance.pool.take() {
+            if connection.is_quiet() {
+                return Ok(Some(Transport::new(connection, purpose, true)));
             }
         }
         let addrs = match instance.ip {
             Some(ip) => vec![SocketAddr::new(ip, instance.port)],
             None => resolve(details)?,
         };
-        let line = Line::open(&addrs, details, instance).map_err(|e| {
+        let connection = UpstreamConnection::open(&addrs, details, instance).map_err(|e| {
             let cause = format!("connect: {e}");
             let silent = e.kind() == ErrorKind::TimedOut;
             failed(if is_local(&e) { Failure::Local(cause) } else { Failure::NotConnected { silent, cause } })
         })?;
-        Ok(Some(Transport::new(line, purpose, false)))
+        Ok(Some(Transport::new(connection, purpose, false)))
     }
 }
 
 fn resolve(details: &ConnectionDetails<'_>) -> Result<Vec<SocketAddr>, ureq::Error> {
     match DefaultResolver::default().resolve(details.uri, details.config, details.timeout) {
         Ok(addrs) => Ok(addrs.iter().copied().collect()),
-        // A resolver that cannot open a file only says that it has failed.
+        // The resolver does not say whether it failed for want of descriptors, so try to open a file.
         Err(error) => match std::fs::File::open("/dev/null") {
             Err(e) if is_local(&e) => Err(failed(Failure::Local(format!("resolve: {e}")))),
             _ => Err(error),
@@ -108,25 +108,25 @@ fn resolve(details: &ConnectionDetails<'_>) -> Result<Vec<SocketAddr>, ureq::Err
     }
 }
 
-/// Whether an error of connecting is this side's: no descriptor, no port or no memory is left.
+/// Whether connecting failed on this side: no file descriptor, port or memory is left.
 fn is_local(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::OutOfMemory)
         || error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code))
 }
 
-/// An open connection and what belongs to it for as long as it is open.
+/// An open connection to an instance.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
-    /// Shared only for the moment in which the connection goes back to the pool.
+pub(super) struct UpstreamConnection {
+    /// Shared only at the moment when the connection goes back to the pool.
     stream: Arc<TcpStream>,
-    /// What `SO_RCVTIMEO` is set to, so that it is only set when it has to change.
+    /// The current `SO_RCVTIMEO`, so that it is set only when it changes.
     read_timeout: Duration,
-    /// The number of the pool when this connection was opened.
+    /// The pool's generation when this connection was opened.
     generation: u64,
 }
 
-impl Line {
-    /// Connects to the first address that answers; the time that is left is shared among those that are left.
+impl UpstreamConnection {
+    /// Connects to the first address that answers. Divides the remaining time among the remaining addresses.
     fn open(addrs: &[SocketAddr], details: &ConnectionDetails<'_>, instance: &Instance) -> io::Result<Self> {
         let generation = instance.pool.generation();
         let deadline = Instant::now() + *details.timeout.after;
@@ -146,14 +146,14 @@ impl Line {
         Ok(Self { stream: Arc::new(stream), read_timeout: WAIT_STEP, generation })
     }
 
-    /// Whether nothing can be received right now: neither an end of file nor bytes that nobody asked for.
+    /// Whether the connection is alive and idle: neither an end of file nor unexpected bytes have arrived.
     fn is_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = SockRef::from(&*self.stream).recv_with_flags(&mut byte, MSG_PEEK | MSG_DONTWAIT);
         matches!(peeked, Err(e) if e.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Sets how long one read may wait. Up to an eighth longer is good enough and saves the system call.
+    /// Sets the read timeout. One that is up to an eighth too long is left as it is, which saves the system call.
     fn limit_reads(&mut self, timeout: Duration) -> io::Result<()> {
         let timeout = timeout.clamp(Duration::from_millis(1), WAIT_STEP);
         if self.read_timeout < timeout || self.read_timeout > timeout + timeout / 8 {
@@ -164,9 +164,9 @@ impl Line {
     }
 }
 
-/// How far a request has come.
+/// How far a request has progressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
+enum RequestProgress {
     /// No byte of the request was sent.
     Unsent,
     /// Some of it was sent.
@@ -175,17 +175,17 @@ enum Progress {
     Received,
 }
 
-/// One request and its answer on a connection to an instance. When ureq drops it after a complete answer, the
-/// connection goes back to the pool; after anything else it is closed.
+/// One request and its answer on a connection. When ureq drops it after a complete answer, the connection goes back to
+/// the pool; otherwise it is closed.
 #[derive(Debug)]
 pub(super) struct Transport {
-    line: Line,
+    connection: UpstreamConnection,
     buffers: RequestBuffers,
     instance: &'static Instance,
     can_move: bool,
     /// Whether the connection had been used before.
     reused: bool,
-    progress: Progress,
+    progress: RequestProgress,
     /// Why the connection cannot be used again.
     ended: Option<ErrorKind>,
     /// Whether ureq has declared the answer complete.
@@ -193,22 +193,22 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    fn new(line: Line, purpose: Purpose, reused: bool) -> Self {
+    fn new(connection: UpstreamConnection, purpose: Purpose, reused: bool) -> Self {
         let Purpose { instance, output_bytes, can_move } = purpose;
         let buffers = RequestBuffers::new(output_bytes);
-        let progress = Progress::Unsent;
-        Self { line, buffers, instance, can_move, reused, progress, ended: None, complete: false }
+        let progress = RequestProgress::Unsent;
+        Self { connection, buffers, instance, can_move, reused, progress, ended: None, complete: false }
     }
 
-    /// Writes what was collected. A connection that is lost while writing is no failure yet: the other side may have
-    /// answered before it closed, and that answer is worth more than ours.
+    /// Writes the collected bytes. A lost connection is no failure yet: the instance may have answered before it closed
+    /// the connection, and the client should get that answer.
     fn flush(&mut self) -> Result<(), ureq::Error> {
         let mut bytes = self.buffers.collected();
         while !bytes.is_empty() && self.ended.is_none() {
-            match (&*self.line.stream).write(bytes) {
+            match (&*self.connection.stream).write(bytes) {
                 Ok(0) => self.ended = Some(ErrorKind::WriteZero),
                 Ok(count) => {
-                    self.progress = Progress::Sent;
+                    self.progress = RequestProgress::Sent;
                     bytes = &bytes[count..];
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -222,15 +222,15 @@ impl Transport {
         Ok(())
     }
 
-    /// Reads once, for as long as `timeout` allows; 0 at the end of the connection. While an answer does not begin,
-    /// the instance is looked at.
+    /// Reads once, for as long as `timeout` allows; 0 at the end of file. If no answer has begun after [`WAIT_STEP`],
+    /// has the instance's health checked.
     fn receive(&mut self, timeout: &NextTimeout) -> Result<usize, ureq::Error> {
         let allowed = *timeout.after;
         let started = Instant::now();
         let mut left = allowed;
         loop {
-            self.line.limit_reads(left)?;
-            match (&*self.line.stream).read(self.buffers.input_append_buf()) {
+            self.connection.limit_reads(left)?;
+            match (&*self.connection.stream).read(self.buffers.input_append_buf()) {
                 Ok(count) => return Ok(count),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
@@ -238,9 +238,9 @@ impl Transport {
                     if left.is_zero() {
                         return Err(ureq::Error::Timeout(timeout.reason));
                     }
-                    if self.progress != Progress::Received {
+                    if self.progress != RequestProgress::Received {
                         self.instance.suspect();
-                        if self.can_move && self.instance.is_worse_than_others() {
+                        if self.can_move && self.instance.is_hung_unlike_others() {
                             return Err(failed(Failure::Hung("the instance is hung".to_owned())));
                         }
                     }
@@ -253,16 +253,16 @@ impl Transport {
         }
     }
 
-    /// What it means that the connection ended while an answer was awaited.
+    /// The failure when the connection ends before the answer is complete.
     fn lost(&self, error: &io::Error) -> ureq::Error {
         let what = match self.progress {
-            Progress::Received => {
+            RequestProgress::Received => {
                 return failed(Failure::Invalid(format!("the answer was cut off: {error}")));
             }
             _ if self.reused => "a pooled connection was dead",
             _ => "closed without an answer",
         };
-        let unsent = self.progress == Progress::Unsent;
+        let unsent = self.progress == RequestProgress::Unsent;
         failed(Failure::Lost { unsent, reused: self.reused, cause: format!("{what}: {error}") })
     }
 }
@@ -270,7 +270,7 @@ impl Transport {
 impl Drop for Transport {
     fn drop(&mut self) {
         if self.complete {
-            self.instance.pool.put(self.line.clone(), self.line.generation);
+            self.instance.pool.put(self.connection.clone(), self.connection.generation);
         }
     }
 }
@@ -291,16 +291,16 @@ impl transport::Transport for Transport {
         }
         let count = self.receive(&timeout.for_read())?;
         if count > 0 {
-            self.progress = Progress::Received;
+            self.progress = RequestProgress::Received;
             self.buffers.input_appended(count);
             return Ok(true);
         }
         let cause = *self.ended.get_or_insert(ErrorKind::UnexpectedEof);
-        // Within an answer, ureq knows whether its end is allowed here.
-        if self.progress == Progress::Received { Ok(false) } else { Err(self.lost(&cause.into())) }
+        // Within an answer, ureq decides whether it may end here.
+        if self.progress == RequestProgress::Received { Ok(false) } else { Err(self.lost(&cause.into())) }
     }
 
-    /// ureq asks this when an answer is complete, and only then, because its own pool is always empty.
+    /// ureq calls this only when an answer is complete, since its own pool is always empty.
     fn is_open(&mut self) -> bool {
         self.complete = self.ended.is_none() && self.buffers.input().is_empty();
         self.complete

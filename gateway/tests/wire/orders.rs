@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use testkit::free_port;
 
-use crate::support::{Answer, Broker, Client, Gateway, Verdict, eventually};
+use crate::support::{Answer, Broker, BrokerAnswer, Client, Gateway, eventually};
 
 const ORDER: &str = r#"{"user_id": "20", "number_of_items": 5, "total_amount": 180.10}"#;
 
@@ -43,7 +43,7 @@ fn member(answer: &Answer, name: &str) -> String {
 
 #[test]
 fn a_confirmed_order_is_200_and_on_the_queue_as_it_was_sent() {
-    let broker = Broker::start(|_| Verdict::Confirm);
+    let broker = Broker::start(|_| BrokerAnswer::Confirm);
     let gateway = gateway(&broker, &[]);
     let mut client = gateway.connect();
     let answer = post(&mut client, "", ORDER);
@@ -65,7 +65,7 @@ fn a_confirmed_order_is_200_and_on_the_queue_as_it_was_sent() {
 
 #[test]
 fn an_idempotency_key_becomes_the_message_id() {
-    let broker = Broker::start(|_| Verdict::Confirm);
+    let broker = Broker::start(|_| BrokerAnswer::Confirm);
     let gateway = gateway(&broker, &[("BILLING_QUEUE", "other")]);
     let mut client = gateway.connect();
     let longest = "k".repeat(128);
@@ -88,7 +88,7 @@ fn an_idempotency_key_becomes_the_message_id() {
 
 #[test]
 fn what_is_no_order_is_refused_and_says_why() {
-    let broker = Broker::start(|_| Verdict::Confirm);
+    let broker = Broker::start(|_| BrokerAnswer::Confirm);
     let gateway = gateway(&broker, &[]);
     let mut client = gateway.connect();
     for (body, fields) in [
@@ -126,7 +126,7 @@ fn what_is_no_order_is_refused_and_says_why() {
 
 #[test]
 fn json_of_every_declared_kind_and_framing_is_accepted() {
-    let broker = Broker::start(|_| Verdict::Confirm);
+    let broker = Broker::start(|_| BrokerAnswer::Confirm);
     let gateway = gateway(&broker, &[]);
     let mut client = gateway.connect();
     for content_type in ["application/json", "APPLICATION/JSON; charset=utf-8", "application/order+json"] {
@@ -144,7 +144,7 @@ fn json_of_every_declared_kind_and_framing_is_accepted() {
 
 #[test]
 fn an_order_over_the_limit_is_413_however_it_is_framed() {
-    let broker = Broker::start(|_| Verdict::Confirm);
+    let broker = Broker::start(|_| BrokerAnswer::Confirm);
     let gateway = gateway(&broker, &[("GATEWAY_BILLING_BODY_MAX_BYTES", "100")]);
     let fitting = format!("{ORDER:<100}");
     assert_eq!(post(&mut gateway.connect(), "", &fitting).status, 200);
@@ -168,17 +168,17 @@ fn an_order_over_the_limit_is_413_however_it_is_framed() {
 
 #[test]
 fn without_a_confirm_there_is_no_200() {
-    for (verdict, reason, timeout_ms) in [
-        (Verdict::Refuse, "refused", "600000"),
-        (Verdict::Return, "returned", "600000"),
-        (Verdict::Ignore, "in time", "200"),
-        (Verdict::Disconnect, "closed", "600000"),
+    for (broker_answer, reason, timeout_ms) in [
+        (BrokerAnswer::Refuse, "refused", "600000"),
+        (BrokerAnswer::Return, "returned", "600000"),
+        (BrokerAnswer::Ignore, "in time", "200"),
+        (BrokerAnswer::Disconnect, "closed", "600000"),
     ] {
-        let broker = Broker::start(move |_| verdict);
+        let broker = Broker::start(move |_| broker_answer);
         let gateway = gateway(&broker, &[("GATEWAY_CONFIRM_TIMEOUT_MS", timeout_ms)]);
         let mut client = gateway.connect();
         let answer = post(&mut client, "Idempotency-Key: the-key\r\n", ORDER);
-        assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")), "{verdict:?}");
+        assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")), "{answer:?}");
         assert_eq!(answer.error(), "the order could not be queued");
         assert_eq!(member(&answer, "message_id"), "the-key");
         eventually("the log tells why", || gateway.log().contains(reason));
@@ -191,7 +191,7 @@ fn without_a_confirm_there_is_no_200() {
 fn orders_wait_for_their_confirms_side_by_side() {
     // No order is ever confirmed, and nevertheless all of them get there: none waits for the one before it. One after
     // the other, they would take longer than this test waits.
-    let broker = Broker::start(|_| Verdict::Ignore);
+    let broker = Broker::start(|_| BrokerAnswer::Ignore);
     let gateway = gateway(&broker, &[("GATEWAY_CONFIRM_TIMEOUT_MS", "4000")]);
     let addr = gateway.addr;
     let clients: Vec<_> =
@@ -226,7 +226,7 @@ fn the_gateway_serves_without_a_broker_and_finds_it_when_it_is_back() {
 fn a_gateway_that_stops_finishes_its_orders_and_says_goodbye() {
     let broker = Broker::start(|_| {
         thread::sleep(Duration::from_millis(300));
-        Verdict::Confirm
+        BrokerAnswer::Confirm
     });
     // A broker whose goodbye was waited for would be waited for that long.
     let mut gateway = gateway(&broker, &[("GATEWAY_STOP_TIMEOUT_MS", "600000")]);

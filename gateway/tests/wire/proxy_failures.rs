@@ -134,7 +134,7 @@ fn a_body_that_is_cut_short_never_looks_complete() {
 }
 
 #[test]
-fn a_connection_is_not_used_again_after_an_incomplete_exchange() {
+fn a_connection_is_not_used_again_after_an_incomplete_answer() {
     // Each answer is followed by bytes that would be taken for the next answer.
     let stray = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong";
     let inventory = Inventory::answering(move |_| [ok("right"), stray.as_bytes().to_vec()].concat());

@@ -1,4 +1,4 @@
-//! What the I/O thread is asked to do, and what it and its callers share.
+//! The commands for the I/O thread, and the state that it shares with its callers.
 
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,17 +7,17 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::super::confirms::Confirms;
-use super::super::{BrokerError, Confirm, Delivery, Properties};
+use super::super::{BrokerError, ConfirmSender, Delivery, Properties};
 
 pub(super) type Reply<T> = SyncSender<Result<T, BrokerError>>;
 
-/// What a blocking caller, or a callback of the library, asks the I/O thread to do.
+/// A command from a blocking caller or from a callback of the library.
 pub(in super::super) enum Command {
     Publish {
         queue: String,
         properties: Properties,
         body: Vec<u8>,
-        reply: Confirm,
+        reply: ConfirmSender,
     },
     DeclareQueue {
         queue: String,
@@ -31,17 +31,17 @@ pub(in super::super) enum Command {
         exchange: String,
         reply: Reply<()>,
     },
-    /// Publish without wanting to know what becomes of it.
+    /// Publish without waiting for a confirm.
     Announce {
         exchange: String,
         properties: Properties,
         body: Vec<u8>,
     },
-    /// Publish what no queue gets, to see whether it is confirmed.
+    /// Publish a message that reaches no queue, to see whether the broker confirms it.
     Probe {
-        reply: Confirm,
+        reply: ConfirmSender,
     },
-    /// Receive a copy of what is announced on an exchange.
+    /// Receive a copy of every message published to an exchange.
     Listen {
         exchange: String,
         reply: Reply<Receiver<Vec<Delivery>>>,
@@ -53,7 +53,7 @@ pub(in super::super) enum Command {
     },
     Ack {
         tag: u64,
-        /// Whether all deliveries before it are acknowledged, too.
+        /// Whether all deliveries up to it are acknowledged, too.
         multiple: bool,
     },
     /// The connection is gone, for this reason.
@@ -61,17 +61,17 @@ pub(in super::super) enum Command {
     Close,
 }
 
-/// The blocking side's end of the command queue. Its length is bounded by the number of threads that wait for their
-/// answers, and by the prefetch for acknowledgements.
+/// The sending end of the command queue. The number of threads that wait for answers, and the prefetch for
+/// acknowledgements, bound its length.
 #[derive(Clone)]
 pub(in super::super) struct Commands {
     sender: UnboundedSender<Command>,
-    /// Why the broker has asked publishers to wait, while it has.
+    /// Why the broker has asked publishers to wait; `None` if it has not.
     halted: Arc<Mutex<Option<String>>>,
     pub(super) confirms: Arc<Mutex<Confirms>>,
 }
 
-/// The I/O thread's end of the command queue.
+/// The receiving end of the command queue, on the I/O thread.
 pub(super) struct QueuedCommands(UnboundedReceiver<Command>);
 
 pub(super) fn commands() -> (Commands, QueuedCommands) {
@@ -86,7 +86,7 @@ impl Commands {
         self.sender.send(command).is_ok()
     }
 
-    /// Why the broker has asked publishers to wait, while it has.
+    /// Why the broker has asked publishers to wait; `None` if it has not.
     pub(in super::super) fn halted(&self) -> Option<String> {
         self.halted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -96,19 +96,19 @@ impl Commands {
         *self.halted.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
-    /// For how long the broker has confirmed nothing although messages wait for it.
+    /// For how long the broker has confirmed nothing although messages wait for a confirm.
     pub(in super::super) fn stalled_for(&self) -> Duration {
         self.confirms.lock().unwrap_or_else(PoisonError::into_inner).stalled_for()
     }
 }
 
 impl QueuedCommands {
-    /// The next command; `None` when nobody is left to send one.
+    /// The next command; `None` when all senders are gone.
     pub(super) async fn recv(&mut self) -> Option<Command> {
         self.0.recv().await
     }
 
-    /// Takes no more; what is queued can still be received.
+    /// Accepts no more commands; queued ones can still be received.
     pub(super) fn close(&mut self) {
         self.0.close();
     }

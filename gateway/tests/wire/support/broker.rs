@@ -8,7 +8,7 @@ use std::thread;
 
 /// What becomes of a published message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum BrokerAnswer {
     Confirm,
     Refuse,
     /// No queue takes it: it is returned, and then confirmed.
@@ -43,8 +43,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub fn start(verdict: impl Fn(&Published) -> Verdict + Send + Sync + 'static) -> Self {
-        Self::serve(TcpListener::bind("127.0.0.1:0").unwrap(), verdict)
+    pub fn start(answer: impl Fn(&Published) -> BrokerAnswer + Send + Sync + 'static) -> Self {
+        Self::serve(TcpListener::bind("127.0.0.1:0").unwrap(), answer)
     }
 
     /// Confirms everything, on a given port.
@@ -56,10 +56,13 @@ impl Broker {
             }
             listener.is_ok()
         });
-        Self::serve(listener.unwrap(), |_| Verdict::Confirm)
+        Self::serve(listener.unwrap(), |_| BrokerAnswer::Confirm)
     }
 
-    fn serve(listener: TcpListener, verdict: impl Fn(&Published) -> Verdict + Send + Sync + 'static) -> Self {
+    fn serve(
+        listener: TcpListener,
+        answer: impl Fn(&Published) -> BrokerAnswer + Send + Sync + 'static,
+    ) -> Self {
         let broker = Self {
             addr: listener.local_addr().unwrap(),
             messages: Arc::default(),
@@ -68,7 +71,7 @@ impl Broker {
         };
         let (messages, open, stopped) =
             (broker.messages.clone(), broker.open.clone(), broker.stopped.clone());
-        let verdict = Arc::new(verdict);
+        let answer = Arc::new(answer);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if stopped.load(Ordering::SeqCst) {
@@ -76,8 +79,8 @@ impl Broker {
                 }
                 open.lock().unwrap().push(stream.try_clone().unwrap());
                 let session = Session { stream, messages: messages.clone(), published: 0 };
-                let verdict = verdict.clone();
-                thread::spawn(move || session.run(&*verdict));
+                let answer = answer.clone();
+                thread::spawn(move || session.run(&*answer));
             }
         });
         broker
@@ -108,13 +111,13 @@ struct Session {
 }
 
 impl Session {
-    fn run(mut self, verdict: &dyn Fn(&Published) -> Verdict) {
+    fn run(mut self, answer: &dyn Fn(&Published) -> BrokerAnswer) {
         // A connection that fails is one that the test has closed.
-        let _ = self.try_run(verdict);
+        let _ = self.try_run(answer);
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 
-    fn try_run(&mut self, verdict: &dyn Fn(&Published) -> Verdict) -> io::Result<()> {
+    fn try_run(&mut self, answer: &dyn Fn(&Published) -> BrokerAnswer) -> io::Result<()> {
         let mut header = [0; 8];
         self.stream.read_exact(&mut header)?;
         assert_eq!(&header, b"AMQP\0\0\x09\x01");
@@ -140,11 +143,11 @@ impl Session {
                     let message = self.message(&payload)?;
                     // To the queue without a name goes what only asks whether messages are taken.
                     if message.routing_key.is_empty() {
-                        self.judge(channel, &message, Verdict::Confirm)?;
+                        self.answer_publish(channel, &message, BrokerAnswer::Confirm)?;
                         continue;
                     }
                     self.messages.lock().unwrap().push(message.clone());
-                    if !self.judge(channel, &message, verdict(&message))? {
+                    if !self.answer_publish(channel, &message, answer(&message))? {
                         return Ok(());
                     }
                 }
@@ -154,15 +157,20 @@ impl Session {
         }
     }
 
-    fn judge(&mut self, channel: u16, message: &Published, verdict: Verdict) -> io::Result<bool> {
+    fn answer_publish(
+        &mut self,
+        channel: u16,
+        message: &Published,
+        answer: BrokerAnswer,
+    ) -> io::Result<bool> {
         self.published += 1;
         let tag = self.published.to_be_bytes();
-        match verdict {
-            Verdict::Ignore => {}
-            Verdict::Disconnect => return Ok(false),
-            Verdict::Refuse => self.send(channel, &[&[0, 60, 0, 120][..], &tag, &[0]].concat())?,
-            Verdict::Confirm => self.send(channel, &[&[0, 60, 0, 80][..], &tag, &[0]].concat())?,
-            Verdict::Return => {
+        match answer {
+            BrokerAnswer::Ignore => {}
+            BrokerAnswer::Disconnect => return Ok(false),
+            BrokerAnswer::Refuse => self.send(channel, &[&[0, 60, 0, 120][..], &tag, &[0]].concat())?,
+            BrokerAnswer::Confirm => self.send(channel, &[&[0, 60, 0, 80][..], &tag, &[0]].concat())?,
+            BrokerAnswer::Return => {
                 let reason =
                     [&short(b"NO_ROUTE")[..], &short(b""), &short(message.routing_key.as_bytes())].concat();
                 self.send(channel, &[&[0, 60, 0, 50, 1, 56][..], &reason].concat())?;

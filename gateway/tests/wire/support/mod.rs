@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use broker::{Broker, Verdict};
+pub use broker::{Broker, BrokerAnswer};
 pub use client::{Answer, Client};
 pub use inventory::{Inventory, ok};
 use testkit::free_port;

@@ -1,19 +1,19 @@
-//! What the gateway remembers of the last minutes: billing's reports, and how many orders each minute saw. All of it
-//! is bounded, and none of it survives a restart.
+//! Recent billing reports and per-minute totals of orders, for the console. All of it is bounded and kept in memory
+//! only.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use order::report::{Outcome, Report};
+use order::report::{MessageOutcome, Report};
 
 /// How many minutes are remembered.
 pub(crate) const MINUTES: usize = 30;
-/// How many settled messages are remembered.
+/// Most settled messages that are remembered.
 const SETTLED_MAX: usize = 1_000;
-/// A billing process that has been silent for this long counts as gone. It reports every second.
+/// A billing process that has sent no report for this long counts as gone. It reports every second.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// How many billing processes are told apart.
+/// Most billing processes that are tracked.
 const INSTANCES_MAX: usize = 64;
 
 /// The orders of one minute.
@@ -21,45 +21,45 @@ const INSTANCES_MAX: usize = 64;
 pub(crate) struct Minute {
     /// When it began, in minutes since 1970.
     index: u64,
-    /// Orders that this gateway got confirmed.
+    /// Orders that the broker confirmed to this gateway.
     pub(crate) confirmed: u64,
-    /// Orders that billing stored, whoever sent them.
+    /// Orders that billing stored, from any gateway.
     pub(crate) stored: u64,
 }
 
-/// What the reports come to.
+/// The sum of the latest reports.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Billing {
-    /// Billing processes that report.
+pub(crate) struct BillingTotals {
+    /// BillingTotals processes that report.
     pub(crate) instances: usize,
-    /// Orders that these have stored since they started.
+    /// Orders stored since those processes started.
     pub(crate) stored: u64,
-    /// Messages that they recognised as repeated.
+    /// Messages that they recognised as repetitions.
     pub(crate) repeated: u64,
     /// Messages that they put into the dead-letter queue.
     pub(crate) dead: u64,
 }
 
-/// See the module.
+/// Recent billing reports and per-minute totals.
 #[derive(Debug, Default)]
-pub(crate) struct Board(Mutex<State>);
+pub(crate) struct BillingActivity(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     instances: HashMap<String, (Report, Instant)>,
-    /// Message ids and what became of them, the latest last.
-    settled: VecDeque<(String, Outcome)>,
+    /// Message ids and their outcomes, newest last.
+    settled: VecDeque<(String, MessageOutcome)>,
     minutes: VecDeque<Minute>,
-    /// All orders that were confirmed up to the last sample.
+    /// The total of confirmed orders at the last sample.
     confirmed: u64,
 }
 
-impl Board {
+impl BillingActivity {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes over the number of orders confirmed so far. Called a few times a second, so that an order itself costs no
+    /// Records the total of orders confirmed so far. Called a few times a second, so that confirming an order takes no
     /// lock.
     pub(crate) fn sample(&self, confirmed: u64) {
         self.sample_at(confirmed, now_minute());
@@ -74,23 +74,22 @@ impl Board {
         }
     }
 
-    /// Takes over a report.
-    pub(crate) fn note(&self, report: Report) {
-        self.note_at(report, Instant::now(), now_minute());
+    /// Records a report.
+    pub(crate) fn record(&self, report: Report) {
+        self.record_at(report, Instant::now(), now_minute());
     }
 
-    fn note_at(&self, mut report: Report, now: Instant, minute: u64) {
+    fn record_at(&self, mut report: Report, now: Instant, minute: u64) {
         let mut state = self.state();
         let listed =
-            report.settled.iter().filter(|settled| settled.outcome == Outcome::Stored).count() as u64;
+            report.settled.iter().filter(|settled| settled.outcome == MessageOutcome::Stored).count() as u64;
         for settled in report.settled.drain(..) {
             if state.settled.len() == SETTLED_MAX {
                 state.settled.pop_front();
             }
             state.settled.push_back((settled.message_id, settled.outcome));
         }
-        // What a process stored before its first report here, but for what that lists, belongs to no minute that is
-        // known.
+        // On first contact, count only the orders this report lists; nobody knows when the earlier ones were stored.
         let unseen = report.stored.saturating_sub(listed);
         let before = state.instances.get(&report.instance).map_or(unseen, |(last, _)| last.stored);
         let new = report.stored.saturating_sub(before);
@@ -103,13 +102,13 @@ impl Board {
         }
     }
 
-    /// The sum of what all billing processes report that can be heard.
-    pub(crate) fn billing(&self) -> Billing {
+    /// The sum over all billing processes that have reported recently.
+    pub(crate) fn billing(&self) -> BillingTotals {
         self.billing_at(Instant::now())
     }
 
-    fn billing_at(&self, now: Instant) -> Billing {
-        let mut sum = Billing::default();
+    fn billing_at(&self, now: Instant) -> BillingTotals {
+        let mut sum = BillingTotals::default();
         for (report, heard) in self.state().instances.values() {
             if now.duration_since(*heard) < SILENCE_MAX {
                 sum.instances += 1;
@@ -121,8 +120,8 @@ impl Board {
         sum
     }
 
-    /// What became of a message, if that was reported lately.
-    pub(crate) fn outcome(&self, message_id: &str) -> Option<Outcome> {
+    /// The outcome of a message, if it was reported recently.
+    pub(crate) fn outcome(&self, message_id: &str) -> Option<MessageOutcome> {
         let state = self.state();
         state.settled.iter().rev().find(|(id, _)| id == message_id).map(|(_, outcome)| *outcome)
     }
@@ -152,7 +151,7 @@ impl Minute {
 }
 
 impl State {
-    /// The minute `index`, which is the latest.
+    /// The entry for the minute `index`, which must be the latest.
     fn minute(&mut self, index: u64) -> &mut Minute {
         if self.minutes.back().is_none_or(|last| last.index != index) {
             if self.minutes.len() == MINUTES {
@@ -181,49 +180,49 @@ mod tests {
 
     #[test]
     fn orders_are_counted_in_the_minute_they_were_seen_in() {
-        let (board, now) = (Board::default(), Instant::now());
-        board.sample_at(2, 100);
-        board.sample_at(7, 101);
+        let (billing_activity, now) = (BillingActivity::default(), Instant::now());
+        billing_activity.sample_at(2, 100);
+        billing_activity.sample_at(7, 101);
         // What was stored before the first report does not count.
-        board.note_at(report("a", 1_000), now, 100);
-        board.note_at(report("a", 1_003), now, 101);
-        let settled = vec![Settled { message_id: "m".to_owned(), outcome: Outcome::Stored }];
-        board.note_at(Report { settled, ..report("b", 5) }, now, 101);
-        let minutes = board.minutes_at(102);
+        billing_activity.record_at(report("a", 1_000), now, 100);
+        billing_activity.record_at(report("a", 1_003), now, 101);
+        let settled = vec![Settled { message_id: "m".to_owned(), outcome: MessageOutcome::Stored }];
+        billing_activity.record_at(Report { settled, ..report("b", 5) }, now, 101);
+        let minutes = billing_activity.minutes_at(102);
         assert_eq!(minutes.len(), MINUTES);
         let tail: Vec<_> = minutes.iter().rev().take(3).rev().map(|m| (m.confirmed, m.stored)).collect();
         assert_eq!(tail, [(2, 0), (5, 4), (0, 0)]);
         for minute in 102..300 {
-            board.sample_at(minute, minute);
+            billing_activity.sample_at(minute, minute);
         }
-        assert_eq!(board.state().minutes.len(), MINUTES);
+        assert_eq!(billing_activity.state().minutes.len(), MINUTES);
     }
 
     #[test]
     fn a_process_that_falls_silent_is_left_out() {
-        let (board, now) = (Board::default(), Instant::now());
-        board.note_at(report("a", 1), now, 0);
-        board.note_at(report("b", 2), now + Duration::from_secs(3), 0);
-        assert_eq!(board.billing_at(now + Duration::from_secs(4)).stored, 3);
-        let later = board.billing_at(now + Duration::from_secs(6));
+        let (billing_activity, now) = (BillingActivity::default(), Instant::now());
+        billing_activity.record_at(report("a", 1), now, 0);
+        billing_activity.record_at(report("b", 2), now + Duration::from_secs(3), 0);
+        assert_eq!(billing_activity.billing_at(now + Duration::from_secs(4)).stored, 3);
+        let later = billing_activity.billing_at(now + Duration::from_secs(6));
         assert_eq!((later.instances, later.stored), (1, 2));
     }
 
     #[test]
     fn the_latest_word_on_a_message_counts_and_old_ones_are_forgotten() {
-        let board = Board::default();
+        let billing_activity = BillingActivity::default();
         let settle = |id: &str, outcome| {
             let settled = vec![Settled { message_id: id.to_owned(), outcome }];
-            board.note(Report { settled, ..report("a", 0) });
+            billing_activity.record(Report { settled, ..report("a", 0) });
         };
-        settle("x", Outcome::Dead);
-        settle("x", Outcome::Stored);
-        assert_eq!(board.outcome("x"), Some(Outcome::Stored));
-        assert_eq!(board.outcome("y"), None);
+        settle("x", MessageOutcome::Dead);
+        settle("x", MessageOutcome::Stored);
+        assert_eq!(billing_activity.outcome("x"), Some(MessageOutcome::Stored));
+        assert_eq!(billing_activity.outcome("y"), None);
         for number in 0..SETTLED_MAX {
-            settle(&number.to_string(), Outcome::Stored);
+            settle(&number.to_string(), MessageOutcome::Stored);
         }
-        assert_eq!(board.outcome("x"), None);
-        assert_eq!(board.state().settled.len(), SETTLED_MAX);
+        assert_eq!(billing_activity.outcome("x"), None);
+        assert_eq!(billing_activity.state().settled.len(), SETTLED_MAX);
     }
 }

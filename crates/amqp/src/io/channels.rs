@@ -1,5 +1,5 @@
-//! Everything that is done beside the one channel that orders travel on: on channels of their own, because a broker
-//! that refuses something closes the channel, and beside the queue of commands, because orders must not wait for it.
+//! Declares, counts and listens on channels of their own, so that a refusal, which closes a channel, cannot close the
+//! orders' channel. Counting and listening also run as tasks of their own, so that orders do not wait for them.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -13,21 +13,21 @@ use amqprs::connection::Connection as AmqpConnection;
 use amqprs::error::Error as AmqpError;
 
 use super::super::confirms::Confirms;
-use super::super::{BrokerError, Closed, Delivery};
+use super::super::{BrokerError, CloseReason, Delivery};
 use super::{ChannelEvents, Command, delivery, within};
 
-/// What can be done beside the orders.
+/// Opens a channel for each task beside publishing and consuming.
 #[derive(Clone)]
-pub(super) struct Side {
+pub(super) struct Channels {
     pub(super) connection: AmqpConnection,
-    /// How long any single step may take.
+    /// How long each step may take.
     pub(super) deadline: Duration,
 }
 
-impl Side {
-    /// Does what a command asks for; those that concern the orders' channel are not for here.
+impl Channels {
+    /// Executes a command that needs its own channel; ignores all other commands.
     pub(super) async fn answer(self, command: Command) {
-        // Whoever asked may have given up meanwhile.
+        // The caller may have given up.
         let _ = match command {
             Command::CountMessages { queue, reply } => {
                 reply.try_send(self.count_messages(&queue).await).is_ok()
@@ -40,8 +40,9 @@ impl Side {
         };
     }
 
-    /// Looks for the queue on a channel of its own, since a failed look closes the channel, and makes it if it is
-    /// missing. Looking first lets a queue made by hand with other arguments, a quorum queue above all, be used.
+    /// Declares the queue unless it exists; returns the number of waiting messages. A passive declare goes first, so
+    /// that a queue made by hand with other arguments (a quorum queue, for example) is used as it is. A failed one
+    /// closes its channel, so each declare has its own.
     pub(super) async fn declare_queue(&self, queue: &str) -> Result<u32, BrokerError> {
         let mut arguments = QueueDeclareArguments::durable_client_named(queue);
         if let Ok(waiting) = self.declare(arguments.clone().passive(true).finish()).await {
@@ -51,10 +52,10 @@ impl Side {
         declared.map_err(|e| BrokerError::new(format!("declare queue {queue}: {e}")))
     }
 
-    /// The broker answers a look at a queue that is not there by closing the channel; so does it, if rarely, when the
-    /// look itself is not allowed. Neither tells a number.
+    /// The number of waiting messages; `None` if the broker closes the channel, because the queue does not exist or may
+    /// not be inspected.
     async fn count_messages(&self, queue: &str) -> Result<Option<u32>, BrokerError> {
-        let refused = Arc::new(Closed::default());
+        let refused = Arc::new(CloseReason::default());
         let look = self.declare_noting(QueueDeclareArguments::new(queue).passive(true).finish(), &refused);
         match look.await {
             Ok(waiting) => Ok(Some(waiting)),
@@ -64,7 +65,7 @@ impl Side {
     }
 
     async fn declare_fanout(&self, exchange: &str) -> Result<(), BrokerError> {
-        let refused = Arc::new(Closed::default());
+        let refused = Arc::new(CloseReason::default());
         let declared = async {
             let channel = self.open(&refused).await?;
             channel.exchange_declare(fanout(exchange)).await?;
@@ -75,10 +76,10 @@ impl Side {
             .map_err(|e| BrokerError::new(format!("declare exchange {exchange}: {e}")))
     }
 
-    /// Listens with a queue that is this connection's alone and ends with it. A broker that does not
-    /// allow any of this stays one that can be published to.
+    /// Binds an exclusive queue, which ends with the connection, and consumes from it. If the broker refuses any of
+    /// this, publishing still works.
     async fn listen(&self, exchange: &str) -> Result<Receiver<Vec<Delivery>>, BrokerError> {
-        let refused = Arc::new(Closed::default());
+        let refused = Arc::new(CloseReason::default());
         let listening = async {
             let channel = self.open(&refused).await?;
             channel.exchange_declare(fanout(exchange)).await?;
@@ -94,7 +95,7 @@ impl Side {
             .map_err(|e| BrokerError::new(format!("listen to exchange {exchange}: {e}")))?;
         let (sender, batches): (Sender<Vec<Delivery>>, _) = mpsc::channel();
         tokio::spawn(async move {
-            // The channel lives for as long as somebody listens.
+            // Keeps the channel open while somebody listens.
             let _channel = channel;
             while let Some(message) = messages.recv().await {
                 if sender.send(delivery(message).into_iter().collect()).is_err() {
@@ -105,27 +106,27 @@ impl Side {
         Ok(batches)
     }
 
-    /// A channel whose end is not the end of the connection; `refused` learns why the broker ended it.
-    async fn open(&self, refused: &Arc<Closed>) -> Result<Channel, AmqpError> {
+    /// Opens a channel whose end does not end the connection; `refused` is set to the reason if the broker closes it.
+    async fn open(&self, refused: &Arc<CloseReason>) -> Result<Channel, AmqpError> {
         let events = ChannelEvents {
             commands: None,
             confirms: Arc::new(Mutex::new(Confirms::new())),
             refused: refused.clone(),
         };
         let channel = self.connection.open_channel(None).await?;
-        // Without a callback the library would not answer the broker's closing of the channel.
+        // Without a callback the library would not answer channel.close.
         channel.register_callback(events).await?;
         Ok(channel)
     }
 
     async fn declare(&self, arguments: QueueDeclareArguments) -> Result<u32, BrokerError> {
-        self.declare_noting(arguments, &Arc::new(Closed::default())).await
+        self.declare_noting(arguments, &Arc::new(CloseReason::default())).await
     }
 
     async fn declare_noting(
         &self,
         arguments: QueueDeclareArguments,
-        refused: &Arc<Closed>,
+        refused: &Arc<CloseReason>,
     ) -> Result<u32, BrokerError> {
         let declare = async {
             let channel = self.open(refused).await?;
@@ -137,7 +138,7 @@ impl Side {
     }
 }
 
-/// An exchange that copies what it gets to all queues bound to it, and outlives a restart of the broker.
+/// A durable fan-out exchange: copies each message to all queues bound to it.
 fn fanout(exchange: &str) -> ExchangeDeclareArguments {
     ExchangeDeclareArguments::of_type(exchange, ExchangeType::Fanout).durable(true).finish()
 }
