@@ -86,7 +86,8 @@ impl Key {
 
     /// A text that the client chooses when it creates the record. Column: `text PRIMARY KEY`.
     ///
-    /// # Panics If the text may be empty. Descriptions are constants, so this stops the compiler.
+    /// # Panics
+    /// If the text may be empty. Descriptions are constants, so this stops the compiler.
     pub const fn text(field: Field) -> Self {
         assert!(matches!(field.kind, FieldType::Text { min: 1.., .. }), "a key is a text that is not empty");
         Self { field: field.required() }
