@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures the platform on this machine, beside what it can be compared with, in one run: PostgreSQL alone (pgbench),
+# Measures the platform on this machine and, in the same run, what it is compared with: PostgreSQL alone (pgbench),
 # nginx in front of the same inventory, RabbitMQ in place of our own broker.
 #
 #   scripts/bench.sh                 everything, about eight minutes
@@ -52,7 +52,7 @@ main() {
     summary
 }
 
-# Every figure that is compared with PostgreSQL's own speed is a part of this one.
+# The reference for all figures that are stated relative to PostgreSQL's speed.
 measure_pgbench() {
     cat >"$work/one-movie.sql" <<END
 \\set id random(1, $movies)
@@ -75,7 +75,7 @@ row_gateway() {
     start_gateway
     start_nginx
     local ours=0 theirs=0 our_p99=0 their_p99=0
-    # In turns, because machines have moods.
+    # Alternating, because the speed of a machine varies over time.
     for _ in 1 2; do
         load "$gateway" movie
         ours=$(calc "$ours + $rate / 2") our_p99=$(calc "$our_p99 + $p99 / 2")
@@ -109,7 +109,7 @@ row_create() {
     movies_sql "VACUUM ANALYZE movies"
 }
 
-# Posts with billing stopped, so that the posting alone is measured, and then the backlog that this has made.
+# Measures posting while billing is stopped, then how fast billing stores the backlog.
 row_orders() {
     local kind posted=0
     for kind in RabbitMQ embedded; do
@@ -133,7 +133,7 @@ row_orders() {
     done
 }
 
-# drain KIND: how fast billing empties the queue that the last load has filled.
+# drain KIND: measures how fast billing empties the queue that the last load filled.
 drain() {
     local expected=$answers start took
     start=$EPOCHREALTIME
@@ -146,7 +146,7 @@ drain() {
 }
 
 row_latency() {
-    # One that runs already has learnt that there is no broker, and only looks again after a while.
+    # A gateway that is already running would wait for its back-off before it connects.
     stop api-gateway
     start_embedded
     start_billing
@@ -222,7 +222,7 @@ row_million() {
     watch_memory inventory-app "${pid[inventory-app]}"
     watch_memory api-gateway "${pid[api-gateway]}"
     local received
-    # One client that is fast and one that is slow, at the same time.
+    # A fast and a slow client at the same time.
     curl -sS -m 300 --limit-rate 5M -o /dev/null "$gateway/api/movies?title=Movie" &
     received=$(curl -sS -m 300 "$gateway/api/movies" | wc -c)
     kill $! 2>/dev/null || true
