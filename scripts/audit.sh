@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Asks the questions of the exercise's audit about the running virtual machines, and prints what was seen.
+# Checks the running virtual machines against every question of the audit, and prints the answers.
 #
 #   scripts/audit.sh               the audit, and what the firewall lets through; about a minute
 #   scripts/audit.sh --resilience  then also kills every service, and halts and starts billing-vm and inventory-vm
 #
 # Needs vagrant, ssh and curl on the host, and machines that vagrant up has started. It leaves a movie and some orders
-# behind. The exit status tells whether every answer was yes.
+# behind. The exit status is 0 if every answer was yes.
 set -euo pipefail
 
 here=$(dirname -- "${BASH_SOURCE[0]}")
@@ -26,8 +26,7 @@ case ${1-} in
 esac
 (($# <= 1)) || fail "too many arguments; see scripts/audit.sh --help"
 
-# How long something that happens by itself may take, in seconds, and how long all servers may take after a boot: a host
-# without virtualisation by the processor is slow.
+# Timeouts in seconds: for one event, and for all servers after a boot. A host without hardware virtualisation is slow.
 limit=60 boot_limit=900
 
 main() {
@@ -69,8 +68,8 @@ machines() {
         see "vagrant ssh $name -c hostname" vagrant ssh "$name" -c hostname
         expect "$name"
     done
-    # vagrant up and vagrant reload return when a machine that has been up before can be reached. Nobody asks pm2 before
-    # systemd has started it: its command would start another one, beside systemd's.
+    # vagrant up and vagrant reload return as soon as the machine can be reached. Do not call pm2 before systemd has
+    # started it: the command would start a second pm2.
     ask "Have they started everything by themselves?"
     for name in gateway-vm inventory-vm billing-vm; do
         wait_for "$boot_limit" on "$name" systemctl is-active --quiet pm2-root || true
@@ -96,7 +95,7 @@ credentials() {
     verdict "$([[ -z $seen ]] && echo yes)"
 }
 
-# Prints each file, and the setting whose value it holds.
+# Prints each file that holds a setting's value, and the setting.
 search_for_credentials() {
     local name
     while IFS= read -r name; do

@@ -109,8 +109,8 @@ row_create() {
     movies_sql "VACUUM ANALYZE movies"
 }
 
-# Posts to RabbitMQ with billing stopped, so that the posting alone is measured, and to our broker with billing storing
-# beside it; then the backlog that the first, or another load without billing, has made.
+# Measures posting while billing is stopped, and with our broker also while billing stores; then how fast billing stores
+# the backlog.
 row_orders() {
     local kind
     for kind in RabbitMQ embedded; do

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds the binaries for the virtual machines on a Linux host, into dist. vagrant up and vagrant provision install
-# them from there. A host that is no Linux needs no such thing: there, the first virtual machine builds.
+# Builds the binaries for the virtual machines on a Linux host, into dist. vagrant up and vagrant provision install them
+# from there. On other hosts it is not needed: there, the first virtual machine builds them.
 #
 #   scripts/build-dist.sh
 #
-# They run on Debian 12 and on everything newer than the system they are built on. A virtual machine that cannot run
-# them builds its own.
+# The binaries run on Debian 12 and on every system that is newer than the one they were built on. A virtual machine
+# that cannot run them builds its own.
 set -euo pipefail
 
 here=$(dirname -- "${BASH_SOURCE[0]}")

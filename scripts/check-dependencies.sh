@@ -4,7 +4,7 @@
 #   scripts/check-dependencies.sh
 #
 # Uses cargo-deny where it is installed, and otherwise builds it once, into target/tools (some minutes). The advisories
-# are fetched from GitHub; without them, the rest is checked and this says so.
+# are fetched from GitHub; if that fails, it says so and checks the rest.
 set -euo pipefail
 
 here=$(dirname -- "${BASH_SOURCE[0]}")
@@ -28,7 +28,7 @@ main() {
     PATH=$tools/bin:$PATH
     if ! command -v cargo-deny >/dev/null; then
         say "Building cargo-deny $version into $tools."
-        # Optimised it would build for much longer, and be no quicker here.
+        # An optimised build would take much longer and check no faster.
         cargo install --quiet --locked --debug "cargo-deny@$version" --root "$tools" --target-dir "$tools/build" ||
             fail "cargo-deny could not be built"
         rm -rf -- "$tools/build"

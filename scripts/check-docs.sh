@@ -28,7 +28,7 @@ main() {
         '') install_tools && lint && check_running ;;
         --static) install_tools && lint ;;
         -h | --help) show_help ;;
-        # What check_running has run beside a platform.
+        # For check_running, which calls these beside a running platform.
         --while-billing-is-down) while_billing_is_down ;;
         --with-billing) with_billing ;;
         --collection) step "the collection: $2" newman_run --folder "$2" ;;
@@ -37,7 +37,7 @@ main() {
     esac
 }
 
-# step NAME COMMAND…: runs one check; shows what it had to say when it fails.
+# step NAME COMMAND…: runs one check; shows its output if it fails.
 step() {
     local name=$1 output=$tools/output.$BASHPID
     shift
@@ -104,9 +104,9 @@ newman_run() {
 }
 
 while_billing_is_down() {
-    # This comes first because it wants an empty queue.
+    # This comes first because it needs an empty queue.
     step "messages on the wire" in_node node "$checks/messages.js" waiting
-    # A gateway that has just started has not heard of billing, which is silence, too.
+    # A gateway that has just started has no report from billing, so it calls billing silent, too.
     step "the collection, while billing is down" newman_run --folder "1. Billing is stopped"
 }
 
@@ -121,12 +121,12 @@ conformance() {
     mkdir -p -- "$pictures"
     step "console and /docs in a browser" in_node env CHROMIUM="$(command -v chromium)" \
         node "$checks/browser.js" "$pictures"
-    # It would try again first what once failed, and keeps that where it is started: every run begins anew.
+    # schemathesis stores failures in its working directory and retries them first; so every run starts in a new one.
     rm -rf -- "$tools/.schemathesis"
     step "the gateway answers as OpenAPI says" env -C "$tools" "$tools/python/bin/schemathesis" \
         --config-file "$checks/schemathesis.toml" run "$GATEWAY_URL/openapi.yaml" --url "$GATEWAY_URL" \
         --max-examples "${SCHEMATHESIS_EXAMPLES:-25}" --seed "${SCHEMATHESIS_SEED:-1}"
-    # After all that, the metrics have something to show.
+    # By now all metrics have values.
     step "metrics of the gateway" check_metrics "$API_GATEWAY_PRIVATE_URL"
     step "metrics of inventory" check_metrics "$INVENTORY_APP_PRIVATE_URL"
     step "metrics of billing" check_metrics "$BILLING_APP_PRIVATE_URL"
@@ -142,7 +142,7 @@ check_metrics() {
     say "promtool finds nothing"
 }
 
-# Every name that the dashboard uses is one that the services write.
+# Checks that every metric in the dashboard is one that the services write.
 dashboard_metrics() {
     local name unknown=''
     curl -fsS "$API_GATEWAY_PRIVATE_URL/metrics" "$INVENTORY_APP_PRIVATE_URL/metrics" \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks what the virtual machines are made of, without making one: the syntax of the Vagrantfile and of every script,
-# that each machine gets the settings it needs and no others, and that no character of a password is lost on the way.
+# Checks the provisioning without creating a virtual machine: the syntax of the Vagrantfile and of every script, that
+# each machine gets exactly the settings it needs, and that every character of a password arrives.
 #
 #   scripts/check-vagrant.sh
 #
@@ -33,7 +33,7 @@ main() {
     (cd "$root" && shellcheck --check-sourced scripts/provision/*-vm.sh)
     ruby -c "$root/Vagrantfile" >/dev/null || fail "the Vagrantfile has a syntax error"
     if command -v vagrant >/dev/null; then
-        # Vagrant writes into the folders that these name.
+        # Vagrant writes into the folders that these variables name.
         (cd "$root" && VAGRANT_HOME=$work/home VAGRANT_DOTFILE_PATH=$work/dot VAGRANT_CHECKPOINT_DISABLE=1 \
             vagrant validate --ignore-provider >"$work/validate" 2>&1) || fail "vagrant validate: $(<"$work/validate")"
     fi
@@ -42,8 +42,8 @@ main() {
     say "The Vagrantfile and the scripts are in order."
 }
 
-# The Vagrantfile with a .env.local whose values are full of what shells and Ruby care about: what arrives in the
-# machines?
+# Runs the Vagrantfile with a .env.local whose values contain characters that are special in shells and Ruby, and checks
+# what arrives.
 settings_arrive() {
     # shellcheck disable=SC1003,SC2016 # nothing of this may expand, and a backslash is its last character
     local nasty='a'\''b"c$HOME`d`\e #{f} %g !h é\' machine name
@@ -56,7 +56,7 @@ settings_arrive() {
         printf "%s_PASSWORD='%s'\n" "$name" "${nasty//\'/\'\\\'\'}"
     done >"$work/.env.local"
     (
-        # Those of this shell would win over the file.
+        # Variables of this shell would override the file.
         for name in $(compgen -e | grep -E '^(GATEWAY|INVENTORY|BILLING|RABBITMQ|BROKER|LOG|VM)(_|$)' || true); do
             unset "$name"
         done
@@ -76,7 +76,8 @@ settings_arrive() {
     arrives billing-vm INVENTORY_DB_PASSWORD ''
 }
 
-# arrives MACHINE SETTING VALUE: what the script of the machine has in it. Its last line would start the provisioning.
+# arrives MACHINE SETTING VALUE: checks the value in the machine's script, without its last line, which would start the
+# provisioning.
 arrives() {
     local found
     # shellcheck disable=SC2016 # it is for the shell that reads the script

@@ -3,13 +3,13 @@
 #
 #   scripts/load-movies.sh [--map FILTER] FILE [URL]
 #
-# FILE holds a JSON array or one JSON value after another; - is standard input. Every entry is sent as it is, so that
-# the platform decides what is a movie. FILTER, in the language of jq, makes a movie of an entry of another shape. This
-# loads the movies.json of the npm package vega-datasets, in which some titles are numbers and many directors are null:
+# FILE holds a JSON array or one JSON value after another; - is standard input. Every entry is sent unchanged; the
+# platform validates it. FILTER, a jq program, converts entries of another shape to movies. This example loads the
+# movies.json of the npm package vega-datasets, in which some titles are numbers and many directors are null:
 #   scripts/load-movies.sh --map '{title: (.Title // "Untitled" | tostring),
 #       description: ([.Director, ."Major Genre"] | map(strings) | join(", "))}' movies.json
-# URL is that of the gateway; without it, it is the gateway that scripts/run.sh has started in this checkout. Shows its
-# progress, then what was refused and why; fails when anything was.
+# URL is the gateway's; by default it is the gateway that scripts/run.sh has started in this checkout. Shows its
+# progress, then what was refused and why; fails if anything was refused.
 set -euo pipefail
 
 here=$(dirname -- "${BASH_SOURCE[0]}")
@@ -44,24 +44,24 @@ need curl jq
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 
-# One entry per line. A file that is no JSON from some point on is told, and what came before it is loaded.
+# Writes one entry per line. If the file becomes invalid JSON at some point, says so; the entries before it are loaded.
 whole=yes
 cat -- "$file" | jq -c "if type == \"array\" then .[] else . end | $filter" >"$work/movies" 2>"$work/error" || whole=no
 total=$(wc -l <"$work/movies")
 
-# curl sends all requests over one connection when it reads them from one list. In that list a value in double quotes
-# escapes as JSON does, so JSON twice over is just right.
+# curl sends all requests over one connection when it reads them from one list. A quoted value in that list is escaped
+# as in JSON, so the body is encoded as JSON twice.
 jq -r --arg url "$url/api/movies" '
     "next", "url = \($url | tojson)", "header = \"Content-Type: application/json\"", "data-raw = \(tojson | tojson)",
     "write-out = \"\\n%{http_code}\\n\""' "$work/movies" | tail -n +2 >"$work/requests"
 
-# In a terminal the progress stays on its line; elsewhere it comes in few lines.
+# In a terminal the progress stays on one line; elsewhere it is printed rarely.
 before='' after=$'\n' step=1000
 [[ ! -t 2 ]] || before=$'\r' after='' step=100
 loaded=0 count=0
 : >"$work/refused"
 if ((total > 0)); then
-    # An answer is its body in one line, then the status in another.
+    # Each answer is two lines: the body, then the status.
     while IFS= read -r body && IFS= read -r status; do
         count=$((count + 1))
         if [[ $status == 201 ]]; then
@@ -80,7 +80,7 @@ fi
 say "$loaded of $total movies loaded."
 if [[ -s $work/refused ]]; then
     say "Refused, by reason:"
-    # The reason, how often, and the first entry that it hit.
+    # Each reason, its count, and the first entry it applied to.
     awk -F'\t' '{ if (!($2 in times)) { first[$2] = $1 } times[$2]++ }
         END { for (reason in times) printf "%d\t%d\t%s\n", times[reason], first[reason], reason }' "$work/refused" |
         sort -rn | while IFS=$'\t' read -r times first reason; do

@@ -4,7 +4,7 @@
 #   scripts/psql.sh movies_db|billing_db [psql arguments]
 #   scripts/psql.sh billing_db -c 'TABLE orders'
 #
-# It finds the PostgreSQL of a running scripts/run.sh by itself, and otherwise the one that .env names.
+# Connects to the PostgreSQL of a running scripts/run.sh, else to the one that .env names.
 set -euo pipefail
 
 here=$(dirname -- "${BASH_SOURCE[0]}")

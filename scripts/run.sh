@@ -66,7 +66,7 @@ run() {
     need_rust
     need curl postgres
     build
-    # Sockets are descriptors; the default limit is for people, not for servers.
+    # Each connection needs a descriptor, and the default limit is too low for servers.
     ulimit -n "$(ulimit -Hn)" || true
     trap stop_all EXIT
     trap 'stopping=yes' INT TERM HUP
@@ -87,7 +87,7 @@ run() {
     say "Stopping."
 }
 
-# All parts are on this machine, whatever .env says for several: each finds the one that is started here.
+# All parts run on this machine, whatever hosts .env names.
 connect_settings() {
     same INVENTORY_DB_HOST BILLING_DB_HOST
     same INVENTORY_DB_PORT BILLING_DB_PORT
@@ -103,7 +103,7 @@ connect_settings() {
     gateway=http://127.0.0.1:$GATEWAY_PORT
 }
 
-# check_ports: a port that somebody else has would only show as a process that ends again and again.
+# check_ports: fails if another program uses one of our ports; otherwise a service would fail to start again and again.
 check_ports() {
     local setting host
     for setting in GATEWAY INVENTORY BROKER INVENTORY_DB; do
@@ -122,7 +122,7 @@ build() {
         fail "the build failed"
 }
 
-# command_of NAME: sets command to what runs it. The supervisor calls this at every start.
+# command_of NAME: sets command to the command that runs it. The supervisor calls this at every start.
 command_of() {
     case $1 in
         postgres) cluster_command "$INVENTORY_DB_PORT" ;;
@@ -133,13 +133,13 @@ command_of() {
     esac
 }
 
-# come_up NAME PROBLEM COMMAND…: waits until the command succeeds. Gives up at once when a process has ended, since
-# what ends at its start would only end again; and with PROBLEM and the log of NAME when the time is over.
+# come_up NAME PROBLEM COMMAND…: waits until the command succeeds. Gives up at once if a process has ended, since it
+# would only end again; after the timeout, gives up with PROBLEM and the log of NAME.
 come_up() {
     local last=$1 problem=$2 deadline=$((SECONDS + ready_limit)) name
     shift 2
     while :; do
-        # This waits for a moment, in which a process that cannot run has ended, even if the others are ready at once.
+        # Waits a moment, so that a process that cannot run has ended by then.
         take_commands
         leave_if_asked
         for name in "${names[@]}"; do
@@ -154,7 +154,7 @@ leave_if_asked() {
     [[ $stopping == no ]] || { say "Stopping." && exit; }
 }
 
-# is_ready: whether the whole platform is. Keeps what the gateway answers.
+# is_ready: whether the whole platform is ready. Keeps the gateway's answer.
 answer=''
 is_ready() {
     answer=$(curl -sS -m 5 -w ' %{http_code}' "$gateway/ready" 2>&1) && [[ $answer == *' 200' ]]

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Tries every endpoint of a running gateway, and how it refuses nonsense, with curl alone.
+# Tests every endpoint of a running gateway, and its error responses, with curl.
 #
 #   scripts/smoke.sh [--delete-all] [URL]
 #
-# URL is that of the gateway; without it, it is the gateway that scripts/run.sh has started in this checkout. It leaves
-# one order, and removes the movies that it creates, no others: deleting all movies is tried only with --delete-all, and
-# only while there are none but its own. Prints one line per check; fails when one of them does.
+# URL is the gateway's; by default it is the gateway that scripts/run.sh has started in this checkout. It leaves one
+# order behind and removes only the movies that it created: it tests deleting all movies only with --delete-all, and
+# only if there are no others. Prints one line per check; fails if a check fails.
 set -euo pipefail
 
 here=$(dirname -- "${BASH_SOURCE[0]}")
@@ -32,30 +32,30 @@ done
 find_gateway "$@"
 need curl
 answers=$(mktemp -d)
-# The movie that exists because of this script, while it does.
+# The id of the movie that this script has created, while it exists.
 id=''
 trap clean_up EXIT
 trap 'exit 130' INT TERM HUP
 passed=0 failed=0
 json='Content-Type: application/json'
-# One title that nobody else has, so that the search finds exactly ours.
+# A unique title, so that the search finds only this movie.
 title="Smoke $$-$RANDOM"
 
-# However this ends, its movie does not stay.
+# Remove the movie however the script ends.
 clean_up() {
     [[ -z $id ]] || curl -s -m 5 -o "$answers/body" -X DELETE "$url/api/movies/$id" || true
     rm -rf -- "$answers"
 }
 
-# created: sets id to that of the movie that the last answer has created.
+# created: sets id to that of the movie in the last answer.
 created() {
     id=''
-    # Without an id, the paths below would be the one of all movies, and so would what is deleted.
+    # Without an id, the requests below would go to /api/movies and delete all movies.
     [[ $body =~ ^\{\"id\":\ *([0-9]+), ]] || fail "no movie was created, so that nothing else can be tried"
     id=${BASH_REMATCH[1]}
 }
 
-# only_ours: whether the movie that was just created is the only one.
+# only_ours: whether our movie is the only one.
 only_ours() {
     check "the list" 200 GET '/api/movies?limit=2'
     [[ $body == "[{\"id\":$id,\"title\":\"the last\",\"description\":\"\"}]" ]]
@@ -65,7 +65,7 @@ only_ours() {
 check() {
     local what=$1 expected=$2 method=$3 target=$4
     shift 4
-    # The target is sent as it is written here, dots and all.
+    # The target is sent unchanged, without removing dot segments.
     local arguments=(-sS -m 30 --path-as-is -X "$method" -D "$answers/head" -o "$answers/body" -w '%{http_code}')
     if [[ $method == HEAD ]]; then arguments+=(-I); fi
     rm -f -- "$answers/head" "$answers/body"

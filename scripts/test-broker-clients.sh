@@ -21,7 +21,7 @@ amqplib_version=0.10.9
 target=${CARGO_TARGET_DIR:-$root/target}
 tools=$target/broker-clients
 programs=$root/broker/tests/clients
-# A client that hangs has failed, too.
+# A client that hangs counts as failed.
 patience_s=60
 
 main() {

@@ -28,7 +28,7 @@ step() {
 
 main() {
     cd "$root"
-    # Tests hold many connections.
+    # Tests open many connections.
     ulimit -n "$(ulimit -Hn)" || true
     (($# <= 1)) || fail "too many arguments; see scripts/test.sh --help"
     case ${1-} in
@@ -54,7 +54,7 @@ main() {
     esac
 }
 
-# prepare PROGRAM…: everything that is needed, before anything is built.
+# prepare PROGRAM…: installs what is needed, before anything is built.
 prepare() {
     need_cargo
     need "$@"
@@ -81,7 +81,7 @@ rest() {
 }
 
 rabbitmq() {
-    # RabbitMQ is slow to start and eager with memory: not too many at once.
+    # RabbitMQ starts slowly and takes much memory, so limit the parallel tests.
     step "system tests with RabbitMQ" \
         env SYSTEM_TESTS_RABBITMQ=1 cargo test --locked --package system-tests -- --test-threads=2
     step "independent clients and RabbitMQ" scripts/test-broker-clients.sh --rabbitmq

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fate_of_each_message_is_noted_and_the_last_ones_are_kept() {
+    fn the_outcome_of_each_message_is_recorded_and_the_last_ones_are_kept() {
         let mut reporter = Reporter::new("q");
         let outcome = BatchOutcome { stored: 1, dead: vec![(1, "no order".to_owned())] };
         reporter.record([Some("a"), Some("b"), None, Some("a")].into_iter(), &outcome);

@@ -30,7 +30,7 @@ pub(crate) struct Minute {
 /// The sum of the latest reports.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct BillingTotals {
-    /// BillingTotals processes that report.
+    /// Billing processes that report.
     pub(crate) instances: usize,
     /// Orders stored since those processes started.
     pub(crate) stored: u64,

@@ -10,7 +10,7 @@ async function main(path) {
     const kind = ["error", "warning", "information", "hint"][severity];
     console.log(`${path}:${range.start.line + 1}: ${kind}: ${message} (${where.join("/")})`);
   }
-  // A newer version of the specification exists; that is news, not a fault.
+  // That a newer version of the specification exists is no error.
   const faults = diagnostics.filter(({ code, severity }) => severity < 2 && code !== "asyncapi-latest-version");
   if (!document || faults.length > 0) {
     process.exit(1);

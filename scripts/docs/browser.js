@@ -1,9 +1,9 @@
-// Walks through the console and /docs in a real browser, as a user would, and takes pictures on the way.
+// Uses the console and /docs in a real browser, as a user would, and takes screenshots.
 //
 //   node scripts/docs/browser.js FOLDER     FOLDER gets the pictures
 //
-// The gateway is found through GATEWAY_URL, the browser through CHROMIUM. Any error in the browser's console, any
-// script that a movie's title smuggles in, and any step that does not end as it should fails the walk.
+// The gateway is found through GATEWAY_URL, the browser through CHROMIUM. The run fails on any error in the browser's
+// console, any script injected by a movie's title, and any step with an unexpected result.
 
 const assert = require("node:assert/strict");
 const { chromium } = require("playwright-core");
@@ -28,7 +28,7 @@ async function open(browser, view, path, problems) {
     dialog.dismiss();
   });
   page.on("console", (message) => {
-    // Chromium reports every answer 400 as an error; the walk provokes these, and looks at what the page makes of them.
+    // Chromium reports every 400 as an error; this script causes some on purpose and checks how the page shows them.
     if (message.type() === "error" && !message.text().includes("status of 400")) {
       problems.push(`${path}: ${message.text()}`);
     }
@@ -59,7 +59,7 @@ async function movies(page) {
   for (const part of ["gateway", "inventory", "postgresql", "broker", "billing"]) {
     await page.locator(`[data-part="${part}"].good`).waitFor();
   }
-  // With the keyboard alone: open, see what is wrong, mend it, save.
+  // With the keyboard only: open, see the error, correct it, save.
   await page.getByRole("button", { name: "Add a movie" }).focus();
   await page.keyboard.press("Enter");
   await page.keyboard.press("Enter");

@@ -75,14 +75,14 @@ async function waiting(channel) {
       throw new Error(`the body of ${id} is not the compact form of what was sent: ${body}`);
     }
   }
-  // The orders go back to where they were when the channel is closed, since they were not acknowledged.
+  // Closing the channel requeues the orders, since they were not acknowledged.
   channel.sendToQueue(orders.address, Buffer.from("hello"), { messageId: "no-json", persistent: true });
   const future = { messageId: "future", headers: { schema: "order.v2" }, persistent: true };
   channel.sendToQueue(orders.address, Buffer.from("{}"), future);
   console.log(`${ids.length} orders on the wire are as docs/asyncapi.yaml says`);
 }
 
-// What is declared as the document says is there already: declaring it again, which fails over any difference, is fine.
+// Declaring again fails if the existing exchange or queue differs from the document.
 async function declared(channel) {
   for (const { address, bindings } of [orders, deadOrders]) {
     const { name, durable, exclusive, autoDelete } = bindings.amqp.queue;

@@ -1,10 +1,10 @@
-# Sourced by audit.sh: asking a question, showing what is seen, and judging it.
+# Sourced by audit.sh: asks a question, shows the output, and checks it.
 # shellcheck shell=bash
 
 json='Content-Type: application/json'
 questions=0 refused=0 pending=''
 
-# begin_audit: a folder for answers, and the way into the machines, asked of vagrant once because it takes its time.
+# begin_audit: creates a folder for answers and asks vagrant once for the SSH configuration, because that is slow.
 begin_audit() {
     answers=$(mktemp -d)
     trap 'rm -rf -- "$answers"' EXIT
@@ -12,7 +12,7 @@ begin_audit() {
         fail "vagrant ssh-config: $(<"$answers/error") Have you run vagrant up?"
 }
 
-# The machines' addresses stand in the Vagrantfile.
+# The machines' addresses are in the Vagrantfile.
 address_of() { sed -n "s/.*\"$1\" => \"\([0-9.]*\)\".*/\1/p" "$root/Vagrantfile"; }
 
 chapter() {
@@ -20,7 +20,7 @@ chapter() {
     printf '\n== %s\n' "$*"
 }
 
-# ask QUESTION: what the next verdicts answer.
+# ask QUESTION: the following verdicts answer it.
 ask() {
     conclude
     pending=$1 pending_no=''
@@ -51,7 +51,7 @@ verdict() { if [[ ${1-} != yes && -z $pending_no ]]; then pending_no=${2:-this i
 
 saw() { printf '%s\n' "$*" | sed 's/^/    | /'; }
 
-# see WHAT COMMAND…: runs it, shows its output, and keeps it in seen.
+# see WHAT COMMAND…: runs the command, shows its output, and stores it in seen.
 see() {
     printf '    > %s\n' "$1"
     shift
@@ -59,7 +59,7 @@ see() {
     [[ -z $seen ]] || saw "$seen"
 }
 
-# expect PATTERN: one of the lines seen matches the extended regular expression, from its beginning to its end.
+# expect PATTERN: a whole line of seen matches the extended regular expression.
 expect() { verdict "$(grep -qxE -- "$1" <<<"$seen" && echo yes)" "no line is like: $1"; }
 
 # on MACHINE COMMAND…: inside a machine.
@@ -69,7 +69,7 @@ on() {
     ssh -n -F "$answers/ssh" -o LogLevel=ERROR "$machine" -- "$@"
 }
 
-# psql_on MACHINE: what standard input tells psql to do, as the superuser.
+# psql_on MACHINE: runs the SQL from standard input as the superuser.
 psql_on() { ssh -F "$answers/ssh" -o LogLevel=ERROR "$1" -- sudo -i -u postgres psql "${@:2}"; }
 
 # last_rows MACHINE DATABASE TABLE
@@ -92,10 +92,10 @@ request() {
 
 expect_status() { verdict "$([[ $status == "$1" ]] && echo yes)" "the status is not $1"; }
 
-# expect_body PATTERN: the extended regular expression matches somewhere in it.
+# expect_body PATTERN: the extended regular expression matches somewhere in the body.
 expect_body() { verdict "$(grep -qE -- "$1" <<<"$body" && echo yes)" "the body is not like: $1"; }
 
-# expect_header NAME: shows it.
+# expect_header NAME: the header exists; shows it.
 expect_header() {
     local line
     line=$(grep -i "^$1:" <<<"$head" || true)

@@ -31,14 +31,14 @@ prepare() {
     INVENTORY_DB_HOST=127.0.0.1 BILLING_DB_HOST=127.0.0.1
     INVENTORY_DB_PORT=$postgres_port BILLING_DB_PORT=$postgres_port
     BROKER_DATA_DIR=$work/broker
-    # Nobody asks the private listeners.
+    # The private listeners are not used.
     export BROKER_PRIVATE_PORT=0 BILLING_PRIVATE_PORT=0 INVENTORY_PRIVATE_PORT=0 GATEWAY_PRIVATE_PORT=0
     inventory=http://127.0.0.1:$INVENTORY_PORT gateway=http://127.0.0.1:$GATEWAY_PORT nginx=http://127.0.0.1:$nginx_port
     INVENTORY_URL=$inventory
     RABBITMQ_VHOST=/
     export INVENTORY_PORT GATEWAY_PORT RABBITMQ_PORT BROKER_PORT INVENTORY_HOST GATEWAY_HOST BROKER_HOST RABBITMQ_HOST
     export INVENTORY_DB_HOST BILLING_DB_HOST INVENTORY_DB_PORT BILLING_DB_PORT BROKER_DATA_DIR INVENTORY_URL RABBITMQ_VHOST
-    # What one client address may have open is not what is measured.
+    # The limit for one client address must not affect the measurement.
     export GATEWAY_MAX_CONNECTIONS_PER_CLIENT=1024 LOG_LEVEL=warn
 }
 
@@ -72,7 +72,7 @@ run_as() {
     disown "$!"
 }
 
-# stop NAME…: stops those that run.
+# stop NAME…: stops those of them that are running.
 stop() {
     local name signal
     for name in "$@"; do
@@ -100,8 +100,8 @@ orders_sql() { superuser "$postgres_port" -At -d "$BILLING_DB_NAME" -c "$1"; }
 count_orders() { orders_sql "SELECT count(*) FROM orders"; }
 has_orders() { (($(count_orders) >= $1)); }
 
-# insert_movies QUERY: fills in what the query selects. The index over titles is made afterwards, which is many times
-# faster than row by row.
+# insert_movies QUERY: inserts the rows that the query selects. The index on titles is created afterwards, which is many
+# times faster.
 insert_movies() {
     local index
     index=$(movies_sql "SELECT indexdef FROM pg_indexes WHERE indexname = 'movies_title_trigrams'")
@@ -137,7 +137,7 @@ start_service() {
     ready_after=$(calc "($EPOCHREALTIME - $start) * 1000")
 }
 
-# is_ready PORT: whether /ready is answered 200, without the cost of starting a program.
+# is_ready PORT: whether /ready answers 200, checked without starting a program.
 is_ready() {
     local line
     {
@@ -152,7 +152,7 @@ has_logged() { grep -q "$2" "$work/$1.log"; }
 start_inventory() { start_service inventory-app is_ready "$INVENTORY_PORT"; }
 start_billing() { LOG_LEVEL=info start_service billing-app has_logged billing-app "consuming from"; }
 
-# Without a broker the gateway is never ready, and serves movies nevertheless.
+# Without a broker the gateway is never ready, but it serves movies.
 start_gateway() {
     if [[ -n ${broker_pid-} ]]; then
         start_service api-gateway is_ready "$GATEWAY_PORT"
@@ -199,7 +199,7 @@ stop_broker() {
 start_nginx() {
     [[ -z ${pid[nginx]-} ]] || return 0
     local user='#'
-    # As root, its workers would become another user, who cannot enter every folder.
+    # As root, nginx's workers would change to a user that cannot enter every folder.
     ((EUID != 0)) || user='user root;'
     mkdir -p -- "$work/nginx"
     cat >"$work/nginx/nginx.conf" <<END
@@ -245,12 +245,12 @@ load_failed() {
     fail "wrk could not load the service"
 }
 
-# pss PID: the memory of a process and its children in MiB, what is shared with others divided by their number.
+# pss PID: the proportional set size of a process and its children, in MiB.
 pss() {
     awk '/^Pss:/ { sum += $2 } END { printf "%.1f", sum / 1024 }' "/proc/$1/smaps_rollup" 2>/dev/null
 }
 
-# watch_memory NAME PID: notes the highest PSS from now on, for highest NAME.
+# watch_memory NAME PID: records the highest PSS from now on; highest NAME returns it.
 watch_memory() {
     [[ -z ${memory[$1]-} ]] || kill "${memory[$1]}" 2>/dev/null || true
     local file=$work/$1.pss

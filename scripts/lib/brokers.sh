@@ -15,7 +15,7 @@ unused_port() {
     printf %s "$port"
 }
 
-# wait_for_port PORT PID: until something listens there, or the process has ended.
+# wait_for_port PORT PID: waits until the port is open or the process has ended.
 wait_for_port() {
     local deadline=$((SECONDS + 60))
     until (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do
@@ -57,7 +57,7 @@ start_rabbitmq() {
     wait_for_port "$broker_port" "$broker_pid"
 }
 
-# stop_started: ends what was started last.
+# stop_started: stops the broker that was started last.
 stop_started() {
     local process
     for process in "${broker_pid:-}" "${mapper_pid:-}"; do

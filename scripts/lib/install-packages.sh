@@ -3,9 +3,9 @@
 #
 #   scripts/lib/install-packages.sh PACKAGE…
 #
-# What they bring is for the project's own use: none of their services starts, now or at the next boot, and PostgreSQL's
-# package makes no cluster. Services that were there before are left alone. With KEEP_SERVICES=yes, which is for a
-# virtual machine of the project, everything is as Debian has it.
+# None of the installed services starts, now or at the next boot, and PostgreSQL's package creates no cluster. Services
+# that existed before are not changed. With KEEP_SERVICES=yes, for the project's virtual machines, Debian's defaults
+# apply.
 set -euo pipefail
 
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
@@ -14,7 +14,7 @@ policy=/usr/sbin/policy-rc.d
 cluster_settings=/etc/postgresql-common/createcluster.conf
 
 main() {
-    # Without lists, or with old ones, apt may not find what it is asked for.
+    # Without current package lists, apt may not find a package.
     "${apt[@]}" update >/dev/null || printf '%s\n' "apt-get update failed; trying with the lists that are there."
     "${apt[@]}" install --no-install-recommends --assume-no "$@" 2>/dev/null |
         sed -n '/^Need to get/p; /^After this operation/p' || true
@@ -37,11 +37,11 @@ install_packages() {
     "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null
 }
 
-# installed: the packages that are installed.
+# installed: lists the installed packages.
 installed() { dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | sort; }
 
-# forbid_new_services: maintainer scripts ask the policy before they start a service (invoke-rc.d(8)). A policy that is
-# there already is somebody's decision.
+# forbid_new_services: maintainer scripts ask the policy before they start a service (invoke-rc.d(8)). An existing
+# policy is left as it is.
 forbid_new_services() {
     local known
     [[ ! -e $policy ]] || return 0
@@ -57,7 +57,7 @@ END
     policy_is_ours=yes
 }
 
-# forbid_cluster: PostgreSQL's package makes a cluster and has it start at every boot, unless this file forbids it.
+# forbid_cluster: writes the file that keeps PostgreSQL's package from creating a cluster that starts at every boot.
 forbid_cluster() {
     [[ -e $cluster_settings ]] || "${apt[@]}" install -y --no-install-recommends postgresql-common >/dev/null
     cp -p -- "$cluster_settings" "$cluster_settings.before"
@@ -69,7 +69,7 @@ restore() {
     [[ ! -e $cluster_settings.before ]] || mv -- "$cluster_settings.before" "$cluster_settings"
 }
 
-# disable_services BEFORE: what the new packages would start at the next boot.
+# disable_services BEFORE: disables the services that the new packages would start at the next boot.
 disable_services() {
     local package file
     while IFS= read -r package; do

@@ -36,7 +36,7 @@ package_of() {
     needs_rabbitmq=(rabbitmq-server)
 }
 
-# has PROGRAM: whether it is installed. Servers are often outside PATH.
+# has PROGRAM: whether it is installed, perhaps outside PATH, as servers often are.
 has() {
     case $1 in
         postgres) (find_postgres) 2>/dev/null ;;
@@ -49,8 +49,8 @@ has() {
     esac
 }
 
-# need PROGRAM…: installs the packages of those that are missing, all at once, after saying so. Who cannot install
-# packages is told what to ask root for.
+# need PROGRAM…: installs the packages of all missing programs at once, after saying so. Without the right to install
+# packages, it fails with the command for root.
 need() {
     local program packages=()
     for program in "$@"; do
@@ -75,8 +75,8 @@ There is no sudo. As root, run this, and come back:
     done
 }
 
-# need_cargo: the Rust toolchain, which rustup installs as rust-toolchain.toml says. Where it cannot, offline or without
-# the right to, its default toolchain has to do.
+# need_cargo: the Rust toolchain of rust-toolchain.toml, installed by rustup. Where rustup cannot install it (offline,
+# for example), its default toolchain is used.
 need_cargo() {
     local default
     command -v cargo >/dev/null || PATH=$PATH:${HOME:-/root}/.cargo/bin

@@ -1,11 +1,11 @@
 # Sourced by scripts that use the platform of this checkout: where its processes are, and where its gateway listens.
 # shellcheck shell=bash
 
-# What run.sh notes while it runs; lib/supervisor.sh says which files.
+# The state files of run.sh; lib/supervisor.sh describes them.
 state_folder=$data/run
 
 # process_of NAME: sets process to the id of the process that run.sh has started as NAME; fails when it does not run.
-# The process may be gone and its id somebody else's; ours says whose it is by its environment.
+# The process may have ended and its id been reused; our processes are recognised by their environment.
 process_of() {
     local state=stopped rest
     process=-
@@ -14,8 +14,8 @@ process_of() {
     [[ $state == running ]] && grep -qzxF "CRUD_MASTER_PROCESS=$data/$1" "/proc/$process/environ" 2>/dev/null
 }
 
-# find_gateway [URL]: sets url to URL, or else to where the gateway of this checkout listens. It never guesses: at the
-# default port there may be the platform of another checkout.
+# find_gateway [URL]: sets url to URL, else to the address of this checkout's gateway. It does not assume the default
+# port, where the platform of another checkout may listen.
 # shellcheck disable=SC2034 # the caller reads url
 find_gateway() {
     local process

@@ -1,16 +1,17 @@
 # Sourced by the scripts: finding PostgreSQL, and a private cluster in a folder.
 # shellcheck shell=bash
 
-# Put before a command, it makes root run it as the user postgres, since PostgreSQL refuses to be root.
+# A command prefix: makes root run a command as the user postgres, since PostgreSQL refuses to run as root.
 as_postgres=()
 
-# Where the data goes of checkouts that the user postgres cannot enter: a folder for each, of this name with a dot and
-# six characters. It holds the data in "postgres" and its "owner" in three lines: the device and inode of the checkout,
-# its path, and the path of the link that leads here.
+# The data of a checkout that the user postgres cannot enter is in a folder of this name with a dot and six characters.
+# It holds the data in "postgres" and its "owner" in three lines: the device and inode of the checkout, its path, and
+# the path of the link that leads here.
 places=/var/lib/crud-master
 
-# find_postgres [MAJOR]: sets pg to the folder with initdb, postgres and psql. A wrapper in PATH stands alone; the real
-# programs, links resolved, stand together. With MAJOR, only that version will do: a cluster belongs to one.
+# find_postgres [MAJOR]: sets pg to the folder with initdb, postgres and psql. A folder with fewer of
+# them, such as one of wrappers in PATH, does not count. With MAJOR, only that version is accepted, because a cluster
+# belongs to one version.
 find_postgres() {
     local candidate folder candidates=()
     candidate=$(command -v initdb) && candidates+=("$(readlink -f -- "$candidate")")
@@ -40,9 +41,9 @@ become_postgres() {
     fi
 }
 
-# make_cluster FOLDER: makes FOLDER/cluster, and FOLDER/socket for its unix socket, unless they are there. Nobody but
-# the owner can look in. Only the owner may connect through the socket, with the rights of the superuser; everybody
-# else comes by TCP with a password. Sets pg, pg_cluster and pg_socket.
+# make_cluster FOLDER: makes FOLDER/cluster, and FOLDER/socket for its unix socket, unless they are there. Only the
+# owner can read them. Only the owner may connect through the socket, as the superuser; everybody else connects by TCP
+# with a password. Sets pg, pg_cluster and pg_socket.
 make_cluster() {
     local home=$1
     become_postgres
@@ -53,7 +54,7 @@ make_cluster() {
         mkdir -m 700 -- "$home"
         own "$home"
         if ! "${as_postgres[@]}" test -w "$home"; then
-            # A checkout below a folder that only root can enter. The data goes where servers keep theirs.
+            # The checkout is in a folder that only root can enter, so the data goes to /var/lib.
             rmdir -- "$home"
             make_place "$home"
         fi
@@ -67,20 +68,20 @@ make_cluster() {
     else
         find_postgres
         say "Making a PostgreSQL cluster in $pg_cluster."
-        # Complete or not there at all, even if this is interrupted.
+        # Created under another name and renamed, so that an interruption leaves no incomplete cluster.
         rm -rf -- "$pg_cluster" "$pg_cluster.new"
         (cd / && "${as_postgres[@]}" "$pg/initdb" --pgdata="$pg_cluster.new" --encoding=UTF8 --locale=C.UTF-8 \
             --auth-local=peer --auth-host=scram-sha-256 >/dev/null) || fail "initdb failed"
         mv -- "$pg_cluster.new" "$pg_cluster"
     fi
     pg_socket=$home/socket
-    # The path of a socket may have 107 bytes.
+    # The path of a unix socket has at most 107 bytes.
     ((${#pg_socket} <= 90)) || pg_socket=/tmp/crud-master-$(cksum <<<"$home" | cut -d' ' -f1)
     if [[ ! -d $pg_socket ]]; then
         mkdir -m 700 -- "$pg_socket"
         own "$pg_socket"
     fi
-    # In /tmp, somebody else could have been there first.
+    # In /tmp, somebody else could have created it first.
     [[ $(stat -c %u -- "$pg_socket") == "$(stat -c %u -- "$pg_cluster")" ]] || fail "$pg_socket belongs to somebody else"
 }
 
@@ -98,10 +99,10 @@ make_place() {
     say "$data: the next start then removes $place, too."
 }
 
-# claim_place PLACE LINK: notes whose it is.
+# claim_place PLACE LINK: records the checkout that owns it.
 claim_place() { printf '%s\n' "$(identity_of "$root")" "$root" "$2" >"$1/owner"; }
 
-# identity_of FOLDER: what stays when it is moved, and differs when another one takes its path.
+# identity_of FOLDER: its device and inode, which stay the same when it is moved.
 identity_of() { stat -c %d:%i -- "$1" 2>/dev/null || echo none; }
 
 # keep_place LINK: a checkout that was moved keeps its place; one that was copied would write into the other's.
@@ -137,13 +138,13 @@ remove_orphans() {
     done
 }
 
-# is_served CLUSTER: whether a server may be running in it. Its process id is in the first line of a file.
+# is_served CLUSTER: whether a server may be running in it, by the process id in postmaster.pid.
 is_served() {
     local process
     [[ -r $1/postmaster.pid ]] && read -r process <"$1/postmaster.pid" && [[ -e /proc/$process ]]
 }
 
-# remove_cluster FOLDER: removes what make_cluster has made, wherever it is.
+# remove_cluster FOLDER: removes what make_cluster created, inside or outside the checkout.
 remove_cluster() {
     local target
     target=$(readlink -- "$1") || target=''
@@ -156,7 +157,7 @@ own() {
     ((EUID != 0)) || chown postgres: -- "$1"
 }
 
-# cluster_command PORT [OPTION…]: sets command to what runs the server in the foreground.
+# cluster_command PORT [OPTION…]: sets command to the command that runs the server in the foreground.
 cluster_command() {
     local port=$1
     shift
@@ -179,9 +180,9 @@ superuser() {
 # cluster_answers PORT: whether the server takes connections.
 cluster_answers() { superuser "$1" -c 'SELECT 1' >/dev/null 2>&1; }
 
-# make_database PORT NAME USER PASSWORD: makes the role and the database it owns, unless they are there. The password
-# is set again each time, so that a change in .env takes effect. It travels in the environment, where other users
-# cannot see it, and psql quotes it. How text is stored and compared does not depend on the cluster's own locale.
+# make_database PORT NAME USER PASSWORD: makes the role and the database it owns, unless they are there. The password is
+# set again each time, so that a change in .env takes effect. It is passed in the environment, where other users cannot
+# see it, and psql quotes it. The database's encoding and collation do not depend on the cluster's locale.
 make_database() {
     local port=$1
     DB_NAME=$2 DB_USER=$3 DB_PASSWORD=$4 superuser "$port" <<'SQL'

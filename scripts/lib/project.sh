@@ -1,10 +1,10 @@
-# Sourced by the scripts: where the project is, how they talk, and the settings.
+# Sourced by the scripts: the project's folder, messages, and the settings.
 # shellcheck shell=bash
 
 ((BASH_VERSINFO[0] >= 4)) || { echo "this script needs bash 4 or newer" >&2; exit 1; }
 
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
-# Everything that running leaves behind is in this folder, which git ignores.
+# The folder for all run-time data; git ignores it.
 # shellcheck disable=SC2034 # the scripts that source this file use it
 data=$root/.data
 
@@ -43,18 +43,18 @@ wait_for() {
     done
 }
 
-# port_is_open HOST PORT: whether somebody listens there.
+# port_is_open HOST PORT: whether a program listens there.
 port_is_open() {
     local host=$1
     [[ $host != 0.0.0.0 && $host != '[::]' && $host != '::' ]] || host=127.0.0.1
     (exec 3<>"/dev/tcp/$host/$2") 2>/dev/null
 }
 
-# is_gone PID: whether the process has ended, even if its parent has not taken notice yet.
+# is_gone PID: whether the process has ended, even if its parent has not reaped it yet.
 is_gone() {
     local stat=''
     kill -0 "$1" 2>/dev/null || return 0
     { read -r stat <"/proc/$1/stat"; } 2>/dev/null || true
-    # Its name, in parentheses, may hold anything; its state comes after that.
+    # The name, in parentheses, may contain anything; the state follows it.
     [[ ${stat##*) } == Z* ]]
 }

@@ -40,7 +40,7 @@ module Settings
 
   HINT = "write NAME=value, or NAME='value' with '\\'' for each ' in it"
 
-  # Whatever is behind the first = may be a password.
+  # Everything after the first = may be a password.
   def self.name_in(line)
     line.b[NAMED, 1] || "it"
   end

@@ -7,14 +7,14 @@
 # shellcheck disable=SC2154 # root is in project.sh; the arrays belong to the calling function
 # shellcheck disable=SC2030,SC2031 # the tests source this in subshells
 
-# Who gives a setting in place of .env: the environment, or .env.local.
+# What overrides a setting of .env: the environment or .env.local.
 declare -gA given=()
 
 # read_settings FILE: adds its settings to the array setting_value of the caller, and the file's name to the array
 # setting_file. A line that breaks the rules ends the script; the message has its number and the name of its variable,
 # never its value.
 read_settings() {
-    # Byte by byte, so that a locale neither widens a range nor stumbles over a character.
+    # The C locale, in which ranges are ASCII and every byte is a character.
     local LC_ALL=C
     # NAME= and a value without quotes, or one in single quotes, or one in double quotes without anything that a shell
     # would expand there. Then perhaps a comment.
@@ -24,7 +24,7 @@ read_settings() {
     local file=$1 line text name value number=0 nul_line=0
     local -A line_of=()
     [[ -r $file && ! -d $file ]] || fail "cannot read $file"
-    # bash drops NUL characters without a word. This read succeeds only if there is one, and stops there.
+    # bash silently drops NUL characters. This read succeeds only if there is one.
     if IFS= read -r -d '' text <"$file"; then
         text=${text//[!$'\n']/}
         nul_line=$((${#text} + 1))
@@ -54,7 +54,7 @@ read_settings() {
     done <"$file"
 }
 
-# A part of read_settings, whose variables it uses. Whatever is behind the first = may be a password.
+# A part of read_settings, whose variables it uses. Everything after the first = may be a password.
 refuse_line() {
     local name='it'
     if [[ $line =~ ^$blank*(export$blank+)?([A-Za-z_][A-Za-z0-9_]*)$blank*= ]]; then name=${BASH_REMATCH[2]}; fi
@@ -66,8 +66,8 @@ is_utf8() {
     [[ $1 != *[$'\x80'-$'\xff']* ]] || iconv -f UTF-8 -t UTF-8 <<<"$1" >/dev/null 2>&1
 }
 
-# load_settings: exports every setting that the environment does not have; .env.local wins over .env. The services do
-# the same by themselves; the scripts need the settings for what they do before and beside them.
+# load_settings: exports every setting that the environment does not have; .env.local wins over .env. The services read
+# the files themselves; this is for the scripts' own use of the settings.
 load_settings() {
     local name
     local -A setting_value=() setting_file=()
@@ -83,10 +83,10 @@ load_settings() {
     done
 }
 
-# check_settings NAME…: to be called after load_settings and before anything is built or started. Fails with one line
-# for each of these settings that is missing or empty, and for any setting whose value cannot be right; warns of
-# variables that look like settings and are none. It knows what a setting is by its name and by its default in .env;
-# the services check the rest when they start.
+# check_settings NAME…: call it after load_settings, before anything is built or started. Fails with one line for each
+# of these settings that is missing or empty, and for each setting with an impossible value; warns of variables that
+# look like settings but are none. It infers a setting's type from its name and its default in .env; the services check
+# the rest when they start.
 check_settings() {
     local name problem problems=()
     local -A default=()
@@ -105,8 +105,8 @@ check_settings() {
     ((${#problems[@]} == 0)) || fail "$(printf '%s\n' "${problems[@]}")"
 }
 
-# read_defaults: every setting that .env has, also as a comment, with the value there, into the array default of the
-# caller. This is the list of all settings that there are.
+# read_defaults: reads every setting in .env, including those in comments, with its value into the caller's array
+# default. This is the list of all settings.
 read_defaults() {
     local line
     while IFS= read -r line || [[ -n $line ]]; do
@@ -115,8 +115,8 @@ read_defaults() {
     done <"$root/.env"
 }
 
-# is_right NAME: whether its value, if it has one, can be right; otherwise problem says what it must be. The value
-# itself is never shown: it may be a password in the wrong place.
+# is_right NAME: whether its value, if any, is possible; else sets problem to what it must be. Never shows the value,
+# which may be a misplaced password.
 is_right() {
     local name=$1 value=${!1-}
     [[ -n $value ]] || return 0
@@ -137,9 +137,9 @@ is_right() {
 # is_number TEXT MIN MAX
 is_number() { [[ $1 =~ ^(0|[1-9][0-9]{0,15})$ ]] && (($1 >= $2 && $1 <= $3)); }
 
-# warn_of_unknown_settings: whatever .env.local sets has to be a setting, and so has every variable whose prefix only
-# this platform uses. RabbitMQ has variables of its own, and LOG_ and VM_ are anybody's: of these, only one that is a
-# slip away from a setting is told. Only BROKER_USERS knows the names of the variables with its users' passwords.
+# warn_of_unknown_settings: warns of unknown names in .env.local, and of unknown variables with a prefix that only this
+# platform uses. Other programs use RABBITMQ_, LOG_ and VM_, too, so of these only names one typing error away from a
+# setting are reported. Names of password variables follow from BROKER_USERS.
 warn_of_unknown_settings() {
     local name near ours='^(GATEWAY|INVENTORY|BILLING|BROKER)_' shared='^(RABBITMQ|LOG|VM)_'
     while IFS= read -r name; do
@@ -152,8 +152,8 @@ warn_of_unknown_settings() {
     done < <(compgen -e | sort)
 }
 
-# similar_setting NAME: prints the setting that is written like it but for one letter that is wrong, missing or too
-# many, or two that are swapped.
+# similar_setting NAME: prints the setting whose name differs by one typing error: a wrong, missing or extra letter, or
+# two swapped ones.
 similar_setting() {
     local other
     for other in "${!default[@]}"; do
@@ -164,7 +164,7 @@ similar_setting() {
     done
 }
 
-# one_slip A B: compares what is left of both without their common beginning and their common end.
+# one_slip A B: whether the rest without common prefix and suffix is one typing error.
 one_slip() {
     local a=$1 b=$2
     while [[ -n $a && ${a:0:1} == "${b:0:1}" ]]; do a=${a:1} b=${b:1}; done

@@ -1,4 +1,4 @@
-# Sourced by run.sh: processes that are kept running, and the commands that other shells send to their supervisor.
+# Sourced by run.sh: supervises processes, and takes commands from other shells.
 # shellcheck shell=bash
 
 # Under $state_folder: "lock", held while a supervisor lives; "supervisor", its process id; "commands", a folder in which
@@ -8,53 +8,53 @@
 command_folder=$state_folder/commands
 log_folder=$data/logs
 
-# In the order in which they start; they stop in the opposite order, so that nobody loses what it stands on.
+# In the order in which they start; they stop in reverse, so that no process loses one it depends on.
 names=(postgres broker inventory_app billing_app api_gateway)
 
-# Set by the signals that end the supervisor. They only set it, because bash does not survive an exit out of a trap
-# that interrupts read.
+# Set by the signals that end the supervisor. The trap only sets this, because bash crashes if a trap that interrupts
+# read exits.
 stopping=no
 
 declare -A pid=() wanted=() started=() restarts=() delay=() not_before=() log_begin=()
 
-# How long a process may take to leave when asked, in seconds, before it is killed.
+# How long a process may take to stop, in seconds, before it is killed.
 stop_limit=15
-# A process that dies is started again at once, then after 1, 2, 4 … seconds, at most this many.
+# A process that dies is restarted at once, then after 1, 2, 4 … seconds, at most this many.
 delay_max=30
-# How long a command from another shell may take, in seconds: the one before it may be waiting for a process to leave.
+# How long a command from another shell may take, in seconds: an earlier command may still wait for a process to stop.
 command_limit=60
-# How long such a shell looks on whether a process that it had started ends again at once, in seconds.
+# How long that shell watches whether the started process ends again at once, in seconds.
 settle_time=0.7
 
-# supervise: becomes the one supervisor of this checkout.
+# supervise: becomes the supervisor of this checkout; there is only one.
 supervise() {
     mkdir -p -- "$state_folder" "$log_folder"
     take_lock
-    # Nobody waits for the commands of an earlier run any more.
+    # Commands of an earlier run are discarded.
     rm -rf -- "$command_folder" "$state_folder/bell"
     mkdir -- "$command_folder"
     mkfifo -m 600 -- "$state_folder/bell"
     exec 8<>"$state_folder/bell"
-    # From here on it listens.
+    # From here on it accepts commands.
     printf '%s\n' "$BASHPID" >"$state_folder/supervisor"
     end_leftovers
     rm -f -- "$state_folder"/*.state
 }
 
-# take_lock: for as long as this shell lives.
+# take_lock: holds the lock until this shell ends.
 take_lock() {
     exec 9>"$state_folder/lock"
-    # A moment's patience, because looking whether a supervisor runs takes the lock for a moment.
+    # Retried for a moment, because is_supervised holds the lock briefly.
     flock -w 1 9 || fail "the platform of this checkout runs already; scripts/run.sh list shows it"
 }
 
-# is_supervised: whether this checkout's supervisor runs. The lock is shared, so that those who look do not take one
-# another for it.
+# is_supervised: whether this checkout's supervisor runs. Takes a shared lock, so that concurrent checks do not take
+# each other for the supervisor.
 is_supervised() {
     [[ -e $state_folder/lock ]] && ! flock -s -n "$state_folder/lock" true
 }
 
-# is_listening: whether the supervisor takes commands and signals. One that was killed has left its id in the file.
+# is_listening: whether the supervisor accepts commands and signals. A killed one leaves its id in the file.
 is_listening() {
     local process=''
     [[ ! -r $state_folder/supervisor ]] || read -r process <"$state_folder/supervisor"
@@ -63,7 +63,7 @@ is_listening() {
 
 is_unsupervised() { ! is_supervised; }
 
-# has_leftovers: whether a process runs, which without a supervisor is one that a killed supervisor has left.
+# has_leftovers: whether a process runs that a killed supervisor has left behind.
 has_leftovers() {
     local name process
     for name in "${names[@]}"; do
@@ -72,7 +72,7 @@ has_leftovers() {
     return 1
 }
 
-# end_leftovers [NAME…]: ends what a supervisor that was killed has left running, in the right order.
+# end_leftovers [NAME…]: ends the processes that a killed supervisor has left behind, in the right order.
 end_leftovers() {
     local index name process
     for ((index = ${#names[@]} - 1; index >= 0; index--)); do
@@ -85,7 +85,7 @@ end_leftovers() {
     done
 }
 
-# start_process NAME: starts what command_of says.
+# start_process NAME: starts the command of command_of.
 start_process() {
     local name=$1 command=() log=$log_folder/$1.log
     wanted[$name]=yes
@@ -96,11 +96,11 @@ start_process() {
     if ((log_begin[$name] > 10485760)); then mv -f -- "$log" "$log.old" && log_begin[$name]=0; fi
     (
         cd "$root" || exit 1
-        # Its own session, so that Ctrl-C in the terminal reaches the supervisor alone, which keeps the order.
+        # Its own session, so that Ctrl-C in the terminal reaches only the supervisor, which stops everything in order.
         CRUD_MASTER_PROCESS=$data/$name exec setsid "${command[@]}" 8>&- 9>&-
     ) </dev/null >>"$log" 2>&1 &
     pid[$name]=$!
-    # Or bash would report its end in its own words.
+    # Otherwise bash would report its end.
     disown "$!"
     started[$name]=$SECONDS
     note "$name" running
@@ -109,15 +109,15 @@ start_process() {
 # log_size NAME: in bytes.
 log_size() { stat -c %s -- "$log_folder/$1.log" 2>/dev/null || echo 0; }
 
-# show_log NAME BEGIN: the last lines of a log, but none before this byte.
+# show_log NAME BEGIN: shows the last lines of a log, none before byte BEGIN.
 show_log() { tail -c "+$(($2 + 1))" -- "$log_folder/$1.log" 2>/dev/null | tail -n 20; }
 
-# stop_process NAME: asks it to leave, waits until it has, kills it when it does not.
+# stop_process NAME: asks it to stop, waits, and kills it after the timeout.
 stop_process() {
     local name=$1 process=${pid[$1]-} signal=TERM
     wanted[$name]=no
     if [[ -n $process ]]; then
-        # SIGTERM would have PostgreSQL wait for its clients; SIGINT sends them away.
+        # On SIGTERM PostgreSQL would wait for its clients; on SIGINT it disconnects them.
         [[ $name != postgres ]] || signal=INT
         kill -"$signal" "$process" 2>/dev/null || true
         if ! wait_for "$stop_limit" is_gone "$process"; then
@@ -133,7 +133,7 @@ stop_process() {
 # stop_all: stops everything in the right order.
 stop_all() {
     local index
-    # Nothing keeps this from its end, no failure and no second Ctrl-C.
+    # Not interrupted by failures or a second Ctrl-C.
     set +e
     trap '' INT TERM HUP
     for ((index = ${#names[@]} - 1; index >= 0; index--)); do
@@ -142,19 +142,19 @@ stop_all() {
     rm -f -- "$state_folder/supervisor" "$state_folder/gateway"
 }
 
-# note NAME STATE [NEXT]: writes down what list shows.
+# note NAME STATE [NEXT]: records the state that list shows.
 note() {
     printf '%s %s %(%FT%T)T %s %s\n' "$2" "${pid[$1]:--}" -1 "${restarts[$1]:-0}" "${3:--}" >"$state_folder/$1.new"
     mv -f -- "$state_folder/$1.new" "$state_folder/$1.state"
 }
 
-# watch_over NAME: starts a process again that should run and does not.
+# watch_over NAME: restarts a process that should run but does not.
 watch_over() {
     local name=$1 step
     [[ ${wanted[$name]-no} == yes ]] || return 0
     if [[ -n ${pid[$name]-} ]]; then
         is_gone "${pid[$name]}" || return 0
-        # One that ran for a while has earned a fresh start.
+        # One that ran for a while is restarted without delay.
         ((SECONDS - started[$name] < 2 * delay_max)) || delay[$name]=0
         step=${delay[$name]:-0}
         not_before[$name]=$((SECONDS + step))
@@ -170,7 +170,7 @@ watch_over() {
 # has_ended NAME: whether a process that was started has ended by itself.
 has_ended() { [[ -n ${pid[$1]-} ]] && is_gone "${pid[$1]}"; }
 
-# watch_over_all: one round: the commands, if any come within the moment this waits, then every process.
+# watch_over_all: one round: waits a moment for commands and executes them, then checks every process.
 watch_over_all() {
     local name
     take_commands
@@ -179,8 +179,8 @@ watch_over_all() {
     done
 }
 
-# take_commands: waits for a moment, or for the bell, and does what there is to do. The bell itself says nothing, so that
-# nothing is lost with a ring that is missed: the command is in the folder, and is found after the moment.
+# take_commands: waits for a moment or for the bell, then executes the commands in the folder. A missed ring loses
+# nothing, since the folder is read after the moment anyway.
 take_commands() {
     local file verb name
     read -r -t 0.2 -u 8 || true
@@ -193,18 +193,18 @@ take_commands() {
             stop) stop_process "$name" ;;
             restart) stop_process "$name" && start_at_once "$name" ;;
         esac
-        # This tells the sender that it is done.
+        # Removing the file tells the sender that the command is done.
         rm -f -- "$file"
     done
 }
 
-# start_at_once NAME: starts it even if it is waiting.
+# start_at_once NAME: starts it, even if it waits for its restart delay.
 start_at_once() {
     delay[$1]=0 not_before[$1]=0
     start_process "$1"
 }
 
-# send_command start|stop|restart NAME: has the supervisor do it and waits until it has.
+# send_command start|stop|restart NAME: sends a command to the supervisor and waits until it is done.
 send_command() {
     local verb=$1 name=${2//-/_} file=$command_folder/$BASHPID log_end
     is_name "$name"
@@ -218,10 +218,10 @@ send_command() {
     is_supervised || fail "the platform does not run; scripts/run.sh starts it"
     wait_for 5 is_listening || fail "the platform is only starting"
     log_end=$(log_size "$name")
-    # It appears complete or not at all.
+    # Renamed into place, so that it appears complete or not at all.
     printf '%s %s\n' "$verb" "$name" >"$state_folder/$BASHPID.command"
     mv -- "$state_folder/$BASHPID.command" "$file"
-    # Opened for reading too, which does not wait for a supervisor that has just ended.
+    # Opened for reading and writing, because opening for writing alone would block without a supervisor.
     printf '\n' 1<>"$state_folder/bell"
     wait_for "$command_limit" is_done "$file" || fail "the supervisor has not done this for $command_limit s: $verb $name"
     [[ ! -e $file ]] || fail "the platform was stopped before it could $verb $name"
@@ -240,7 +240,7 @@ expect_stopped() {
     say "$1 is stopped."
 }
 
-# expect_running NAME LOG_BEGIN: that it runs, and does not end again at once.
+# expect_running NAME LOG_BEGIN: fails unless it runs and does not end again at once.
 expect_running() {
     local state process since count next first
     read_state "$1"
@@ -254,7 +254,7 @@ expect_running() {
     say "$1 is running."
 }
 
-# read_state NAME: sets state, process, since, count and next to what was noted last.
+# read_state NAME: sets state, process, since, count and next to the recorded state.
 read_state() {
     state=stopped process=- since=- count=0 next=-
     [[ ! -e $state_folder/$1.state ]] || read -r state process since count next <"$state_folder/$1.state"
@@ -270,7 +270,7 @@ list_processes() {
         remark=''
         read_state "$name"
         if [[ $supervised == no ]]; then
-            # What was noted last need not hold any more.
+            # The recorded state may be outdated.
             if process_of "$name"; then state=left; else state=stopped process=-; fi
         elif [[ $state == waiting ]]; then
             remark="  starts in $(seconds_until "$next") s; at once with scripts/run.sh start $name"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Provisions billing-vm: PostgreSQL with billing_db, the broker, billing, and a firewall that lets only gateway-vm to
 # the broker. The broker is RabbitMQ, or our own with BROKER=embedded. Vagrant runs it as root, with the settings of
-# .env that belong here in the environment; run again, it changes what differs and nothing else.
+# .env that belong here in the environment; run again, it changes only what differs.
 set -euo pipefail
 
 here=$(dirname -- "${BASH_SOURCE[0]}")
@@ -12,7 +12,7 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 # shellcheck source=rabbitmq.sh
 . "$here/rabbitmq.sh"
 
-# .env says where things are on one machine; here they are elsewhere.
+# The addresses in .env are for a single machine; these are for the virtual machines.
 export BILLING_DB_HOST=127.0.0.1
 export BILLING_DB_PORT=5432
 export RABBITMQ_HOST=$VM_BILLING
@@ -20,7 +20,7 @@ export BROKER_HOST=$VM_BILLING
 export BROKER_PORT=$RABBITMQ_PORT
 export BROKER_DATA_DIR=/var/lib/crud-master/broker
 
-# can_work: whether billing reaches its database and the broker.
+# can_work: whether billing can reach its database and the broker.
 can_work() {
     (cd "$services/billing-app" && /usr/local/bin/billing-app --check) >/dev/null 2>&1
 }

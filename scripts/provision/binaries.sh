@@ -1,14 +1,14 @@
 # Sourced by build-dist.sh and by the scripts that provision a virtual machine: the binaries, from dist to /usr/local.
 #
-# dist holds a folder for each kind of processor. When it lacks what a machine needs, and that is so on a host that is
-# no Linux, the machine builds it: for all machines when they share the project's folder with the host, as VirtualBox
-# does it, and for itself when it has a copy of it.
+# dist holds a folder for each kind of processor. If it lacks a machine's binaries, as on a host without Linux, the
+# machine builds them: for all machines if they share the project's folder with the host (VirtualBox), else only for
+# itself.
 # shellcheck shell=bash
 
 binaries=(api-gateway inventory-app billing-app broker)
 dist=$root/dist/$(uname -m)
 
-# install_binary NAME: puts it into /usr/local/bin. Sets changed to yes when it is another than before.
+# install_binary NAME: installs it into /usr/local/bin. Sets changed to yes if it differs from the old one.
 install_binary() {
     local name=$1
     usable "$name" || build_here "$name"
@@ -35,14 +35,14 @@ sources_sum() {
 
 is_fresh() { [[ ! -r $dist/SOURCES || $(<"$dist/SOURCES") == "$(sources_sum)" ]]; }
 
-# build_here NAME: builds in this virtual machine what dist lacks. Half a GiB of memory is enough because it does one
-# thing at a time, without optimisation across crates, and with swap.
+# build_here NAME: builds the missing binary in this virtual machine. With one job at a time, no optimisation across
+# crates, and swap, half a GiB of memory is enough.
 build_here() {
     local wanted=("$1") target=/var/cache/crud-master/target
     mkdir -p -- "$dist"
     if mountpoint -q -- "$root"; then
         wanted=("${binaries[@]}")
-        # Another machine may be at it already.
+        # Another machine may be building already.
         exec 9>"$dist/.lock"
         flock -w 10800 9 || true
         usable "$1" && return 0

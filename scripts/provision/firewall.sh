@@ -1,8 +1,8 @@
 # Sourced by the scripts that provision a virtual machine: its firewall.
 # shellcheck shell=bash
 
-# open_firewall RULE…: what may come in besides SSH, in the language of nft. Everything else is refused at once, so
-# that whoever knocks at the wrong door is told and does not wait. Traffic within the machine and to others is free.
+# open_firewall RULE…: allows SSH and these nft rules for incoming traffic. Everything else is rejected, not dropped, so
+# that clients fail at once. Local and outgoing traffic is allowed.
 open_firewall() {
     local changed=no
     put_file /etc/nftables.conf 644 <<END

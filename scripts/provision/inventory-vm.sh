@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Provisions inventory-vm: PostgreSQL with movies_db, inventory, and a firewall that lets only gateway-vm in. Vagrant
-# runs it as root, with the settings of .env that belong here in the environment; run again, it changes what differs
-# and nothing else.
+# runs it as root, with the settings of .env that belong here in the environment; run again, it changes only what
+# differs.
 set -euo pipefail
 
 here=$(dirname -- "${BASH_SOURCE[0]}")
@@ -10,7 +10,7 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 # shellcheck source=postgresql.sh
 . "$here/postgresql.sh"
 
-# .env says where things are on one machine; here they are elsewhere.
+# The addresses in .env are for a single machine; these are for the virtual machines.
 export INVENTORY_HOST=$VM_INVENTORY
 export INVENTORY_DB_HOST=127.0.0.1
 export INVENTORY_DB_PORT=5432

@@ -1,4 +1,4 @@
-# Sourced by the scripts that provision a virtual machine: what they all need, and putting files in place.
+# Sourced by the scripts that provision a virtual machine: common steps and writing files.
 # shellcheck shell=bash
 
 provision=$(dirname -- "${BASH_SOURCE[0]}")
@@ -25,7 +25,7 @@ esac
 # How long a server may take to answer after its start, in seconds. A host that is slow is normal.
 start_limit=900
 
-# The user that the services run as, under root's pm2. It owns nothing but what a service has to write.
+# The user that the services run as, under root's pm2. It owns only what a service has to write.
 service_user=crud-master
 # Each service has a folder here with its settings.
 services=/opt/crud-master
@@ -35,7 +35,7 @@ logs=/var/log/crud-master
 # prepare_machine PROGRAM…: the base of every machine, and the packages of these programs beside it.
 prepare_machine() {
     ((EUID == 0)) || fail "this script provisions a virtual machine, as root; run vagrant up or vagrant provision"
-    # What the host calls its locale may be unknown here. PostgreSQL's first cluster takes its encoding from this.
+    # The host's locale may not exist here. PostgreSQL's first cluster takes its encoding from this one.
     export LC_ALL=C.UTF-8
     make_swap /swapfile 1024
     KEEP_SERVICES=yes need logrotate nft node npm "$@"
@@ -56,8 +56,8 @@ $logs/*.log {
 END
 }
 
-# make_swap FILE MEGABYTES: room for the moments when the package manager, npm or the compiler needs more memory than
-# there is.
+# make_swap FILE MEGABYTES: adds swap, for when the package manager, npm or the compiler needs more memory than there
+# is.
 make_swap() {
     local file=$1 megabytes=$2
     [[ ! -e $file ]] || return 0
@@ -70,8 +70,8 @@ make_swap() {
     grep -q "^$file " /etc/fstab || printf '%s none swap sw 0 0\n' "$file" >>/etc/fstab
 }
 
-# put_file PATH MODE [GROUP]: writes standard input to PATH, which nobody ever sees half. Sets changed to yes when that
-# made a difference, so that a server is restarted for a reason only.
+# put_file PATH MODE [GROUP]: writes standard input to PATH atomically. Sets changed to yes if the content differs, so
+# that servers are restarted only when needed.
 put_file() {
     local path=$1 mode=$2 group=${3:-root} new
     new=$(mktemp "$path.XXXXXX")

@@ -4,24 +4,24 @@
 # The major version of pm2 that these scripts are written for.
 pm2_major=7
 
-# pm2 with a bare environment: it remembers the one it is called with, and there are passwords in ours. In the folder /
-# because pm2 would take a file that is named like an app for the app.
+# Calls pm2 with an empty environment, because pm2 stores its environment and ours contains passwords. In the folder /,
+# because pm2 would take a file named like an app for the app.
 pm2() {
     (cd / && exec env -i HOME=/root LC_ALL=C.UTF-8 PATH="$PATH" "$(type -P pm2)" "$@")
 }
 
 # run_pm2: installs it, and lets systemd start it now and at every boot, with what pm2 save has saved.
 run_pm2() {
-    # Not the caller's: a new limit is no reason to restart a service.
+    # Not the caller's limit: a changed limit must not restart a service.
     local changed=no
     if ! type -P pm2 >/dev/null; then
         say "Installing pm2 $pm2_major with npm."
         npm install --global --no-audit --no-fund --loglevel=error "pm2@$pm2_major"
     fi
     systemctl is-enabled --quiet pm2-root 2>/dev/null || pm2 startup systemd -u root --hp /root >/dev/null
-    # systemd gives up after 90 s, which a boot without virtualisation by the processor may need. And it fails for ever
-    # when some pm2 command, given before it was there, has started pm2 already: that one is ended first. Its services
-    # end with it, and come back from what was saved.
+    # systemd's timeout of 90 s may be too short for a boot without hardware virtualisation. And the unit fails if an
+    # earlier pm2 command has already started pm2; so that pm2 is ended first. Its services end with it and are restored
+    # from the saved list.
     install -d -m 755 /etc/systemd/system/pm2-root.service.d
     put_file /etc/systemd/system/pm2-root.service.d/crud-master.conf 644 <<'END'
 [Service]
@@ -30,13 +30,12 @@ RestartSec=5
 ExecStartPre=/bin/sh -c 'pkill -f "^PM2 .*God [D]aemon" || exit 0; for _ in $$(seq 100); do sleep 0.2; pgrep -f "^PM2 .*God [D]aemon" >/dev/null || exit 0; done; pkill -KILL -f "^PM2 .*God [D]aemon"'
 END
     if [[ $changed == yes ]]; then systemctl daemon-reload; fi
-    # A start that was under way when that file changed does not know it yet, and may fail.
+    # A start that was already running when the file changed does not use it, and may fail.
     systemctl is-active --quiet pm2-root || systemctl start pm2-root || systemctl restart pm2-root
 }
 
-# run_service PROGRAM PATTERN: keeps the program running with the settings that match the pattern; again from the
-# start when the binary or a setting is another than before. pm2 knows it as api_gateway and, by its namespace, as
-# api-gateway.
+# run_service PROGRAM PATTERN: keeps the program running with the settings that match the pattern; restarts it when the
+# binary or a setting has changed. pm2 knows it as api_gateway and, by its namespace, as api-gateway.
 run_service() {
     local program=$1 pattern=$2 name=${1//-/_} changed=no
     install_binary "$program"
@@ -66,14 +65,14 @@ END
     run_pm2
     if [[ $changed == yes || $(pm2 pid "$name") -eq 0 ]]; then
         say "Starting $name."
-        # A name that pm2 knows already would keep its old configuration.
+        # pm2 would keep the old configuration of a known name.
         if [[ -e /root/.pm2/dump.pm2 ]]; then pm2 delete "$name" >/dev/null 2>&1 || true; fi
         pm2 start "$services/$program/pm2.json" >/dev/null
         pm2 save --force >/dev/null
     fi
 }
 
-# remove_service PROGRAM: when a machine has no more use for it.
+# remove_service PROGRAM: removes a service that the machine no longer needs.
 remove_service() {
     local name=${1//-/_}
     [[ -e $services/$1/pm2.json ]] || return 0
@@ -83,7 +82,7 @@ remove_service() {
     rm -rf -- "${services:?}/$1"
 }
 
-# serving URL: whether it answers with success.
+# serving URL: whether it answers successfully.
 serving() { curl -fsS -m 10 -o /dev/null "$1" 2>/dev/null; }
 
 # wait_until_serving NAME COMMAND…: shows the end of the log when the command does not succeed in time.

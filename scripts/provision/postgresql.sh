@@ -1,7 +1,8 @@
 # Sourced by the scripts that provision a virtual machine: Debian's PostgreSQL and the database of one service.
 # shellcheck shell=bash
 
-# run_postgresql NAME USER PASSWORD: the server, on localhost alone, and the database with the role that owns it.
+# run_postgresql NAME USER PASSWORD: runs the server, on localhost only, and creates the database with the role that
+# owns it.
 run_postgresql() {
     local changed=no version unit
     find_postgres
@@ -21,7 +22,7 @@ max_connections = 40
 shared_buffers = 48MB
 END
     if [[ $changed == yes ]] || ! systemctl is-active --quiet "$unit"; then systemctl restart "$unit"; fi
-    # Where Debian's server has its socket; make_database and cluster_answers come by it, as the superuser.
+    # The socket folder of Debian's server, through which make_database and cluster_answers connect as the superuser.
     # shellcheck disable=SC2034 # superuser reads it
     pg_socket=/var/run/postgresql
     wait_for "$start_limit" cluster_answers 5432 || fail "PostgreSQL does not answer; see journalctl -u $unit"

@@ -1,7 +1,7 @@
 # Sourced by billing-vm.sh: RabbitMQ, with the one user that .env names.
 # shellcheck shell=bash
 
-# run_rabbitmq: the server, and a user who can use the queue of the orders and nothing else.
+# run_rabbitmq: runs the server and creates a user who can use only the orders' queues.
 run_rabbitmq() {
     local changed=no queue
     # shellcheck disable=SC2153 # all of these come from .env
@@ -43,7 +43,7 @@ END
         "$RABBITMQ_USER" "$queue" "$queue|^amq\\.default\$" "$queue"
 }
 
-# The password comes by standard input, where others on this machine cannot see it.
+# The password is passed by standard input, where other users cannot see it.
 make_rabbitmq_user() {
     local users
     users=$(rabbitmqctl --quiet list_users | cut -f1)
@@ -52,11 +52,11 @@ make_rabbitmq_user() {
     elif ! printf '%s\n' "$RABBITMQ_PASSWORD" | rabbitmqctl authenticate_user "$RABBITMQ_USER" >/dev/null 2>&1; then
         printf '%s\n' "$RABBITMQ_PASSWORD" | rabbitmqctl --quiet change_password "$RABBITMQ_USER"
     fi
-    # It comes with every RabbitMQ, and its password with it.
+    # Every RabbitMQ has this user with a known password.
     if [[ $RABBITMQ_USER != guest ]] && grep -qxF guest <<<"$users"; then rabbitmqctl --quiet delete_user guest; fi
 }
 
-# stop_rabbitmq: where our own broker takes its place.
+# stop_rabbitmq: stops and disables it, if our own broker is used instead.
 stop_rabbitmq() {
     if systemctl is-active --quiet rabbitmq-server || systemctl is-enabled --quiet rabbitmq-server 2>/dev/null; then
         say "Stopping RabbitMQ; what waits in its queues stays there."

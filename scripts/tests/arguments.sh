@@ -5,7 +5,7 @@ set -uo pipefail
 # shellcheck source=testing.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/testing.sh"
 
-# Whoever builds or installs leaves a trace.
+# Building or installing leaves a trace.
 for program in cargo apt-get sudo npm vagrant; do
     make_program "$work/bin/$program" <<<"echo $program >>'$work/called'; exit 1"
 done

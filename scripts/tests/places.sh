@@ -9,16 +9,16 @@ set -uo pipefail
 # shellcheck source=../lib/postgres.sh
 . "$here/lib/postgres.sh"
 
-# Nobody has to be root, and nobody has to have a user postgres.
+# The tests need neither root nor a user postgres.
 own() { :; }
 
-# enter FOLDER: goes on as the scripts of that checkout.
+# enter FOLDER: continues as the scripts of that checkout would.
 enter() {
     root=$1 data=$1/.data
     mkdir -p -- "$data"
 }
 
-# begin NAME: a checkout with data outside. Sets place to where.
+# begin NAME: creates a checkout with data outside; sets place to its folder.
 begin() {
     # Each test has places of its own.
     places=$work/places-$1

@@ -10,7 +10,7 @@ reader=${1:-shell}
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 failures=0 tried=0
-# The settings of whoever runs this would win over those that are tried.
+# The caller's settings would override those that are tested.
 for name in $(compgen -e | grep -E '^(GATEWAY|INVENTORY|BILLING|RABBITMQ|BROKER|LOG|VM)_' || true); do
     unset "$name"
 done
@@ -142,7 +142,7 @@ copy_of_project() {
     root=$1
 }
 
-# checks: what check_settings says to wrong values, and to right ones.
+# checks: tests check_settings with wrong and right values.
 checks() {
     local folder=$work/checks
     mkdir -- "$folder"

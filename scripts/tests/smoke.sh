@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests where smoke.sh and load-movies.sh send their requests, and what smoke.sh deletes, with a curl that only takes
-# notes.
+# Tests where smoke.sh and load-movies.sh send their requests, and what smoke.sh deletes, with a curl that only records
+# requests.
 set -uo pipefail
 
 # shellcheck source=testing.sh
@@ -8,7 +8,7 @@ set -uo pipefail
 # shellcheck source=../lib/project.sh
 . "$here/lib/project.sh"
 
-# It notes METHOD URL, and answers with $STATUS and $BODY to everything.
+# It records METHOD URL, and answers every request with $STATUS and $BODY.
 make_program "$work/bin/curl" <<'END'
 method=GET output=/dev/null
 while (($# > 0)); do
@@ -56,7 +56,7 @@ test_without_a_platform_there_is_no_request() {
     rm -f -- "$NOTES"
     fails "$checkout/scripts/smoke.sh"
     expect "$seen" "*the gateway of this checkout does not run*"
-    # What an earlier run has noted is not believed.
+    # The state of an earlier run is ignored.
     mkdir -p -- "$checkout/.data/run"
     echo http://127.0.0.1:1 >"$checkout/.data/run/gateway"
     echo "running $$ - 0 -" >"$checkout/.data/run/api_gateway.state"

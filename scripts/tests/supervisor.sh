@@ -34,7 +34,7 @@ supervised() {
     ) >>"$work/supervisor.log" 2>&1 &
     disown
     trap end_all EXIT
-    # A supervisor of before may have left its processes.
+    # An earlier supervisor may have left processes behind.
     wait_for 5 grep -q '^started$' "$work/supervisor.log" || fail "there is no supervisor"
 }
 

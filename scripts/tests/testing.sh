@@ -8,12 +8,12 @@ work=$(mktemp -d)
 chmod 755 -- "$work"
 trap 'rm -rf -- "$work"' EXIT
 
-# Settings of the caller's shell are not what is tested.
+# The caller's settings must not affect the tests.
 for name in $(compgen -e | grep -E '^(GATEWAY|INVENTORY|BILLING|RABBITMQ|BROKER|LOG)_' || true); do
     unset "$name"
 done
 
-# run_tests: runs all tests of the file that calls it, and tells how many passed.
+# run_tests: runs all tests of the calling file, and prints how many passed.
 run_tests() {
     local name passed=0 failed=0
     for name in $(compgen -A function test_); do
@@ -35,7 +35,7 @@ expect() {
     [[ $1 == $2 ]] || { printf 'expected: %s\nseen:     %s\n' "$2" "$1" && exit 1; }
 }
 
-# fails COMMAND…: sets seen to what the command says; fails if the command does not.
+# fails COMMAND…: sets seen to the command's output; fails if the command succeeds.
 fails() {
     if seen=$("$@" 2>&1); then
         printf 'this should fail: %s\n%s\n' "$*" "$seen"
@@ -43,7 +43,7 @@ fails() {
     fi
 }
 
-# succeeds COMMAND…: the opposite.
+# succeeds COMMAND…: the same, but fails if the command fails.
 succeeds() {
     if ! seen=$("$@" 2>&1); then
         printf 'this should succeed: %s\n%s\n' "$*" "$seen"

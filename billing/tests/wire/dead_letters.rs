@@ -30,7 +30,7 @@ fn an_id_that_was_used_for_another_order_is_dead_lettered_with_the_reason() {
     assert!(reason.contains("message_id was used before"), "{reason}");
 }
 
-/// The reason does not fit into the header of this message, so that the broker ends whoever tries to add it.
+/// The reason does not fit into this message's headers; the broker closes the connection of a client that adds it.
 #[test]
 fn a_dead_letter_that_the_broker_does_not_take_holds_up_no_order() {
     const FRAME_MAX_BYTES: usize = 131_072;

@@ -162,7 +162,7 @@ fn too_many_busy_connections_in_total_are_503() {
     assert_eq!(open[0].answer().status, 200);
     drop(flood);
     drop(open.pop());
-    // While refusals of the flood are still being told, others are turned away without a word.
+    // While the most refusals at a time are being sent, further connections are closed without an answer.
     eventually("a place is free again", || {
         let mut client = gateway.connect();
         client.try_send(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Gateway, Inventory};
 
-/// Short enough to wait for, long enough to tell apart from no time at all.
+/// Short enough to wait for, long enough to distinguish from no wait.
 const SHORT: &str = "300";
 const AT_LEAST: Duration = Duration::from_millis(250);
 

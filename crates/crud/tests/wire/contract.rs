@@ -118,7 +118,7 @@ fn of_many_that_want_the_same_unique_value_one_gets_it() {
 fn records_that_are_created_together_are_told_apart() {
     let service = Service::start(&[("ROOMS_WORKERS", "1")]);
     service.post("/api/codes", &json!({"code": "c"}));
-    // Whoever holds the table makes the inserts wait, so that they are executed together.
+    // A lock on the table makes the inserts wait, so that they are executed together.
     let mut client = service.database.client();
     let mut transaction = client.transaction().unwrap();
     transaction.batch_execute("LOCK TABLE rooms, notes").unwrap();

@@ -29,7 +29,7 @@ fn the_connection_that_has_been_idle_longest_makes_room() {
     let mut open: Vec<TcpStream> = (0..3).map(|_| connect_from(1, server.addr)).collect();
     for index in [0, 1, 2, 0] {
         assert!(ask(&mut open[index]).unwrap().contains("200 OK"));
-        // The thread notes that it is idle after it has answered.
+        // The connection is marked as idle only after the response was sent.
         std::thread::sleep(Duration::from_millis(20));
     }
     let mut newcomer = connect_from(1, server.addr);

@@ -1,4 +1,4 @@
-//! What every answer has, whoever made it, and what becomes of a service's mistakes.
+//! The fields that every response has, and how the edge handles a service's mistakes.
 
 use crate::server::{TestServer, settings};
 

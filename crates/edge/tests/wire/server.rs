@@ -25,7 +25,7 @@ pub struct TestServer {
     pub release: Sender<()>,
     /// How many requests for /hold have come so far, with their bodies.
     pub holding: Arc<AtomicUsize>,
-    /// The statuses that the edge has answered by itself.
+    /// The statuses of the responses that the edge itself made.
     pub refused: Arc<Mutex<Vec<u16>>>,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }

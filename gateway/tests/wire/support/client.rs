@@ -66,7 +66,7 @@ impl Client {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// Sends although the other side may have closed; tells whether it worked.
+    /// Sends even if the other side may have closed; returns whether it worked.
     pub fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
