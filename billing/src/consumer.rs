@@ -207,8 +207,8 @@ impl Session<'_, '_> {
             log::warn!("message_id={} is dead: {reason}", delivery.properties.message_id().unwrap_or("-"));
         }
         let (connection, settings) = (&self.connection, self.consumer.settings);
-        let published = self.dead_letters.publish(letters, |letter| publish(connection, settings, letter));
-        self.acknowledge(published)
+        let moved = self.dead_letters.publish(letters, |letter| dead_letter(connection, settings, letter));
+        moved.map(drop).map_err(Error::DeadLetter)
     }
 
     fn retry_dead_letters(&mut self) -> Result<(), Error> {
@@ -217,24 +217,23 @@ impl Session<'_, '_> {
         if let Err(error) = connection.declare_queue(&settings.dead_letter_queue()) {
             log::debug!("{error}");
         }
-        let published = self.dead_letters.retry(|letter| publish(connection, settings, letter));
-        self.acknowledge(published)
-    }
-
-    fn acknowledge(&self, published: Result<Vec<DeadLetter>, PublishError>) -> Result<(), Error> {
-        for letter in published.map_err(Error::DeadLetter)? {
-            self.connection.ack(letter.delivery.tag)?;
-        }
-        Ok(())
+        let moved = self.dead_letters.retry(|letter| dead_letter(connection, settings, letter));
+        moved.map(drop).map_err(Error::DeadLetter)
     }
 }
 
-/// Publishes a message to the dead-letter queue and waits for the confirm.
-fn publish(connection: &Connection, settings: &Settings, letter: &DeadLetter) -> Result<(), PublishError> {
+/// Moves a message to the dead-letter queue. It is acknowledged as soon as its copy is confirmed, so that a crash between
+/// the two can leave at most one copy too many.
+fn dead_letter(
+    connection: &Connection,
+    settings: &Settings,
+    letter: &DeadLetter,
+) -> Result<(), PublishError> {
     let DeadLetter { delivery, reason } = letter;
     let properties = delivery.properties.for_republishing().with_header(REASON_HEADER, reason);
     let queue = settings.dead_letter_queue();
-    connection.publish(&queue, properties, delivery.body.clone(), settings.confirm_timeout)
+    connection.publish(&queue, properties, delivery.body.clone(), settings.confirm_timeout)?;
+    connection.ack(delivery.tag).map_err(|error| PublishError::Closed(error.to_string()))
 }
 
 impl OrderStore for Repository {

@@ -40,8 +40,8 @@ impl DeadLetters {
         !self.held.is_empty() && self.retry_at <= Instant::now()
     }
 
-    /// Publishes each letter. Returns the confirmed ones, which the caller acknowledges, and holds the others. Fails
-    /// only if the broker session has ended; the broker then delivers all of them again.
+    /// Moves each letter with `publish`. Returns those that were moved and holds the others. Fails only if the broker
+    /// session has ended; the broker then delivers the others again.
     pub(crate) fn publish(
         &mut self,
         letters: Vec<DeadLetter>,

@@ -1,5 +1,6 @@
 //! Messages that can never become orders: set aside with a reason, holding up nobody.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use amqp::{AmqpSettings, Connection, Delivery, Properties};
@@ -21,15 +22,21 @@ fn publish(connection: &Connection, properties: Properties, body: &[u8]) {
     connection.publish(QUEUE, properties, body.to_vec(), patience()).unwrap();
 }
 
-/// Takes `count` messages from the queue of dead messages.
+/// Takes `count` different messages from the queue of dead messages.
 fn take_dead(connection: &Connection, count: usize) -> Vec<Delivery> {
     let mut deliveries = connection.consume(DEAD, 1_000).unwrap();
     let mut dead = Vec::new();
     wait_until(patience(), "the dead messages are there", || {
         dead.extend(deliveries.next_batch(1_000, Duration::from_millis(50)).unwrap());
-        dead.len() >= count
+        each_once(&dead).len() >= count
     });
     dead
+}
+
+/// Drops the repetitions: a message that was moved while billing was told to stop may be moved once more.
+fn each_once(dead: &[Delivery]) -> Vec<&Delivery> {
+    let mut seen = HashSet::new();
+    dead.iter().filter(|delivery| seen.insert(delivery.properties.message_id().map(str::to_owned))).collect()
 }
 
 /// What is wrong, and the body that shows it.
@@ -88,8 +95,8 @@ fn poison_goes_to_the_dead_queue_with_a_reason_and_holds_up_nobody() {
         wait_until(patience(), "the orders between them are stored", || platform.count_orders() == expected);
     }
     let dead = take_dead(&connection, 2 * poison().len());
-    assert_eq!(dead.len(), 2 * poison().len());
-    for (round, deliveries) in dead.chunks(poison().len()).enumerate() {
+    assert_eq!(each_once(&dead).len(), 2 * poison().len());
+    for (round, deliveries) in each_once(&dead).chunks(poison().len()).enumerate() {
         for (delivery, (what, body)) in deliveries.iter().zip(poison()) {
             assert_eq!(delivery.properties.message_id(), Some(format!("poison {round} {what}").as_str()));
             assert!(delivery.body == body, "the body of {what} was changed");
