@@ -36,6 +36,11 @@ impl Error {
         move |source| Self::Io { action, source }
     }
 
+    /// A file that cannot be understood.
+    pub(crate) fn format(file: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Format { file: file.into(), problem: problem.into() }
+    }
+
     /// The log could not be written, synced or read back while doing `action`. Nothing is confirmed after it.
     pub(crate) fn log(action: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
         Self::io(format!("the log failed, nothing was confirmed after this: {action}"))

@@ -1,18 +1,36 @@
-//! Reads the log back after a start: which messages still wait, where each queue goes on, and what was damaged.
+//! Reads the log back after a start: which messages still wait, where each queue goes on, and what cannot be read.
 //!
-//! Segments are read from the newest to the oldest, so that every ack is known before the message it settles. A torn
-//! tail (what was being written when the process died, and was never confirmed) is cut; damage in front of something
-//! that was written after an fdatasync is reported and stepped over.
+//! It happens in two steps. [`survey`] reads everything and changes nothing; [`Survey::take_over`] refuses to go on
+//! if a part of the log is missing, and else tidies up what an interruption left. No byte of a segment is ever
+//! changed, and no file is removed that was not read completely. Segments are read from the newest to the oldest, so
+//! that every ack is known before the message it settles.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
+use crate::definitions::{self, Header, Queues, Stored};
 use crate::entry::{Entry, Location, Run};
 use crate::error::Error;
+use crate::intervals::Intervals;
 use crate::persister::Position;
-use crate::record::{self, Head, Kind, Record};
+use crate::record::{self, Kind, MAX_TORN, Origin, Previous, Record};
+use crate::segment::{self, Scan};
 use crate::storage::{self, Storage, StorageFile};
+use crate::topology::FIRST_TRANSIENT_ID;
 use crate::wal::{NEXT, Segment, file_name, file_number};
+
+/// Left out of the numbering when something could not be read, so that what is restored later has numbers of its own.
+const SKIPPED: u64 = 1 << 24;
+
+/// What the definitions say of the log.
+pub(crate) struct Log {
+    pub(crate) salt: u64,
+    /// The log has a segment of this number or a higher one.
+    pub(crate) segment: u32,
+    /// Which durable queues exist; None if nobody knows.
+    pub(crate) queues: Option<Queues>,
+}
 
 /// What recovery found.
 pub(crate) struct Recovered {
@@ -20,6 +38,8 @@ pub(crate) struct Recovered {
     pub(crate) segments: BTreeMap<u32, Segment>,
     pub(crate) position: Position,
     pub(crate) prepared: Option<Arc<dyn StorageFile>>,
+    /// The lowest position of the next message of a queue of which nothing was found.
+    pub(crate) first_position: u64,
 }
 
 /// One queue's messages.
@@ -34,167 +54,350 @@ pub(crate) struct RecoveredQueue {
     lowest: Option<u64>,
 }
 
-/// Recovers the log. `known` tells which queues exist; messages of others are dropped.
-pub(crate) fn recover(
-    storage: &dyn Storage,
-    segment_bytes: u32,
-    known: impl Fn(u32) -> bool,
-) -> Result<Recovered, Error> {
-    let mut numbers = Vec::new();
-    let mut has_next = false;
-    for name in storage.list().map_err(Error::io("list the data folder"))? {
-        if name.strip_suffix(".tmp").is_some() {
-            storage.remove(&name).map_err(Error::io(format!("remove {name}")))?;
-        }
-        has_next |= name == NEXT;
-        numbers.extend(file_number(&name));
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Severity {
+    /// The rest of a write that was interrupted, and so was never confirmed.
+    Unfinished,
+    /// Something cannot be read; everything else can.
+    Damage,
+    /// The broker must not start on this: confirmed messages may be missing.
+    Refusal,
+}
+
+/// Something that the reader of the log has to tell.
+#[derive(Clone, Debug)]
+pub(crate) struct Finding {
+    pub(crate) severity: Severity,
+    pub(crate) file: String,
+    pub(crate) text: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file, self.text)
     }
+}
+
+/// What is to be done with a file before the log goes on.
+#[derive(Debug)]
+enum Chore {
+    /// It was read completely and holds nothing, or nothing that is not elsewhere.
+    Remove(String),
+    /// It cannot be read and is not needed.
+    SetAside(String),
+}
+
+/// What the files of the log hold.
+pub(crate) struct Survey {
+    pub(crate) queues: HashMap<u32, RecoveredQueue>,
+    pub(crate) segments: BTreeMap<u32, Segment>,
+    pub(crate) findings: Vec<Finding>,
+    position: Position,
+    chores: Vec<Chore>,
+    has_prepared: bool,
+}
+
+/// Whether there is no file of a log, and so no reason to expect definitions.
+pub(crate) fn is_new(storage: &dyn Storage) -> Result<bool, Error> {
+    let names = storage.list().map_err(Error::io("list the data folder"))?;
+    Ok(!names.iter().any(|name| name == NEXT || file_number(name).is_some()))
+}
+
+/// Reads the whole folder, and changes nothing.
+#[cfg(test)]
+pub(crate) fn examine(storage: &dyn Storage) -> Result<Survey, Error> {
+    let stored = definitions::load(storage, is_new(storage)?)?;
+    survey(storage, stored.header.unwrap_or_default(), &stored)
+}
+
+/// Reads the log that belongs to these definitions, and changes nothing.
+pub(crate) fn survey(storage: &dyn Storage, header: Header, stored: &Stored) -> Result<Survey, Error> {
+    let log = Log { salt: header.salt, segment: header.segment, queues: Some(stored.queues()?) };
+    let mut survey = read_log(storage, &log)?;
+    survey.add_definitions(stored);
+    Ok(survey)
+}
+
+/// Reads the log, and changes nothing.
+pub(crate) fn read_log(storage: &dyn Storage, log: &Log) -> Result<Survey, Error> {
+    let names = storage.list().map_err(Error::io("list the data folder"))?;
+    let mut numbers: Vec<u32> = names.iter().filter_map(|name| file_number(name)).collect();
     numbers.sort_unstable_by(|a, b| b.cmp(a));
-    let mut recovery = Recovery {
+    let mut reader = Reader {
         storage,
-        known: &known,
+        log,
         acks: HashMap::new(),
         queues: HashMap::new(),
         segments: BTreeMap::new(),
-        newest: None,
-        sequence: 1,
+        newer: None,
+        last_sequence: 0,
+        previous: Previous::default(),
         delivered: None,
+        findings: Vec::new(),
+        chores: Vec::new(),
+        next_segment: numbers.first().map_or(1, |highest| highest + 1),
     };
-    let mut replaced_from = u32::MAX;
-    for number in numbers {
-        if number >= replaced_from && recovery.newest.is_some() {
-            // A merge took its contents over, and was interrupted before it could remove it.
-            storage.remove(&file_name(number)).map_err(Error::io("remove a merged segment"))?;
-            continue;
-        }
-        if let Some(replaces) = recovery.read_segment(number)? {
-            replaced_from = replaces;
-        }
+    for (index, number) in numbers.iter().enumerate() {
+        reader.read_segment(*number, index == 0);
     }
-    storage.sync_folder().map_err(Error::io("sync the data folder"))?;
-    let mut prepared = None;
-    if has_next {
-        // The prepared file of the last life, unless it is not whole.
-        let file = storage.open(NEXT).map_err(Error::io(format!("open {NEXT}")))?;
-        let length = file.length().map_err(Error::io(format!("measure {NEXT}")))?;
-        prepared = (length >= u64::from(segment_bytes)).then_some(file);
+    if reader.next_segment <= log.segment {
+        reader.find(Severity::Refusal, &file_name(log.segment), "it is missing, or a later one is");
     }
-    let Recovery { mut queues, segments, newest, sequence, delivered, .. } = recovery;
-    for (id, queue) in &mut queues {
-        // Without a close record nobody knows what was delivered, so everything may have been.
-        let last = queue.next_position.saturating_sub(1);
-        queue.redelivered_through =
-            delivered.as_ref().map_or(last, |delivered| delivered.get(id).copied().unwrap_or(0));
-    }
-    let position = Position { segment: newest.map_or(1, |newest| newest + 1), sequence };
-    Ok(Recovered { queues, segments, position, prepared })
+    let has_prepared = names.iter().any(|name| name == NEXT) && reader.check_prepared();
+    let temporary = definitions::TEMPORARY.into_iter().chain(crate::wal::TEMPORARY);
+    let left = temporary.filter(|temporary| names.iter().any(|name| name == temporary));
+    reader.chores.extend(left.map(|name| Chore::Remove(name.to_owned())));
+    Ok(reader.finish(has_prepared))
 }
 
-struct Recovery<'a> {
+impl Survey {
+    /// Takes in what is wrong with the definitions.
+    fn add_definitions(&mut self, stored: &Stored) {
+        let Some(header) = stored.header else { return };
+        for (name, problem) in &stored.damaged {
+            let text = format!("{problem}; the other copy, generation {}, is used", header.generation);
+            self.findings.push(Finding { severity: Severity::Damage, file: (*name).to_owned(), text });
+            if problem != definitions::MISSING {
+                self.chores.push(Chore::SetAside((*name).to_owned()));
+            }
+        }
+    }
+
+    /// The first refusal and how many there are.
+    fn refusal(&self) -> Option<Error> {
+        let mut refusals = self.findings.iter().filter(|finding| finding.severity == Severity::Refusal);
+        let first = refusals.next()?;
+        let more = match refusals.count() {
+            0 => String::new(),
+            count => format!(" (and {count} more)"),
+        };
+        let problem = format!(
+            "{}{more}; nothing was changed: put the file back, or run broker --check-log to see what can be read and \
+             broker --salvage to go on with that",
+            first.text
+        );
+        Some(Error::format(&first.file, problem))
+    }
+
+    /// Reports, refuses to go on if confirmed messages may be missing, and else tidies up.
+    pub(crate) fn take_over(self, storage: &dyn Storage, segment_bytes: u32) -> Result<Recovered, Error> {
+        for finding in &self.findings {
+            match finding.severity {
+                Severity::Unfinished => log::warn!("{finding}"),
+                Severity::Damage | Severity::Refusal => log::error!("{finding}"),
+            }
+        }
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
+        for chore in &self.chores {
+            match chore {
+                Chore::Remove(name) => storage.remove(name).map_err(Error::io(format!("remove {name}")))?,
+                Chore::SetAside(name) => {
+                    let aside =
+                        storage::set_aside(storage, name).map_err(Error::io(format!("rename {name}")))?;
+                    log::error!("{name} is kept as {aside}");
+                }
+            }
+        }
+        storage.sync_folder().map_err(Error::io("sync the data folder"))?;
+        if let Some((number, newest)) = self.segments.last_key_value() {
+            // The next segment says how far this one goes, so it must be durable that far.
+            newest.file.sync().map_err(Error::io(format!("sync {}", file_name(*number))))?;
+        }
+        let mut prepared = None;
+        if self.has_prepared {
+            // The prepared file of the last life, unless it is not whole.
+            let file = storage.open(NEXT).map_err(Error::io(format!("open {NEXT}")))?;
+            let length = file.length().map_err(Error::io(format!("measure {NEXT}")))?;
+            prepared = (length >= u64::from(segment_bytes)).then_some(file);
+        }
+        let Self { mut queues, segments, mut position, .. } = self;
+        let skipped = if self.findings.is_empty() { 0 } else { SKIPPED };
+        position.sequence += skipped;
+        for queue in queues.values_mut() {
+            queue.next_position += skipped;
+        }
+        Ok(Recovered { queues, segments, position, prepared, first_position: 1 + skipped })
+    }
+}
+
+/// What a segment needs to know of the one after it.
+struct Newer {
+    /// The first segment that it replaces.
+    replaces: u32,
+    first_sequence: u64,
+    /// None if that cannot be read.
+    previous: Option<Previous>,
+    is_whole: bool,
+}
+
+/// Reads the segments, from the newest to the oldest.
+struct Reader<'a> {
     storage: &'a dyn Storage,
-    known: &'a dyn Fn(u32) -> bool,
+    log: &'a Log,
     acks: HashMap<u32, Intervals>,
     queues: HashMap<u32, RecoveredQueue>,
     segments: BTreeMap<u32, Segment>,
-    /// The newest segment that has a record.
-    newest: Option<u32>,
-    /// The next sequence number.
-    sequence: u64,
+    newer: Option<Newer>,
+    last_sequence: u64,
+    /// How far the newest segment was read.
+    previous: Previous,
     /// How far each queue had delivered, if the last life ended in good order.
     delivered: Option<HashMap<u32, u64>>,
+    findings: Vec<Finding>,
+    chores: Vec<Chore>,
+    next_segment: u32,
 }
 
-impl Recovery<'_> {
-    /// Takes one segment in. Returns the first of the segments that it replaces.
-    fn read_segment(&mut self, number: u32) -> Result<Option<u32>, Error> {
+impl Reader<'_> {
+    fn find(&mut self, severity: Severity, file: &str, text: impl Into<String>) {
+        self.findings.push(Finding { severity, file: file.to_owned(), text: text.into() });
+    }
+
+    /// Takes one segment in.
+    fn read_segment(&mut self, number: u32, is_highest: bool) {
         let name = file_name(number);
-        let doing = |what: &str| Error::io(format!("{what} {name}"));
-        let file = self.storage.open(&name).map_err(doing("open"))?;
-        let bytes = storage::read_whole(&*file).map_err(doing("read"))?;
-        let scan = Scan::of(&bytes, number, self.newest.is_none());
-        if scan.spans.is_empty() && self.newest.is_none() {
-            // It was begun, and nothing of it was ever durable.
-            self.storage.remove(&name).map_err(doing("remove"))?;
-            return Ok(None);
+        let read = || {
+            let file = self.storage.open(&name)?;
+            Ok::<_, std::io::Error>((storage::read_whole(&*file)?, file))
+        };
+        let (bytes, file) = match read() {
+            Ok(read) => read,
+            Err(error) => return self.find(Severity::Refusal, &name, format!("it cannot be read: {error}")),
+        };
+        let origin = Origin { salt: self.log.salt, segment: number };
+        let older_than = self.newer.as_ref().filter(|newer| number < newer.replaces);
+        let ceiling = older_than.map_or(u64::MAX, |newer| newer.first_sequence);
+        let scan = Scan::of(&bytes, origin, ceiling);
+        if !self.is_in_order(number, &name, &scan) {
+            return;
         }
-        for &(from, to) in &scan.damage {
-            self.report_damage(&name, &bytes, from, to)?;
+        if scan.stretches.is_empty() {
+            if is_highest && number > self.log.segment && !bytes.is_empty() && segment::is_zero(&bytes) {
+                // It was begun, and not even its start record was written.
+                self.next_segment = number;
+                self.chores.push(Chore::Remove(name));
+                return;
+            }
+            let why = segment::describe_unreadable(&bytes, origin);
+            self.find(Severity::Refusal, &name, why);
+            self.newer =
+                Some(Newer { replaces: number, first_sequence: ceiling, previous: None, is_whole: false });
+            return;
         }
-        let first = scan.records(&bytes, number).next().filter(|(_, first)| first.kind == Kind::Start);
-        let start = first.and_then(|(_, first)| record::read_start(first.payload));
-        if let Some((version, _)) = start
-            && version != record::VERSION
-        {
-            let problem = format!("its format version is {version}, this program knows {}", record::VERSION);
-            return Err(Error::Format { file: name, problem });
+        let start = scan.start(&bytes);
+        if let Some(start) = start.as_ref().filter(|start| start.version != record::VERSION) {
+            let why = format!("its format is {}, this program knows {}", start.version, record::VERSION);
+            return self.find(Severity::Refusal, &name, why);
         }
-        if self.newest.is_none() {
-            self.newest = Some(number);
-            // The last record of the log may say that the last life ended in good order.
-            let last = scan.records(&bytes, number).filter(|(_, record)| record.kind != Kind::End).last();
+        let is_newest = self.segments.is_empty();
+        if is_newest {
+            self.last_sequence = scan.last_sequence;
+            self.previous.end = to_u32(scan.end);
+            let last = scan.records(&bytes).filter(|(_, record)| record.kind != Kind::End).last();
             self.delivered = last
                 .filter(|(_, record)| record.kind == Kind::Close)
                 .map(|(_, record)| record::read_close(record.payload).collect());
         }
+        let size = start.as_ref().map_or(0, |start| start.size as usize);
+        let is_whole = self.judge(&name, &bytes, &scan, size, is_newest);
         let (live, live_bytes) = self.read_records(&scan, &bytes, number);
-        let mut end = u32::try_from(scan.end).unwrap_or(u32::MAX);
-        if !scan.ended {
-            end = self.end_segment(&*file, number, end).map_err(doing("cut the torn tail of"))?;
-            if scan.torn > 0 {
-                log::warn!("{name}: cut a torn tail of {} bytes at offset {}", scan.torn, scan.end);
-            }
-        }
-        self.segments.insert(number, Segment { number, file, end, sealed: true, live, live_bytes });
-        Ok(start.map(|(_, replaces)| replaces))
+        let (end, size) = (to_u32(scan.end), bytes.len() as u64);
+        let damaged = !is_whole || !scan.gaps.is_empty();
+        let segment = Segment { number, file, end, size, sealed: true, damaged, live, live_bytes };
+        self.segments.insert(number, segment);
+        self.newer = Some(Newer {
+            replaces: scan.replaces(&bytes).unwrap_or(number).min(number),
+            first_sequence: scan.first_sequence,
+            previous: start.map(|start| start.previous),
+            is_whole,
+        });
     }
 
-    /// Says loudly where the log is damaged, and keeps a copy of the file as it was found.
-    fn report_damage(&self, name: &str, bytes: &[u8], from: usize, to: usize) -> Result<(), Error> {
-        let copy = format!("damaged-{name}");
-        log::error!(
-            "{name} is damaged from offset {from} to {to}; the file is kept as {copy}: records in between are lost, \
-             everything else is read"
-        );
-        let names = self.storage.list().map_err(Error::io("list the data folder"))?;
-        if !names.contains(&copy) {
-            let file = self.storage.create(&copy).map_err(Error::io(format!("create {copy}")))?;
-            file.write_at(bytes, 0).and_then(|()| file.sync()).map_err(Error::io(format!("write {copy}")))?;
+    /// Whether this is the segment that has to come next. One that was merged into a newer one is not read, and what
+    /// is missing in between is told.
+    fn is_in_order(&mut self, number: u32, name: &str, scan: &Scan) -> bool {
+        let Some(newer) = &self.newer else { return true };
+        let (replaces, is_whole) = (newer.replaces, newer.is_whole);
+        if number >= replaces {
+            if !is_whole {
+                let why = "the segment that it was merged into is damaged";
+                self.find(Severity::Refusal, name, why);
+            } else if scan.stretches.is_empty() || !scan.gaps.is_empty() {
+                self.find(Severity::Damage, name, "it cannot be read, and a newer segment replaces it");
+                self.chores.push(Chore::SetAside(name.to_owned()));
+            } else {
+                // The merge was interrupted before it could remove it.
+                self.chores.push(Chore::Remove(name.to_owned()));
+            }
+            return false;
         }
-        Ok(())
+        for missing in (number + 1..replaces).take(3) {
+            self.find(Severity::Refusal, &file_name(missing), "it is missing");
+        }
+        true
+    }
+
+    /// Tells what of a segment cannot be read. Returns whether nothing of it is damaged.
+    fn judge(&mut self, name: &str, bytes: &[u8], scan: &Scan, size: usize, is_newest: bool) -> bool {
+        let count = self.findings.len();
+        let newer = self.newer.take();
+        let previous = newer.as_ref().and_then(|newer| newer.previous.as_ref());
+        for &(from, to) in &scan.gaps {
+            let torn = (to_u32(from), to_u32(to));
+            let what = format!("it cannot be read from offset {from} to {to}; everything else is read");
+            if previous.is_some_and(|previous| previous.torn.contains(&torn)) {
+                continue;
+            }
+            // The start record is durable before anything is written behind it.
+            let unproven = is_newest && from > 0 && !scan.is_proven(to);
+            if unproven && self.previous.torn.len() < MAX_TORN {
+                self.previous.torn.push(torn);
+                let why = "an unfinished write of a power failure, or damage to what was written last";
+                self.find(Severity::Unfinished, name, format!("{what}: {why}"));
+            } else {
+                self.find(Severity::Damage, name, what);
+            }
+        }
+        let cut = is_newest && !scan.has_tail && bytes.len() < size;
+        let end = scan.end;
+        if scan.ended {
+        } else if cut {
+            self.find(Severity::Damage, name, format!("it was cut at offset {}", bytes.len()));
+        } else if is_newest && scan.has_tail {
+            self.find(Severity::Unfinished, name, format!("an unfinished write begins at offset {end}"));
+        } else if !is_newest && previous.is_none_or(|previous| previous.end as usize != end) {
+            self.find(Severity::Damage, name, format!("it cannot be read from offset {end} on"));
+        }
+        !self.findings[count..].iter().any(|finding| finding.severity > Severity::Unfinished)
     }
 
     /// Takes in the acks of a segment, then its messages. Returns how many of these are wanted, and their bytes.
     fn read_records(&mut self, scan: &Scan, bytes: &[u8], number: u32) -> (u64, u64) {
-        for (_, record) in scan.records(bytes, number) {
-            self.sequence = self.sequence.max(record.sequence + 1);
-            if record.kind == Kind::Acks {
-                for range in record::read_acks(record.payload) {
-                    self.acks.entry(range.queue).or_default().insert(range.from, range.to);
-                    let queue = self.queues.entry(range.queue).or_default();
-                    queue.next_position = queue.next_position.max(range.to + 1);
-                }
+        for (offset, record) in scan.records(bytes).filter(|(_, record)| record.kind == Kind::Acks) {
+            for range in record::read_acks(record.payload) {
+                self.exists(range.queue, number, offset);
+                self.acks.entry(range.queue).or_default().insert(range.from, range.to);
+                let queue = self.queues.entry(range.queue).or_default();
+                queue.next_position = queue.next_position.max(range.to + 1);
             }
         }
         let mut runs: HashMap<u32, VecDeque<Run>> = HashMap::new();
         let mut lowest: HashMap<u32, u64> = HashMap::new();
         let (mut live, mut live_bytes) = (0, 0);
-        for (offset, record) in scan.records(bytes, number).filter(|(_, record)| record.kind == Kind::Message)
-        {
+        for (offset, record) in scan.records(bytes).filter(|(_, record)| record.kind == Kind::Message) {
             // What lies behind damage is read by itself: a page cannot be read across it.
             let stretch = scan.start_of_stretch(offset);
-            let at = Location { slot: number, offset: u32::try_from(offset).unwrap_or(u32::MAX) };
-            let length = u32::try_from(record.total).unwrap_or(u32::MAX);
+            let at = Location { slot: number, offset: to_u32(offset) };
+            let length = to_u32(record.total);
             for (id, position) in record::message_places(record.payload) {
-                let queue = self.queues.entry(id).or_default();
-                queue.next_position = queue.next_position.max(position + 1);
                 lowest.entry(id).or_insert(position);
-                let persistent = record.flags & record::FLAG_PERSISTENT != 0;
-                let repeated = queue.lowest.is_some_and(|lowest| position >= lowest);
-                let acked = self.acks.get(&id).is_some_and(|acks| acks.contains(position));
-                if !persistent || repeated || acked || !(self.known)(id) {
+                if !self.wants(id, position, &record, (number, offset)) {
                     continue;
                 }
-                let entry = Entry { position, at, length, persistent, redelivered: true };
+                let entry = Entry { position, at, length, persistent: true, redelivered: true };
                 let runs = runs.entry(id).or_default();
                 let joins = |run: &mut Run| run.offset as usize >= stretch && run.extend(&entry);
                 if !runs.back_mut().is_some_and(joins) {
@@ -216,174 +419,73 @@ impl Recovery<'_> {
         (live, live_bytes)
     }
 
-    /// Ends a segment that was being written when the last life ended: an end record where its records end, and
-    /// nothing after it. Nothing is appended to it any more; the log goes on in a new segment.
-    fn end_segment(&mut self, file: &dyn StorageFile, number: u32, end: u32) -> std::io::Result<u32> {
-        let mut bytes = Vec::new();
-        let head =
-            Head { kind: Kind::End, flags: record::FLAG_SYNCED, segment: number, sequence: self.sequence };
-        record::put(&mut bytes, head, |_| {});
-        self.sequence += 1;
-        file.write_at(&bytes, end.into())?;
-        let end = end + u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        file.set_length(end.into())?;
-        file.sync()?;
-        Ok(end)
+    /// Whether a message still waits in one of its queues. `at` is the number of its segment and its offset there.
+    fn wants(&mut self, id: u32, position: u64, record: &Record<'_>, at: (u32, usize)) -> bool {
+        let exists = self.exists(id, at.0, at.1);
+        let queue = self.queues.entry(id).or_default();
+        queue.next_position = queue.next_position.max(position + 1);
+        if queue.lowest.is_some_and(|lowest| position >= lowest) {
+            let text =
+                format!("message {position} of queue {id} at offset {} is in a newer segment, too", at.1);
+            self.find(Severity::Refusal, &file_name(at.0), text);
+            return false;
+        }
+        let persistent = record.flags & record::FLAG_PERSISTENT != 0;
+        exists && persistent && !self.acks.get(&id).is_some_and(|acks| acks.contains(position))
     }
-}
 
-/// Which parts of a segment's bytes are valid records.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Scan {
-    /// Stretches of valid records.
-    spans: Vec<(usize, usize)>,
-    /// Stretches that once were durable and are not valid any more.
-    damage: Vec<(usize, usize)>,
-    /// Where the records end.
-    end: usize,
-    /// The last record is an end record.
-    ended: bool,
-    /// Bytes after the end that look like the rest of an interrupted write.
-    torn: usize,
-}
+    /// Whether a durable queue exists. One that was never defined means that the definitions are older than the log.
+    fn exists(&mut self, id: u32, segment: u32, offset: usize) -> bool {
+        let Some(queues) = &self.log.queues else { return id < FIRST_TRANSIENT_ID };
+        if queues.ids.contains(&id) {
+            return true;
+        }
+        if (queues.next..FIRST_TRANSIENT_ID).contains(&id) && !self.queues.contains_key(&id) {
+            let text = format!("the record at offset {offset} is for queue {id}, which the definitions lack");
+            self.find(Severity::Refusal, &file_name(segment), text);
+            // Told once.
+            self.queues.entry(id).or_default();
+        }
+        false
+    }
 
-impl Scan {
-    /// Finds the valid records of segment `number`. In the newest segment whatever is not followed by proof that it
-    /// was durable counts as torn; in all others everything was durable.
-    pub(crate) fn of(bytes: &[u8], number: u32, newest: bool) -> Self {
-        let mut spans: Vec<(usize, usize)> = Vec::new();
-        let mut proofs = Vec::new();
-        let (mut at, mut start, mut ended) = (0, 0, false);
-        loop {
-            if let Some(record) = record::parse(bytes.get(at..).unwrap_or_default(), number) {
-                if record.flags & record::FLAG_SYNCED != 0 {
-                    proofs.push(at);
-                }
-                at += record.total;
-                ended = record.kind == Kind::End;
-                if !ended {
-                    continue;
-                }
+    /// Whether the prepared segment may be used.
+    fn check_prepared(&mut self) -> bool {
+        let bytes = self.storage.open(NEXT).and_then(|file| storage::read_whole(&*file));
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.find(Severity::Refusal, NEXT, format!("it cannot be read: {error}"));
+                return false;
             }
-            if at > start {
-                spans.push((start, at));
-            }
-            let next = (at..bytes.len()).step_by(record::ALIGNMENT);
-            let found = next.filter(|_| !ended).find(|at| record::parse(&bytes[*at..], number).is_some());
-            let Some(found) = found else { break };
-            (start, at) = (found, found);
+        };
+        if segment::is_zero(&bytes) {
+            return true;
         }
-        let proof = if newest { proofs.last().copied() } else { Some(usize::MAX) };
-        let (mut kept, mut damage, mut end) = (Vec::new(), Vec::new(), 0);
-        let mut torn = 0;
-        for (from, to) in spans {
-            if from > end {
-                // The proof must lie behind the gap.
-                if proof.is_none_or(|proof| proof < from) {
-                    torn = bytes.len() - end;
-                    ended = false;
-                    break;
-                }
-                damage.push((end, from));
-            }
-            kept.push((from, to));
-            end = to;
+        let salt = self.log.salt.to_le_bytes();
+        if bytes.chunks_exact(salt.len()).any(|chunk| chunk == salt) {
+            self.find(Severity::Refusal, NEXT, "it should be empty, and holds a part of the log");
+        } else {
+            self.find(Severity::Damage, NEXT, "it should hold nothing but zeros");
+            self.chores.push(Chore::SetAside(NEXT.to_owned()));
         }
-        if !newest && !ended && torn == 0 {
-            // Its end record is missing, though a later segment proves that it was durable.
-            damage.push((end, bytes.len()));
-        }
-        Self { spans: kept, damage, end, ended, torn }
+        false
     }
 
-    /// Where the stretch of valid records that `offset` is in begins.
-    fn start_of_stretch(&self, offset: usize) -> usize {
-        let behind = self.spans.partition_point(|(from, _)| *from <= offset);
-        behind.checked_sub(1).map_or(0, |index| self.spans[index].0)
-    }
-
-    /// The valid records with their offsets.
-    pub(crate) fn records<'a>(
-        &'a self,
-        bytes: &'a [u8],
-        number: u32,
-    ) -> impl Iterator<Item = (usize, Record<'a>)> {
-        self.spans.iter().flat_map(move |&(from, to)| {
-            record::iterate(&bytes[from..to], number).map(move |(at, record)| (from + at, record))
-        })
+    fn finish(self, has_prepared: bool) -> Survey {
+        let Self { mut queues, segments, findings, chores, delivered, previous, .. } = self;
+        for (id, queue) in &mut queues {
+            // Without a close record nobody knows what was delivered, so everything may have been.
+            let last = queue.next_position.saturating_sub(1);
+            queue.redelivered_through =
+                delivered.as_ref().map_or(last, |delivered| delivered.get(id).copied().unwrap_or(0));
+        }
+        let (segment, sequence) = (self.next_segment, self.last_sequence + 1);
+        let position = Position { segment, sequence, salt: self.log.salt, previous };
+        Survey { queues, segments, findings, position, chores, has_prepared }
     }
 }
 
-/// A set of positions as disjoint ranges.
-#[derive(Default)]
-struct Intervals {
-    /// First position to last position.
-    ranges: BTreeMap<u64, u64>,
-}
-
-impl Intervals {
-    fn insert(&mut self, mut from: u64, mut to: u64) {
-        if to < from {
-            return;
-        }
-        // Take in every range that touches the new one.
-        while let Some((&first, &last)) = self.ranges.range(..=to.saturating_add(1)).next_back() {
-            if last.saturating_add(1) < from {
-                break;
-            }
-            self.ranges.remove(&first);
-            from = from.min(first);
-            to = to.max(last);
-        }
-        self.ranges.insert(from, to);
-    }
-
-    fn contains(&self, position: u64) -> bool {
-        self.ranges.range(..=position).next_back().is_some_and(|(_, last)| *last >= position)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn intervals_join_when_they_touch_or_overlap() {
-        let mut set = Intervals::default();
-        for (from, to) in [(10, 20), (30, 40), (22, 28), (21, 21), (1, 1), (5, 3)] {
-            set.insert(from, to);
-        }
-        assert_eq!(set.ranges.into_iter().collect::<Vec<_>>(), [(1, 1), (10, 28), (30, 40)]);
-        let mut set = Intervals::default();
-        set.insert(2, 4);
-        set.insert(6, 8);
-        set.insert(1, 9);
-        assert!(
-            !set.contains(0) && set.contains(1) && set.contains(5) && set.contains(9) && !set.contains(10)
-        );
-    }
-
-    fn bytes_of(flags: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (sequence, &flags) in (1..).zip(flags) {
-            let head = Head { kind: Kind::Acks, flags, segment: 1, sequence };
-            record::put(&mut bytes, head, |out| out.extend_from_slice(&[1; 20]));
-        }
-        bytes
-    }
-
-    #[test]
-    fn a_gap_is_damage_only_if_something_behind_it_was_written_after_a_sync() {
-        // Records of 48 bytes each.
-        let mut torn = bytes_of(&[1, 0, 0, 0]);
-        torn[60] ^= 1;
-        torn.extend_from_slice(&[0; 64]);
-        let scan = Scan::of(&torn, 1, true);
-        assert_eq!((scan.spans, scan.damage, scan.end, scan.ended), (vec![(0, 48)], vec![], 48, false));
-        let mut damaged = bytes_of(&[1, 0, 1, 0]);
-        damaged[60] ^= 1;
-        let scan = Scan::of(&damaged, 1, true);
-        assert_eq!(scan.spans, [(0, 48), (96, 192)]);
-        assert_eq!((scan.damage, scan.end), (vec![(48, 96)], 192));
-    }
+fn to_u32(offset: usize) -> u32 {
+    u32::try_from(offset).unwrap_or(u32::MAX)
 }
