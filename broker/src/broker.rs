@@ -16,6 +16,7 @@ use crate::housekeeper;
 use crate::outbox::Outbox;
 use crate::persister::Persister;
 use crate::recovery;
+use crate::salvage;
 use crate::settings::Settings;
 use crate::storage::Storage;
 use crate::sync::lock;
@@ -84,6 +85,7 @@ impl Broker {
         shutdown: Shutdown,
     ) -> Result<Self, Error> {
         let started = Instant::now();
+        salvage::refuse_interrupted(&*storage)?;
         let stored = definitions::load(&*storage, recovery::is_new(&*storage)?)?;
         let header = stored.header.unwrap_or_else(|| Header { salt: random_salt(), ..Header::default() });
         let recovered =

@@ -18,6 +18,8 @@ pub(crate) const FILES: [&str; 2] = ["definitions-1", "definitions-2"];
 pub(crate) const TEMPORARY: [&str; 2] = ["definitions-1.tmp", "definitions-2.tmp"];
 /// What format 1 called its only copy.
 const FORMAT_1_FILE: &str = "definitions";
+/// How all these names begin.
+pub(crate) const PREFIX: &str = "definitions";
 /// The problem of a copy that is not there.
 pub(crate) const MISSING: &str = "it is missing";
 const MAGIC: &[u8; 8] = b"AMQPDEF2";
@@ -120,7 +122,8 @@ pub(crate) struct Queues {
     pub(crate) ids: HashSet<u32>,
 }
 
-fn encode(header: Header, definitions: &[Definition<'_>]) -> Vec<u8> {
+/// The bytes of a copy.
+pub(crate) fn encode(header: Header, definitions: &[Definition<'_>]) -> Vec<u8> {
     let mut rest = Vec::new();
     rest.extend_from_slice(&header.generation.to_le_bytes());
     rest.extend_from_slice(&header.salt.to_le_bytes());

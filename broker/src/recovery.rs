@@ -28,8 +28,10 @@ pub(crate) struct Log {
     pub(crate) salt: u64,
     /// The log has a segment of this number or a higher one.
     pub(crate) segment: u32,
-    /// Which durable queues exist; None if nobody knows.
-    pub(crate) queues: Option<Queues>,
+    /// Which durable queues exist.
+    pub(crate) queues: Queues,
+    /// Queues that the definitions lack count as existing.
+    pub(crate) lenient: bool,
 }
 
 /// What recovery found.
@@ -93,7 +95,7 @@ pub(crate) struct Survey {
     pub(crate) queues: HashMap<u32, RecoveredQueue>,
     pub(crate) segments: BTreeMap<u32, Segment>,
     pub(crate) findings: Vec<Finding>,
-    position: Position,
+    pub(crate) position: Position,
     chores: Vec<Chore>,
     has_prepared: bool,
 }
@@ -104,23 +106,50 @@ pub(crate) fn is_new(storage: &dyn Storage) -> Result<bool, Error> {
     Ok(!names.iter().any(|name| name == NEXT || file_number(name).is_some()))
 }
 
-/// Reads the whole folder, and changes nothing.
-#[cfg(test)]
-pub(crate) fn examine(storage: &dyn Storage) -> Result<Survey, Error> {
-    let stored = definitions::load(storage, is_new(storage)?)?;
-    survey(storage, stored.header.unwrap_or_default(), &stored)
+/// Reads the whole folder, even if there are no definitions, and changes nothing. If `lenient` is set, queues that the
+/// definitions lack count as existing.
+pub(crate) fn examine(storage: &dyn Storage, lenient: bool) -> Result<(Survey, Stored), Error> {
+    match definitions::load(storage, is_new(storage)?) {
+        Ok(stored) => {
+            let header = stored.header.unwrap_or_default();
+            let log = Log { salt: header.salt, segment: header.segment, queues: stored.queues()?, lenient };
+            let mut survey = read_log(storage, &log)?;
+            survey.add_definitions(&stored);
+            Ok((survey, stored))
+        }
+        Err(Error::Format { file, problem: text }) => {
+            let stored = Stored::default();
+            let log = Log { salt: guess_salt(storage)?, segment: 0, queues: stored.queues()?, lenient: true };
+            let mut survey = read_log(storage, &log)?;
+            survey.findings.insert(0, Finding { severity: Severity::Refusal, file, text });
+            Ok((survey, stored))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The salt of the newest segment that names one.
+fn guess_salt(storage: &dyn Storage) -> Result<u64, Error> {
+    let mut names = storage.list().map_err(Error::io("list the data folder"))?;
+    names.retain(|name| file_number(name).is_some());
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    let salts = names.iter().filter_map(|name| {
+        let bytes = storage.open(name).and_then(|file| storage::read_whole(&*file)).ok()?;
+        record::claimed_origin(bytes.get(record::MAGIC.len()..)?).map(|origin| origin.salt)
+    });
+    Ok(salts.into_iter().next().unwrap_or_default())
 }
 
 /// Reads the log that belongs to these definitions, and changes nothing.
 pub(crate) fn survey(storage: &dyn Storage, header: Header, stored: &Stored) -> Result<Survey, Error> {
-    let log = Log { salt: header.salt, segment: header.segment, queues: Some(stored.queues()?) };
+    let log = Log { salt: header.salt, segment: header.segment, queues: stored.queues()?, lenient: false };
     let mut survey = read_log(storage, &log)?;
     survey.add_definitions(stored);
     Ok(survey)
 }
 
 /// Reads the log, and changes nothing.
-pub(crate) fn read_log(storage: &dyn Storage, log: &Log) -> Result<Survey, Error> {
+fn read_log(storage: &dyn Storage, log: &Log) -> Result<Survey, Error> {
     let names = storage.list().map_err(Error::io("list the data folder"))?;
     let mut numbers: Vec<u32> = names.iter().filter_map(|name| file_number(name)).collect();
     numbers.sort_unstable_by(|a, b| b.cmp(a));
@@ -436,9 +465,12 @@ impl Reader<'_> {
 
     /// Whether a durable queue exists. One that was never defined means that the definitions are older than the log.
     fn exists(&mut self, id: u32, segment: u32, offset: usize) -> bool {
-        let Some(queues) = &self.log.queues else { return id < FIRST_TRANSIENT_ID };
+        let queues = &self.log.queues;
         if queues.ids.contains(&id) {
             return true;
+        }
+        if self.log.lenient {
+            return (queues.next..FIRST_TRANSIENT_ID).contains(&id);
         }
         if (queues.next..FIRST_TRANSIENT_ID).contains(&id) && !self.queues.contains_key(&id) {
             let text = format!("the record at offset {offset} is for queue {id}, which the definitions lack");

@@ -85,6 +85,7 @@ pub(crate) const ASIDE: &str = "damaged-";
 /// A folder of the file system.
 pub(crate) struct DiskStorage {
     folder: PathBuf,
+    writable: bool,
 }
 
 const FOLDER_MODE: u32 = 0o700;
@@ -95,11 +96,17 @@ impl DiskStorage {
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         create_folder(folder)?;
         restrict(folder, FOLDER_MODE)?;
-        let storage = Self { folder: folder.to_owned() };
+        let storage = Self { folder: folder.to_owned(), writable: true };
         for name in storage.list()? {
             restrict(&folder.join(name), FILE_MODE)?;
         }
         Ok(storage)
+    }
+
+    /// Opens a folder that exists, and changes nothing in it.
+    pub(crate) fn open_for_reading(folder: &Path) -> io::Result<Self> {
+        fs::read_dir(folder)?;
+        Ok(Self { folder: folder.to_owned(), writable: false })
     }
 }
 
@@ -138,7 +145,7 @@ impl Storage for DiskStorage {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.folder.join(name))?;
+        let file = OpenOptions::new().read(true).write(self.writable).open(self.folder.join(name))?;
         Ok(Arc::new(DiskFile(file)))
     }
 

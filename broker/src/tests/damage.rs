@@ -13,16 +13,16 @@ use crate::storage::Storage;
 use crate::wal::{NEXT, file_name, file_number};
 
 /// A folder as kill -9 leaves it, and what is in its queues.
-struct Folder {
-    storage: MemoryStorage,
+pub(super) struct Folder {
+    pub(super) storage: MemoryStorage,
     /// Waiting messages of both queues.
-    contents: BTreeSet<u64>,
+    pub(super) contents: BTreeSet<u64>,
     /// Messages that were acked: they may come back if the acks are damaged.
-    acked: BTreeSet<u64>,
+    pub(super) acked: BTreeSet<u64>,
 }
 
 /// Several segments, two queues, acks, a merge, and three lives: one stopped in good order, one killed.
-fn folder() -> Folder {
+pub(super) fn folder() -> Folder {
     let mut life = Life::begin(MemoryStorage::default()).unwrap();
     life.declare();
     let mut acked = BTreeSet::new();
@@ -67,7 +67,7 @@ fn origin(storage: &MemoryStorage, name: &str) -> Option<Origin> {
 }
 
 /// The messages of a file, each with the stretch of bytes that its record takes.
-fn messages(storage: &MemoryStorage, name: &str) -> BTreeMap<u64, (usize, usize)> {
+pub(super) fn messages(storage: &MemoryStorage, name: &str) -> BTreeMap<u64, (usize, usize)> {
     let Some(origin) = origin(storage, name) else { return BTreeMap::new() };
     let bytes = storage.bytes(name);
     let records = record::iterate(&bytes[MAGIC.len().min(bytes.len())..], origin);
@@ -81,7 +81,7 @@ fn messages(storage: &MemoryStorage, name: &str) -> BTreeMap<u64, (usize, usize)
 }
 
 /// All files and their bytes.
-fn snapshot(storage: &MemoryStorage) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn snapshot(storage: &MemoryStorage) -> BTreeMap<String, Vec<u8>> {
     let names = storage.list().unwrap();
     names.into_iter().map(|name| (name.clone(), storage.bytes(&name))).collect()
 }
@@ -132,16 +132,7 @@ impl Folder {
     fn check_refusal(&self, damage: &BTreeMap<String, Option<Vec<u8>>>, what: &str) -> Ending {
         let damaged = self.storage.after_kill();
         apply(&damaged, damage);
-        let mut hit = BTreeSet::new();
-        for (name, bytes) in damage {
-            let original = self.storage.bytes(name);
-            let same = |from: usize, to: usize| {
-                bytes.as_ref().is_some_and(|bytes| bytes.get(from..to) == original.get(from..to))
-            };
-            let spoiled =
-                messages(&self.storage, name).into_iter().filter(|(_, (from, to))| !same(*from, *to));
-            hit.extend(spoiled.map(|(number, _)| number));
-        }
+        let hit = self.hit(damage);
         let left = damaged.share();
         let before = snapshot(&left);
         let ending = self.check(damaged, &hit, what);
@@ -155,14 +146,28 @@ impl Folder {
         ending
     }
 
-    fn names(&self) -> Vec<String> {
+    /// The messages that are in the damaged bytes.
+    pub(super) fn hit(&self, damage: &BTreeMap<String, Option<Vec<u8>>>) -> BTreeSet<u64> {
+        let mut hit = BTreeSet::new();
+        for (name, bytes) in damage {
+            let original = self.storage.bytes(name);
+            let same = |from: usize, to: usize| {
+                bytes.as_ref().is_some_and(|bytes| bytes.get(from..to) == original.get(from..to))
+            };
+            let all = messages(&self.storage, name).into_iter();
+            hit.extend(all.filter(|(_, (from, to))| !same(*from, *to)).map(|(number, _)| number));
+        }
+        hit
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
         let mut names = self.storage.list().unwrap();
         names.sort();
         names
     }
 }
 
-fn apply(storage: &MemoryStorage, damage: &BTreeMap<String, Option<Vec<u8>>>) {
+pub(super) fn apply(storage: &MemoryStorage, damage: &BTreeMap<String, Option<Vec<u8>>>) {
     for (name, bytes) in damage {
         match bytes {
             Some(bytes) => storage.put(name, bytes.clone()),
@@ -178,17 +183,17 @@ fn places(bytes: &[u8]) -> impl Iterator<Item = usize> {
 }
 
 /// A small generator of numbers that are the same in every run.
-struct Seeded(u64);
+pub(super) struct Seeded(pub(super) u64);
 
 impl Seeded {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % limit.max(1)
     }
 }
 
 /// One file's damage.
-fn spoil(bytes: &[u8], seeded: &mut Seeded) -> Option<Vec<u8>> {
+pub(super) fn spoil(bytes: &[u8], seeded: &mut Seeded) -> Option<Vec<u8>> {
     let mut spoiled = bytes.to_vec();
     match seeded.below(6) {
         0 | 1 if !bytes.is_empty() => {
@@ -419,6 +424,6 @@ fn a_highest_segment_without_a_byte_written_was_only_begun() {
     // Two of them cannot be.
     folder.storage.put(&file_name(highest + 2), vec![0; 1024]);
     assert_eq!(folder.check(folder.storage.after_kill(), &BTreeSet::new(), "twice"), Ending::Refused);
-    let found = recovery::examine(&folder.storage).unwrap().findings;
+    let found = recovery::examine(&folder.storage, false).unwrap().0.findings;
     assert!(found.iter().any(|finding| finding.severity == Severity::Refusal));
 }

@@ -39,7 +39,8 @@ impl Life {
         settings.segment_bytes = SEGMENT_BYTES;
         let storage = Arc::new(storage);
         let shared: Arc<dyn Storage> = storage.clone();
-        let findings = recovery::examine(&*storage).map_or_else(|_| Vec::new(), |survey| survey.findings);
+        let findings =
+            recovery::examine(&*storage, false).map_or_else(|_| Vec::new(), |(survey, _)| survey.findings);
         let broker = Broker::recover(settings, shared, Shutdown::new())?;
         Ok(Self { storage, broker, findings })
     }

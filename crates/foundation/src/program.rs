@@ -32,17 +32,29 @@ pub enum Mode {
     Check,
 }
 
+/// A flag that one program has beside those of all: it does something with the settings and exits.
+pub struct Command<S, E> {
+    /// The flag, with its two dashes.
+    pub flag: &'static str,
+    /// What it does, in a few words for `--help`.
+    pub about: &'static str,
+    /// Returns what is printed on standard output.
+    pub run: fn(S) -> Result<String, E>,
+}
+
 /// What to do with a command line.
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     Work(Mode),
+    /// The program's own flag with this index.
+    Command(usize),
     Help,
     Version,
     Describe,
     Unknown(String),
 }
 
-fn parse(arguments: impl IntoIterator<Item = String>) -> Request {
+fn parse(arguments: impl IntoIterator<Item = String>, flags: &[&str]) -> Request {
     let mut request = Request::Work(Mode::Serve);
     for argument in arguments {
         match argument.as_str() {
@@ -50,7 +62,10 @@ fn parse(arguments: impl IntoIterator<Item = String>) -> Request {
             "--version" | "-V" => return Request::Version,
             "--describe" => return Request::Describe,
             "--check" => request = Request::Work(Mode::Check),
-            _ => return Request::Unknown(argument),
+            _ => match flags.iter().position(|flag| *flag == argument) {
+                Some(index) => request = Request::Command(index),
+                None => return Request::Unknown(argument),
+            },
         }
     }
     request
@@ -63,15 +78,30 @@ pub fn run<S, R: Display, E: Display>(
     read: impl FnOnce(&Environment) -> Result<S, R>,
     work: impl FnOnce(S, Mode) -> Result<(), E>,
 ) -> ExitCode {
+    run_with(program, &[], read, work)
+}
+
+/// The same for a program that has flags of its own.
+pub fn run_with<S, R: Display, E: Display>(
+    program: &Program,
+    commands: &[Command<S, E>],
+    read: impl FnOnce(&Environment) -> Result<S, R>,
+    work: impl FnOnce(S, Mode) -> Result<(), E>,
+) -> ExitCode {
     let Program { name, version, about, prefixes, elsewhere, describe } = program;
-    let mode = match parse(std::env::args().skip(1)) {
-        Request::Work(mode) => mode,
+    let flags: Vec<&str> = commands.iter().map(|command| command.flag).collect();
+    let request = parse(std::env::args().skip(1), &flags);
+    match request {
+        Request::Work(_) | Request::Command(_) => {}
         Request::Help => {
             let describe =
                 if describe.is_some() { "  --describe print routes, fields and SQL\n  " } else { "  " };
+            let own: Vec<String> =
+                commands.iter().map(|own| format!("\n  {}  {}", own.flag, own.about)).collect();
+            let own = own.concat();
             say(&format!(
                 "{name} {version}\n\n{about}\n\nOptions:\n  --check    check settings and dependencies, then exit\n\
-                 {describe}--help     print this text\n  --version  print the version"
+                 {describe}--help     print this text\n  --version  print the version{own}"
             ));
             return ExitCode::SUCCESS;
         }
@@ -96,7 +126,7 @@ pub fn run<S, R: Display, E: Display>(
             complain(name, &format!("unknown argument {argument}; see {name} --help"));
             return ExitCode::from(2);
         }
-    };
+    }
     let environment = match Environment::load() {
         Ok(environment) => environment,
         Err(error) => return fail(name, &error),
@@ -112,10 +142,18 @@ pub fn run<S, R: Display, E: Display>(
     for warning in environment.without_effect(prefixes, elsewhere) {
         log::warn!("{warning}");
     }
-    match work(settings, mode) {
-        Ok(()) => {
-            if mode == Mode::Check {
-                say(&format!("{name}: settings and dependencies are fine"));
+    let outcome = match request {
+        Request::Command(index) => (commands[index].run)(settings).map(Some),
+        Request::Work(Mode::Check) => {
+            let fine = format!("{name}: settings and dependencies are fine");
+            work(settings, Mode::Check).map(|()| Some(fine))
+        }
+        _ => work(settings, Mode::Serve).map(|()| None),
+    };
+    match outcome {
+        Ok(text) => {
+            if let Some(text) = text {
+                say(&text);
             }
             ExitCode::SUCCESS
         }
@@ -149,7 +187,7 @@ mod tests {
     use super::*;
 
     fn parsed(arguments: &[&str]) -> Request {
-        parse(arguments.iter().map(|argument| (*argument).to_owned()))
+        parse(arguments.iter().map(|argument| (*argument).to_owned()), &["--one", "--two"])
     }
 
     #[test]
@@ -159,6 +197,8 @@ mod tests {
         assert_eq!(parsed(&["--check", "--help"]), Request::Help);
         assert_eq!(parsed(&["-V"]), Request::Version);
         assert_eq!(parsed(&["--describe"]), Request::Describe);
+        assert_eq!(parsed(&["--two"]), Request::Command(1));
+        assert_eq!(parsed(&["--two", "--version"]), Request::Version);
         assert_eq!(parsed(&["serve"]), Request::Unknown("serve".to_owned()));
     }
 }
