@@ -365,6 +365,49 @@ fn a_damaged_segment_is_kept_until_it_is_wanted_no_more_and_then_set_aside() {
 }
 
 #[test]
+fn the_last_message_is_read_again_if_it_is_restored_after_the_broker_went_on_without_it() {
+    let life = Life::begin(MemoryStorage::default()).unwrap();
+    life.declare();
+    for number in 1..=3 {
+        life.publish(number, &["one"], true, 20);
+        life.step().unwrap();
+    }
+    let storage = life.storage.after_kill();
+    let name = logs(&storage).pop().unwrap();
+    let whole = storage.bytes(&name);
+    let mut bytes = whole.clone();
+    bytes[messages(&storage, &name)[&3].0 + 60] ^= 1;
+    storage.put(&name, bytes.clone());
+    let life = Life::begin(storage).unwrap();
+    assert_eq!((life.contents("one"), life.findings.len()), (vec![1, 2], 1));
+    assert_eq!(life.storage.bytes(&name), bytes, "the file is not touched");
+    life.publish(4, &["one"], true, 20);
+    life.step().unwrap();
+    let storage = life.storage.after_kill();
+    assert!(Life::begin(storage.after_kill()).unwrap().findings.is_empty(), "it is told once");
+    storage.put(&name, whole);
+    let life = Life::begin(storage).unwrap();
+    assert_eq!(life.contents("one"), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_segment_that_the_definitions_know_was_not_only_begun() {
+    let life = Life::begin(MemoryStorage::default()).unwrap();
+    life.declare();
+    life.publish(1, &["one"], true, 20);
+    life.step().unwrap();
+    let storage = life.storage.after_kill();
+    let name = logs(&storage).pop().unwrap();
+    let length = storage.bytes(&name).len();
+    storage.put(&name, vec![0; length]);
+    let error = Life::begin(storage.after_kill()).err().unwrap().to_string();
+    assert!(error.contains("it holds nothing but zeros"), "{error}");
+    storage.remove(&name).unwrap();
+    let error = Life::begin(storage.after_kill()).err().unwrap().to_string();
+    assert!(error.contains("it is missing, or a later one is"), "{error}");
+}
+
+#[test]
 fn a_queue_that_the_definitions_lack_stops_the_start_and_one_that_was_deleted_does_not() {
     let life = Life::begin(MemoryStorage::default()).unwrap();
     let old = definitions::FILES.map(|name| life.storage.bytes(name));

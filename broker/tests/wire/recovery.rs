@@ -11,8 +11,8 @@ use crate::support::DURABLE;
 fn segments(server: &Server) -> Vec<PathBuf> {
     let files = std::fs::read_dir(&server.folder).unwrap().map(|entry| entry.unwrap().path());
     let is_segment = |path: &PathBuf| {
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        name.ends_with(".log") && name.starts_with(|first: char| first.is_ascii_digit())
+        let digits = path.file_stem().unwrap().to_str().unwrap();
+        path.extension().is_some_and(|is| is == "log") && digits.parse::<u32>().is_ok()
     };
     let mut files: Vec<_> = files.filter(is_segment).collect();
     files.sort();
@@ -85,7 +85,7 @@ fn a_refused_start_names_the_file_and_the_flags_that_help() {
     let mut client = server.publisher();
     client.declare(1, "q", DURABLE);
     for number in 0..12u8 {
-        client.publish_confirmed(1, "q", &[number; 20_000]);
+        client.publish_confirmed(1, "q", &vec![number; 20_000]);
     }
     assert!(!flag(&server, "--check-log").0, "a broker is on it");
     server.kill();
