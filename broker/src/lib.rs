@@ -48,6 +48,7 @@ mod record;
 mod recovery;
 mod salvage;
 mod segment;
+mod segment_reader;
 mod server;
 mod settings;
 mod sink;

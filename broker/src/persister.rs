@@ -12,22 +12,21 @@ use foundation::metrics::{Counter, Histogram};
 use crate::batch::{Batch, Confirm, Item, LIMIT_BYTES, Routes};
 use crate::codec::reply::Reply;
 use crate::dispatch;
-use crate::entry::{Entry, Location, Settled, payload_at};
+use crate::entry::{Entry, Settled, payload_at};
 use crate::error::Error;
-use crate::record::{self, ALIGNMENT, Head, Kind, MAGIC, Message, Origin, Previous, Range};
+use crate::record::{self, Kind, Message, Previous, Range};
 use crate::sink::Effects;
 use crate::sync::{lock, wait};
 use crate::topology::SharedQueue;
 use crate::wal::{Chunk, Wal};
+
+mod append;
 
 /// A batch of nothing but acks may wait this long for company; nobody waits for it.
 const ACKS_DELAY: Duration = Duration::from_millis(5);
 /// Whatever was written without being made durable is made so after this time, so that a power failure brings back no
 /// more acked messages than those of a second.
 const SYNC_DELAY: Duration = Duration::from_millis(500);
-/// Bytes kept free at the end of a segment for its end record.
-const END_BYTES: usize = (record::HEADER_BYTES + record::END_PAYLOAD_BYTES).next_multiple_of(ALIGNMENT);
-
 /// Where the log goes on after recovery.
 #[derive(Clone, Debug)]
 pub(crate) struct Position {
@@ -350,84 +349,5 @@ impl Persister {
         let chunk = batch.chunks.first().map(|chunk| Chunk { start: 0, ..*chunk });
         self.wal.write(&[], chunk.as_slice(), true)?;
         self.wal.write(&batch.bytes, &batch.chunks, true)
-    }
-}
-
-impl State {
-    fn append_message(&mut self, message: &Message<'_>, routes: &Routes, persistent: bool) {
-        let length = record::message_bytes(message, routes.len());
-        let flags = if persistent { record::FLAG_PERSISTENT } else { 0 };
-        let (at, start) = self.append(Kind::Message, flags, length, |out| {
-            record::put_message(out, message, routes.iter().map(|queue| (queue.id, queue.next_position())));
-        });
-        let length = u32::try_from(self.batch.bytes.len() - start).unwrap_or(u32::MAX);
-        self.batch.sync |= persistent && routes.iter().any(|queue| queue.durable);
-        self.batch.items.push(Item { routes: Arc::clone(routes), at, start, length, persistent });
-    }
-
-    /// Appends what was settled, as few ranges as possible.
-    fn append_acks(&mut self) {
-        /// Ranges in one record.
-        const MOST: usize = 4096;
-        let mut acks = std::mem::take(&mut self.acks);
-        record::join(&mut acks);
-        for ranges in acks.chunks(MOST) {
-            self.append(Kind::Acks, 0, ranges.len() * 20, |out| record::put_acks(out, ranges));
-        }
-        acks.clear();
-        acks.shrink_to(MOST);
-        self.acks = acks;
-    }
-
-    /// Appends a record to the batch, in a new segment if the current one has no room. Returns its location and where
-    /// it begins in the batch.
-    fn append(
-        &mut self,
-        kind: Kind,
-        flags: u8,
-        length: usize,
-        fill: impl FnOnce(&mut Vec<u8>),
-    ) -> (Location, usize) {
-        let total = record::total_bytes(length);
-        if self.offset > 0 && self.offset as usize + total + END_BYTES > self.segment_bytes as usize {
-            self.end_segment();
-            self.batch.sealed.push((self.segment, self.offset));
-            self.previous = Previous { end: self.offset, torn: Vec::new() };
-            self.segment += 1;
-            self.offset = 0;
-        }
-        if self.offset == 0 {
-            self.begin_segment();
-        }
-        self.put(kind, flags, fill)
-    }
-
-    fn begin_segment(&mut self) {
-        let (segment, size) = (self.segment, self.segment_bytes);
-        let previous = std::mem::take(&mut self.previous);
-        self.batch.chunks.push(Chunk { segment, offset: 0, start: self.batch.bytes.len() });
-        self.batch.bytes.extend_from_slice(MAGIC);
-        self.offset = u32::try_from(MAGIC.len()).unwrap_or(u32::MAX);
-        self.put(Kind::Start, 0, |out| record::put_start(out, segment, size, &previous));
-    }
-
-    fn end_segment(&mut self) {
-        let segment = self.segment;
-        self.put(Kind::End, 0, |out| record::put_end(out, segment));
-    }
-
-    fn put(&mut self, kind: Kind, flags: u8, fill: impl FnOnce(&mut Vec<u8>)) -> (Location, usize) {
-        let start = self.batch.bytes.len();
-        if self.batch.chunks.last().is_none_or(|chunk| chunk.segment != self.segment) {
-            self.batch.chunks.push(Chunk { segment: self.segment, offset: self.offset, start });
-        }
-        let synced = if start == 0 && self.synced { record::FLAG_SYNCED } else { 0 };
-        let origin = Origin { salt: self.salt, segment: self.segment };
-        let head = Head { kind, flags: flags | synced, origin, sequence: self.sequence };
-        record::put(&mut self.batch.bytes, head, fill);
-        self.sequence += 1;
-        let at = Location { slot: self.segment, offset: self.offset };
-        self.offset += u32::try_from(self.batch.bytes.len() - start).unwrap_or(u32::MAX);
-        (at, start)
     }
 }
