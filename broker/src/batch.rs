@@ -32,8 +32,10 @@ pub(crate) struct Batch {
     pub(crate) since: Option<Instant>,
     /// Segments that end in this batch, with their ends.
     pub(crate) sealed: Vec<(u32, u32)>,
-    /// A message in it has to be durable before it is confirmed.
+    /// It has to be durable before its messages are confirmed, or before anything else is written.
     pub(crate) sync: bool,
+    /// The segment in which it ends.
+    pub(crate) segment: u32,
 }
 
 /// A message of a batch.

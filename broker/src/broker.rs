@@ -1,19 +1,22 @@
 //! What all connections share: topology, log, users, and the ways in which the whole broker can be held up or end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use foundation::Shutdown;
 
-use crate::definitions;
+use crate::definitions::{self, Header};
 use crate::dispatch;
 use crate::error::Error;
 use crate::fault::Outcome;
+use crate::housekeeper;
 use crate::outbox::Outbox;
 use crate::persister::Persister;
 use crate::recovery;
+use crate::salvage;
 use crate::settings::Settings;
 use crate::storage::Storage;
 use crate::sync::lock;
@@ -82,14 +85,17 @@ impl Broker {
         shutdown: Shutdown,
     ) -> Result<Self, Error> {
         let started = Instant::now();
-        let definitions = definitions::load(&*storage)?;
-        let (definitions, _damage) = definitions::parse(&definitions)?;
-        let topology = Topology::new(Arc::clone(&storage), definitions, settings.max_queues);
-        let durable: HashSet<u32> = topology.queues().iter().map(|queue| queue.id).collect();
-        let recovered = recovery::recover(&*storage, settings.segment_bytes, |id| durable.contains(&id))?;
+        salvage::refuse_interrupted(&*storage)?;
+        let stored = definitions::load(&*storage, recovery::is_new(&*storage)?)?;
+        let header = stored.header.unwrap_or_else(|| Header { salt: random_salt(), ..Header::default() });
+        let recovered =
+            recovery::survey(&*storage, header, &stored)?.take_over(&*storage, settings.segment_bytes)?;
+        let definitions = stored.definitions()?;
+        let topology = Topology::new(Arc::clone(&storage), header, definitions, settings.max_queues);
         let mut recovered_queues = recovered.queues;
-        let mut messages = 0;
-        for queue in topology.queues() {
+        let (mut messages, queues) = (0, topology.queues());
+        for queue in &queues {
+            queue.set_next_position(recovered.first_position);
             if let Some(found) = recovered_queues.remove(&queue.id) {
                 queue.set_next_position(found.next_position);
                 let mut state = queue.lock();
@@ -97,14 +103,20 @@ impl Broker {
                 messages += state.waiting();
             }
         }
-        log::info!(
-            "recovered {messages} messages in {} durable queues within {} ms",
-            durable.len(),
-            started.elapsed().as_millis()
-        );
+        let took = started.elapsed().as_millis();
+        log::info!("recovered {messages} messages in {} durable queues within {took} ms", queues.len());
+        if stored.header.is_none() {
+            // Before the first record, so that a log always has definitions with its salt.
+            topology.note_segment(0)?;
+        }
         let (segments, prepared) = (recovered.segments, recovered.prepared);
-        let wal = Arc::new(Wal::new(storage, settings.segment_bytes, segments, prepared));
+        let wal = Arc::new(Wal::new(storage, header.salt, settings.segment_bytes, segments, prepared));
         let persister = Persister::new(Arc::clone(&wal), recovered.position);
+        if housekeeper::prepare(&wal)? {
+            topology.note_segment(persister.begin()?)?;
+        } else {
+            log::error!("the disk is full: nothing can be written before there is room again");
+        }
         Ok(Self {
             settings,
             topology,
@@ -187,6 +199,12 @@ impl Broker {
     pub(crate) fn take_failure(&self) -> Option<Error> {
         lock(&self.failure).take()
     }
+}
+
+/// A number for a new log that no client can guess: the standard library seeds its hash tables from the operating
+/// system's random numbers.
+pub(crate) fn random_salt() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Raised while the disk is nearly full. Publishers wait for it to be lowered.

@@ -13,14 +13,13 @@ use std::sync::Arc;
 use crate::broker::Broker;
 use crate::entry::{Entry, Location};
 use crate::error::Error;
-use crate::record::{self, Head, Kind, Range};
-use crate::recovery::Scan;
+use crate::record::{self, Head, Kind, MAGIC, Previous, Range};
 use crate::storage;
 use crate::topology::SharedQueue;
-use crate::wal::{FIRST_MERGED_SLOT, NEXT, Segment, Wal, file_name};
+use crate::wal::{self, FIRST_MERGED_SLOT, Segment, Wal, file_name};
 
 /// A file that is being merged.
-const TEMPORARY: &str = "merge.tmp";
+const TEMPORARY: &str = wal::TEMPORARY[1];
 /// Merging pays when the segments are at least this many times as large as what is wanted of them.
 const GAIN: u64 = 2;
 
@@ -65,16 +64,15 @@ fn remove_unwanted(wal: &Wal) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes a segment's file, or makes it the next segment if one is needed: its blocks exist already.
+/// Removes a segment's file. One that is damaged only gets another name: it may hold what nobody could read.
 fn discard(wal: &Wal, segment: &Segment) -> io::Result<()> {
     let name = file_name(segment.number);
-    if wal.is_prepared() || segment.file.length()? < u64::from(wal.segment_bytes()) {
-        return wal.storage().remove(&name);
+    if segment.damaged {
+        let aside = storage::set_aside(wal.storage(), &name)?;
+        log::error!("{name} was damaged, and is kept as {aside}");
+        return Ok(());
     }
-    wal.storage().rename(&name, NEXT)?;
-    wal.storage().sync_folder()?;
-    wal.set_prepared(segment.file.clone());
-    Ok(())
+    wal.storage().remove(&name)
 }
 
 /// Finds the first stretch of sealed neighbours that is worth merging: what is wanted fits into one segment, and the
@@ -87,12 +85,12 @@ fn choose(segments: &[(u32, Segment)], segment_bytes: u64) -> Option<Vec<(u32, S
         for (at, (slot, segment)) in candidates.iter().enumerate().skip(start) {
             let kept = segment.live_bytes.min(segment.end.into());
             // A segment that is mostly wanted ends the stretch: copying it gains nothing.
-            if !segment.sealed || kept * GAIN > u64::from(segment.end) || wanted + kept > segment_bytes / GAIN
-            {
+            let worthwhile = kept * GAIN <= segment.size && wanted + kept <= segment_bytes / GAIN;
+            if !segment.sealed || segment.damaged || !worthwhile {
                 break;
             }
             wanted += kept;
-            size += u64::from(segment.end);
+            size += segment.size;
             // One that was merged already has nothing more to give by itself but acks that are still needed.
             let gives = at > start || *slot < FIRST_MERGED_SLOT;
             if gives && size - wanted >= wanted.max(segment_bytes / 2) {
@@ -120,6 +118,8 @@ struct Merge<'a> {
     /// The lowest position of each queue that occurs in the group: acks below it are for older segments.
     lowest: HashMap<u32, u64>,
     acks: Vec<Range>,
+    /// The first of the segments whose contents it takes over.
+    replaces: u32,
 }
 
 impl<'a> Merge<'a> {
@@ -128,7 +128,7 @@ impl<'a> Merge<'a> {
             return Err(io::Error::other("nothing to merge"));
         };
         let queues = broker.topology.queues().into_iter().map(|queue| (queue.id, queue)).collect();
-        let mut merge = Self {
+        Ok(Self {
             broker,
             group,
             queues,
@@ -138,14 +138,13 @@ impl<'a> Merge<'a> {
             moved: BTreeMap::new(),
             lowest: HashMap::new(),
             acks: Vec::new(),
-        };
-        merge.put(Kind::Start, 0, 0, |out| record::put_start(out, first.number));
-        Ok(merge)
+            replaces: first.number,
+        })
     }
 
     fn put(&mut self, kind: Kind, flags: u8, sequence: u64, fill: impl FnOnce(&mut Vec<u8>)) {
         self.sequence = self.sequence.max(sequence);
-        let head = Head { kind, flags, segment: self.number, sequence };
+        let head = Head { kind, flags, origin: self.broker.wal.origin(self.number), sequence };
         record::put(&mut self.bytes, head, fill);
     }
 
@@ -154,8 +153,8 @@ impl<'a> Merge<'a> {
             self.copy(*slot, segment)?;
         }
         self.copy_acks();
-        let sequence = self.sequence;
-        self.put(Kind::End, record::FLAG_SYNCED, sequence, |_| {});
+        let (sequence, replaces) = (self.sequence, self.replaces);
+        self.put(Kind::End, record::FLAG_SYNCED, sequence, |out| record::put_end(out, replaces));
         let storage = self.broker.wal.storage();
         let name = file_name(self.number);
         let file = storage::replace(storage, TEMPORARY, &name, &self.bytes)?;
@@ -176,16 +175,36 @@ impl<'a> Merge<'a> {
     fn copy(&mut self, slot: u32, segment: &Segment) -> io::Result<()> {
         let mut bytes = vec![0; segment.end as usize];
         segment.file.read_at(&mut bytes, 0)?;
-        // Damage was reported when the log was read back; here it is stepped over once more.
-        let scan = Scan::of(&bytes, segment.number, false);
-        for (_, found) in scan.records(&bytes, segment.number) {
+        let mut read = MAGIC.len();
+        let records = bytes.get(read..).unwrap_or_default();
+        for (at, found) in record::iterate(records, self.broker.wal.origin(segment.number)) {
+            read = MAGIC.len() + at + found.total;
             match found.kind {
                 Kind::Message => self.copy_message(slot, &found),
                 Kind::Acks => self.acks.extend(record::read_acks(found.payload)),
+                Kind::Start if self.bytes.is_empty() => self.begin(&found),
                 Kind::Start | Kind::End | Kind::Close => {}
             }
         }
+        if read < bytes.len() || self.bytes.is_empty() {
+            // The next start keeps the file and reads everything else.
+            let problem = format!("{} is damaged at offset {read}", file_name(segment.number));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        }
         Ok(())
+    }
+
+    /// Writes the start record: what the first segment's says of the one before stays true.
+    fn begin(&mut self, start: &record::Record<'_>) {
+        let mut previous = Previous::default();
+        if let Some(start) = record::read_start(start.payload) {
+            // It may have been merged from others before.
+            self.replaces = start.replaces;
+            previous = start.previous;
+        }
+        let replaces = self.replaces;
+        self.bytes.extend_from_slice(MAGIC);
+        self.put(Kind::Start, 0, start.sequence, |out| record::put_start(out, replaces, 0, &previous));
     }
 
     fn copy_message(&mut self, slot: u32, found: &record::Record<'_>) {
@@ -263,7 +282,8 @@ mod tests {
             .zip(contents)
             .map(|(number, &(end, live_bytes, sealed))| {
                 let file = storage.create(&file_name(number)).unwrap();
-                (number, Segment { number, file, end, sealed, live: 1, live_bytes })
+                let (size, damaged) = (end.into(), false);
+                (number, Segment { number, file, end, size, sealed, damaged, live: 1, live_bytes })
             })
             .collect()
     }

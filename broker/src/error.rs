@@ -20,6 +20,11 @@ pub enum Error {
         /// The operating system's own report.
         source: std::io::Error,
     },
+    /// Not everything in the data folder can be read: what `--check-log` found.
+    Damaged {
+        /// The whole report.
+        report: String,
+    },
     /// A file of the data folder cannot be understood.
     Format {
         /// The file.
@@ -36,6 +41,11 @@ impl Error {
         move |source| Self::Io { action, source }
     }
 
+    /// A file that cannot be understood.
+    pub(crate) fn format(file: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Format { file: file.into(), problem: problem.into() }
+    }
+
     /// The log could not be written, synced or read back while doing `action`. Nothing is confirmed after it.
     pub(crate) fn log(action: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
         Self::io(format!("the log failed, nothing was confirmed after this: {action}"))
@@ -50,6 +60,7 @@ impl fmt::Display for Error {
                 write!(f, "another broker uses this data folder: {} is locked", path.display())
             }
             Self::Io { action, source } => write!(f, "{action}: {source}"),
+            Self::Damaged { report } => f.write_str(report),
             Self::Format { file, problem } => write!(f, "{file}: {problem}"),
         }
     }
@@ -60,7 +71,7 @@ impl std::error::Error for Error {
         match self {
             Self::Foundation(error) => Some(error),
             Self::Io { source, .. } => Some(source),
-            Self::Locked { .. } | Self::Format { .. } => None,
+            Self::Locked { .. } | Self::Damaged { .. } | Self::Format { .. } => None,
         }
     }
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use crate::broker::Broker;
 use crate::compaction;
 use crate::error::Error;
-use crate::wal::{NEXT, Wal};
+use crate::wal::{self, NEXT, Wal};
 
 /// How often free space is looked at when nothing else happens.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How often, while space is short.
 const SHORT_INTERVAL: Duration = Duration::from_millis(100);
 /// A file that is being prepared.
-const TEMPORARY: &str = "next.tmp";
+const TEMPORARY: &str = wal::TEMPORARY[0];
 /// Zeros are written in pieces of this size.
 const ZEROS_BYTES: usize = 64 << 10;
 
@@ -38,7 +38,7 @@ pub(crate) fn keep(broker: &Broker) -> Result<bool, Error> {
     let mut full = !prepare(wal)?;
     compaction::reclaim(broker)?;
     if full {
-        // Segments that were just removed may have made room, or one of them is the next now.
+        // Segments that were just removed may have made room.
         full = !prepare(wal)?;
     }
     let free = wal.storage().free_bytes().map_err(Error::io("measure free disk space"))?;
@@ -59,7 +59,7 @@ pub(crate) fn keep(broker: &Broker) -> Result<bool, Error> {
 
 /// Sees to it that the next segment is ready: a file whose blocks exist, so that writing to it cannot fail for want of
 /// space. False if there is no space for it.
-fn prepare(wal: &Wal) -> Result<bool, Error> {
+pub(crate) fn prepare(wal: &Wal) -> Result<bool, Error> {
     if wal.is_prepared() {
         return Ok(true);
     }

@@ -3,14 +3,16 @@
 //! A request's way through the modules: [`server`] accepts, [`connection`] reads frames and [`channel`] handles
 //! methods ([`declare`], [`consume`], [`publish`]); messages go through [`persister`] and [`wal`] to disk before they
 //! enter a [`queue`], from which [`dispatch`] moves them to the [`outlet`] of a consumer's channel and the [`outbox`]
-//! of its connection. [`recovery`] reads the log back, [`housekeeper`] and [`compaction`] keep it small.
+//! of its connection. [`recovery`] reads the log back with what [`segment`]
+//! makes of its bytes, [`check`] and [`salvage`] do so without serving, [`housekeeper`] and [`compaction`] keep it small.
 //! [`inspection`] shows queues and figures on the private listener.
 //!
 //! Only [`storage`] touches files; [`queue`], [`exchange`], [`record`] and [`codec`] do no I/O at all. Locks are taken
 //! in one order: a queue, then an outlet, then an outbox; or a queue, then the log's batch or segment table.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ use foundation::listener::Identity;
 mod batch;
 mod broker;
 mod channel;
+mod check;
 mod codec;
 mod compaction;
 mod connection;
@@ -35,6 +38,7 @@ mod fault;
 mod handshake;
 mod housekeeper;
 mod inspection;
+mod intervals;
 mod outbox;
 mod outlet;
 mod persister;
@@ -42,6 +46,9 @@ mod publish;
 mod queue;
 mod record;
 mod recovery;
+mod salvage;
+mod segment;
+mod segment_reader;
 mod server;
 mod settings;
 mod sink;
@@ -53,6 +60,7 @@ mod throttle;
 mod topology;
 mod wal;
 
+pub use check::{check_log, salvage_log};
 pub use error::Error;
 pub use settings::Settings;
 
@@ -89,9 +97,18 @@ pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Server, Error> {
 }
 
 /// Refuses a second broker on the same folder. The lock goes with the process, however that ends.
-fn lock_folder(settings: &Settings) -> Result<File, Error> {
+pub(crate) fn lock_folder(settings: &Settings) -> Result<File, Error> {
     let path = settings.data_dir.join("lock");
-    let file = File::create(&path).map_err(Error::io(format!("create {}", path.display())))?;
+    // Never emptied: if something else has got its name, that stays as it is.
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&path).map_err(Error::io(format!("create {}", path.display())))?;
+    lock(settings, file)
+}
+
+/// Locks the lock file.
+pub(crate) fn lock(settings: &Settings, file: File) -> Result<File, Error> {
+    let path = settings.data_dir.join("lock");
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked { path }),

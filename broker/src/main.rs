@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use broker::{Error, Settings};
 use foundation::Shutdown;
-use foundation::program::{self, Mode, Program};
+use foundation::program::{self, Command, Mode, Program};
 
 const ABOUT: &str = "An embedded AMQP 0-9-1 broker: durable work queues for one machine.
 
@@ -30,7 +30,19 @@ fn main() -> ExitCode {
         elsewhere: &[],
         describe: None,
     };
-    program::run(&program, Settings::read, work)
+    let commands = [
+        Command {
+            flag: "--check-log",
+            about: "read the data folder, change nothing, report what cannot be read, then exit",
+            run: |settings| broker::check_log(&settings),
+        },
+        Command {
+            flag: "--salvage",
+            about: "start a log from what can be read in the data folder, keep the rest aside, then exit",
+            run: |settings| broker::salvage_log(&settings),
+        },
+    ];
+    program::run_with(&program, &commands, Settings::read, work)
 }
 
 fn work(settings: Settings, mode: Mode) -> Result<(), Error> {

@@ -12,24 +12,29 @@ use foundation::metrics::{Counter, Histogram};
 use crate::batch::{Batch, Confirm, Item, LIMIT_BYTES, Routes};
 use crate::codec::reply::Reply;
 use crate::dispatch;
-use crate::entry::{Entry, Location, Settled, payload_at};
+use crate::entry::{Entry, Settled, payload_at};
 use crate::error::Error;
-use crate::record::{self, Head, Kind, Message, Range};
+use crate::record::{self, Kind, Message, Previous, Range};
 use crate::sink::Effects;
 use crate::sync::{lock, wait};
 use crate::topology::SharedQueue;
 use crate::wal::{Chunk, Wal};
 
+mod append;
+
 /// A batch of nothing but acks may wait this long for company; nobody waits for it.
 const ACKS_DELAY: Duration = Duration::from_millis(5);
-/// Bytes kept free at the end of a segment for its end record.
-const END_BYTES: usize = record::HEADER_BYTES;
-
+/// Whatever was written without being made durable is made so after this time, so that a power failure brings back no
+/// more acked messages than those of a second.
+const SYNC_DELAY: Duration = Duration::from_millis(500);
 /// Where the log goes on after recovery.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Position {
     pub(crate) segment: u32,
     pub(crate) sequence: u64,
+    pub(crate) salt: u64,
+    /// How far the segment before was read.
+    pub(crate) previous: Previous,
 }
 
 /// What the log's writer counts.
@@ -66,6 +71,9 @@ struct State {
     batch: Batch,
     /// Messages settled since the last batch was taken.
     acks: Vec<Range>,
+    salt: u64,
+    /// How far the segment before this one was read or written.
+    previous: Previous,
     segment: u32,
     offset: u32,
     sequence: u64,
@@ -75,6 +83,8 @@ struct State {
     through: u64,
     /// Everything before the gathering batch will be durable when that is written.
     synced: bool,
+    /// When something was written that is not durable yet.
+    unsynced_since: Option<Instant>,
     /// The thread waits for work.
     idle: bool,
     stopping: bool,
@@ -86,6 +96,8 @@ impl Persister {
     pub(crate) fn new(wal: Arc<Wal>, position: Position) -> Self {
         let state = State {
             segment_bytes: wal.segment_bytes(),
+            salt: position.salt,
+            previous: position.previous,
             segment: position.segment,
             sequence: position.sequence,
             number: 1,
@@ -100,6 +112,16 @@ impl Persister {
             work: Condvar::new(),
             progress: Condvar::new(),
         }
+    }
+
+    /// Begins the segment of this life, durably: what is delivered from now on may come again, and the log says so
+    /// even if nothing else is ever written. Returns the segment's number.
+    pub(crate) fn begin(&self) -> Result<u32, Error> {
+        let mut state = lock(&self.state);
+        state.begin_segment();
+        let batch = std::mem::take(&mut state.batch);
+        self.wal.write(&batch.bytes, &batch.chunks, true)?;
+        Ok(state.segment)
     }
 
     /// Appends a message and the wish for its confirm to the batch; waits while that is full. Returns the number of
@@ -201,6 +223,9 @@ impl Persister {
     pub(crate) fn step(&self, batch: &mut Batch) -> Result<bool, Error> {
         let Some(number) = self.take(batch) else { return Ok(false) };
         self.wal.write(&batch.bytes, &batch.chunks, batch.sync)?;
+        if batch.bytes.is_empty() && batch.sync {
+            self.wal.sync(batch.segment)?;
+        }
         self.distribute(batch);
         self.wal.seal(&batch.sealed);
         for (confirm, count) in &batch.confirms {
@@ -229,27 +254,40 @@ impl Persister {
         batch.clear();
         let mut state = lock(&self.state);
         let mut delayed = false;
+        let mut sync_is_due = false;
         while state.batch.is_empty() {
             let acks_are_due = !state.acks.is_empty() && (delayed || state.stopping);
-            if acks_are_due {
+            let unsynced = state.unsynced_since.map(|since| SYNC_DELAY.saturating_sub(since.elapsed()));
+            sync_is_due = unsynced == Some(Duration::ZERO);
+            if acks_are_due || sync_is_due {
                 break;
             }
             if state.stopping {
                 return None;
             }
             state.idle = true;
-            if state.acks.is_empty() {
-                state = wait(&self.work, state);
-            } else {
-                let waited = self.work.wait_timeout(state, ACKS_DELAY);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
-                delayed = true;
-            }
+            let timeout = if state.acks.is_empty() { unsynced } else { Some(ACKS_DELAY) };
+            delayed = !state.acks.is_empty();
+            state = match timeout {
+                None => wait(&self.work, state),
+                Some(timeout) => {
+                    let waited = self.work.wait_timeout(state, timeout);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
         state.idle = false;
         state.append_acks();
+        state.batch.segment = state.segment;
+        state.batch.sync |=
+            sync_is_due || state.unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_DELAY);
         std::mem::swap(batch, &mut state.batch);
         state.synced = batch.sync;
+        if batch.sync {
+            state.unsynced_since = None;
+        } else if !batch.bytes.is_empty() {
+            state.unsynced_since.get_or_insert_with(Instant::now);
+        }
         let number = state.number;
         state.number += 1;
         drop(state);
@@ -299,80 +337,17 @@ impl Persister {
     pub(crate) fn write_close(&self, delivered: &[(u32, u64)]) -> Result<(), Error> {
         let mut state = lock(&self.state);
         if state.offset == 0 {
-            // Nothing was written since the start, so the last close record still is the last record.
+            // There was no room for the segment of this life, and so nothing was written.
             return Ok(());
         }
         state.synced = true;
         let length = delivered.len() * 12;
         state.append(Kind::Close, 0, length, |out| record::put_close(out, delivered));
+        state.end_segment();
         let batch = std::mem::take(&mut state.batch);
         // Whatever was not synced before must be, for the close record claims that it is.
         let chunk = batch.chunks.first().map(|chunk| Chunk { start: 0, ..*chunk });
         self.wal.write(&[], chunk.as_slice(), true)?;
         self.wal.write(&batch.bytes, &batch.chunks, true)
-    }
-}
-
-impl State {
-    fn append_message(&mut self, message: &Message<'_>, routes: &Routes, persistent: bool) {
-        let length = record::message_bytes(message, routes.len());
-        let flags = if persistent { record::FLAG_PERSISTENT } else { 0 };
-        let (at, start) = self.append(Kind::Message, flags, length, |out| {
-            record::put_message(out, message, routes.iter().map(|queue| (queue.id, queue.next_position())));
-        });
-        let length = u32::try_from(self.batch.bytes.len() - start).unwrap_or(u32::MAX);
-        self.batch.sync |= persistent && routes.iter().any(|queue| queue.durable);
-        self.batch.items.push(Item { routes: Arc::clone(routes), at, start, length, persistent });
-    }
-
-    /// Appends what was settled, as few ranges as possible.
-    fn append_acks(&mut self) {
-        /// Ranges in one record.
-        const MOST: usize = 4096;
-        let mut acks = std::mem::take(&mut self.acks);
-        record::join(&mut acks);
-        for ranges in acks.chunks(MOST) {
-            self.append(Kind::Acks, 0, ranges.len() * 20, |out| record::put_acks(out, ranges));
-        }
-        acks.clear();
-        acks.shrink_to(MOST);
-        self.acks = acks;
-    }
-
-    /// Appends a record to the batch, in a new segment if the current one has no room. Returns its location and where
-    /// it begins in the batch.
-    fn append(
-        &mut self,
-        kind: Kind,
-        flags: u8,
-        length: usize,
-        fill: impl FnOnce(&mut Vec<u8>),
-    ) -> (Location, usize) {
-        let total = record::total_bytes(length);
-        if self.offset > 0 && self.offset as usize + total + END_BYTES > self.segment_bytes as usize {
-            self.put(Kind::End, 0, |_| {});
-            self.batch.sealed.push((self.segment, self.offset));
-            self.segment += 1;
-            self.offset = 0;
-        }
-        if self.offset == 0 {
-            let segment = self.segment;
-            self.put(Kind::Start, 0, |out| record::put_start(out, segment));
-        }
-        self.put(kind, flags, fill)
-    }
-
-    fn put(&mut self, kind: Kind, flags: u8, fill: impl FnOnce(&mut Vec<u8>)) -> (Location, usize) {
-        let start = self.batch.bytes.len();
-        if self.batch.chunks.last().is_none_or(|chunk| chunk.segment != self.segment) {
-            self.batch.chunks.push(Chunk { segment: self.segment, offset: self.offset, start });
-        }
-        let synced = if start == 0 && self.synced { record::FLAG_SYNCED } else { 0 };
-        let head = Head { kind, flags: flags | synced, segment: self.segment, sequence: self.sequence };
-        record::put(&mut self.batch.bytes, head, fill);
-        self.sequence += 1;
-        let at = Location { slot: self.segment, offset: self.offset };
-        self.offset += u32::try_from(self.batch.bytes.len() - start).unwrap_or(u32::MAX);
-        (at, start)
     }
 }

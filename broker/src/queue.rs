@@ -236,7 +236,7 @@ impl<S: Sink> Queue<S> {
     fn read_run(&mut self, number: u32, page: &Arc<Vec<u8>>) {
         let Some(run) = self.runs.front_mut() else { return };
         let start = run.offset;
-        for (at, found) in record::iterate(page, number) {
+        for (at, found) in record::iterate_checked(page) {
             if run.count == 0 {
                 break;
             }
@@ -384,7 +384,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::record::{Head, Message};
+    use crate::record::{Head, Message, Origin};
 
     const SEGMENT: u32 = 1;
     const QUEUE: u32 = 7;
@@ -447,7 +447,7 @@ mod tests {
                 let head = Head {
                     kind: Kind::Message,
                     flags: record::FLAG_PERSISTENT,
-                    segment: SEGMENT,
+                    origin: Origin { salt: 1, segment: SEGMENT },
                     sequence: position,
                 };
                 let message =

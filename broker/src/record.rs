@@ -1,19 +1,22 @@
 //! The records of the log: their bytes, and nothing about files.
 //!
-//! A record is a header of 24 bytes, a payload, and zeros up to the next multiple of 8. All integers are little-endian.
+//! A record is a header of 32 bytes, a payload, and zeros up to the next multiple of 8. All integers are little-endian.
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 4 | length of the payload |
 //! | 4 | 4 | CRC-32C of everything else: length, then offset 8 to the end of the padding |
 //! | 8 | 8 | sequence number of the record in the log |
-//! | 16 | 4 | number of the segment it is in, so that the bytes of a recycled file cannot pass |
+//! | 16 | 4 | number of the segment it is in |
 //! | 20 | 1 | kind |
 //! | 21 | 1 | flags |
 //! | 22 | 2 | zero |
+//! | 24 | 8 | the log's salt: a random number that no client can know |
 
+/// The first bytes of every segment: what the file is, and the version of its format as one digit.
+pub(crate) const MAGIC: &[u8; 8] = b"AMQPLOG2";
 /// Bytes in front of every payload.
-pub(crate) const HEADER_BYTES: usize = 24;
+pub(crate) const HEADER_BYTES: usize = 32;
 /// Records begin at multiples of this.
 pub(crate) const ALIGNMENT: usize = 8;
 /// The largest payload that is believed when a log is read: the largest body, properties, names and many queues.
@@ -24,18 +27,21 @@ pub(crate) const FLAG_SYNCED: u8 = 1;
 /// The message asked to survive a restart (`delivery_mode` 2).
 pub(crate) const FLAG_PERSISTENT: u8 = 2;
 /// The version of this format, in every start record.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
+/// Torn stretches of the segment before that a start record can name: it has to fit into one sector.
+pub(crate) const MAX_TORN: usize = 16;
 
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The first record of a segment: [`VERSION`], and the first of the segments that this one replaces.
+    /// The first record of a segment: see [`Start`].
     Start = 1,
     /// A message and its place in each of its queues.
     Message = 2,
     /// Ranges of queue positions that are settled.
     Acks = 3,
-    /// The segment is complete; what follows in the file means nothing.
+    /// The segment is complete; what follows in the file means nothing. Names the first segment that this one
+    /// replaces once more, in case the start record is damaged.
     End = 4,
     /// The broker stopped in good order: how far each queue had delivered.
     Close = 5,
@@ -64,12 +70,19 @@ pub(crate) fn total_bytes(length: usize) -> usize {
     (HEADER_BYTES + length).next_multiple_of(ALIGNMENT)
 }
 
+/// Where a record belongs: bytes with another origin are no record of this file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) salt: u64,
+    pub(crate) segment: u32,
+}
+
 /// What distinguishes one record from another besides its payload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head {
     pub(crate) kind: Kind,
     pub(crate) flags: u8,
-    pub(crate) segment: u32,
+    pub(crate) origin: Origin,
     pub(crate) sequence: u64,
 }
 
@@ -78,8 +91,9 @@ pub(crate) fn put(out: &mut Vec<u8>, head: Head, fill: impl FnOnce(&mut Vec<u8>)
     let start = out.len();
     out.extend_from_slice(&[0; 8]);
     out.extend_from_slice(&head.sequence.to_le_bytes());
-    out.extend_from_slice(&head.segment.to_le_bytes());
+    out.extend_from_slice(&head.origin.segment.to_le_bytes());
     out.extend_from_slice(&[head.kind as u8, head.flags, 0, 0]);
+    out.extend_from_slice(&head.origin.salt.to_le_bytes());
     fill(out);
     let length = u32::try_from(out.len() - start - HEADER_BYTES).unwrap_or(u32::MAX).to_le_bytes();
     out.resize(start + (out.len() - start).next_multiple_of(ALIGNMENT), 0);
@@ -106,31 +120,61 @@ pub(crate) fn claimed_total(bytes: &[u8]) -> Option<usize> {
     (length <= MAX_PAYLOAD_BYTES).then(|| total_bytes(length))
 }
 
-/// Reads the record at the front of `bytes`, if there is a valid one of `segment`.
-pub(crate) fn parse(bytes: &[u8], segment: u32) -> Option<Record<'_>> {
-    let total = claimed_total(bytes)?;
-    let length = u32_at(bytes, 0)? as usize;
-    if u32_at(bytes, 16)? != segment {
+/// Reads the record at the front of `bytes`, if there is a valid one of this origin.
+pub(crate) fn parse(bytes: &[u8], origin: Origin) -> Option<Record<'_>> {
+    // The cheapest test first: a damaged file is searched for records at every multiple of 8.
+    if u64_at(bytes, 24)? != origin.salt || u32_at(bytes, 16)? != origin.segment {
         return None;
     }
-    let kind = Kind::from_byte(*bytes.get(20)?)?;
-    let whole = bytes.get(..total)?;
+    let whole = bytes.get(..claimed_total(bytes)?)?;
     if checksum(&whole[..4], &whole[8..]) != u32_at(whole, 4)? {
         return None;
     }
-    let payload = &whole[HEADER_BYTES..HEADER_BYTES + length];
-    Some(Record { sequence: u64_at(whole, 8)?, kind, flags: whole[21], payload, total })
+    read_checked(whole)
+}
+
+/// Reads the record at the front of `bytes`, whose checksum was found right before.
+fn read_checked(bytes: &[u8]) -> Option<Record<'_>> {
+    let total = claimed_total(bytes)?;
+    let payload = bytes.get(HEADER_BYTES..HEADER_BYTES + u32_at(bytes, 0)? as usize)?;
+    let kind = Kind::from_byte(*bytes.get(20)?)?;
+    Some(Record { sequence: u64_at(bytes, 8)?, kind, flags: bytes[21], payload, total })
 }
 
 /// The records at the front of `bytes`, up to the first that is not valid.
-pub(crate) fn iterate(bytes: &[u8], segment: u32) -> impl Iterator<Item = (usize, Record<'_>)> {
+pub(crate) fn iterate(bytes: &[u8], origin: Origin) -> impl Iterator<Item = (usize, Record<'_>)> {
+    walk(bytes, move |rest| parse(rest, origin))
+}
+
+/// The records of `bytes`, whose checksums were found right before.
+pub(crate) fn iterate_checked(bytes: &[u8]) -> impl Iterator<Item = (usize, Record<'_>)> {
+    walk(bytes, read_checked)
+}
+
+fn walk<'a>(
+    bytes: &'a [u8],
+    read: impl Fn(&'a [u8]) -> Option<Record<'a>>,
+) -> impl Iterator<Item = (usize, Record<'a>)> {
     let mut at = 0;
     std::iter::from_fn(move || {
-        let record = parse(bytes.get(at..)?, segment)?;
+        let record = read(bytes.get(at..)?)?;
         let found = (at, record);
         at += record.total;
         Some(found)
     })
+}
+
+/// The origin that the record at the front of `bytes` names, if it is a start record that is whole: tells what a file
+/// is that does not belong where it was found.
+pub(crate) fn claimed_origin(bytes: &[u8]) -> Option<Origin> {
+    let origin = Origin { salt: u64_at(bytes, 24)?, segment: u32_at(bytes, 16)? };
+    parse(bytes, origin).filter(|record| record.kind == Kind::Start).map(|_| origin)
+}
+
+/// Whether `bytes` begin as a segment of format 1 does, which had no text in front and shorter headers.
+pub(crate) fn is_format_1(bytes: &[u8]) -> bool {
+    let sound = || checksum(bytes.get(..4)?, bytes.get(8..32)?).eq(&u32_at(bytes, 4)?).then_some(());
+    u32_at(bytes, 0) == Some(8) && u32_at(bytes, 24) == Some(1) && sound().is_some()
 }
 
 /// A message as it is stored.
@@ -234,16 +278,60 @@ pub(crate) fn read_acks(payload: &[u8]) -> impl Iterator<Item = Range> + '_ {
     })
 }
 
-/// Appends the payload of a start record. `replaces` is the first of the segments whose contents this one took over;
-/// a segment that replaces none names itself.
-pub(crate) fn put_start(out: &mut Vec<u8>, replaces: u32) {
-    out.extend_from_slice(&VERSION.to_le_bytes());
+/// How far the segment before was read when this one was begun, unless an end record says it there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Previous {
+    /// Where its last record ended.
+    pub(crate) end: u32,
+    /// Stretches before that which an interrupted write had left: they are no damage. At most [`MAX_TORN`].
+    pub(crate) torn: Vec<(u32, u32)>,
+}
+
+/// The payload of a start record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) version: u32,
+    /// The first of the segments whose contents this one took over; its own number if it replaces none.
+    pub(crate) replaces: u32,
+    /// The length that the file had from the beginning.
+    pub(crate) size: u32,
+    pub(crate) previous: Previous,
+}
+
+/// Appends the payload of a start record.
+pub(crate) fn put_start(out: &mut Vec<u8>, replaces: u32, size: u32, previous: &Previous) {
+    for number in [VERSION, replaces, size, previous.end] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    for (from, to) in previous.torn.iter().take(MAX_TORN) {
+        out.extend_from_slice(&from.to_le_bytes());
+        out.extend_from_slice(&to.to_le_bytes());
+    }
+}
+
+/// Reads the payload of a start record.
+pub(crate) fn read_start(payload: &[u8]) -> Option<Start> {
+    let torn = payload.get(16..)?.chunks_exact(8);
+    let torn = torn.filter_map(|pair| Some((u32_at(pair, 0)?, u32_at(pair, 4)?))).collect();
+    Some(Start {
+        version: u32_at(payload, 0)?,
+        replaces: u32_at(payload, 4)?,
+        size: u32_at(payload, 8)?,
+        previous: Previous { end: u32_at(payload, 12)?, torn },
+    })
+}
+
+/// Bytes of the payload of an end record.
+pub(crate) const END_PAYLOAD_BYTES: usize = 4;
+
+/// Appends the payload of an end record: the first of the segments that this one replaces.
+pub(crate) fn put_end(out: &mut Vec<u8>, replaces: u32) {
     out.extend_from_slice(&replaces.to_le_bytes());
 }
 
-/// Reads the payload of a start record: version, and first replaced segment.
-pub(crate) fn read_start(payload: &[u8]) -> Option<(u32, u32)> {
-    Some((u32_at(payload, 0)?, u32_at(payload, 4)?))
+/// Reads the payload of an end record.
+pub(crate) fn read_end(payload: &[u8]) -> Option<u32> {
+    u32_at(payload, 0)
 }
 
 /// Appends the payload of a close record: how far each queue had delivered.
@@ -262,9 +350,11 @@ pub(crate) fn read_close(payload: &[u8]) -> impl Iterator<Item = (u32, u64)> + '
 mod tests {
     use super::*;
 
+    const HERE: Origin = Origin { salt: 99, segment: 3 };
+
     fn sample() -> Vec<u8> {
         let mut bytes = Vec::new();
-        let head = Head { kind: Kind::Message, flags: FLAG_PERSISTENT, segment: 3, sequence: 41 };
+        let head = Head { kind: Kind::Message, flags: FLAG_PERSISTENT, origin: HERE, sequence: 41 };
         let message =
             Message { exchange: b"ex", routing_key: b"key", properties: b"\x10\0\x02", body: b"hello" };
         put(&mut bytes, head, |out| put_message(out, &message, [(7, 100), (9, 2)].into_iter()));
@@ -274,7 +364,7 @@ mod tests {
     #[test]
     fn a_message_survives_a_round_trip() {
         let bytes = sample();
-        let record = parse(&bytes, 3).unwrap();
+        let record = parse(&bytes, HERE).unwrap();
         assert_eq!((record.sequence, record.kind, record.flags), (41, Kind::Message, FLAG_PERSISTENT));
         assert_eq!(record.total, bytes.len());
         assert_eq!(message_places(record.payload).collect::<Vec<_>>(), [(7, 100), (9, 2)]);
@@ -291,11 +381,12 @@ mod tests {
             for bit in 0..8 {
                 let mut flipped = bytes.clone();
                 flipped[at] ^= 1 << bit;
-                assert_eq!(parse(&flipped, 3), None, "byte {at} bit {bit}");
+                assert_eq!(parse(&flipped, HERE), None, "byte {at} bit {bit}");
             }
-            assert_eq!(parse(&bytes[..at], 3), None, "cut at {at}");
+            assert_eq!(parse(&bytes[..at], HERE), None, "cut at {at}");
         }
-        assert_eq!(parse(&bytes, 4), None, "another segment");
+        assert_eq!(parse(&bytes, Origin { segment: 4, ..HERE }), None, "another segment");
+        assert_eq!(parse(&bytes, Origin { salt: 98, ..HERE }), None, "another log");
     }
 
     #[test]
@@ -309,8 +400,9 @@ mod tests {
         put_acks(&mut bytes, &ranges);
         assert_eq!(read_acks(&bytes).collect::<Vec<_>>(), ranges);
         bytes.clear();
-        put_start(&mut bytes, 12);
-        assert_eq!(read_start(&bytes), Some((VERSION, 12)));
+        let previous = Previous { end: 800, torn: vec![(96, 128), (200, 320)] };
+        put_start(&mut bytes, 12, 4096, &previous);
+        assert_eq!(read_start(&bytes), Some(Start { version: VERSION, replaces: 12, size: 4096, previous }));
         bytes.clear();
         put_close(&mut bytes, &[(1, 10), (2, 20)]);
         assert_eq!(read_close(&bytes).collect::<Vec<_>>(), [(1, 10), (2, 20)]);

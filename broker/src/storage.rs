@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,8 +35,6 @@ pub(crate) trait StorageFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// The length in bytes.
     fn length(&self) -> io::Result<u64>;
-    /// Cuts the file, or extends it with zeros.
-    fn set_length(&self, length: u64) -> io::Result<()>;
 }
 
 /// All bytes of a file.
@@ -44,6 +42,14 @@ pub(crate) fn read_whole(file: &dyn StorageFile) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(usize::MAX)];
     file.read_at(&mut bytes, 0)?;
     Ok(bytes)
+}
+
+/// Writes a file under a name that means nothing yet, durably but for the name.
+pub(crate) fn write_new(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<Arc<dyn StorageFile>> {
+    let file = storage.create(name)?;
+    file.write_at(bytes, 0)?;
+    file.sync()?;
+    Ok(file)
 }
 
 /// Gives a file new contents, durably: whatever happens, either the old ones or all of `bytes` are there. They are
@@ -54,26 +60,75 @@ pub(crate) fn replace(
     name: &str,
     bytes: &[u8],
 ) -> io::Result<Arc<dyn StorageFile>> {
-    let file = storage.create(temporary)?;
-    file.write_at(bytes, 0)?;
-    file.sync()?;
+    let file = write_new(storage, temporary, bytes)?;
     storage.rename(temporary, name)?;
     storage.sync_folder()?;
     Ok(file)
 }
 
+/// Renames a file so that nothing reads it any more and nothing replaces it. Returns the new name. Durable only after
+/// [`Storage::sync_folder`].
+pub(crate) fn set_aside(storage: &dyn Storage, name: &str) -> io::Result<String> {
+    let names = storage.list()?;
+    let free = (0..=names.len()).map(|copy| match copy {
+        0 => format!("{ASIDE}{name}"),
+        _ => format!("{ASIDE}{copy}-{name}"),
+    });
+    let aside = free.into_iter().find(|free| !names.contains(free)).ok_or(io::ErrorKind::AlreadyExists)?;
+    storage.rename(name, &aside)?;
+    Ok(aside)
+}
+
+/// How the names of files begin that were set aside because of damage.
+pub(crate) const ASIDE: &str = "damaged-";
+
 /// A folder of the file system.
 pub(crate) struct DiskStorage {
     folder: PathBuf,
+    writable: bool,
 }
 
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
 impl DiskStorage {
-    /// Creates the folder if it is missing, readable by its owner alone.
+    /// Creates the folder if it is missing, durably. It and its files become readable by their owner alone.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        Ok(Self { folder: folder.to_owned() })
+        create_folder(folder)?;
+        restrict(folder, FOLDER_MODE)?;
+        let storage = Self { folder: folder.to_owned(), writable: true };
+        for name in storage.list()? {
+            restrict(&folder.join(name), FILE_MODE)?;
+        }
+        Ok(storage)
     }
+
+    /// Opens a folder that exists, and changes nothing in it.
+    pub(crate) fn open_for_reading(folder: &Path) -> io::Result<Self> {
+        fs::read_dir(folder)?;
+        Ok(Self { folder: folder.to_owned(), writable: false })
+    }
+}
+
+/// Creates a folder and those above it, each durable in the one above.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = above {
+        create_folder(above)?;
+    }
+    match fs::DirBuilder::new().mode(FOLDER_MODE).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !folder.is_dir() => Err(error),
+        _ => File::open(above.unwrap_or(Path::new(".")))?.sync_all(),
+    }
+}
+
+/// Sets permissions, if they are different.
+fn restrict(path: &Path, mode: u32) -> io::Result<()> {
+    let found = fs::metadata(path)?.permissions().mode();
+    if found & 0o7777 == mode { Ok(()) } else { fs::set_permissions(path, fs::Permissions::from_mode(mode)) }
 }
 
 impl Storage for DiskStorage {
@@ -90,13 +145,15 @@ impl Storage for DiskStorage {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.folder.join(name))?;
+        let file = OpenOptions::new().read(true).write(self.writable).open(self.folder.join(name))?;
         Ok(Arc::new(DiskFile(file)))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
         let path = self.folder.join(name);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE);
+        let file = options.open(path)?;
         Ok(Arc::new(DiskFile(file)))
     }
 
@@ -136,8 +193,33 @@ impl StorageFile for DiskFile {
     fn length(&self) -> io::Result<u64> {
         self.0.metadata().map(|metadata| metadata.len())
     }
+}
 
-    fn set_length(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_and_its_files_are_their_owners_alone_whatever_was_there() {
+        let above = std::env::temp_dir().join(format!("broker-storage-{}", std::process::id()));
+        let folder = above.join("new").join("data");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let storage = DiskStorage::open(&folder).unwrap();
+        storage.create("a").unwrap();
+        assert_eq!((mode(&folder), mode(&folder.join("a"))), (0o700, 0o600));
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(folder.join("a"), fs::Permissions::from_mode(0o644)).unwrap();
+        DiskStorage::open(&folder).unwrap();
+        assert_eq!((mode(&folder), mode(&folder.join("a"))), (0o700, 0o600));
+        fs::remove_dir_all(above).unwrap();
+    }
+
+    #[test]
+    fn what_is_set_aside_replaces_nothing() {
+        let storage = crate::tests::memory_storage::MemoryStorage::default();
+        for expected in ["damaged-x", "damaged-1-x", "damaged-2-x"] {
+            storage.create("x").unwrap();
+            assert_eq!(set_aside(&storage, "x").unwrap(), expected);
+        }
     }
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::batch::Routes;
-use crate::definitions::{self, Definition};
+use crate::definitions::{self, Definition, Header};
+use crate::error::Error;
 use crate::exchange::{Exchange, Kind};
 use crate::fault::{
     Fault, INTERNAL_ERROR, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR, RESOURCE_LOCKED,
@@ -17,7 +18,7 @@ use crate::storage::Storage;
 use crate::sync::lock;
 
 /// Queues that do not survive a restart have numbers from here on; they are counted anew after it.
-const FIRST_TRANSIENT_ID: u32 = 1 << 31;
+pub(crate) const FIRST_TRANSIENT_ID: u32 = 1 << 31;
 
 /// A queue with its name and attributes.
 pub(crate) struct SharedQueue {
@@ -81,6 +82,7 @@ struct Registry {
     exchanges: HashMap<String, Exchange>,
     next_id: u32,
     next_transient_id: u32,
+    header: Header,
 }
 
 /// The queues, exchanges and bindings of the one vhost.
@@ -112,11 +114,12 @@ impl Topology {
     /// The topology that the definitions describe, besides the exchanges that always exist.
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
+        header: Header,
         definitions: Vec<Definition<'_>>,
         max_queues: usize,
     ) -> Self {
         let mut registry =
-            Registry { next_id: 1, next_transient_id: FIRST_TRANSIENT_ID, ..Registry::default() };
+            Registry { next_id: 1, next_transient_id: FIRST_TRANSIENT_ID, header, ..Registry::default() };
         for kind in Kind::ALL {
             let exchange = Exchange::new(kind, true, false, false);
             registry.exchanges.insert(format!("amq.{}", kind.name()), exchange);
@@ -137,7 +140,7 @@ impl Topology {
         let result = if durable {
             let mut next = registry.clone();
             let result = change(&mut next);
-            if let Err(error) = definitions::save(&*self.storage, &next.definitions()) {
+            if let Err(error) = next.save(&*self.storage) {
                 log::error!("{error}");
                 return Fault::connection(INTERNAL_ERROR, "the definition could not be stored");
             }
@@ -148,6 +151,13 @@ impl Topology {
         };
         self.version.fetch_add(1, Ordering::Release);
         Ok(result)
+    }
+
+    /// Notes, durably, that the log has a segment of this number.
+    pub(crate) fn note_segment(&self, number: u32) -> Result<(), Error> {
+        let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
+        registry.header.segment = number;
+        registry.save(&*self.storage)
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -319,6 +329,11 @@ impl Registry {
         self.exchanges.get(name).ok_or_else(missing)
     }
 
+    fn save(&mut self, storage: &dyn Storage) -> Result<(), Error> {
+        self.header.generation += 1;
+        definitions::save(storage, self.header, &self.definitions())
+    }
+
     fn restore(&mut self, definition: Definition<'_>) {
         match definition {
             Definition::NextQueue(id) => self.next_id = self.next_id.max(id),
@@ -338,7 +353,7 @@ impl Registry {
                 }
             }
             Definition::Binding { exchange, routing_key, queue } => {
-                // One side may have been lost to damage, which was reported when the file was read.
+                // Both are in front of it.
                 if let (Some(exchange), Some(queue)) =
                     (self.exchanges.get_mut(exchange), self.queues.get(queue))
                 {

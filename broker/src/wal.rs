@@ -1,8 +1,9 @@
 //! The write-ahead log as files: which segments exist, how much of each is still wanted, writing and reading.
 //!
-//! Segments are files of equal size whose blocks are written (with zeros, or by an earlier life of the file) before
-//! the first record is, so that an fdatasync of a record has no metadata to bring along. [`crate::housekeeper`]
-//! prepares them and removes those that nobody wants; [`crate::persister`] is the only writer.
+//! Segments are files of equal size whose blocks are written (with zeros) before the first record is, so that an
+//! fdatasync of a record has no metadata to bring along. A file is used for one segment only: whatever is in it and is
+//! not zero was written for that segment. [`crate::housekeeper`] prepares them and removes those that nobody wants;
+//! [`crate::persister`] is the only writer.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,12 +14,14 @@ use foundation::metrics::Histogram;
 
 use crate::entry::{Fetch, Settled};
 use crate::error::Error;
-use crate::record;
+use crate::record::{self, MAGIC, Origin};
 use crate::storage::{Storage, StorageFile};
 use crate::sync::{lock, wait};
 
 /// The prepared file that becomes the next segment.
 pub(crate) const NEXT: &str = "next.log";
+/// Files that are not complete yet: the next segment, and a merge.
+pub(crate) const TEMPORARY: [&str; 2] = ["next.tmp", "merge.tmp"];
 /// Bytes of a page that is read for consumers, unless one record is larger.
 const PAGE_BYTES: usize = 32 << 10;
 
@@ -40,7 +43,11 @@ pub(crate) struct Segment {
     pub(crate) file: Arc<dyn StorageFile>,
     /// Where its records end, once it is sealed.
     pub(crate) end: u32,
+    /// Bytes that the file takes.
+    pub(crate) size: u64,
     pub(crate) sealed: bool,
+    /// Not everything in it can be read: it is kept as it is, even when nobody wants anything in it.
+    pub(crate) damaged: bool,
     /// Messages that queues still want; one that is in two queues counts twice.
     pub(crate) live: u64,
     pub(crate) live_bytes: u64,
@@ -75,6 +82,7 @@ pub(crate) struct Wal {
     /// How long the disk takes to make a batch durable.
     pub(crate) sync_time: Histogram,
     storage: Arc<dyn Storage>,
+    salt: u64,
     segment_bytes: u32,
     table: Mutex<Table>,
     /// A segment was prepared, or something became unwanted.
@@ -85,6 +93,7 @@ impl Wal {
     /// Takes over the segments that recovery found, by number, and the prepared file if there was one.
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
+        salt: u64,
         segment_bytes: u32,
         segments: BTreeMap<u32, Segment>,
         prepared: Option<Arc<dyn StorageFile>>,
@@ -93,6 +102,7 @@ impl Wal {
         Self {
             sync_time: Histogram::default(),
             storage,
+            salt,
             segment_bytes,
             table: Mutex::new(table),
             changed: Condvar::new(),
@@ -107,16 +117,30 @@ impl Wal {
         self.segment_bytes
     }
 
+    /// What the records of a segment say of where they belong.
+    pub(crate) fn origin(&self, segment: u32) -> Origin {
+        Origin { salt: self.salt, segment }
+    }
+
     /// Writes a batch at its places, and makes it durable if `sync` is set. A segment that the batch leaves behind is
-    /// made durable in any case, before anything is written to the next one.
+    /// made durable in any case, before anything is written to the next one, and so is the start record of a new one
+    /// before anything behind it: a segment without it never held anything that was confirmed.
     pub(crate) fn write(&self, bytes: &[u8], chunks: &[Chunk], sync: bool) -> Result<(), Error> {
         for (index, chunk) in chunks.iter().enumerate() {
             let next = chunks.get(index + 1);
             let end = next.map_or(bytes.len(), |next| next.start);
             let doing = |what: &str| format!("{what} {}", file_name(chunk.segment));
             let file = self.file_for_writing(chunk.segment)?;
-            file.write_at(&bytes[chunk.start..end], chunk.offset.into())
-                .map_err(Error::log(doing("write")))?;
+            let (mut start, mut offset) = (chunk.start, chunk.offset);
+            if offset == 0 && start < end {
+                let record = bytes.get(start + MAGIC.len()..).and_then(record::claimed_total);
+                let length = (MAGIC.len() + record.unwrap_or(0)).min(end - start);
+                let begun = file.write_at(&bytes[start..start + length], 0).and_then(|()| file.sync());
+                begun.map_err(Error::log(doing("begin")))?;
+                start += length;
+                offset += u32::try_from(length).unwrap_or(u32::MAX);
+            }
+            file.write_at(&bytes[start..end], offset.into()).map_err(Error::log(doing("write")))?;
             if sync || next.is_some() {
                 let started = Instant::now();
                 file.sync().map_err(Error::log(doing("sync")))?;
@@ -124,6 +148,13 @@ impl Wal {
             }
         }
         Ok(())
+    }
+
+    /// Makes durable what was written to a segment.
+    pub(crate) fn sync(&self, number: u32) -> Result<(), Error> {
+        let file = lock(&self.table).segments.get(&number).map(|segment| Arc::clone(&segment.file));
+        let synced = file.map_or(Ok(()), |file| file.sync());
+        synced.map_err(Error::log(format!("sync {}", file_name(number))))
     }
 
     /// The file of the segment that is being written; the prepared one if the segment is new.
@@ -145,8 +176,16 @@ impl Wal {
         let name = file_name(number);
         let renamed = self.storage.rename(NEXT, &name).and_then(|()| self.storage.sync_folder());
         renamed.map_err(Error::log(format!("begin {name}")))?;
-        let segment =
-            Segment { number, file: Arc::clone(&file), end: 0, sealed: false, live: 0, live_bytes: 0 };
+        let segment = Segment {
+            number,
+            file: Arc::clone(&file),
+            end: 0,
+            size: self.segment_bytes.into(),
+            sealed: false,
+            damaged: false,
+            live: 0,
+            live_bytes: 0,
+        };
         table.segments.insert(number, segment);
         self.changed.notify_all();
         Ok(file)
@@ -162,6 +201,7 @@ impl Wal {
             if let Some(segment) = table.segments.get_mut(number) {
                 segment.sealed = true;
                 segment.end = *end;
+                segment.size = segment.size.max(u64::from(*end));
             }
         }
         self.changed.notify_all();
@@ -210,10 +250,11 @@ impl Wal {
             page.resize(first, 0);
             file.read_at(&mut page, fetch.at.offset.into()).map_err(Error::log(doing()))?;
         }
-        let whole = record::iterate(&page, number).last().map_or(0, |(at, record)| at + record.total);
+        let whole =
+            record::iterate(&page, self.origin(number)).last().map_or(0, |(at, record)| at + record.total);
         if whole == 0 {
             if !lock(&self.table).segments.contains_key(&fetch.at.slot) {
-                // While it was read, others settled what was in it, and its file became the next segment.
+                // While it was read, others settled what was in it.
                 return Ok(None);
             }
             let damaged = io::Error::new(io::ErrorKind::InvalidData, "the record is damaged");
@@ -248,7 +289,9 @@ impl Wal {
         let mut table = lock(&self.table);
         let slot = FIRST_MERGED_SLOT + table.merged;
         table.merged += 1;
-        let segment = Segment { number, file, end, sealed: true, live: 0, live_bytes: 0 };
+        let size = u64::from(end);
+        let segment =
+            Segment { number, file, end, size, sealed: true, damaged: false, live: 0, live_bytes: 0 };
         table.segments.insert(slot, segment);
         slot
     }
@@ -307,17 +350,15 @@ mod tests {
         fn length(&self) -> io::Result<u64> {
             unreachable!("only reading is tested")
         }
-
-        fn set_length(&self, _: u64) -> io::Result<()> {
-            unreachable!("only reading is tested")
-        }
     }
 
     fn read(given_up: bool) -> Result<Option<(u32, Vec<u8>)>, Error> {
         let wal = Arc::new_cyclic(|wal| {
             let file = Arc::new(Recycled { given_up, wal: Weak::clone(wal) });
-            let segment = Segment { number: 1, file, end: 4096, sealed: true, live: 0, live_bytes: 0 };
-            Wal::new(Arc::new(MemoryStorage::default()), 4096, BTreeMap::from([(1, segment)]), None)
+            let (end, size, damaged) = (4096, 4096, false);
+            let segment =
+                Segment { number: 1, file, end, size, sealed: true, damaged, live: 0, live_bytes: 0 };
+            Wal::new(Arc::new(MemoryStorage::default()), 1, 4096, BTreeMap::from([(1, segment)]), None)
         });
         wal.read(Fetch { at: Location { slot: 1, offset: 0 }, end: 4096 })
     }

@@ -5,6 +5,7 @@ use std::io;
 
 use super::life::{Life, logs};
 use super::memory_storage::MemoryStorage;
+use crate::batch::Batch;
 use crate::housekeeper;
 
 #[test]
@@ -62,6 +63,62 @@ fn a_full_disk_raises_the_alarm_and_loses_nothing() {
     life.publish(6, &["one"], true, 20);
     life.step().unwrap();
     assert_eq!(Life::begin(life.storage.after_kill()).unwrap().contents("one"), [2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn an_interrupted_merge_costs_nothing_and_is_no_damage() {
+    // What a merge leaves is merged again with what comes after it.
+    let run = |merges: u64, nth: i64| {
+        let life = Life::begin(MemoryStorage::default()).unwrap();
+        life.declare();
+        life.publish(1, &["one"], true, 20);
+        for number in 2..=20 * merges {
+            life.publish(number, &["two"], true, 20);
+            life.step().unwrap();
+            let (position, ..) = life.get("two").unwrap();
+            life.ack("two", position);
+        }
+        life.step().unwrap();
+        let before = logs(&life.storage).len();
+        // Acks of another 60 messages are written without the housekeeper, who then has to merge.
+        for number in 1_001..=1_020 {
+            life.publish(number, &["two"], true, 20);
+            life.broker.persister.step(&mut Batch::default()).unwrap();
+            if !life.broker.wal.is_prepared() {
+                housekeeper::prepare(&life.broker.wal).unwrap();
+            }
+            let (position, ..) = life.get("two").unwrap();
+            life.ack("two", position);
+        }
+        life.broker.persister.step(&mut Batch::default()).unwrap();
+        assert!(logs(&life.storage).len() > before);
+        life.storage.fuse.arm(nth, io::ErrorKind::Other);
+        let outcome = housekeeper::keep(&life.broker);
+        (life, outcome.is_ok())
+    };
+    for merges in [1, 4] {
+        for nth in 1.. {
+            let (life, complete) = run(merges, nth);
+            let crashes = [
+                life.storage.after_kill(),
+                life.storage.after_power_failure(|| true),
+                life.storage.after_power_failure(|| false),
+            ];
+            for storage in crashes {
+                let next = Life::begin(storage).unwrap();
+                assert_eq!(next.damage(), 0, "call {nth}: {:?}", next.findings);
+                assert_eq!(next.contents("one"), [1], "call {nth}");
+                assert!(next.contents("two").len() <= 1, "call {nth}");
+                housekeeper::keep(&next.broker).unwrap();
+                let last = Life::begin(next.storage.after_kill()).unwrap();
+                assert_eq!((last.contents("one"), last.damage()), (vec![1], 0), "call {nth}");
+            }
+            if complete {
+                assert!(nth > 5, "it was interrupted everywhere: {nth}");
+                break;
+            }
+        }
+    }
 }
 
 #[test]

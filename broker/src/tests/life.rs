@@ -14,6 +14,7 @@ use crate::entry::payload_at;
 use crate::error::Error;
 use crate::housekeeper;
 use crate::record::{self, Message};
+use crate::recovery::{self, Finding, Severity};
 use crate::settings::Settings;
 use crate::storage::Storage;
 use crate::topology::QueueAttributes;
@@ -27,6 +28,8 @@ pub(super) const QUEUES: [&str; 2] = ["one", "two"];
 pub(super) struct Life {
     pub(super) storage: Arc<MemoryStorage>,
     pub(super) broker: Broker,
+    /// What the start had to tell.
+    pub(super) findings: Vec<Finding>,
 }
 
 impl Life {
@@ -36,8 +39,10 @@ impl Life {
         settings.segment_bytes = SEGMENT_BYTES;
         let storage = Arc::new(storage);
         let shared: Arc<dyn Storage> = storage.clone();
+        let findings =
+            recovery::examine(&*storage, false).map_or_else(|_| Vec::new(), |(survey, _)| survey.findings);
         let broker = Broker::recover(settings, shared, Shutdown::new())?;
-        Ok(Self { storage, broker })
+        Ok(Self { storage, broker, findings })
     }
 
     pub(super) fn declare(&self) {
@@ -131,8 +136,9 @@ impl Life {
         self.broker.persister.write_close(&delivered)
     }
 
+    /// How many damaged places the start told.
     pub(super) fn damage(&self) -> usize {
-        self.storage.list().unwrap().iter().filter(|name| name.starts_with("damaged-")).count()
+        self.findings.iter().filter(|finding| finding.severity == Severity::Damage).count()
     }
 
     /// Writes acks for which no publish waits.

@@ -100,6 +100,22 @@ impl MemoryStorage {
         storage
     }
 
+    /// The same folder once more: what one changes, the other sees.
+    pub(crate) fn share(&self) -> Self {
+        let names = self.names.lock().unwrap();
+        let names = Names { current: names.current.clone(), durable: names.durable.clone() };
+        Self { names: Mutex::new(names), fuse: self.fuse.clone(), free: Arc::clone(&self.free) }
+    }
+
+    /// Creates or replaces a file, durably.
+    pub(crate) fn put(&self, name: &str, bytes: Vec<u8>) {
+        let mut file = MemoryFile::holding(bytes);
+        file.fuse = self.fuse.clone();
+        let (mut names, file) = (self.names.lock().unwrap(), Arc::new(file));
+        names.current.insert(name.to_owned(), Arc::clone(&file));
+        names.durable.insert(name.to_owned(), file);
+    }
+
     /// All bytes of a file.
     pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
         self.names.lock().unwrap().current[name].contents.lock().unwrap().current.clone()
@@ -200,11 +216,5 @@ impl StorageFile for MemoryFile {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.contents.lock().unwrap().current.len() as u64)
-    }
-
-    fn set_length(&self, length: u64) -> io::Result<()> {
-        self.fuse.burn()?;
-        self.contents.lock().unwrap().current.resize(usize::try_from(length).unwrap(), 0);
-        Ok(())
     }
 }

@@ -7,3 +7,4 @@ mod failures;
 mod life;
 pub(crate) mod memory_storage;
 mod model;
+mod salvage;

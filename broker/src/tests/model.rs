@@ -175,7 +175,7 @@ impl Model {
                 ..Expected::default()
             };
         }
-        assert_eq!(self.life.damage(), 0, "a crash is no damage");
+        assert_eq!(self.life.damage(), 0, "a crash is no damage: {:?}", self.life.findings);
     }
 }
 

@@ -13,6 +13,7 @@ mod durability;
 mod hostile;
 mod inspection;
 mod publishing;
+mod recovery;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;

@@ -33,17 +33,29 @@ pub enum Mode {
     Check,
 }
 
+/// A flag that one program has beside those of all: it does something with the settings and exits.
+pub struct Command<S, E> {
+    /// The flag, with its two dashes.
+    pub flag: &'static str,
+    /// What it does, in a few words for `--help`.
+    pub about: &'static str,
+    /// Returns what is printed on standard output.
+    pub run: fn(S) -> Result<String, E>,
+}
+
 /// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 enum CommandLine {
     Work(Mode),
+    /// The program's own flag with this index.
+    Command(usize),
     Help,
     Version,
     Describe,
     Unknown(String),
 }
 
-fn parse(arguments: impl IntoIterator<Item = String>) -> CommandLine {
+fn parse(arguments: impl IntoIterator<Item = String>, flags: &[&str]) -> CommandLine {
     let mut command_line = CommandLine::Work(Mode::Serve);
     for argument in arguments {
         match argument.as_str() {
@@ -51,7 +63,10 @@ fn parse(arguments: impl IntoIterator<Item = String>) -> CommandLine {
             "--version" | "-V" => return CommandLine::Version,
             "--describe" => return CommandLine::Describe,
             "--check" => command_line = CommandLine::Work(Mode::Check),
-            _ => return CommandLine::Unknown(argument),
+            _ => match flags.iter().position(|flag| *flag == argument) {
+                Some(index) => command_line = CommandLine::Command(index),
+                None => return CommandLine::Unknown(argument),
+            },
         }
     }
     command_line
@@ -64,17 +79,32 @@ pub fn run<S, R: Display, E: Display>(
     read: impl FnOnce(&Environment) -> Result<S, R>,
     work: impl FnOnce(S, Mode) -> Result<(), E>,
 ) -> ExitCode {
+    run_with(program, &[], read, work)
+}
+
+/// The same for a program that has flags of its own.
+pub fn run_with<S, R: Display, E: Display>(
+    program: &Program,
+    commands: &[Command<S, E>],
+    read: impl FnOnce(&Environment) -> Result<S, R>,
+    work: impl FnOnce(S, Mode) -> Result<(), E>,
+) -> ExitCode {
     let Program { name, version, about, prefixes, elsewhere, describe } = program;
-    let mode = match parse(std::env::args().skip(1)) {
-        CommandLine::Work(mode) => mode,
+    let flags: Vec<&str> = commands.iter().map(|command| command.flag).collect();
+    let command_line = parse(std::env::args().skip(1), &flags);
+    match command_line {
+        CommandLine::Work(_) | CommandLine::Command(_) => {}
         CommandLine::Help => {
             let describe =
                 if describe.is_some() { "  --describe print routes, fields and SQL\n  " } else { "  " };
+            let own: Vec<String> =
+                commands.iter().map(|own| format!("\n  {}  {}", own.flag, own.about)).collect();
+            let own = own.concat();
             return say(
                 name,
                 &format!(
                     "{name} {version}\n\n{about}\n\nOptions:\n  --check    check settings and dependencies, then exit\n\
-                 {describe}--help     print this text\n  --version  print the version"
+                 {describe}--help     print this text\n  --version  print the version{own}"
                 ),
             );
         }
@@ -93,7 +123,7 @@ pub fn run<S, R: Display, E: Display>(
             complain(name, &format!("unknown argument {argument}; see {name} --help"));
             return ExitCode::from(2);
         }
-    };
+    }
     let environment = match Environment::load() {
         Ok(environment) => environment,
         Err(error) => return fail(name, &error),
@@ -109,9 +139,17 @@ pub fn run<S, R: Display, E: Display>(
     for warning in environment.without_effect(prefixes, elsewhere) {
         log::warn!("{warning}");
     }
-    match work(settings, mode) {
-        Ok(()) if mode == Mode::Check => say(name, &format!("{name}: settings and dependencies are fine")),
-        Ok(()) => ExitCode::SUCCESS,
+    let outcome = match command_line {
+        CommandLine::Command(index) => (commands[index].run)(settings).map(Some),
+        CommandLine::Work(Mode::Check) => {
+            let fine = format!("{name}: settings and dependencies are fine");
+            work(settings, Mode::Check).map(|()| Some(fine))
+        }
+        _ => work(settings, Mode::Serve).map(|()| None),
+    };
+    match outcome {
+        Ok(Some(text)) => say(name, &text),
+        Ok(None) => ExitCode::SUCCESS,
         Err(error) => fail(name, &error),
     }
 }
@@ -144,7 +182,7 @@ mod tests {
     use super::*;
 
     fn parsed(arguments: &[&str]) -> CommandLine {
-        parse(arguments.iter().map(|argument| (*argument).to_owned()))
+        parse(arguments.iter().map(|argument| (*argument).to_owned()), &["--one", "--two"])
     }
 
     #[test]
@@ -154,6 +192,8 @@ mod tests {
         assert_eq!(parsed(&["--check", "--help"]), CommandLine::Help);
         assert_eq!(parsed(&["-V"]), CommandLine::Version);
         assert_eq!(parsed(&["--describe"]), CommandLine::Describe);
+        assert_eq!(parsed(&["--two"]), CommandLine::Command(1));
+        assert_eq!(parsed(&["--two", "--version"]), CommandLine::Version);
         assert_eq!(parsed(&["serve"]), CommandLine::Unknown("serve".to_owned()));
     }
 }
