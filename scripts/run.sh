@@ -62,6 +62,7 @@ run() {
     connect_settings
     supervise
     check_ports
+    choose_private_ports
     printf '%s\n' "$gateway" >"$state_folder/gateway"
     need_rust
     need curl postgres
@@ -111,6 +112,20 @@ check_ports() {
         if port_is_open "${!host}" "$(eval "printf %s \"\$${setting}_PORT\"")"; then
             host=${setting}_PORT
             fail "port ${!host} is taken; give another, such as ${setting}_PORT=$((${!host} + 1)) scripts/run.sh"
+        fi
+    done
+}
+
+# choose_private_ports: a private listener whose default port is taken, for instance by another checkout, takes any free
+# port; its log names it.
+choose_private_ports() {
+    local part name port
+    for part in gateway:9301 inventory:9302 billing:9303 broker:9304; do
+        port=${part#*:} part=${part%:*}
+        name=${part^^}_PRIVATE_PORT
+        if [[ ! -v $name ]] && port_is_open 127.0.0.1 "$port"; then
+            say "Port $port is taken: the private listener of $part takes a free one; scripts/run.sh logs shows which."
+            export "$name=0"
         fi
     done
 }
