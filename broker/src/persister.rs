@@ -14,7 +14,7 @@ use crate::codec::reply::Reply;
 use crate::dispatch;
 use crate::entry::{Entry, Settled, payload_at};
 use crate::error::Error;
-use crate::record::{self, Kind, Message, Previous, Range};
+use crate::record::{self, Kind, Message, Position, Previous, Range};
 use crate::sink::Effects;
 use crate::sync::{lock, wait};
 use crate::topology::SharedQueue;
@@ -27,16 +27,6 @@ const ACKS_DELAY: Duration = Duration::from_millis(5);
 /// Whatever was written without being made durable is made so after this time, so that a power failure brings back no
 /// more acked messages than those of a second.
 const SYNC_DELAY: Duration = Duration::from_millis(500);
-/// Where the log goes on after recovery.
-#[derive(Clone, Debug)]
-pub(crate) struct Position {
-    pub(crate) segment: u32,
-    pub(crate) sequence: u64,
-    pub(crate) salt: u64,
-    /// How far the segment before was read.
-    pub(crate) previous: Previous,
-}
-
 /// What the log's writer counts.
 #[derive(Debug, Default)]
 pub(crate) struct PersisterMetrics {

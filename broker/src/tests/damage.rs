@@ -8,8 +8,9 @@ use super::memory_storage::MemoryStorage;
 use crate::definitions;
 use crate::housekeeper;
 use crate::record::{self, Kind, MAGIC, Origin};
-use crate::recovery::{self, Severity};
+use crate::recovery;
 use crate::storage::Storage;
+use crate::survey::Severity;
 use crate::wal::{NEXT, file_name, file_number};
 
 /// A folder as kill -9 leaves it, and what is in its queues.
