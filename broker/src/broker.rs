@@ -106,13 +106,13 @@ impl Broker {
         log::info!("recovered {messages} messages in {} durable queues within {took} ms", queues.len());
         if stored.header.is_none() {
             // Before the first record, so that a log always has definitions with its salt.
-            topology.note_segment(0)?;
+            topology.save_first()?;
         }
         let (segments, prepared) = (recovered.segments, recovered.prepared);
         let wal = Arc::new(Wal::new(storage, header.salt, settings.segment_bytes, segments, prepared));
         let persister = Persister::new(Arc::clone(&wal), recovered.position);
         if prepare::prepare(&wal)? {
-            topology.note_segment(persister.begin()?)?;
+            persister.begin()?;
         } else {
             log::error!("the disk is full: nothing can be written before there is room again");
         }

@@ -7,6 +7,7 @@ use crate::broker::Broker;
 use crate::compaction;
 use crate::error::Error;
 use crate::prepare::prepare;
+use crate::storage;
 
 /// How often free space is looked at when nothing else happens.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -35,6 +36,11 @@ pub(crate) fn keep(broker: &Broker) -> Result<bool, Error> {
     if full {
         // Segments that were just removed may have made room.
         full = !prepare(wal)?;
+    }
+    match broker.topology.note_segment(wal.begun()) {
+        // The old copies are still there, and the next round tries again.
+        Err(Error::Io { source, .. }) if storage::is_full(&source) => {}
+        noted => noted?,
     }
     let free = wal.storage().free_bytes().map_err(Error::io("measure free disk space"))?;
     let minimum = broker.settings.disk_free_min_bytes;

@@ -105,13 +105,12 @@ impl Persister {
     }
 
     /// Begins the segment of this life, durably: what is delivered from now on may come again, and the log says so
-    /// even if nothing else is ever written. Returns the segment's number.
-    pub(crate) fn begin(&self) -> Result<u32, Error> {
+    /// even if nothing else is ever written.
+    pub(crate) fn begin(&self) -> Result<(), Error> {
         let mut state = lock(&self.state);
         state.begin_segment();
         let batch = std::mem::take(&mut state.batch);
-        self.wal.write(&batch.bytes, &batch.chunks, true)?;
-        Ok(state.segment)
+        self.wal.write(&batch.bytes, &batch.chunks, true)
     }
 
     /// Appends a message and the wish for its confirm to the batch; waits while that is full. Returns the number of
