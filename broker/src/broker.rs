@@ -1,7 +1,6 @@
 //! What all connections share: topology, log, users, and the ways in which the whole broker can be held up or end.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,9 +11,9 @@ use crate::definitions::{self, Header};
 use crate::dispatch;
 use crate::error::Error;
 use crate::fault::Outcome;
-use crate::housekeeper;
 use crate::outbox::Outbox;
 use crate::persister::Persister;
+use crate::prepare;
 use crate::recovery;
 use crate::salvage;
 use crate::settings::Settings;
@@ -87,7 +86,7 @@ impl Broker {
         let started = Instant::now();
         salvage::refuse_interrupted(&*storage)?;
         let stored = definitions::load(&*storage, recovery::is_new(&*storage)?)?;
-        let header = stored.header.unwrap_or_else(|| Header { salt: random_salt(), ..Header::default() });
+        let header = stored.header.unwrap_or_else(Header::new);
         let recovered =
             recovery::survey(&*storage, header, &stored)?.take_over(&*storage, settings.segment_bytes)?;
         let definitions = stored.definitions()?;
@@ -107,13 +106,13 @@ impl Broker {
         log::info!("recovered {messages} messages in {} durable queues within {took} ms", queues.len());
         if stored.header.is_none() {
             // Before the first record, so that a log always has definitions with its salt.
-            topology.note_segment(0)?;
+            topology.save_first()?;
         }
         let (segments, prepared) = (recovered.segments, recovered.prepared);
         let wal = Arc::new(Wal::new(storage, header.salt, settings.segment_bytes, segments, prepared));
         let persister = Persister::new(Arc::clone(&wal), recovered.position);
-        if housekeeper::prepare(&wal)? {
-            topology.note_segment(persister.begin()?)?;
+        if prepare::prepare(&wal)? {
+            persister.begin()?;
         } else {
             log::error!("the disk is full: nothing can be written before there is room again");
         }
@@ -199,12 +198,6 @@ impl Broker {
     pub(crate) fn take_failure(&self) -> Option<Error> {
         lock(&self.failure).take()
     }
-}
-
-/// A number for a new log that no client can guess: the standard library seeds its hash tables from the operating
-/// system's random numbers.
-pub(crate) fn random_salt() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 /// Raised while the disk is nearly full. Publishers wait for it to be lowered.

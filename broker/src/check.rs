@@ -1,14 +1,15 @@
 //! `--check-log` and `--salvage`: the data folder without a broker on it.
 
 use std::fmt::Write as _;
-use std::fs::File;
 
 use crate::definitions::Definition;
 use crate::error::Error;
-use crate::recovery::{self, Severity};
+use crate::lock;
+use crate::recovery;
 use crate::salvage;
 use crate::settings::Settings;
 use crate::storage::{DiskStorage, Storage};
+use crate::survey::Severity;
 
 /// Reads the data folder, changes nothing in it, and tells what is there and what cannot be read. The report is an
 /// error if a start would tell of damage or be refused.
@@ -16,11 +17,7 @@ pub fn check_log(settings: &Settings) -> Result<String, Error> {
     let folder = settings.data_dir.display();
     let storage = DiskStorage::open_for_reading(&settings.data_dir);
     let storage = storage.map_err(Error::io(format!("open {folder}")))?;
-    let _lock = match File::open(settings.data_dir.join("lock")) {
-        Ok(file) => Some(crate::lock(settings, file)?),
-        // No broker was ever here.
-        Err(_) => None,
-    };
+    let _lock = lock::take_existing(&settings.data_dir)?;
     let (report, fine) = report(&storage)?;
     let report = format!("{folder}: {report}");
     if fine { Ok(report) } else { Err(Error::Damaged { report }) }
@@ -31,7 +28,7 @@ pub fn salvage_log(settings: &Settings) -> Result<String, Error> {
     let folder = settings.data_dir.display();
     DiskStorage::open_for_reading(&settings.data_dir).map_err(Error::io(format!("open {folder}")))?;
     let storage = DiskStorage::open(&settings.data_dir).map_err(Error::io(format!("open {folder}")))?;
-    let _lock = crate::lock_folder(settings)?;
+    let _lock = lock::take(&settings.data_dir)?;
     salvage::salvage(&storage, settings.segment_bytes)
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn reclaim(broker: &Broker) -> Result<(), Error> {
     while let Some(group) = choose(&wal.segments(), u64::from(wal.segment_bytes())) {
         match Merge::new(broker, &group).and_then(Merge::run) {
             Ok(()) => {}
-            Err(error) if is_full(&error) => {
+            Err(error) if storage::is_full(&error) => {
                 // There is no room for the copy; removing whole segments has to do for now.
                 let _ = wal.storage().remove(TEMPORARY);
                 return Ok(());
@@ -42,10 +42,6 @@ pub(crate) fn reclaim(broker: &Broker) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Removes the oldest segments as long as nobody wants anything in them. The acks in them are for messages in them or

@@ -7,6 +7,7 @@
 //! not at all, and the one with the higher generation counts.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crate::codec::wire::{Malformed, Put, Reader};
 use crate::error::Error;
@@ -80,6 +81,14 @@ pub(crate) struct Header {
     pub(crate) salt: u64,
     /// The log has a segment of this number or a higher one.
     pub(crate) segment: u32,
+}
+
+impl Header {
+    /// That of a new log. Its salt is a number that no client can guess: the standard library seeds its hash tables
+    /// from the operating system's random numbers.
+    pub(crate) fn new() -> Self {
+        Self { salt: RandomState::new().build_hasher().finish(), ..Self::default() }
+    }
 }
 
 /// What the data folder says.

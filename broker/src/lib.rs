@@ -10,9 +10,8 @@
 //! Only [`storage`] touches files; [`queue`], [`exchange`], [`record`] and [`codec`] do no I/O at all. Locks are taken
 //! in one order: a queue, then an outlet, then an outbox; or a queue, then the log's batch or segment table.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -39,9 +38,11 @@ mod handshake;
 mod housekeeper;
 mod inspection;
 mod intervals;
+mod lock;
 mod outbox;
 mod outlet;
 mod persister;
+mod prepare;
 mod publish;
 mod queue;
 mod record;
@@ -53,6 +54,7 @@ mod server;
 mod settings;
 mod sink;
 mod storage;
+mod survey;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -87,33 +89,13 @@ pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Server, Error> {
     let folder = settings.data_dir.display().to_string();
     let storage: Arc<dyn Storage> =
         Arc::new(DiskStorage::open(&settings.data_dir).map_err(Error::io(format!("create {folder}")))?);
-    let lock = lock_folder(&settings)?;
+    let lock = lock::take(&settings.data_dir)?;
     let address = format!("{}:{}", settings.host, settings.port);
     // Bound only when everything is recovered: a port that is open means a broker that answers.
     let broker = Broker::recover(settings, storage, shutdown)?;
     let listener = TcpListener::bind(&address).map_err(Error::io(format!("listen on {address}")))?;
     let address = listener.local_addr().map_err(Error::io("read the listening address"))?;
     Ok(Server { broker: Arc::new(broker), listener: Arc::new(listener), address, _lock: lock })
-}
-
-/// Refuses a second broker on the same folder. The lock goes with the process, however that ends.
-pub(crate) fn lock_folder(settings: &Settings) -> Result<File, Error> {
-    let path = settings.data_dir.join("lock");
-    // Never emptied: if something else has got its name, that stays as it is.
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(&path).map_err(Error::io(format!("create {}", path.display())))?;
-    lock(settings, file)
-}
-
-/// Locks the lock file.
-pub(crate) fn lock(settings: &Settings, file: File) -> Result<File, Error> {
-    let path = settings.data_dir.join("lock");
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked { path }),
-        Err(error) => Err(Error::io(format!("lock {}", path.display()))(error.into())),
-    }
 }
 
 impl Server {

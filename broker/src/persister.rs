@@ -14,7 +14,7 @@ use crate::codec::reply::Reply;
 use crate::dispatch;
 use crate::entry::{Entry, Settled, payload_at};
 use crate::error::Error;
-use crate::record::{self, Kind, Message, Previous, Range};
+use crate::record::{self, Kind, Message, Position, Previous, Range};
 use crate::sink::Effects;
 use crate::sync::{lock, wait};
 use crate::topology::SharedQueue;
@@ -27,16 +27,6 @@ const ACKS_DELAY: Duration = Duration::from_millis(5);
 /// Whatever was written without being made durable is made so after this time, so that a power failure brings back no
 /// more acked messages than those of a second.
 const SYNC_DELAY: Duration = Duration::from_millis(500);
-/// Where the log goes on after recovery.
-#[derive(Clone, Debug)]
-pub(crate) struct Position {
-    pub(crate) segment: u32,
-    pub(crate) sequence: u64,
-    pub(crate) salt: u64,
-    /// How far the segment before was read.
-    pub(crate) previous: Previous,
-}
-
 /// What the log's writer counts.
 #[derive(Debug, Default)]
 pub(crate) struct PersisterMetrics {
@@ -115,13 +105,12 @@ impl Persister {
     }
 
     /// Begins the segment of this life, durably: what is delivered from now on may come again, and the log says so
-    /// even if nothing else is ever written. Returns the segment's number.
-    pub(crate) fn begin(&self) -> Result<u32, Error> {
+    /// even if nothing else is ever written.
+    pub(crate) fn begin(&self) -> Result<(), Error> {
         let mut state = lock(&self.state);
         state.begin_segment();
         let batch = std::mem::take(&mut state.batch);
-        self.wal.write(&batch.bytes, &batch.chunks, true)?;
-        Ok(state.segment)
+        self.wal.write(&batch.bytes, &batch.chunks, true)
     }
 
     /// Appends a message and the wish for its confirm to the batch; waits while that is full. Returns the number of

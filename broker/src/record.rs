@@ -287,6 +287,16 @@ pub(crate) struct Previous {
     pub(crate) torn: Vec<(u32, u32)>,
 }
 
+/// Where the log goes on after recovery.
+#[derive(Clone, Debug)]
+pub(crate) struct Position {
+    pub(crate) segment: u32,
+    pub(crate) sequence: u64,
+    pub(crate) salt: u64,
+    /// How far the segment before was read.
+    pub(crate) previous: Previous,
+}
+
 /// The payload of a start record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Start {

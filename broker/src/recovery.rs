@@ -5,32 +5,19 @@
 //! changed, and no file is removed that was not read completely. Segments are read from the newest to the oldest, so
 //! that every ack is known before the message it settles.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fmt;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::definitions::{self, Header, Queues, Stored};
-use crate::entry::Run;
+use crate::definitions::{self, Header, Stored};
 use crate::error::Error;
-use crate::persister::Position;
-use crate::record;
+use crate::record::{self, Position};
 use crate::segment_reader::SegmentReader;
 use crate::storage::{self, Storage, StorageFile};
+use crate::survey::{Chore, Finding, Log, RecoveredQueue, Severity, Survey};
 use crate::wal::{NEXT, Segment, file_name, file_number};
 
 /// Left out of the numbering when something could not be read, so that what is restored later has numbers of its own.
 const SKIPPED: u64 = 1 << 24;
-
-/// What the definitions say of the log.
-pub(crate) struct Log {
-    pub(crate) salt: u64,
-    /// The log has a segment of this number or a higher one.
-    pub(crate) segment: u32,
-    /// Which durable queues exist.
-    pub(crate) queues: Queues,
-    /// Queues that the definitions lack count as existing.
-    pub(crate) lenient: bool,
-}
 
 /// What recovery found.
 pub(crate) struct Recovered {
@@ -40,63 +27,6 @@ pub(crate) struct Recovered {
     pub(crate) prepared: Option<Arc<dyn StorageFile>>,
     /// The lowest position of the next message of a queue of which nothing was found.
     pub(crate) first_position: u64,
-}
-
-/// One queue's messages.
-#[derive(Default)]
-pub(crate) struct RecoveredQueue {
-    pub(crate) runs: VecDeque<Run>,
-    /// Every position that appears in the log is lower.
-    pub(crate) next_position: u64,
-    /// Messages up to this position may have been delivered.
-    pub(crate) redelivered_through: u64,
-    /// The lowest position seen in newer segments.
-    pub(crate) lowest: Option<u64>,
-}
-
-/// How much a finding matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Severity {
-    /// The rest of a write that was interrupted, and so was never confirmed.
-    Unfinished,
-    /// Something cannot be read; everything else can.
-    Damage,
-    /// The broker must not start on this: confirmed messages may be missing.
-    Refusal,
-}
-
-/// Something that the reader of the log has to tell.
-#[derive(Clone, Debug)]
-pub(crate) struct Finding {
-    pub(crate) severity: Severity,
-    pub(crate) file: String,
-    pub(crate) text: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file, self.text)
-    }
-}
-
-/// What is to be done with a file before the log goes on.
-#[derive(Debug)]
-pub(crate) enum Chore {
-    /// It was read completely and holds nothing, or nothing that is not elsewhere.
-    Remove(String),
-    /// It cannot be read and is not needed.
-    SetAside(String),
-}
-
-/// What the files of the log hold.
-pub(crate) struct Survey {
-    pub(crate) queues: HashMap<u32, RecoveredQueue>,
-    pub(crate) segments: BTreeMap<u32, Segment>,
-    pub(crate) findings: Vec<Finding>,
-    pub(crate) position: Position,
-    pub(crate) chores: Vec<Chore>,
-    /// There is a prepared segment that may be used.
-    pub(crate) has_prepared: bool,
 }
 
 /// Whether there is no file of a log, and so no reason to expect definitions.

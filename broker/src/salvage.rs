@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::broker::random_salt;
 use crate::definitions::{self, Definition, Header, Stored};
 use crate::error::Error;
 use crate::record::{self, Head, Kind, MAGIC, Message, Origin, Previous};
-use crate::recovery::{self, RecoveredQueue, Severity, Survey};
+use crate::recovery;
 use crate::segment::Scan;
 use crate::storage::{self, Storage};
+use crate::survey::{RecoveredQueue, Severity, Survey};
 use crate::wal::{self, NEXT, file_name, file_number};
 
 /// How the names of new files begin until the old ones are out of the way.
@@ -105,8 +105,8 @@ impl<'a> Copying<'a> {
     fn new(storage: &'a dyn Storage, survey: &'a Survey, stored: &Stored, segment_bytes: u32) -> Self {
         let header = Header {
             generation: stored.header.unwrap_or_default().generation + 1,
-            salt: random_salt(),
             segment: survey.position.segment,
+            ..Header::new()
         };
         let known = stored.queues().map(|queues| queues.ids).unwrap_or_default();
         Self {

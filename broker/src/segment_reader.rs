@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::entry::{Entry, Location, Run};
 use crate::intervals::Intervals;
-use crate::persister::Position;
-use crate::record::{self, Kind, MAX_TORN, Origin, Previous, Record};
-use crate::recovery::{Chore, Finding, Log, RecoveredQueue, Severity, Survey};
+use crate::record::{self, Kind, MAX_TORN, Origin, Position, Previous, Record};
 use crate::segment::{self, Scan};
 use crate::storage::{self, Storage};
+use crate::survey::{Chore, Finding, Log, RecoveredQueue, Severity, Survey};
 use crate::topology::FIRST_TRANSIENT_ID;
 use crate::wal::{NEXT, Segment, file_name};
 

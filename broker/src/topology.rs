@@ -82,13 +82,14 @@ struct Registry {
     exchanges: HashMap<String, Exchange>,
     next_id: u32,
     next_transient_id: u32,
-    header: Header,
 }
 
 /// The queues, exchanges and bindings of the one vhost.
 pub(crate) struct Topology {
     storage: Arc<dyn Storage>,
     registry: RwLock<Registry>,
+    /// What the files on disk say besides the definitions. Locked after the registry, while they are replaced.
+    header: Mutex<Header>,
     /// Changes whenever a route may have changed, so that channels can keep routes they looked up.
     version: AtomicU64,
     max_queues: usize,
@@ -119,7 +120,7 @@ impl Topology {
         max_queues: usize,
     ) -> Self {
         let mut registry =
-            Registry { next_id: 1, next_transient_id: FIRST_TRANSIENT_ID, header, ..Registry::default() };
+            Registry { next_id: 1, next_transient_id: FIRST_TRANSIENT_ID, ..Registry::default() };
         for kind in Kind::ALL {
             let exchange = Exchange::new(kind, true, false, false);
             registry.exchanges.insert(format!("amq.{}", kind.name()), exchange);
@@ -127,7 +128,8 @@ impl Topology {
         for definition in definitions {
             registry.restore(definition);
         }
-        Self { storage, registry: RwLock::new(registry), version: AtomicU64::new(1), max_queues }
+        let (registry, header) = (RwLock::new(registry), Mutex::new(header));
+        Self { storage, registry, header, version: AtomicU64::new(1), max_queues }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Registry> {
@@ -140,7 +142,7 @@ impl Topology {
         let result = if durable {
             let mut next = registry.clone();
             let result = change(&mut next);
-            if let Err(error) = next.save(&*self.storage) {
+            if let Err(error) = self.save(&next, &mut lock(&self.header)) {
                 log::error!("{error}");
                 return Fault::connection(INTERNAL_ERROR, "the definition could not be stored");
             }
@@ -153,11 +155,29 @@ impl Topology {
         Ok(result)
     }
 
-    /// Notes, durably, that the log has a segment of this number.
+    fn save(&self, registry: &Registry, header: &mut Header) -> Result<(), Error> {
+        header.generation += 1;
+        definitions::save(&*self.storage, *header, &registry.definitions())
+    }
+
+    /// Writes the files of a new folder.
+    pub(crate) fn save_first(&self) -> Result<(), Error> {
+        self.save(&self.read(), &mut lock(&self.header))
+    }
+
+    /// Notes, durably, that the log has a segment of this number. Those who only look things up need not wait.
     pub(crate) fn note_segment(&self, number: u32) -> Result<(), Error> {
-        let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
-        registry.header.segment = number;
-        registry.save(&*self.storage)
+        let registry = self.read();
+        let mut header = lock(&self.header);
+        if number <= header.segment {
+            return Ok(());
+        }
+        let known = std::mem::replace(&mut header.segment, number);
+        let saved = self.save(&registry, &mut header);
+        if saved.is_err() {
+            header.segment = known;
+        }
+        saved
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -327,11 +347,6 @@ impl Registry {
     fn exchange(&self, name: &str) -> Outcome<&Exchange> {
         let missing = || Fault::Channel(NOT_FOUND, format!("no exchange '{name}' in vhost '/'"));
         self.exchanges.get(name).ok_or_else(missing)
-    }
-
-    fn save(&mut self, storage: &dyn Storage) -> Result<(), Error> {
-        self.header.generation += 1;
-        definitions::save(storage, self.header, &self.definitions())
     }
 
     fn restore(&mut self, definition: Definition<'_>) {

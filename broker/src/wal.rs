@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
@@ -84,6 +85,8 @@ pub(crate) struct Wal {
     storage: Arc<dyn Storage>,
     salt: u64,
     segment_bytes: u32,
+    /// The highest segment whose start record is durable.
+    begun: AtomicU32,
     table: Mutex<Table>,
     /// A segment was prepared, or something became unwanted.
     changed: Condvar,
@@ -104,6 +107,7 @@ impl Wal {
             storage,
             salt,
             segment_bytes,
+            begun: AtomicU32::new(0),
             table: Mutex::new(table),
             changed: Condvar::new(),
         }
@@ -115,6 +119,11 @@ impl Wal {
 
     pub(crate) fn segment_bytes(&self) -> u32 {
         self.segment_bytes
+    }
+
+    /// The highest segment that certainly is there after a crash; 0 before this life began one.
+    pub(crate) fn begun(&self) -> u32 {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// What the records of a segment say of where they belong.
@@ -137,6 +146,7 @@ impl Wal {
                 let length = (MAGIC.len() + record.unwrap_or(0)).min(end - start);
                 let begun = file.write_at(&bytes[start..start + length], 0).and_then(|()| file.sync());
                 begun.map_err(Error::log(doing("begin")))?;
+                self.begun.store(chunk.segment, Ordering::Release);
                 start += length;
                 offset += u32::try_from(length).unwrap_or(u32::MAX);
             }

@@ -7,6 +7,7 @@ use super::life::{Life, logs};
 use super::memory_storage::MemoryStorage;
 use crate::batch::Batch;
 use crate::housekeeper;
+use crate::prepare;
 
 #[test]
 fn after_a_failed_write_or_sync_nothing_is_confirmed_and_nothing_confirmed_is_lost() {
@@ -85,7 +86,7 @@ fn an_interrupted_merge_costs_nothing_and_is_no_damage() {
             life.publish(number, &["two"], true, 20);
             life.broker.persister.step(&mut Batch::default()).unwrap();
             if !life.broker.wal.is_prepared() {
-                housekeeper::prepare(&life.broker.wal).unwrap();
+                prepare::prepare(&life.broker.wal).unwrap();
             }
             let (position, ..) = life.get("two").unwrap();
             life.ack("two", position);

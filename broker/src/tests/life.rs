@@ -14,9 +14,10 @@ use crate::entry::payload_at;
 use crate::error::Error;
 use crate::housekeeper;
 use crate::record::{self, Message};
-use crate::recovery::{self, Finding, Severity};
+use crate::recovery;
 use crate::settings::Settings;
 use crate::storage::Storage;
+use crate::survey::{Finding, Severity};
 use crate::topology::QueueAttributes;
 
 /// Small enough that a few messages fill a segment.
