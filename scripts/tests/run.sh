@@ -41,7 +41,9 @@ begin() {
 }
 
 start() {
-    "$run" >"$log" 2>&1 &
+    # What an earlier run has logged must not be taken for the word of this one.
+    : >"$log"
+    "$run" >>"$log" 2>&1 &
     supervisor=$!
     wait_for 20 grep -q 'The platform is ready' "$log" || fail "it did not start: $(<"$log")"
 }
