@@ -1,7 +1,7 @@
 //! The answer to one job: a worker sets it, the caller waits for it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Failure;
 
@@ -64,6 +64,13 @@ impl<A> Promise<A> {
         *self.state() = PromiseState::Abandoned;
     }
 
+    /// Waits up to `timeout` for the answer, which stays where it is; tells whether it is there.
+    pub(crate) fn is_answered_within(&self, timeout: Duration) -> bool {
+        let outstanding = |state: &mut PromiseState<A>| !matches!(state, PromiseState::Answered(_));
+        let waited = self.changed.wait_timeout_while(self.state(), timeout, outstanding);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     /// Waits for the answer, no longer than until `deadline`.
     pub(crate) fn wait(&self, deadline: Instant) -> Result<A, Failure> {
         let mut state = self.state();
@@ -89,8 +96,6 @@ impl<A> Promise<A> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -148,7 +148,7 @@ impl<E: Executor> Workers<E> {
     /// Submits `job` and waits for its answer until `deadline` at most. A job that has not begun by then is never
     /// executed.
     pub fn ask(&self, job: E::Job, deadline: Instant) -> Result<E::Answer, Failure> {
-        self.submit(job, deadline)?.wait()
+        self.shared().queue.ask(job, deadline)
     }
 
     /// Hands `job` to the workers and goes on; the answer is waited for later, so that a worker and whoever asked can
