@@ -1,4 +1,5 @@
-//! An embedded AMQP 0-9-1 broker: durable work queues for one machine, that any AMQP client can use.
+//! An embedded AMQP 0-9-1 broker: durable work queues for one machine, that any AMQP client can use. [`Spool`] is one
+//! such queue as a library, without sockets.
 //!
 //! A message's way through the folders: in [`protocol`], `server` accepts, `connection` reads frames and `channel`
 //! handles methods (`declare`, `consume`, `publish`). In [`log`], `persister` and `segment_table` write the message to
@@ -32,6 +33,7 @@ mod log;
 mod protocol;
 mod queues;
 mod settings;
+mod spool;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -39,6 +41,7 @@ mod tests;
 pub use crate::log::check::{check_log, salvage_log};
 pub use error::Error;
 pub use settings::Settings;
+pub use spool::{PublishError, Spool, SpoolOptions, SpooledMessage};
 
 use crate::broker::Broker;
 use crate::inspection::Inspection;
