@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 
 use foundation::Shutdown;
 
-use crate::definitions::{self, Header};
-use crate::dispatch;
 use crate::error::Error;
-use crate::fault::Outcome;
-use crate::outbox::Outbox;
-use crate::persister::Persister;
-use crate::prepare;
-use crate::recovery;
-use crate::salvage;
+use crate::log::definitions::{self, Header};
+use crate::log::persister::Persister;
+use crate::log::prepare;
+use crate::log::recovery;
+use crate::log::salvage;
+use crate::log::segment_table::SegmentTable;
+use crate::log::storage::Storage;
+use crate::protocol::fault::Outcome;
+use crate::protocol::send_buffer::SendBuffer;
+use crate::protocol::throttle::Throttle;
+use crate::queues::delivery;
+use crate::queues::topology::{SharedQueue, Topology};
 use crate::settings::Settings;
-use crate::storage::Storage;
 use crate::sync::lock;
-use crate::throttle::Throttle;
-use crate::topology::{SharedQueue, Topology};
-use crate::wal::Wal;
 
 /// The broker behind its connections.
 pub(crate) struct Broker {
     pub(crate) settings: Settings,
     pub(crate) topology: Topology,
     pub(crate) persister: Persister,
-    pub(crate) wal: Arc<Wal>,
+    pub(crate) segment_table: Arc<SegmentTable>,
     pub(crate) alarm: Alarm,
     pub(crate) shutdown: Shutdown,
     connections: Mutex<HashMap<u64, Arc<Peer>>>,
@@ -42,16 +42,16 @@ pub(crate) struct Broker {
 pub(crate) struct Peer {
     pub(crate) id: u64,
     pub(crate) address: String,
-    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) send_buffer: Arc<SendBuffer>,
     pub(crate) throttle: Throttle,
     /// The queues that it consumes from: they are tried again when its socket has room.
     consumed: Mutex<Vec<Arc<SharedQueue>>>,
 }
 
 impl Peer {
-    pub(crate) fn new(id: u64, address: String, outbox: Arc<Outbox>) -> Arc<Self> {
-        let throttle = Throttle::new(Arc::clone(&outbox));
-        Arc::new(Self { id, address, outbox, throttle, consumed: Mutex::new(Vec::new()) })
+    pub(crate) fn new(id: u64, address: String, send_buffer: Arc<SendBuffer>) -> Arc<Self> {
+        let throttle = Throttle::new(Arc::clone(&send_buffer));
+        Arc::new(Self { id, address, send_buffer, throttle, consumed: Mutex::new(Vec::new()) })
     }
 
     /// A consumer of `queue` was added.
@@ -109,9 +109,10 @@ impl Broker {
             topology.save_first()?;
         }
         let (segments, prepared) = (recovered.segments, recovered.prepared);
-        let wal = Arc::new(Wal::new(storage, header.salt, settings.segment_bytes, segments, prepared));
-        let persister = Persister::new(Arc::clone(&wal), recovered.position);
-        if prepare::prepare(&wal)? {
+        let segment_table =
+            Arc::new(SegmentTable::new(storage, header.salt, settings.segment_bytes, segments, prepared));
+        let persister = Persister::new(Arc::clone(&segment_table), recovered.position);
+        if prepare::prepare(&segment_table)? {
             persister.begin()?;
         } else {
             log::error!("the disk is full: nothing can be written before there is room again");
@@ -120,7 +121,7 @@ impl Broker {
             settings,
             topology,
             persister,
-            wal,
+            segment_table,
             alarm: Alarm::default(),
             shutdown,
             connections: Mutex::default(),
@@ -164,7 +165,7 @@ impl Broker {
         self.persister.settle(&settled);
         drop(state);
         for consumer in consumers {
-            consumer.sink.cancel();
+            consumer.subscriber.cancel();
         }
         Ok(waiting)
     }
@@ -178,7 +179,7 @@ impl Broker {
         if unused {
             self.delete_queue(queue)?;
         } else {
-            dispatch::pump(self, queue);
+            delivery::pump(self, queue);
         }
         Ok(())
     }

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::life::{Life, QUEUES, logs};
 use super::memory_storage::MemoryStorage;
-use crate::definitions;
-use crate::housekeeper;
-use crate::record::{self, Kind, MAGIC, Origin};
-use crate::recovery;
-use crate::storage::Storage;
-use crate::survey::Severity;
-use crate::wal::{NEXT, file_name, file_number};
+use crate::log::definitions;
+use crate::log::housekeeper;
+use crate::log::record::{self, MAGIC, Origin, RecordKind};
+use crate::log::recovery;
+use crate::log::segment_table::{NEXT, file_name, file_number};
+use crate::log::storage::Storage;
+use crate::log::survey::Severity;
 
 /// A folder as kill -9 leaves it, and what is in its queues.
 pub(super) struct Folder {
@@ -72,7 +72,7 @@ pub(super) fn messages(storage: &MemoryStorage, name: &str) -> BTreeMap<u64, (us
     let Some(origin) = origin(storage, name) else { return BTreeMap::new() };
     let bytes = storage.bytes(name);
     let records = record::iterate(&bytes[MAGIC.len().min(bytes.len())..], origin);
-    let messages = records.filter(|(_, found)| found.kind == Kind::Message);
+    let messages = records.filter(|(_, found)| found.kind == RecordKind::Message);
     let numbered = messages.map(|(at, found)| {
         let body = record::read_message(found.payload).unwrap().body;
         let start = MAGIC.len() + at;

@@ -5,9 +5,9 @@ use std::io;
 
 use super::life::{Life, logs};
 use super::memory_storage::MemoryStorage;
-use crate::batch::Batch;
-use crate::housekeeper;
-use crate::prepare;
+use crate::log::housekeeper;
+use crate::log::prepare;
+use crate::log::write_batch::WriteBatch;
 
 #[test]
 fn after_a_failed_write_or_sync_nothing_is_confirmed_and_nothing_confirmed_is_lost() {
@@ -84,14 +84,14 @@ fn an_interrupted_merge_costs_nothing_and_is_no_damage() {
         // Acks of another 60 messages are written without the housekeeper, who then has to merge.
         for number in 1_001..=1_020 {
             life.publish(number, &["two"], true, 20);
-            life.broker.persister.step(&mut Batch::default()).unwrap();
-            if !life.broker.wal.is_prepared() {
-                prepare::prepare(&life.broker.wal).unwrap();
+            life.broker.persister.step(&mut WriteBatch::default()).unwrap();
+            if !life.broker.segment_table.is_prepared() {
+                prepare::prepare(&life.broker.segment_table).unwrap();
             }
             let (position, ..) = life.get("two").unwrap();
             life.ack("two", position);
         }
-        life.broker.persister.step(&mut Batch::default()).unwrap();
+        life.broker.persister.step(&mut WriteBatch::default()).unwrap();
         assert!(logs(&life.storage).len() > before);
         life.storage.fuse.arm(nth, io::ErrorKind::Other);
         let outcome = housekeeper::keep(&life.broker);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::life::{Life, QUEUES};
 use super::memory_storage::MemoryStorage;
-use crate::housekeeper;
+use crate::log::housekeeper;
 
 /// One step of a random life.
 #[derive(Clone, Debug)]
