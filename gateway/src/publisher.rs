@@ -164,15 +164,15 @@ impl Publisher {
 
     /// Connects, waits for the connection to end, and starts over, until the gateway stops.
     fn supervise(&self) {
+        // Only a connection on which something worked resets it: a broker may accept connections and then end them.
         let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MAX);
         let mut reported = String::new();
         while !self.stop.requested() {
             match connect(&self.settings) {
                 Ok(connection) => {
                     log::info!("connected to the broker");
-                    backoff.reset();
                     reported.clear();
-                    self.attend(Arc::new(connection));
+                    self.attend(Arc::new(connection), &mut backoff);
                 }
                 // Log each reason once, not each attempt.
                 Err(cause) if cause != reported => {
@@ -185,8 +185,9 @@ impl Publisher {
         }
     }
 
-    /// Lets requests publish on `connection` until it ends, and receives billing's reports meanwhile.
-    fn attend(&self, connection: Arc<Connection>) {
+    /// Lets requests publish on `connection` until it ends, and receives billing's reports meanwhile. Resets `backoff`
+    /// once an order was confirmed or a probe answered.
+    fn attend(&self, connection: Arc<Connection>, backoff: &mut Backoff) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         // If the broker refuses this, there are no reports, but orders are still published.
         let mut reports = connection
@@ -197,6 +198,7 @@ impl Publisher {
         drop(connection);
         let mut probed = Instant::now();
         let mut refusal = None;
+        let confirmed_before = self.metrics.orders_confirmed.get();
         // The connection is held only while it is checked, so that `stop` can take and close it.
         let reason = loop {
             let Some(connection) = weak.upgrade() else { return };
@@ -214,10 +216,15 @@ impl Publisher {
                 }
                 connection.probe();
                 probed = Instant::now();
+                backoff.reset();
             }
             drop(connection);
             report_change(&mut refusal, blocked);
-            self.billing_activity.sample(self.metrics.orders_confirmed.get());
+            let confirmed = self.metrics.orders_confirmed.get();
+            if confirmed > confirmed_before {
+                backoff.reset();
+            }
+            self.billing_activity.sample(confirmed);
             match reports.as_mut().map(|reports| reports.next_batch(REPORTS_MAX, TICK)) {
                 Some(Ok(batch)) => batch.iter().for_each(|report| self.record_report(&report.body)),
                 Some(Err(_)) => reports = None,
