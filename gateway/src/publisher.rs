@@ -164,7 +164,7 @@ impl Publisher {
 
     /// Connects, waits for the connection to end, and starts over, until the gateway stops.
     fn supervise(&self) {
-        // Only a connection on which something worked resets it: a broker may accept connections and then end them.
+        // Not reset by connecting: a broker may accept connections and then end them.
         let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MAX);
         let mut reported = String::new();
         while !self.stop.requested() {
@@ -172,7 +172,9 @@ impl Publisher {
                 Ok(connection) => {
                     log::info!("connected to the broker");
                     reported.clear();
-                    self.attend(Arc::new(connection), &mut backoff);
+                    if self.attend(Arc::new(connection)) {
+                        backoff.reset();
+                    }
                 }
                 // Log each reason once, not each attempt.
                 Err(cause) if cause != reported => {
@@ -185,9 +187,9 @@ impl Publisher {
         }
     }
 
-    /// Lets requests publish on `connection` until it ends, and receives billing's reports meanwhile. Resets `backoff`
-    /// once an order was confirmed or a probe answered.
-    fn attend(&self, connection: Arc<Connection>, backoff: &mut Backoff) {
+    /// Lets requests publish on `connection` until it ends, and receives billing's reports meanwhile. Returns
+    /// whether the connection was of use: an order was confirmed, or it lasted until the queue was declared again.
+    fn attend(&self, connection: Arc<Connection>) -> bool {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         // If the broker refuses this, there are no reports, but orders are still published.
         let mut reports = connection
@@ -198,16 +200,16 @@ impl Publisher {
         drop(connection);
         let mut probed = Instant::now();
         let mut refusal = None;
-        let confirmed_before = self.metrics.orders_confirmed.get();
+        let (confirmed, mut lasted) = (self.metrics.orders_confirmed.get(), false);
         // The connection is held only while it is checked, so that `stop` can take and close it.
         let reason = loop {
-            let Some(connection) = weak.upgrade() else { return };
+            let Some(connection) = weak.upgrade() else { return true };
             let pause = if reports.is_some() { Duration::ZERO } else { TICK };
             if let Some(reason) = connection.wait_closed(pause) {
                 break reason;
             }
             if self.stop.requested() {
-                return;
+                return true;
             }
             let blocked = connection.blocked();
             if blocked.is_none() && probed.elapsed() >= PROBE_INTERVAL {
@@ -216,15 +218,11 @@ impl Publisher {
                 }
                 connection.probe();
                 probed = Instant::now();
-                backoff.reset();
+                lasted = true;
             }
             drop(connection);
             report_change(&mut refusal, blocked);
-            let confirmed = self.metrics.orders_confirmed.get();
-            if confirmed > confirmed_before {
-                backoff.reset();
-            }
-            self.billing_activity.sample(confirmed);
+            self.billing_activity.sample(self.metrics.orders_confirmed.get());
             match reports.as_mut().map(|reports| reports.next_batch(REPORTS_MAX, TICK)) {
                 Some(Ok(batch)) => batch.iter().for_each(|report| self.record_report(&report.body)),
                 Some(Err(_)) => reports = None,
@@ -233,6 +231,7 @@ impl Publisher {
         };
         self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
         log::warn!("lost the broker: {reason}; connecting again");
+        lasted || self.metrics.orders_confirmed.get() > confirmed
     }
 
     fn record_report(&self, report: &[u8]) {
