@@ -52,7 +52,7 @@ impl Server {
         socket.set_nonblocking(true)?;
         let listener = TcpListener::from(socket);
         let addr = listener.local_addr()?;
-        Ok(Self { listener, addr, admission: Arc::new(Admission::new()) })
+        Ok(Self { listener, addr, admission: Arc::default() })
     }
 
     /// The address that was bound.
