@@ -13,7 +13,7 @@ use crate::protocol::fault::{
 };
 use crate::queues::delivery::{self, Settlement};
 use crate::queues::queue::Consumer;
-use crate::queues::subscriber::Delivery;
+use crate::queues::subscriber::{Delivery, SharedSubscriber};
 
 impl Channel {
     pub(crate) fn qos(&mut self, prefetch_size: u32, prefetch_count: u16, global: bool) -> Outcome {
@@ -50,12 +50,12 @@ impl Channel {
             tag => tag.to_owned(),
         };
         let id = self.session.broker.next_id();
-        let subscriber = ChannelSubscriber {
+        let subscriber: SharedSubscriber = Arc::new(ChannelSubscriber {
             output: Arc::clone(&self.output),
             consumer_tag: tag.as_str().into(),
             queue: Arc::downgrade(&queue),
             cancel_notify: self.session.agreement.cancel_notify,
-        };
+        });
         let mut state = queue.lock();
         let taken = state.consumers();
         if taken.iter().any(|other| other.exclusive) || (consume.exclusive && !taken.is_empty()) {
