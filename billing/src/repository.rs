@@ -152,9 +152,7 @@ mod tests {
     use crate::service::digest;
 
     fn repository(database: &Database) -> Repository {
-        let settings = database.settings("BILLING_DB");
-        let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let environment = Environment::from_pairs(pairs);
+        let environment = Environment::from_pairs(database.settings("BILLING_DB"));
         let mut settings = DatabaseSettings::read(&environment, "BILLING_DB", "test").unwrap();
         // The machine may be busy with other tests.
         settings.connect_timeout = Duration::from_secs(60);
