@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod dead_letters;
+mod questions;
 mod retrying;
 
 use amqp::{AmqpSettings, Connection, Properties};
