@@ -21,7 +21,7 @@ use crate::settings::OutboxSettings;
 /// Most orders that are passed on together. After a failure it is one, until the broker has confirmed that.
 const BATCH: usize = 256;
 /// How often an idle outbox looks whether there is something to do.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(100);
 /// The first and the longest delay after the broker has confirmed nothing.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
