@@ -175,6 +175,21 @@ fn after_a_failed_sync_the_outcome_is_unknown_and_then_nothing_is_taken() {
 }
 
 #[test]
+fn a_panic_of_its_threads_is_a_failure_of_the_log_for_which_nobody_waits() {
+    let (storage, spool) = in_memory(MemoryStorage::default(), OPTIONS);
+    spool.publish("a", b"", soon()).unwrap();
+    storage.fuse.arm_panic(1);
+    let started = Instant::now();
+    assert_eq!(spool.publish("b", b"", soon()), Err(PublishError::Unknown));
+    let Err(PublishError::Closed { reason }) = spool.publish("c", b"", soon()) else {
+        panic!("it was taken")
+    };
+    assert!(reason.contains("a thread panicked"), "{reason}");
+    assert!(started.elapsed() < Duration::from_secs(10), "somebody waited: {:?}", started.elapsed());
+    assert!(spool.close().is_err());
+}
+
+#[test]
 fn a_deadline_ends_the_wait_and_leaves_the_outcome_open() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::default());
     // Nobody writes what is published: the disk hangs.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::log::storage::{Storage, StorageFile};
@@ -26,6 +26,7 @@ pub(crate) struct Fuse(Arc<FuseState>);
 
 #[derive(Default)]
 struct FuseState {
+    panics: AtomicBool,
     armed: Mutex<Option<io::ErrorKind>>,
     left: AtomicI64,
 }
@@ -37,13 +38,22 @@ impl Fuse {
         *self.0.armed.lock().unwrap() = Some(kind);
     }
 
+    /// The `nth` write or sync from now on panics.
+    pub(crate) fn arm_panic(&self, nth: i64) {
+        self.0.panics.store(true, Ordering::SeqCst);
+        self.arm(nth, io::ErrorKind::Other);
+    }
+
     pub(crate) fn disarm(&self) {
         *self.0.armed.lock().unwrap() = None;
     }
 
     fn burn(&self) -> io::Result<()> {
         match *self.0.armed.lock().unwrap() {
-            Some(kind) if self.0.left.fetch_sub(1, Ordering::SeqCst) <= 1 => Err(kind.into()),
+            Some(kind) if self.0.left.fetch_sub(1, Ordering::SeqCst) <= 1 => {
+                assert!(!self.0.panics.load(Ordering::SeqCst), "the fuse");
+                Err(kind.into())
+            }
             _ => Ok(()),
         }
     }
