@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::log::storage::{Storage, StorageFile};
 
@@ -29,6 +29,8 @@ struct FuseState {
     panics: AtomicBool,
     armed: Mutex<Option<io::ErrorKind>>,
     left: AtomicI64,
+    /// Syncs wait while somebody holds it.
+    gate: Mutex<()>,
 }
 
 impl Fuse {
@@ -42,6 +44,11 @@ impl Fuse {
     pub(crate) fn arm_panic(&self, nth: i64) {
         self.0.panics.store(true, Ordering::SeqCst);
         self.arm(nth, io::ErrorKind::Other);
+    }
+
+    /// Syncs wait until what is returned is dropped.
+    pub(crate) fn hold_syncs(&self) -> MutexGuard<'_, ()> {
+        self.0.gate.lock().unwrap()
     }
 
     pub(crate) fn disarm(&self) {
@@ -218,6 +225,7 @@ impl StorageFile for MemoryFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        drop(self.fuse.hold_syncs());
         self.fuse.burn()?;
         let mut contents = self.contents.lock().unwrap();
         contents.durable = contents.current.clone();
