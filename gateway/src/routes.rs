@@ -7,6 +7,7 @@ use std::time::Duration;
 use edge::{Method, Refusal, Request, Response, Service, path};
 
 use crate::assets::{self, Asset};
+use crate::billing_records::BillingRecords;
 use crate::error::Problem;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -20,6 +21,7 @@ pub(crate) struct Routes {
     /// Inventory, then the further services, which are routed by prefix instead of by [`ROUTES`].
     pub(crate) services: Vec<(ServiceSettings, Proxy)>,
     pub(crate) orders: Orders,
+    pub(crate) billing_records: BillingRecords,
     pub(crate) health: Health,
     pub(crate) status: Status,
     pub(crate) metrics: Arc<Metrics>,
@@ -30,6 +32,11 @@ pub(crate) struct Routes {
 enum Endpoint {
     Movies,
     Billing,
+    /// What billing has stored, and what it could not: for administrators.
+    StoredOrders,
+    StoredOrder,
+    DeadLetters,
+    DeadLetter,
     Health,
     Ready,
     Status,
@@ -56,6 +63,10 @@ static ROUTES: [Route; OTHER] = [
     route("/api/movies", "GET, HEAD, POST, DELETE, OPTIONS", Endpoint::Movies),
     route("/api/movies/{id}", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS", Endpoint::Movies),
     route("/api/billing", "OPTIONS, POST", Endpoint::Billing),
+    route("/api/orders", READ_ONLY, Endpoint::StoredOrders),
+    route("/api/orders/{message_id}", READ_ONLY, Endpoint::StoredOrder),
+    route("/api/dead-letters", READ_ONLY, Endpoint::DeadLetters),
+    route("/api/dead-letters/{id}", "DELETE, OPTIONS, POST", Endpoint::DeadLetter),
     route("/api/status", READ_ONLY, Endpoint::Status),
     route("/api/status/orders", READ_ONLY, Endpoint::OrderStatusByQuery),
     route("/api/status/orders/{message_id}", READ_ONLY, Endpoint::OrderStatus),
@@ -69,7 +80,7 @@ static ROUTES: [Route; OTHER] = [
 ];
 
 /// The number of routes; also the metrics index of requests without a route. The further services follow.
-const OTHER: usize = 13;
+const OTHER: usize = 17;
 
 /// The labels of the routes in metrics: [`ROUTES`] in order, `other`, then the prefixes of the further services. They
 /// live as long as the process.
@@ -166,7 +177,7 @@ impl Routes {
         match route.endpoint {
             // An unknown file is 404 for every method.
             Endpoint::Assets if assets::find(segment).is_none() => return Err(Problem::NotFound),
-            Endpoint::OrderStatus if !status::is_message_id(segment) => {
+            Endpoint::OrderStatus | Endpoint::StoredOrder if !status::is_message_id(segment) => {
                 return Err(Problem::bad_request(
                     "the message id must be 1 to 128 letters, digits, hyphens, underscores and tildes; ask for others with \
                      /api/status/orders?message_id=",
@@ -181,6 +192,13 @@ impl Routes {
         }
         let answered = match route.endpoint {
             _ if method == Method::Options => answer_options(response, route.allow),
+            Endpoint::StoredOrders => return self.billing_records.serve_orders(response, target.query),
+            Endpoint::StoredOrder => return self.billing_records.serve_order(response, segment),
+            Endpoint::DeadLetters => return self.billing_records.serve_dead_letters(response, target.query),
+            Endpoint::DeadLetter if method == Method::Post => {
+                return self.billing_records.requeue(response, segment);
+            }
+            Endpoint::DeadLetter => return self.billing_records.discard(response, segment),
             Endpoint::Health => Health::serve_health(response),
             Endpoint::Ready => self.health.serve_ready(request, response),
             Endpoint::Status => self.status.serve(response),
