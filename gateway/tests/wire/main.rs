@@ -10,6 +10,7 @@ mod outbox;
 mod paths;
 mod proxy_failures;
 mod proxy_verbatim;
+mod records;
 mod services;
 mod shutdown;
 mod support;

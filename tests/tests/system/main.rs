@@ -8,6 +8,7 @@ mod contract;
 mod documentation;
 mod durability;
 mod nearly_full;
+mod order_states;
 mod outbox;
 mod poison;
 mod recovery;
