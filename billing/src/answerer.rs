@@ -163,14 +163,10 @@ impl Answerer<'_> {
 
 /// What is answered after a failure, which is logged here.
 fn failure(error: &Error) -> Answer {
-    match error {
-        Error::Database(_) => {
-            log::debug!("a question cannot be answered: {error}");
-            Answer::DatabaseUnreachable
-        }
-        _ => {
-            log::warn!("a question cannot be answered: {error}");
-            Answer::Failed
-        }
+    if let Error::Database(_) = error {
+        log::debug!("a question cannot be answered: {error}");
+        return Answer::DatabaseUnreachable;
     }
+    log::warn!("a question cannot be answered: {error}");
+    Answer::Failed
 }

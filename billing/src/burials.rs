@@ -2,6 +2,8 @@
 //!
 //! The queue itself is looked at, since letters may come to it and leave it by other ways.
 
+use std::fmt::Write;
+
 use amqp::{BrowseLimits, Browsed, Connection, Delivery};
 use order::question::{Answer, DeadLetter};
 use sha2::{Digest, Sha256};
@@ -89,7 +91,12 @@ fn letter_id(letter: &Delivery) -> String {
     digest.update((message_id.len() as u64).to_be_bytes());
     digest.update(message_id);
     digest.update(&letter.body);
-    digest.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut id = String::new();
+    for byte in &digest.finalize()[..16] {
+        // Writing to a text cannot fail.
+        let _ = write!(id, "{byte:02x}");
+    }
+    id
 }
 
 fn describe(letter: &Delivery) -> DeadLetter {

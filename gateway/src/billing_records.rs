@@ -51,7 +51,7 @@ impl BillingRecords {
         Ok(response.send_json(200, &fields.collect::<Vec<_>>(), orders.to_string().as_bytes())?)
     }
 
-    /// GET /api/orders/{message_id}; the caller has checked the id.
+    /// GET `/api/orders/{message_id}`; the caller has checked the id.
     pub(crate) fn serve_order(&self, response: &mut Response<'_>, id: &str) -> Result<(), Problem> {
         let record = match self.states.ask(id).map_err(unanswered)? {
             Answer::Order(record) => record,
@@ -86,13 +86,13 @@ impl BillingRecords {
         Ok(response.send_json(200, NO_STORE, letters.to_string().as_bytes())?)
     }
 
-    /// POST /api/dead-letters/{id}.
+    /// POST `/api/dead-letters/{id}`.
     pub(crate) fn requeue(&self, response: &mut Response<'_>, id: &str) -> Result<(), Problem> {
         let question = Question::Requeue { id: letter_id(id)? };
         self.change(response, &question, "The message was sent back to the queue.")
     }
 
-    /// DELETE /api/dead-letters/{id}.
+    /// DELETE `/api/dead-letters/{id}`.
     pub(crate) fn discard(&self, response: &mut Response<'_>, id: &str) -> Result<(), Problem> {
         let question = Question::Discard { id: letter_id(id)? };
         self.change(response, &question, "The message was discarded.")
@@ -124,16 +124,12 @@ fn unanswered(unanswered: Unanswered) -> Problem {
 
 /// The problem that an answer of another kind stands for.
 fn unexpected(answer: &Answer) -> Problem {
-    match answer {
-        Answer::DatabaseUnreachable => {
-            let cause = "billing cannot reach it".to_owned();
-            Problem::Upstream { service: "billing_db", reason: Reason::Unreachable, cause }
-        }
-        _ => {
-            let cause = "its log says why".to_owned();
-            Problem::Upstream { service: "billing", reason: Reason::Invalid, cause }
-        }
+    if *answer == Answer::DatabaseUnreachable {
+        let cause = "billing cannot reach it".to_owned();
+        return Problem::Upstream { service: "billing_db", reason: Reason::Unreachable, cause };
     }
+    let cause = "its log says why".to_owned();
+    Problem::Upstream { service: "billing", reason: Reason::Invalid, cause }
 }
 
 fn letter_id(segment: &str) -> Result<String, Problem> {

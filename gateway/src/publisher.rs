@@ -304,6 +304,9 @@ impl Publisher {
         match listening {
             Ok(reports) => {
                 self.questions.set_reply_to(Some(reports.queue().to_owned()));
+                if !std::mem::take(refused).is_empty() {
+                    log::info!("billing can be heard");
+                }
                 Some(reports)
             }
             Err(e) => {
