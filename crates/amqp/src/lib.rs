@@ -8,6 +8,7 @@ mod confirms;
 mod io;
 mod properties;
 mod refusal;
+mod topics;
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -19,6 +20,7 @@ use foundation::{Environment, Error};
 use io::{Command, Commands};
 
 pub use properties::Properties;
+pub use topics::Event;
 
 /// A broker that has confirmed nothing for this long, although messages wait for a confirm, counts as blocked. RabbitMQ
 /// stops reading from publishers while its disk or memory is nearly full, without telling this client.
@@ -231,7 +233,11 @@ impl Connection {
         if !self.commands.send(publish) {
             return Err(PublishError::Closed(self.close_reason()));
         }
-        let deadline = Instant::now() + timeout;
+        self.confirmed(&answer, Instant::now() + timeout)
+    }
+
+    /// Waits until `deadline` for the confirm of a message.
+    fn confirmed(&self, answer: &ConfirmReceiver, deadline: Instant) -> Result<(), PublishError> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match answer.recv_timeout(left.min(HALT_POLL)) {
@@ -363,6 +369,7 @@ impl Deliveries {
 
 /// Receives the result of one publish.
 type ConfirmSender = SyncSender<Result<(), PublishError>>;
+type ConfirmReceiver = Receiver<Result<(), PublishError>>;
 
 #[cfg(test)]
 mod tests {

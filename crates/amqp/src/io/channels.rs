@@ -35,6 +35,12 @@ impl Channels {
             Command::DeclareFanout { exchange, reply } => {
                 reply.try_send(self.declare_fanout(&exchange).await).is_ok()
             }
+            Command::DeclareTopicExchange { exchange, reply } => {
+                reply.try_send(self.declare_topic_exchange(&exchange).await).is_ok()
+            }
+            Command::BindQueue { queue, exchange, topics, reply } => {
+                reply.try_send(self.bind_queue(&queue, &exchange, &topics).await).is_ok()
+            }
             Command::Listen { exchange, reply } => reply.try_send(self.listen(&exchange).await).is_ok(),
             _ => false,
         };
@@ -107,7 +113,7 @@ impl Channels {
     }
 
     /// Opens a channel whose end does not end the connection; `refused` is set to the reason if the broker closes it.
-    async fn open(&self, refused: &Arc<CloseReason>) -> Result<Channel, AmqpError> {
+    pub(super) async fn open(&self, refused: &Arc<CloseReason>) -> Result<Channel, AmqpError> {
         let events = ChannelEvents {
             commands: None,
             confirms: Arc::new(Mutex::new(Confirms::new())),
