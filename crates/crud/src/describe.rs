@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::field::{Field, FieldType, Source};
 use crate::query::{Cursor, LIMIT_MAX, Selection};
-use crate::resource::{Action, Operation, Resource};
+use crate::resource::{Action, Operation, Parameter, Resource};
 use crate::routes::Routes;
 use crate::server::Application;
 use crate::statements;
@@ -93,8 +93,8 @@ fn parameters(resource: &Resource) -> Vec<(String, String)> {
             parameters.push((format!("sort={name}"), about));
         }
     }
-    parameters
-        .extend(resource.parameters.iter().map(|own| (format!("{}=…", own.name), own.about.to_owned())));
+    let own = resource.parameters.iter().flat_map(Parameter::documented);
+    parameters.extend(own.map(|(name, about)| (format!("{name}=…"), about.to_owned())));
     parameters
 }
 

@@ -40,6 +40,8 @@ mod value;
 
 pub use error::Error;
 pub use field::Field;
-pub use resource::{Action, Call, Caller, Check, Given, Key, Operation, Parameter, Reply, Resource};
+pub use resource::{
+    Action, Call, Caller, Check, Given, Key, Operation, Parameter, Refinement, Reply, Resource,
+};
 pub use server::{Application, Running};
 pub use settings::Settings;

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use crate::field::{Field, FieldType, Source};
 use crate::query::{Cursor, Filter, FilterKind, Selection, Sort};
-use crate::resource::{Operation, Resource};
+use crate::resource::{Operation, Parameter, Resource};
 
 /// The statements that are the same for every request.
 #[derive(Debug)]
@@ -197,7 +197,7 @@ impl Query {
     ) {
         let mut conditions = Vec::new();
         for filter in &selection.filters {
-            conditions.push(self.filter(filter));
+            conditions.extend(self.filter(filter, selection));
         }
         let [forward, back] = match selection.sort {
             Some(Sort { descending: true, .. }) => ["<", ">="],
@@ -213,21 +213,39 @@ impl Query {
         }
     }
 
-    fn filter(&mut self, filter: &Filter) -> String {
+    /// The condition of a filter; `None` if it is a part of another filter's condition.
+    fn filter(&mut self, filter: &Filter, selection: &Selection) -> Option<String> {
         match filter.kind {
             FilterKind::Contains(name) => {
                 let number = self.bind(like_pattern(&filter.value));
-                format!("{} ILIKE ${number}::text", quote(name))
+                Some(format!("{} ILIKE ${number}::text", quote(name)))
             }
             FilterKind::Compares(field, operator) => {
                 let number = self.bind(filter.value.clone());
-                format!("{} {operator} {}", quote(field.name), parameter(number, field))
+                Some(format!("{} {operator} {}", quote(field.name), parameter(number, field)))
             }
-            FilterKind::Condition(condition) => {
-                let number = self.bind(filter.value.clone());
-                format!("({})", condition.replace('$', &format!("${number}::text")))
-            }
+            FilterKind::Condition(parameter) => Some(self.condition(parameter, &filter.value, selection)),
+            FilterKind::Refinement(_) => None,
         }
+    }
+
+    /// A condition of the resource's own, with parameters in the places of `$` and of `$NAME`, its refinement.
+    fn condition(&mut self, own: &Parameter, value: &str, selection: &Selection) -> String {
+        let number = self.bind(value.to_owned());
+        let refinement = own.refined_by.map(|refinement| {
+            let given = selection.filters.iter().find(|filter| filter.name == refinement.name);
+            let value = given.map_or(refinement.default, |filter| &filter.value);
+            (refinement.name, self.bind(value.to_owned()))
+        });
+        let mut parts = own.condition.split('$');
+        let mut text = format!("({}", parts.next().unwrap_or_default());
+        for part in parts {
+            let refined = refinement.and_then(|(name, number)| Some((number, part.strip_prefix(name)?)));
+            let (number, rest) = refined.unwrap_or((number, part));
+            // Writing to a string cannot fail.
+            let _ = write!(text, "${number}::text{rest}");
+        }
+        text + ")"
     }
 
     fn compare(&mut self, key: &Field, sort: Option<Sort>, cursor: &Cursor, operator: &str) -> String {
@@ -327,6 +345,7 @@ fn like_pattern(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::Refinement;
     use crate::table::Table;
 
     static MOVIES: Resource = Resource::new(
@@ -345,6 +364,22 @@ mod tests {
         assert_eq!(like_pattern(""), "%%");
         assert_eq!(like_pattern(r"100%_\"), r"%100\%\_\\%");
     }
+
+    static ROOMS: Resource = Resource {
+        parameters: &[Parameter {
+            name: "near",
+            condition: "lat < $ AND is_near($, $within)",
+            read: |text| Ok(text.to_owned()),
+            about: "",
+            refined_by: Some(Refinement {
+                name: "within",
+                default: "1",
+                read: |text| Ok(text.to_owned()),
+                about: "",
+            }),
+        }],
+        ..Resource::new("/rooms", ["room", "rooms"], "rooms", &[])
+    };
 
     #[test]
     fn statements_say_what_the_description_says() {
@@ -374,6 +409,14 @@ mod tests {
             r#""title" ILIKE $1::text AND "price" >= $2::text::numeric AND ("made", "id") < ($4::text::timestamptz, $3::text::bigint) ORDER BY "movies"."made" DESC, "movies"."id" DESC LIMIT 10000"#
         );
         assert_eq!(query.parameters, [r"%a\%%", "2.00", "7", "2024-02-29T00:00:00Z"]);
+        let refined = Selection::parse(&ROOMS, "near=1,2&within=5").unwrap();
+        let query = list(&Table::new(0, &ROOMS).unwrap().columns, &ROOMS, &refined, None, None);
+        assert!(
+            query.sql.contains("WHERE (lat < $1::text AND is_near($1::text, $2::text)) ORDER"),
+            "{}",
+            query.sql
+        );
+        assert_eq!(query.parameters, ["1,2", "5"]);
         let plain = page_end(&MOVIES, &Selection::default(), 100);
         assert_eq!(
             plain.sql,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Error;
 use crate::field::{Field, FieldType};
-use crate::resource::Resource;
+use crate::resource::{Parameter, Resource};
 use crate::statements::Statements;
 
 /// Query parameters that every list has.
@@ -98,7 +98,8 @@ fn check(resource: &Resource, columns: &[Field]) -> Result<(), String> {
             parameters.push(format!("after_{}", field.name));
         }
     }
-    parameters.extend(resource.parameters.iter().map(|parameter| parameter.name.to_owned()));
+    let own = resource.parameters.iter().flat_map(Parameter::documented);
+    parameters.extend(own.map(|(name, _)| name.to_owned()));
     parameters.sort();
     match parameters.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(format!("two query parameters are called {}", pair[0])),
@@ -131,7 +132,7 @@ fn is_path_byte(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Operation, Parameter};
+    use crate::Operation;
 
     fn problem(resource: Resource) -> String {
         Table::new(0, Box::leak(Box::new(resource))).unwrap_err().to_string()
@@ -163,8 +164,13 @@ mod tests {
             assert!(found.contains(part), "{found}");
         }
         let read: fn(&str) -> Result<String, &'static str> = |text| Ok(text.to_owned());
-        let parameters: &'static [Parameter] =
-            Box::leak(Box::new([Parameter { name: "after", condition: "true", read, about: "" }]));
+        let parameters: &'static [Parameter] = Box::leak(Box::new([Parameter {
+            name: "after",
+            condition: "",
+            read,
+            about: "",
+            refined_by: None,
+        }]));
         assert!(problem(Resource { parameters, ..things(&[]) }).contains("called after"));
     }
 
