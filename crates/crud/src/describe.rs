@@ -53,6 +53,9 @@ fn describe_resource(text: &mut String, table: &Table) {
     for Action { method, path, about, .. } in resource.actions {
         let _ = writeln!(text, "    {:<26} {about}", format!("{method} {}{path}", resource.path));
     }
+    if !resource.emits.is_empty() {
+        let _ = writeln!(text, "\n  Events\n    {}", resource.emits.join("\n    "));
+    }
 }
 
 /// The method that HTTP has for an operation.

@@ -30,6 +30,13 @@ pub struct Resource {
     pub parameters: &'static [Parameter],
     /// Further operations of the resource's own.
     pub actions: &'static [Action],
+    /// The events that changes of records become: `["room.created.1", "room.deleted.1"]`. The second part of a name is
+    /// `created`, `updated` or `deleted`; the third is the version of the event's body, which never changes its
+    /// meaning. The body is the record, of a deleted one its key alone.
+    ///
+    /// An event is written to the table `outbox` in the transaction of its change, except for changes by actions. The
+    /// schema needs the migration `sql/events/0001_outbox.sql`; publishing is up to the crate `events`.
+    pub emits: &'static [&'static str],
 }
 
 impl Resource {
@@ -53,6 +60,7 @@ impl Resource {
             check: None,
             parameters: &[],
             actions: &[],
+            emits: &[],
         }
     }
 

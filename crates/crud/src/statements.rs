@@ -3,11 +3,14 @@
 //!
 //! Every value is passed as text: parameters are cast to their column's type, and columns are selected as text.
 
+mod outbox;
+
 use std::fmt::Write as _;
 
 use crate::field::{Field, FieldType, Source};
 use crate::query::{Cursor, Filter, FilterKind, Selection, Sort};
 use crate::resource::{Operation, Parameter, Resource};
+use outbox::Emitted;
 
 /// The statements that are the same for every request.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ pub(crate) struct Statements {
     pub update: String,
     /// Deletes one record by its key.
     pub delete_one: String,
-    /// Deletes all records.
+    /// Deletes all records; the number of rows is the number of records.
     pub delete_all: String,
     /// The column indexes of the parameters of an insert.
     pub inserted: Vec<usize>,
@@ -50,6 +53,8 @@ impl Statements {
             .filter(|index| *index == 0 || !matches!(columns[*index].source, Source::Database))
             .collect();
         let updated: Vec<_> = (1..columns.len()).filter(|index| columns[*index].is_writable()).collect();
+        let emitted = |occasion| Emitted::find(resource, columns, occasion);
+        let (created, changed, deleted) = (emitted("created"), emitted("updated"), emitted("deleted"));
         let select_next = format!(
             "{select} WHERE {key_name} > {} ORDER BY {table}.{key_name} LIMIT $2::text::bigint",
             parameter(1, key)
@@ -59,11 +64,14 @@ impl Statements {
             lock_one: format!("{select} {one} FOR UPDATE"),
             select_one: format!("{select} {one}"),
             select_next,
-            insert_one: insert_one(&table, columns, &inserted),
-            insert_many: insert_many(&table, columns, &inserted),
-            update: update(&table, columns, &updated, &one),
-            delete_one: format!("DELETE FROM {table} {one} RETURNING {key_name}::text"),
-            delete_all: format!("DELETE FROM {table}"),
+            insert_one: outbox::after(insert_one(&table, columns, &inserted), created),
+            insert_many: outbox::after(insert_many(&table, columns, &inserted), created),
+            update: outbox::after(update(&table, columns, &updated, &one), changed),
+            delete_one: outbox::after(
+                format!("DELETE FROM {table} {one} RETURNING {key_name}::text"),
+                deleted,
+            ),
+            delete_all: outbox::after_all(format!("DELETE FROM {table}"), deleted),
             inserted,
             updated,
         }
@@ -359,12 +367,6 @@ mod tests {
         ],
     );
 
-    #[test]
-    fn what_like_would_interpret_is_escaped() {
-        assert_eq!(like_pattern(""), "%%");
-        assert_eq!(like_pattern(r"100%_\"), r"%100\%\_\\%");
-    }
-
     static ROOMS: Resource = Resource {
         parameters: &[Parameter {
             name: "near",
@@ -380,6 +382,12 @@ mod tests {
         }],
         ..Resource::new("/rooms", ["room", "rooms"], "rooms", &[])
     };
+
+    #[test]
+    fn what_like_would_interpret_is_escaped() {
+        assert_eq!(like_pattern(""), "%%");
+        assert_eq!(like_pattern(r"100%_\"), r"%100\%\_\\%");
+    }
 
     #[test]
     fn statements_say_what_the_description_says() {

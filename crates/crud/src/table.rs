@@ -103,8 +103,28 @@ fn check(resource: &Resource, columns: &[Field]) -> Result<(), String> {
     parameters.sort();
     match parameters.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(format!("two query parameters are called {}", pair[0])),
-        None => Ok(()),
+        None => check_events(resource),
     }
+}
+
+fn check_events(resource: &Resource) -> Result<(), String> {
+    let mut occasions = Vec::new();
+    for event in resource.emits {
+        let parts: Vec<_> = event.split('.').collect();
+        let [name, occasion, version] = parts[..] else {
+            return Err(format!("the event {event} is not like room.created.1"));
+        };
+        let is_number =
+            version.parse::<u16>().is_ok_and(|number| number > 0 && !version.starts_with(['+', '0']));
+        if !is_name(name) || !is_number || !["created", "updated", "deleted"].contains(&occasion) {
+            return Err(format!("the event {event} is not like room.created.1"));
+        }
+        if occasions.contains(&occasion) {
+            return Err(format!("two events are for records that were {occasion}"));
+        }
+        occasions.push(occasion);
+    }
+    Ok(())
 }
 
 fn check_default(field: &Field, default: &str) -> Result<(), String> {
@@ -159,6 +179,10 @@ mod tests {
             (things(DEFAULT), "the default of a must be an integer from 1 to 2"),
             (Resource { path: "/a//b", ..things(&[]) }, "the path"),
             (Resource { path: "things", ..things(&[]) }, "the path"),
+            (Resource { emits: &["created"], ..things(&[]) }, "the event created is not like"),
+            (Resource { emits: &["thing.made.1"], ..things(&[]) }, "is not like room.created.1"),
+            (Resource { emits: &["thing.created.0"], ..things(&[]) }, "is not like room.created.1"),
+            (Resource { emits: &["a.created.1", "a.created.2"], ..things(&[]) }, "two events"),
         ] {
             let found = problem(resource);
             assert!(found.contains(part), "{found}");
