@@ -7,6 +7,7 @@ mod audit;
 mod contract;
 mod documentation;
 mod durability;
+mod events;
 mod nearly_full;
 mod poison;
 mod recovery;
