@@ -102,11 +102,11 @@ mod tests {
     }];
 
     fn open(database: &Database) -> Outbox {
-        let mut settings = database.settings("T_DB");
-        // The machine may be busy with other tests.
-        settings.insert("T_DB_CONNECT_TIMEOUT_MS".to_owned(), "60000".to_owned());
+        let settings = database.settings("T_DB");
         let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let settings = DatabaseSettings::read(&Environment::from_pairs(pairs), "T_DB", "test").unwrap();
+        let mut settings = DatabaseSettings::read(&Environment::from_pairs(pairs), "T_DB", "test").unwrap();
+        // The machine may be busy with other tests.
+        settings.connect_timeout = testkit::patience();
         Outbox::open(&settings, MIGRATIONS).unwrap()
     }
 
