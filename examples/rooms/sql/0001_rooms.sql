@@ -31,10 +31,11 @@ CREATE TABLE rooms (
 -- A room has dozens of words. New ones are gathered in a list that every search reads, so it is kept short (in kB).
 CREATE INDEX rooms_words ON rooms USING gin (words) WITH (gin_pending_list_limit = 256);
 CREATE INDEX rooms_place ON rooms (latitude, longitude);
+-- With the key behind the value, a page of a filtered list is read in its order, however many rooms have the value.
 CREATE INDEX rooms_price ON rooms (price, id);
-CREATE INDEX rooms_provider ON rooms (provider);
-CREATE INDEX rooms_recurrency ON rooms (recurrency);
-CREATE INDEX rooms_area ON rooms ((area ->> 'name'));
+CREATE INDEX rooms_provider ON rooms (provider, id);
+CREATE INDEX rooms_recurrency ON rooms (recurrency, id);
+CREATE INDEX rooms_area ON rooms ((area ->> 'name'), id);
 
 -- The functions below are expressions without state, which PostgreSQL inlines: a search near a point becomes a range of
 -- `rooms_place` and an exact test of what is in it. A place is text, such as '48.2,16.37'.
