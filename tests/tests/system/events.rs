@@ -7,112 +7,10 @@ use std::net::SocketAddr;
 use amqp::{AmqpSettings, Connection, Delivery};
 use foundation::Environment;
 use serde_json::{Value, json};
-use testkit::http::{self, Response};
-use testkit::{Broker, Database, Platform, Postgres, Service, binary, free_port, patience, wait_until};
+use testkit::http;
+use testkit::{Broker, Postgres, Service, patience, wait_until};
 
-/// A durable queue of somebody who wants to know which rooms are new.
-const NEW_ROOMS: &str = "new-rooms";
-/// The same for all changes.
-const ALL_CHANGES: &str = "all-changes";
-
-/// The broker, rooms-app with its database, and a gateway in front of it.
-struct Rooms {
-    platform: Platform,
-    service: Service,
-    database: Database,
-}
-
-impl Rooms {
-    fn start() -> Self {
-        let postgres = Postgres::shared();
-        let (mut platform, database) = (Platform::stopped_on(postgres), postgres.create_database());
-        let mut service = rooms_app(&database, &platform.broker);
-        service.start();
-        platform.gateway.set("GATEWAY_SERVICES", "rooms=/room");
-        platform.gateway.set("ROOMS_URL", &format!("http://{}", service.addr()));
-        platform.gateway.start();
-        let rooms = Self { platform, service, database };
-        let connection = rooms.connect();
-        connection.bind_queue(NEW_ROOMS, "rooms", &["room.created.*"]).unwrap();
-        connection.bind_queue(ALL_CHANGES, "rooms", &["room.created.1", "room.*.1", "other.#"]).unwrap();
-        rooms.wait_until_ready();
-        rooms
-    }
-
-    fn wait_until_ready(&self) {
-        wait_until(patience(), "rooms-app is ready behind the gateway", || {
-            let answer = http::try_request(self.platform.addr(), "GET", "/room?limit=1", None);
-            answer.is_ok_and(|answer| answer.status == 200)
-        });
-    }
-
-    fn connect(&self) -> Connection {
-        let settings = self.platform.broker.settings();
-        let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let settings = AmqpSettings::read(&Environment::from_pairs(pairs)).unwrap();
-        Connection::open(&settings, "system-tests").unwrap()
-    }
-
-    fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Response {
-        http::request(self.platform.addr(), method, path, body.map(Value::to_string).as_deref())
-    }
-
-    /// Indexes the room `number` through the gateway; returns it as the client got it.
-    fn create(&self, number: usize) -> String {
-        create_at(self.platform.addr(), number)
-    }
-
-    fn waiting(&self) -> i64 {
-        self.database.client().query_one("SELECT count(*) FROM outbox", &[]).unwrap().get(0)
-    }
-
-    /// Takes what is in a queue once everything has been published.
-    fn take(&self, queue: &str) -> Vec<Delivery> {
-        wait_until(patience() * 2, "everything is published", || self.waiting() == 0);
-        let connection = self.connect();
-        let count = connection.declare_queue(queue).unwrap() as usize;
-        take(&connection, queue, count)
-    }
-}
-
-fn rooms_app(database: &Database, broker: &Broker) -> Service {
-    let mut settings = database.settings("ROOMS_DB");
-    settings.extend(broker.settings());
-    let mut service = Service::new(binary("rooms-app"), settings);
-    // It must keep its port when it starts again, for the gateway.
-    service.set("ROOMS_PORT", &free_port().to_string());
-    service.set("ROOMS_PRIVATE_PORT", &free_port().to_string());
-    service
-}
-
-fn room(number: usize) -> Value {
-    json!({
-        "name": format!("Room {number}"), "description": "", "url": format!("http://rooms.example/{number}"),
-        "provider": "rooms.example", "price": number, "monthly_price": 900, "recurrency": "daily", "property_size": "20",
-        "coordinates": {"lat": 48.2, "lon": 16.37},
-    })
-}
-
-#[track_caller]
-fn create_at(addr: SocketAddr, number: usize) -> String {
-    let created = http::request(addr, "POST", "/room", Some(&room(number).to_string()));
-    assert_eq!(created.status, 201, "{}", created.text());
-    created.text()
-}
-
-fn take(connection: &Connection, queue: &str, count: usize) -> Vec<Delivery> {
-    let mut deliveries = connection.consume(queue, 1_000).unwrap();
-    let mut taken = Vec::new();
-    wait_until(patience(), &format!("{count} events in {queue}"), || {
-        let batch = deliveries.next_batch(1_000, std::time::Duration::from_millis(50)).unwrap();
-        if let Some(last) = batch.last() {
-            connection.ack_through(last.tag).unwrap();
-        }
-        taken.extend(batch);
-        taken.len() >= count
-    });
-    taken
-}
+use super::rooms::{ALL_CHANGES, NEW_ROOMS, Rooms, create_at, room, rooms_app, take};
 
 fn text(delivery: &Delivery) -> String {
     String::from_utf8(delivery.body.clone()).unwrap()
@@ -245,6 +143,17 @@ fn events_wait_while_the_broker_is_away() {
     rooms.platform.broker.stop();
     created.extend((1..40).map(|number| rooms.create(number)));
     assert_eq!(rooms.waiting(), 39);
+    let metrics = rooms.service.wait_for_line("private listener at ");
+    let metrics: SocketAddr = metrics.rsplit(' ').next().unwrap().trim().parse().unwrap();
+    let shows = |sample: &str| {
+        let text = http::request(metrics, "GET", "/metrics", None).text();
+        text.lines().any(|line| line == sample)
+    };
+    wait_until(patience(), "the outage is shown", || {
+        shows("events_publishing 0")
+            && shows("events_published_total 1")
+            && !shows("events_waiting_seconds 0")
+    });
     // What waits outlives the service as well.
     rooms.service.kill_9();
     rooms.service.start();

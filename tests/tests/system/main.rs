@@ -12,4 +12,5 @@ mod nearly_full;
 mod poison;
 mod recovery;
 mod refusals;
+mod rooms;
 mod settings;
