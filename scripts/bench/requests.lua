@@ -46,7 +46,7 @@ local function room_request()
     return wrk.format("POST", "/room", json, '{"name": "Zimmer ' .. number .. '", "description": "' ..
         table.concat(description, " ") .. '", "url": "http://new.example/' .. number .. '-' .. seed ..
         '", "provider": "new", "price": 50, "monthly_price": 900, "recurrency": "daily", "property_size": "20", ' ..
-        '"coordinates": {"lat": ' .. 40 + math.random() * 12 .. ', "lon": ' .. math.random() * 27 .. '}, ' ..
+        string.format('"coordinates": {"lat": %.6f, "lon": %.6f}, ', 40 + math.random() * 12, math.random() * 27) ..
         '"images": [{"url": "http://images.example/1.jpg"}]}')
 end
 

@@ -37,7 +37,7 @@ prepare_rooms() {
 rooms_sql() { superuser "$postgres_port" -At -d "$ROOMS_DB_NAME" -c "$1"; }
 
 # Each description has twenty words of two thousand, some of them often and most of them seldom, as in any language: the
-# first is in three quarters of all rooms, number 300 in about 1,200, the last in about 330.
+# first is in three quarters of all rooms, number 600 in about 750, the last in about 330.
 fill_rooms() {
     say "Filling in $rooms rooms."
     rooms_sql "CREATE FUNCTION word(n integer) RETURNS text LANGUAGE sql IMMUTABLE
@@ -55,7 +55,7 @@ fill_rooms() {
         FROM generate_series(1, $rooms) AS n"
     rooms_sql "VACUUM ANALYZE rooms"
     superuser "$postgres_port" -c CHECKPOINT
-    rooms_sql "SELECT word(n) FROM generate_series(300, 1999) AS n" >"$work/words"
+    rooms_sql "SELECT word(n) FROM generate_series(600, 1999) AS n" >"$work/words"
     rooms_sql "SELECT 40 + y * 1.3 || ',' || x * 2.7 FROM generate_series(0, 9) AS x, generate_series(0, 9) AS y" \
         >"$work/places"
 }
