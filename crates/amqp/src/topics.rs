@@ -1,7 +1,6 @@
 //! Topic exchanges: publishing events in order, and durable queues that receive those with certain topics.
 
-use std::sync::mpsc::sync_channel;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{BrokerError, Command, Connection, Properties, PublishError};
 
@@ -19,18 +18,16 @@ pub struct Event {
 impl Connection {
     /// Makes sure that the durable topic exchange `exchange` exists. An existing exchange is used as it is.
     pub fn declare_topic_exchange(&self, exchange: &str) -> Result<(), BrokerError> {
-        let (reply, answer) = sync_channel(1);
-        self.request(Command::DeclareTopicExchange { exchange: exchange.to_owned(), reply }, &answer)
+        self.request(|reply| Command::DeclareTopicExchange { exchange: exchange.to_owned(), reply })
     }
 
     /// Makes sure that the durable queue `queue` exists and receives what is published to the topic exchange `exchange`
     /// under any of `topics`, where `*` stands for one word and `#` for any number of words (AMQP 0-9-1 §3.1.3.3).
     /// Declares the exchange as well, so that consumers may start before publishers. Earlier bindings stay.
     pub fn bind_queue(&self, queue: &str, exchange: &str, topics: &[&str]) -> Result<(), BrokerError> {
-        let (reply, answer) = sync_channel(1);
         let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
         let (queue, exchange) = (queue.to_owned(), exchange.to_owned());
-        self.request(Command::BindQueue { queue, exchange, topics, reply }, &answer)
+        self.request(|reply| Command::BindQueue { queue, exchange, topics, reply })
     }
 
     /// Publishes to `exchange`, which must exist, in the order of `events`, and blocks until the broker has answered
@@ -44,28 +41,15 @@ impl Connection {
         events: Vec<Event>,
         timeout: Duration,
     ) -> Vec<Result<(), PublishError>> {
-        if let Some(reason) = self.blocked() {
-            return vec![Err(PublishError::Blocked(reason)); events.len()];
-        }
-        let sent: Vec<_> = events
-            .into_iter()
-            .map(|event| {
-                let (reply, answer) = sync_channel(1);
-                let exchange = exchange.to_owned();
-                self.commands.send(Command::PublishEvent { exchange, event, reply }).then_some(answer)
-            })
-            .collect();
-        let mut deadline = Instant::now() + timeout;
-        sent.into_iter()
-            .map(|answer| {
-                let answer = answer.ok_or_else(|| PublishError::Closed(self.close_reason()))?;
-                let result = self.confirmed(&answer, deadline);
-                if result == Err(PublishError::TimedOut) {
-                    // The broker has stopped confirming: of the others, only those count that are confirmed already.
-                    deadline = Instant::now();
-                }
-                result
-            })
-            .collect()
+        let mut refused: Option<PublishError> = None;
+        let sent = events.into_iter().map(|event| {
+            // None is sent behind one that could not be sent.
+            refused.clone().map_or(Ok(()), Err)?;
+            let exchange = exchange.to_owned();
+            let answer = self.send(|reply| Command::PublishEvent { exchange, event, reply });
+            refused = answer.as_ref().err().cloned();
+            answer
+        });
+        self.wait_for_confirms(sent.collect(), timeout)
     }
 }

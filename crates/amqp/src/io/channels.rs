@@ -1,5 +1,5 @@
 //! Declares, counts and listens on channels of their own, so that a refusal, which closes a channel, cannot close the
-//! orders' channel. Counting and listening also run as tasks of their own, so that orders do not wait for them.
+//! orders' channel. They also run as tasks of their own, so that orders do not wait for them.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -29,6 +29,9 @@ impl Channels {
     pub(super) async fn answer(self, command: Command) {
         // The caller may have given up.
         let _ = match command {
+            Command::DeclareQueue { queue, reply } => {
+                reply.try_send(self.declare_queue(&queue).await).is_ok()
+            }
             Command::CountMessages { queue, reply } => {
                 reply.try_send(self.count_messages(&queue).await).is_ok()
             }
