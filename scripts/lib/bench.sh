@@ -55,7 +55,7 @@ tidy_up() {
     set +e
     trap '' INT TERM HUP
     local process
-    stop api-gateway billing-app inventory-app nginx
+    stop api-gateway billing-app inventory-app rooms-app nginx
     stop_broker
     for process in "${memory[@]}"; do kill "$process" 2>/dev/null; done
     stop postgres

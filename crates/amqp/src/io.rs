@@ -5,6 +5,7 @@
 
 mod channels;
 mod commands;
+mod topics;
 
 use std::future::Future;
 use std::sync::mpsc::{self, Receiver, Sender, sync_channel};
@@ -144,6 +145,10 @@ impl Session {
                 Command::Publish { queue, properties, body, reply } => {
                     self.publish(&queue, properties, body, reply).await;
                 }
+                Command::PublishEvent { exchange, event, reply } => {
+                    let arguments = BasicPublishArguments::new(&exchange, &event.topic);
+                    self.send(arguments, event.properties, event.body, reply).await;
+                }
                 Command::Announce { exchange, properties, body } => {
                     self.announce(&exchange, properties, body).await;
                 }
@@ -155,6 +160,8 @@ impl Session {
                 beside @ (Command::DeclareQueue { .. }
                 | Command::CountMessages { .. }
                 | Command::DeclareFanout { .. }
+                | Command::DeclareTopicExchange { .. }
+                | Command::BindQueue { .. }
                 | Command::Listen { .. }) => {
                     tokio::spawn(self.channels.clone().answer(beside));
                 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::field::{Field, FieldType, Source};
 use crate::query::{Cursor, LIMIT_MAX, Selection};
-use crate::resource::{Action, Operation, Resource};
+use crate::resource::{Action, Operation, Parameter, Resource};
 use crate::routes::Routes;
 use crate::server::Application;
 use crate::statements;
@@ -53,6 +53,9 @@ fn describe_resource(text: &mut String, table: &Table) {
     for Action { method, path, about, .. } in resource.actions {
         let _ = writeln!(text, "    {:<26} {about}", format!("{method} {}{path}", resource.path));
     }
+    if !resource.emits.is_empty() {
+        let _ = writeln!(text, "\n  Events\n    {}", resource.emits.join("\n    "));
+    }
 }
 
 /// The method that HTTP has for an operation.
@@ -93,8 +96,8 @@ fn parameters(resource: &Resource) -> Vec<(String, String)> {
             parameters.push((format!("sort={name}"), about));
         }
     }
-    parameters
-        .extend(resource.parameters.iter().map(|own| (format!("{}=…", own.name), own.about.to_owned())));
+    let own = resource.parameters.iter().flat_map(Parameter::documented);
+    parameters.extend(own.map(|(name, about)| (format!("{name}=…"), about.to_owned())));
     parameters
 }
 

@@ -12,7 +12,7 @@
 //! | [`preconditions`] | entity tags, `If-Match`, `If-None-Match` |
 //! | [`store`] | the records as handlers see them; lists, batch by batch |
 //! | [`jobs`] | the jobs of the database workers, several in one statement |
-//! | [`statements`], [`table`] | the SQL, made once from a description |
+//! | [`statements`], [`table`] | the SQL, made once from a description; events as part of a change |
 //! | [`record`] | a row as JSON |
 //! | [`problem`] | error responses |
 //! | [`openapi`], [`describe`] | documentation for programs and for people |
@@ -40,6 +40,8 @@ mod value;
 
 pub use error::Error;
 pub use field::Field;
-pub use resource::{Action, Call, Caller, Check, Given, Key, Operation, Parameter, Reply, Resource};
+pub use resource::{
+    Action, Call, Caller, Check, Given, Key, Operation, Parameter, Refinement, Reply, Resource,
+};
 pub use server::{Application, Running};
 pub use settings::Settings;

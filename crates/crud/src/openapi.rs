@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::describe::rules;
 use crate::field::{Field, FieldType};
 use crate::query::LIMIT_MAX;
-use crate::resource::{Action, Operation, Resource};
+use crate::resource::{Action, Operation, Parameter, Resource};
 use crate::server::Application;
 use crate::table::Table;
 
@@ -254,8 +254,8 @@ fn list_parameters(resource: &Resource) -> Value {
             "The order; - in front reverses it.",
         ));
     }
-    for own in resource.parameters {
-        parameters.push(parameter(own.name, "query", &json!({"type": "string"}), own.about));
+    for (name, about) in resource.parameters.iter().flat_map(Parameter::documented) {
+        parameters.push(parameter(name, "query", &json!({"type": "string"}), about));
     }
     parameters.into()
 }

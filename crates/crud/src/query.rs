@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::field::Field;
-use crate::resource::Resource;
+use crate::resource::{Parameter, Resource};
 use crate::value::{self, Complaint};
 
 /// Most records on one page.
@@ -41,8 +41,10 @@ pub(crate) enum FilterKind {
     Contains(&'static str),
     /// The field compares to the value by this operator: `=`, `>=` or `<=`.
     Compares(&'static Field, &'static str),
-    /// A condition of the resource's own, with `$` for the value.
-    Condition(&'static str),
+    /// A condition of the resource's own.
+    Condition(&'static Parameter),
+    /// The second value of that condition.
+    Refinement(&'static Parameter),
 }
 
 /// An order by a field, then by the key.
@@ -114,6 +116,12 @@ impl Selection {
                 seen.push(name);
             }
         }
+        for filter in &selection.filters {
+            let FilterKind::Refinement(refined) = filter.kind else { continue };
+            if !selection.filters.iter().any(|other| other.name == refined.name) {
+                return Err(refuse(&filter.name, format!("must be given with {}", refined.name).into()));
+            }
+        }
         let after_value = after_value.unwrap_or_default();
         let value = value.transpose().map_err(|problem| refuse(&after_value, problem))?;
         if selection.sort.is_some() && key.is_some() != value.is_some() {
@@ -181,8 +189,13 @@ impl Filter {
     /// The filter for a query parameter; `None` if the parameter is unknown.
     fn parse(resource: &'static Resource, name: &str, given: &str) -> Result<Option<Self>, Complaint> {
         let filter = |kind, value| Some(Self { name: name.to_owned(), given: given.to_owned(), kind, value });
-        if let Some(parameter) = resource.parameters.iter().find(|parameter| parameter.name == name) {
-            return Ok(filter(FilterKind::Condition(parameter.condition), (parameter.read)(given)?));
+        for parameter in resource.parameters {
+            if parameter.name == name {
+                return Ok(filter(FilterKind::Condition(parameter), (parameter.read)(given)?));
+            }
+            if let Some(refinement) = parameter.refined_by.filter(|refinement| refinement.name == name) {
+                return Ok(filter(FilterKind::Refinement(parameter), (refinement.read)(given)?));
+            }
         }
         for field in resource.fields {
             let Some(rest) = name.strip_prefix(field.name) else { continue };
@@ -239,7 +252,7 @@ pub(crate) fn encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Parameter;
+    use crate::Refinement;
     use proptest::prelude::*;
 
     static MOVIES: Resource = Resource::new(
@@ -255,6 +268,12 @@ mod tests {
             condition: "words @@ $",
             read: |text| Ok(text.to_owned()),
             about: "",
+            refined_by: Some(Refinement {
+                name: "language",
+                default: "simple",
+                read: |text| if text.len() == 2 { Ok(text.to_owned()) } else { Err("must be two letters") },
+                about: "",
+            }),
         }],
         ..Resource::new(
             "/rooms",
@@ -317,6 +336,8 @@ mod tests {
             (&format!("sort=price&after={id}"), "after_price"),
             (&format!("sort=price&after={id}&after_price=x"), "after_price"),
             ("sort=price&after_price=1", "after"),
+            ("q=a&language=english", "language"),
+            ("language=en", "language"),
         ] {
             let refused = Selection::parse(&ROOMS, query).unwrap_err();
             assert!(
@@ -330,8 +351,7 @@ mod tests {
     fn the_link_leads_on_with_the_same_question() {
         let selection = Selection::parse(&MOVIES, "title=a%26b&limit=2").unwrap();
         assert_eq!(selection.next_query(&cursor("9", None)), "limit=2&after=9&title=a%26b");
-        let query =
-            "limit=3&after=67e55044-10b1-426f-9247-bb680e5fe0c8&after_price=2.50&sort=-price&state=new&q=%2B";
+        let query = "limit=3&after=67e55044-10b1-426f-9247-bb680e5fe0c8&after_price=2.50&sort=-price&state=new&q=%2B&language=en";
         let selection = Selection::parse(&ROOMS, query).unwrap();
         assert_eq!(selection.next_query(&selection.after.clone().unwrap()), query);
     }

@@ -30,6 +30,13 @@ pub struct Resource {
     pub parameters: &'static [Parameter],
     /// Further operations of the resource's own.
     pub actions: &'static [Action],
+    /// The events that changes of records become: `["room.created.1", "room.deleted.1"]`. The second part of a name is
+    /// `created`, `updated` or `deleted`; the third is the version of the event's body, which never changes its
+    /// meaning. The body is the record, of a deleted one its key alone.
+    ///
+    /// An event is written to the table `outbox` in the transaction of its change, except for changes by actions. The
+    /// schema needs the migration `sql/events/0001_outbox.sql`; publishing is up to the crate `events`.
+    pub emits: &'static [&'static str],
 }
 
 impl Resource {
@@ -53,6 +60,7 @@ impl Resource {
             check: None,
             parameters: &[],
             actions: &[],
+            emits: &[],
         }
     }
 
@@ -174,6 +182,29 @@ pub struct Parameter {
     pub read: fn(&str) -> Result<String, &'static str>,
     /// One sentence for the documentation.
     pub about: &'static str,
+    /// A second query parameter, whose value the condition uses as `$NAME`.
+    pub refined_by: Option<Refinement>,
+}
+
+/// A query parameter that is only given beside another one: `within_km=5` beside `near=48.2,16.37`.
+#[derive(Clone, Copy, Debug)]
+pub struct Refinement {
+    /// The name.
+    pub name: &'static str,
+    /// The value, converted for the condition, when none is given.
+    pub default: &'static str,
+    /// Like [`Parameter::read`].
+    pub read: fn(&str) -> Result<String, &'static str>,
+    /// One sentence for the documentation.
+    pub about: &'static str,
+}
+
+impl Parameter {
+    /// This parameter and the one that refines it, each with the sentence for the documentation.
+    pub(crate) fn documented(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let refinement = self.refined_by.map(|refinement| (refinement.name, refinement.about));
+        std::iter::once((self.name, self.about)).chain(refinement)
+    }
 }
 
 /// An operation of the resource's own: `POST /pizzas/7/like`, `GET /pizzas/random`.

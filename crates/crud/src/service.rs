@@ -27,6 +27,8 @@ pub(crate) struct Resources {
     /// The OpenAPI document, as JSON.
     pub document: Vec<u8>,
     pub metrics: Metrics,
+    /// A part of the service that the private listener shows as well.
+    pub beside: Option<Arc<dyn Inspect>>,
 }
 
 /// The metrics of a service.
@@ -155,7 +157,9 @@ impl Resources {
 impl Inspect for Resources {
     fn dependencies(&self) -> Vec<Dependency> {
         let problem = self.store.ready(PROBE_TIMEOUT).err().map(|failure| failure.to_string());
-        vec![Dependency { name: "postgresql", problem }]
+        let mut dependencies = vec![Dependency { name: "postgresql", problem }];
+        dependencies.extend(self.beside.iter().flat_map(|beside| beside.dependencies()));
+        dependencies
     }
 
     fn metrics(&self, text: &mut Exposition) {
@@ -167,5 +171,8 @@ impl Inspect for Resources {
         text.sample(name, &[("kind", "internal")], self.metrics.failures.get());
         self.store.write_metrics(text);
         self.connections.write(text);
+        if let Some(beside) = &self.beside {
+            beside.metrics(text);
+        }
     }
 }

@@ -38,6 +38,12 @@ impl Channels {
             Command::DeclareFanout { exchange, reply } => {
                 reply.try_send(self.declare_fanout(&exchange).await).is_ok()
             }
+            Command::DeclareTopicExchange { exchange, reply } => {
+                reply.try_send(self.declare_topic_exchange(&exchange).await).is_ok()
+            }
+            Command::BindQueue { queue, exchange, topics, reply } => {
+                reply.try_send(self.bind_queue(&queue, &exchange, &topics).await).is_ok()
+            }
             Command::Listen { exchange, reply } => reply.try_send(self.listen(&exchange).await).is_ok(),
             _ => false,
         };
@@ -46,7 +52,7 @@ impl Channels {
     /// Declares the queue unless it exists; returns the number of waiting messages. A passive declare goes first, so
     /// that a queue made by hand with other arguments (a quorum queue, for example) is used as it is. A failed one
     /// closes its channel, so each declare has its own.
-    async fn declare_queue(&self, queue: &str) -> Result<u32, BrokerError> {
+    pub(super) async fn declare_queue(&self, queue: &str) -> Result<u32, BrokerError> {
         let mut arguments = QueueDeclareArguments::durable_client_named(queue);
         if let Ok(waiting) = self.declare(arguments.clone().passive(true).finish()).await {
             return Ok(waiting);
@@ -110,7 +116,7 @@ impl Channels {
     }
 
     /// Opens a channel whose end does not end the connection; `refused` is set to the reason if the broker closes it.
-    async fn open(&self, refused: &Arc<CloseReason>) -> Result<Channel, AmqpError> {
+    pub(super) async fn open(&self, refused: &Arc<CloseReason>) -> Result<Channel, AmqpError> {
         let events = ChannelEvents {
             commands: None,
             confirms: Arc::new(Mutex::new(Confirms::new())),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::super::confirms::Confirms;
-use super::super::{BrokerError, ConfirmSender, Delivery, Properties};
+use super::super::{BrokerError, ConfirmSender, Delivery, Event, Properties};
 
 pub(in super::super) type Reply<T> = SyncSender<Result<T, BrokerError>>;
 
@@ -17,6 +17,12 @@ pub(in super::super) enum Command {
         queue: String,
         properties: Properties,
         body: Vec<u8>,
+        reply: ConfirmSender,
+    },
+    /// Publish to an exchange and report the confirm; whether a queue takes the message is not checked.
+    PublishEvent {
+        exchange: String,
+        event: Event,
         reply: ConfirmSender,
     },
     DeclareQueue {
@@ -29,6 +35,17 @@ pub(in super::super) enum Command {
     },
     DeclareFanout {
         exchange: String,
+        reply: Reply<()>,
+    },
+    DeclareTopicExchange {
+        exchange: String,
+        reply: Reply<()>,
+    },
+    /// Bind a durable queue to a topic exchange.
+    BindQueue {
+        queue: String,
+        exchange: String,
+        topics: Vec<String>,
         reply: Reply<()>,
     },
     /// Publish without waiting for a confirm.
