@@ -13,7 +13,7 @@
 //! | [`store`] | the records as handlers see them; lists, batch by batch |
 //! | [`jobs`] | the jobs of the database workers, several in one statement |
 //! | [`statements`], [`table`] | the SQL, made once from a description |
-//! | [`record`] | a row as JSON |
+//! | [`record`], [`page`] | a row as JSON; the frame around a page with `count`, `next`, `previous` and `results` |
 //! | [`problem`] | error responses |
 //! | [`openapi`], [`describe`] | documentation for programs and for people |
 
@@ -24,6 +24,7 @@ mod field;
 mod handlers;
 mod jobs;
 mod openapi;
+mod page;
 mod preconditions;
 mod problem;
 mod query;
@@ -40,6 +41,8 @@ mod value;
 
 pub use error::Error;
 pub use field::Field;
-pub use resource::{Action, Call, Caller, Check, Given, Key, Operation, Parameter, Reply, Resource};
+pub use resource::{
+    Action, Call, Caller, Check, Errors, Given, Key, Lists, Operation, Parameter, Reply, Resource,
+};
 pub use server::{Application, Running};
 pub use settings::Settings;

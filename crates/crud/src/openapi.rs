@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::describe::rules;
 use crate::field::{Field, FieldType};
-use crate::query::LIMIT_MAX;
-use crate::resource::{Action, Operation, Resource};
+use crate::query::{LIMIT_MAX, OFFSET_MAX};
+use crate::resource::{Action, Errors, Lists, Operation, Resource};
 use crate::server::Application;
 use crate::table::Table;
 
@@ -32,21 +32,10 @@ pub(crate) fn document(application: &Application, tables: &[Table]) -> Vec<u8> {
         }
     }
     paths.retain(|_, item| item.as_object().is_some_and(|item| item.keys().any(|key| key != "parameters")));
-    schemas.insert(
-        "Error".to_owned(),
-        json!({
-            "type": "object",
-            "required": ["error"],
-            "properties": {
-                "error": {"type": "string"},
-                "fields": {
-                    "description": "The fields or query parameters that break a rule, and which.",
-                    "type": "object",
-                    "additionalProperties": {"type": "string"},
-                },
-            },
-        }),
-    );
+    for table in tables {
+        let errors = table.resource.errors;
+        schemas.insert(error_schema(errors).to_owned(), error(errors));
+    }
     let document = json!({
         "openapi": "3.1.0",
         "info": {"title": application.name, "version": application.version, "description": application.about},
@@ -57,6 +46,27 @@ pub(crate) fn document(application: &Application, tables: &[Table]) -> Vec<u8> {
     serde_json::to_vec(&document).unwrap_or_default()
 }
 
+/// The name of the schema of errors in this form.
+fn error_schema(errors: Errors) -> &'static str {
+    match errors {
+        Errors::Plain => "Error",
+        Errors::Detail => "ErrorDetail",
+    }
+}
+
+fn error(errors: Errors) -> Value {
+    let fields = json!({
+        "description": "The fields or query parameters that break a rule, and which.",
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+    });
+    json!({
+        "type": "object",
+        "required": [errors.member()],
+        "properties": {errors.member(): {"type": "string"}, "fields": fields},
+    })
+}
+
 fn collection(table: &Table, name: &str) -> Value {
     let Resource { name: one, plural, .. } = table.resource;
     let mut item = Map::new();
@@ -65,7 +75,20 @@ fn collection(table: &Table, name: &str) -> Value {
             item.insert(method.to_owned(), described(table, value));
         }
     };
-    let list = json!({"type": "array", "items": schema(name)});
+    let records = json!({"type": "array", "items": schema(name)});
+    let list = match table.resource.lists {
+        Lists::Plain => records,
+        Lists::Counted { .. } => json!({
+            "type": "object",
+            "required": ["count", "next", "previous", "results"],
+            "properties": {
+                "count": {"type": "integer", "minimum": 0, "description": "How many the filters leave, on all pages."},
+                "next": {"type": ["string", "null"], "format": "uri"},
+                "previous": {"type": ["string", "null"], "format": "uri"},
+                "results": records,
+            },
+        }),
+    };
     add(
         Operation::List,
         "get",
@@ -196,24 +219,43 @@ fn described(table: &Table, mut operation: Value) -> Value {
         operation["responses"][status] =
             json!({"description": text, "content": json_content(&schema("Error"))});
     }
+    let error = schema(error_schema(table.resource.errors));
+    for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+        if status.as_str() >= "400" && status != "default" {
+            response["content"] = json_content(&error);
+        }
+    }
     operation
 }
 
 fn list_parameters(resource: &Resource) -> Value {
-    let mut parameters = vec![
-        parameter(
-            "limit",
-            "query",
-            &json!({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}),
-            "At most so many; the header field Link leads to the next page.",
-        ),
-        parameter(
-            "after",
-            "query",
-            &json!({"type": ["string", "integer"]}),
-            "Only those behind the record with this key.",
-        ),
-    ];
+    let limit = |more: Value, about| {
+        let mut schema = json!({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX});
+        if !more.is_null() {
+            schema["default"] = more;
+        }
+        parameter("limit", "query", &schema, about)
+    };
+    let mut parameters = match resource.lists {
+        Lists::Plain => vec![
+            limit(Value::Null, "At most so many; the header field Link leads to the next page."),
+            parameter(
+                "after",
+                "query",
+                &json!({"type": ["string", "integer"]}),
+                "Only those behind the record with this key.",
+            ),
+        ],
+        Lists::Counted { size } => vec![
+            limit(size.into(), "The number of records on a page."),
+            parameter(
+                "offset",
+                "query",
+                &json!({"type": "integer", "minimum": 0, "maximum": OFFSET_MAX, "default": 0}),
+                "How many records the page skips.",
+            ),
+        ],
+    };
     for field in resource.fields {
         let schema = field_schema(field);
         if field.searchable {
