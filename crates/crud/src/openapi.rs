@@ -13,7 +13,7 @@ use crate::table::Table;
 pub(crate) fn document(application: &Application, tables: &[Table]) -> Vec<u8> {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
     for table in tables {
-        let name = table.capitalised();
+        let name = schema_name(table.resource.name);
         let writable = |field: &&Field| field.is_writable();
         let columns = &table.columns;
         schemas.insert(name.clone(), object(columns.iter(), |_| true));
@@ -44,6 +44,14 @@ pub(crate) fn document(application: &Application, tables: &[Table]) -> Vec<u8> {
     });
     // All keys are text, so serialising cannot fail.
     serde_json::to_vec(&document).unwrap_or_default()
+}
+
+/// The name of a record's schema: `MyPizza` for `my pizza`. OpenAPI allows letters, digits and `-`, `_`, `.`.
+fn schema_name(name: &str) -> String {
+    let words = name.split(|character: char| !character.is_ascii_alphanumeric());
+    words
+        .map(|word| word[..word.len().min(1)].to_ascii_uppercase() + word.get(1..).unwrap_or_default())
+        .collect()
 }
 
 /// The name of the schema of errors in this form.
@@ -380,4 +388,17 @@ fn field_schema(field: &Field) -> Value {
         if field.about.is_empty() { rules(field) } else { format!("{} ({})", field.about, rules(field)) };
     schema["description"] = about.into();
     schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_has_a_name_that_openapi_allows() {
+        for (name, expected) in [("movie", "Movie"), ("my pizza", "MyPizza"), ("x-ray 2", "XRay2"), ("", "")]
+        {
+            assert_eq!(schema_name(name), expected);
+        }
+    }
 }
