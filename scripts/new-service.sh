@@ -225,10 +225,15 @@ settings_block() {
 # Where it listens. Only the gateway should be able to reach it.
 ${variable}_HOST=127.0.0.1
 ${variable}_PORT=$port
-#${variable}_PRIVATE_HOST=127.0.0.1
+# The private listener: /ready with causes and /metrics, for people and monitoring on this machine.
 #${variable}_PRIVATE_PORT=$private_port
 
-# Its database. Its limits are called and have defaults like those of inventory: ${variable}_WORKERS and so on.
+# Worker threads, each with one connection to PostgreSQL.
+#${variable}_WORKERS=8
+# The largest request body.
+#${variable}_BODY_MAX_BYTES=262144
+
+# Its database.
 ${variable}_DB_HOST=127.0.0.1
 ${variable}_DB_PORT=${INVENTORY_DB_PORT:-15432}
 ${variable}_DB_NAME=${table}_db

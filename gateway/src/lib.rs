@@ -5,6 +5,7 @@
 
 mod assets;
 mod billing_activity;
+mod catalogue;
 mod error;
 mod health;
 mod inspection;
@@ -30,6 +31,7 @@ pub use settings::{QueueSettings, ServiceSettings, Settings, UpstreamSettings};
 pub use upstream::Reason;
 
 use billing_activity::BillingActivity;
+use catalogue::Catalogue;
 use health::Health;
 use inspection::Inspection;
 use metrics::Metrics;
@@ -68,6 +70,7 @@ impl Gateway {
             orders: Orders::new(publisher.clone(), settings.billing_body_max_bytes),
             health: Health::new(services.clone(), publisher.clone()),
             status: Status::new(services.clone(), publisher.clone(), metrics.clone(), billing_activity),
+            catalogue: Catalogue::new(&services, &settings.services),
             metrics: metrics.clone(),
         });
         let identity = Identity { name: "api-gateway", version: env!("CARGO_PKG_VERSION") };

@@ -14,7 +14,7 @@ static PROGRAM: Program = Program {
     version: TODO.version,
     about: "Tasks that are to be done, in PostgreSQL.\n\n\
             Reads its settings from the environment and from .env: TODO_HOST, TODO_PORT,\n\
-            TODO_DB_HOST, _PORT, _NAME, _USER, _PASSWORD, LOG_LEVEL and the limits that inventory has, too.",
+            TODO_DB_HOST, _PORT, _NAME, _USER, _PASSWORD, and LOG_LEVEL.",
     prefixes: &["TODO_"],
     elsewhere: &["TODO_URL"],
     describe: Some(|| TODO.describe().map_err(|error| error.to_string())),

@@ -156,6 +156,39 @@ fn every_status_has_its_occasion() {
     assert_eq!(todo.get("/todo").status, 503);
 }
 
+#[test]
+fn the_openapi_document_of_the_gateway_describes_the_service() {
+    let mut todo = Todo::start();
+    let openapi = document(&todo.get("/openapi.json"));
+    let tag = |openapi: &Value| {
+        let tags = openapi["tags"].as_array().unwrap().clone();
+        tags.into_iter().find(|tag| tag["name"] == "todo").unwrap()["description"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(tag(&openapi), "Tasks: create, read, search, change and delete them.");
+    assert!(openapi["paths"].get("/api/movies").is_some(), "the gateway's own paths are there, too");
+    let create = &openapi["paths"]["/todo"]["post"];
+    assert_eq!(create["tags"], json!(["todo"]));
+    let schema = &create["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+    let schema = &openapi.pointer(schema.as_str().unwrap().strip_prefix('#').unwrap()).unwrap();
+    assert_eq!(schema["required"], json!(["description", "status"]));
+
+    // It is not forgotten while it is down, and everybody is told.
+    todo.service.terminate();
+    wait_until(patience(), "the document tells", || {
+        let openapi = document(&todo.get("/openapi.json"));
+        openapi["paths"].get("/todo/{id}").is_some() && tag(&openapi).contains("does not answer")
+    });
+    todo.service.start();
+    wait_until(patience(), "the document tells", || {
+        !tag(&document(&todo.get("/openapi.json"))).contains("answer")
+    });
+    todo.gateway.restart();
+    assert_eq!(tag(&document(&todo.get("/openapi.json"))), tag(&openapi));
+}
+
 fn document_or_null(response: &Response) -> Value {
     serde_json::from_slice(&response.body).unwrap_or_default()
 }

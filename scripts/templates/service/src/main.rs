@@ -14,7 +14,7 @@ static PROGRAM: Program = Program {
     version: SERVICE.version,
     about: "@ABOUT@\n\n\
             Reads its settings from the environment and from .env: @VARIABLE@_HOST, @VARIABLE@_PORT,\n\
-            @VARIABLE@_DB_HOST, _PORT, _NAME, _USER, _PASSWORD, LOG_LEVEL and the limits that inventory has, too.",
+            @VARIABLE@_DB_HOST, _PORT, _NAME, _USER, _PASSWORD, and LOG_LEVEL.",
     prefixes: &["@VARIABLE@_"],
     elsewhere: &["@VARIABLE@_URL"],
     describe: Some(|| SERVICE.describe().map_err(|error| error.to_string())),
