@@ -232,6 +232,10 @@ ${variable}_PORT=$port
 #${variable}_WORKERS=8
 # The largest request body.
 #${variable}_BODY_MAX_BYTES=262144
+# For the catalogue of services: who is responsible, how to reach them, where the sources are.
+#${variable}_OWNER=
+#${variable}_CONTACT=
+#${variable}_REPOSITORY=
 
 # Its database.
 ${variable}_DB_HOST=127.0.0.1

@@ -1,45 +1,113 @@
-//! What the services behind the gateway say of themselves: the OpenAPI document of the platform with those of all
-//! further services in it.
+//! The catalogue: what each part of the platform is, who is responsible for it, and how it is. Services describe
+//! themselves in the `info` of their OpenAPI documents; the gateway gathers these, and remembers the last ones of those
+//! that are down.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use edge::{Refusal, Request, Response};
 use serde_json::{Value, json};
 
 use crate::assets;
-use crate::settings::ServiceSettings;
-use crate::upstream::{self, UpstreamService};
+use crate::billing_activity::BillingActivity;
+use crate::openapi;
+use crate::publisher::Publisher;
+use crate::settings::{QueueSettings, ServiceSettings};
+use crate::upstream::{self, Readiness, UpstreamService};
 
 /// How long an answer is reused, so that many readers cost the services no more than one.
 const FRESH: Duration = Duration::from_secs(2);
 /// The largest OpenAPI document of a service, in bytes.
 const DOCUMENT_MAX_BYTES: u64 = 1 << 20;
+/// The services whose documents are part of the gateway's own: inventory, the first one.
+const DESCRIBED_HERE: usize = 1;
 
-/// Answers /openapi.json.
+/// Answers /api/services and /openapi.json.
 pub(crate) struct Catalogue {
-    /// The services whose documents are not part of the gateway's own: all but inventory.
+    /// Inventory, then the further services; the settings are in the same order.
     services: Box<[&'static UpstreamService]>,
     settings: Box<[ServiceSettings]>,
+    publisher: Arc<Publisher>,
+    billing_activity: Arc<BillingActivity>,
+    /// The queue of orders.
+    queue: String,
+    started: SystemTime,
     known: Mutex<Known>,
 }
 
-/// What was found out.
+/// What was found out last.
 struct Known {
-    /// The last document of each service.
-    documents: Vec<Option<Value>>,
-    /// The merged document, and when it was made.
-    merged: Option<(Instant, Arc<[u8]>)>,
+    looked: Option<Instant>,
+    services: Box<[Entry]>,
+    broker: State,
+    billing: State,
+    /// /openapi.json.
+    merged: Arc<[u8]>,
+}
+
+/// What is known of a service.
+#[derive(Clone)]
+struct Entry {
+    state: State,
+    /// The last OpenAPI document that it gave.
+    document: Option<Value>,
+    /// Whether it gave that document when it was asked last.
+    is_current: bool,
+}
+
+/// How something is, and since when it has been seen so.
+#[derive(Clone, Copy)]
+struct State {
+    name: &'static str,
+    since: SystemTime,
+}
+
+impl State {
+    fn unknown() -> Self {
+        Self { name: "unknown", since: SystemTime::now() }
+    }
+
+    fn is_now(&mut self, name: &'static str) {
+        if self.name != name {
+            *self = Self { name, since: SystemTime::now() };
+        }
+    }
+
+    /// In seconds since 1970.
+    fn since_s(&self) -> u64 {
+        seconds(self.since)
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs())
 }
 
 impl Catalogue {
     /// `services` and `settings` are in the same order, inventory first.
-    pub(crate) fn new(services: &[&'static UpstreamService], settings: &[ServiceSettings]) -> Self {
-        let further = services.len().saturating_sub(1);
+    pub(crate) fn new(
+        services: &[&'static UpstreamService],
+        settings: &[ServiceSettings],
+        publisher: Arc<Publisher>,
+        billing_activity: Arc<BillingActivity>,
+        queue: &QueueSettings,
+    ) -> Self {
+        let entry = Entry { state: State::unknown(), document: None, is_current: false };
+        let known = Known {
+            looked: None,
+            services: vec![entry; services.len()].into(),
+            broker: State::unknown(),
+            billing: State::unknown(),
+            merged: Arc::default(),
+        };
         Self {
-            services: services[services.len() - further..].into(),
-            settings: settings[settings.len() - further..].into(),
-            known: Mutex::new(Known { documents: vec![None; further], merged: None }),
+            services: services.into(),
+            settings: settings.into(),
+            publisher,
+            billing_activity,
+            queue: queue.queue.clone(),
+            started: SystemTime::now(),
+            known: Mutex::new(known),
         }
     }
 
@@ -49,155 +117,122 @@ impl Catalogue {
         request: &Request<'_>,
         response: &mut Response<'_>,
     ) -> Result<(), Refusal> {
-        if self.services.is_empty() {
+        if self.services.len() == DESCRIBED_HERE {
             return assets::OPENAPI_JSON.serve(request, response);
         }
-        let merged = self.merged()?;
+        let merged = self.with_known(|known| known.merged.clone())?;
         response.send_json(200, &[("cache-control", "no-cache")], &merged)
     }
 
-    /// The last document while it is fresh, else a new one. Concurrent callers wait for the same new one.
-    fn merged(&self) -> Result<Arc<[u8]>, Refusal> {
+    /// GET /api/services.
+    pub(crate) fn serve(&self, response: &mut Response<'_>) -> Result<(), Refusal> {
+        let answer = self.with_known(|known| self.describe(known).to_string())?;
+        response.send_json(200, &[("cache-control", "no-store")], answer.as_bytes())
+    }
+
+    /// Gives `use_it` what is known, after looking again if that is not fresh. Concurrent callers wait for one look.
+    fn with_known<T>(&self, use_it: impl FnOnce(&Known) -> T) -> Result<T, Refusal> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made, merged)) = &known.merged
-            && made.elapsed() < FRESH
+        if known.looked.is_none_or(|looked| looked.elapsed() >= FRESH) {
+            self.look(&mut known)?;
+            known.looked = Some(Instant::now());
+        }
+        Ok(use_it(&known))
+    }
+
+    fn look(&self, known: &mut Known) -> Result<(), Refusal> {
+        let documents = upstream::documents(&self.services, b"/openapi.json", DOCUMENT_MAX_BYTES);
+        let readiness = upstream::readiness(&self.services);
+        for (entry, (document, readiness)) in
+            known.services.iter_mut().zip(documents.into_iter().zip(readiness))
         {
-            return Ok(merged.clone());
-        }
-        let mut document =
-            assets::openapi().map_err(|_| Refusal::Internal("the OpenAPI document is damaged"))?;
-        let found = upstream::documents(&self.services, b"/openapi.json", DOCUMENT_MAX_BYTES);
-        for ((settings, last), found) in self.settings.iter().zip(&mut known.documents).zip(found) {
-            let is_there = found.as_deref().is_some_and(|json| match serde_json::from_slice(json) {
-                Ok(parsed) => {
-                    *last = Some(parsed);
-                    true
-                }
-                Err(_) => false,
+            entry.state.is_now(match readiness {
+                Readiness::Ready => "ok",
+                Readiness::NotReady(_) => "not ready",
+                Readiness::Unreachable(_) => "unreachable",
             });
-            merge(&mut document, settings, last.as_ref(), is_there);
+            let document = document.and_then(|json| serde_json::from_slice(&json).ok());
+            entry.is_current = document.is_some();
+            entry.document = document.or(entry.document.take());
         }
-        let merged: Arc<[u8]> = document.to_string().into_bytes().into();
-        known.merged = Some((Instant::now(), merged.clone()));
-        Ok(merged)
-    }
-}
-
-/// Adds a service to the document: a tag of its name, its paths, and its schemas under names of its own. `theirs` is
-/// the last document that it gave, if any; `is_there` tells whether that was now.
-fn merge(document: &mut Value, service: &ServiceSettings, theirs: Option<&Value>, is_there: bool) {
-    let name = &service.name;
-    let about = theirs.and_then(|theirs| theirs["info"]["description"].as_str()).unwrap_or_default();
-    let remark = match (is_there, theirs) {
-        (true, _) => "",
-        (false, Some(_)) => " It does not answer at the moment; this is what it said last.",
-        (false, None) => "It has not described itself.",
-    };
-    if let Some(tags) = document["tags"].as_array_mut() {
-        tags.push(json!({ "name": name, "description": format!("{about}{remark}") }));
-    }
-    let Some(theirs) = theirs else { return };
-    for (path, item) in theirs["paths"].as_object().into_iter().flatten() {
-        // Other paths of the service cannot be reached through the gateway.
-        if !service.has(path) {
-            continue;
+        known.broker.is_now(self.publisher.broker().name());
+        known.billing.is_now(if self.billing_activity.billing().instances > 0 { "ok" } else { "silent" });
+        let mut merged =
+            assets::openapi().map_err(|_| Refusal::Internal("the OpenAPI document is damaged"))?;
+        for (entry, settings) in known.services.iter().zip(&self.settings).skip(DESCRIBED_HERE) {
+            openapi::merge(&mut merged, settings, entry.document.as_ref(), entry.is_current);
         }
-        let mut item = item.clone();
-        rename_references(&mut item, name);
-        for (_, operation) in item.as_object_mut().into_iter().flatten() {
-            if operation.is_object() {
-                operation["tags"] = json!([name]);
-            }
-        }
-        document["paths"][path] = item;
-    }
-    for (schema_name, schema) in theirs["components"]["schemas"].as_object().into_iter().flatten() {
-        let mut schema = schema.clone();
-        rename_references(&mut schema, name);
-        document["components"]["schemas"][format!("{name}.{schema_name}")] = schema;
-    }
-}
-
-/// Puts the service's name in front of the names of all schemas that are referred to.
-fn rename_references(value: &mut Value, service: &str) {
-    const SCHEMAS: &str = "#/components/schemas/";
-    match value {
-        Value::Object(members) => {
-            for (name, member) in members {
-                match member.as_str().and_then(|text| text.strip_prefix(SCHEMAS)) {
-                    Some(schema) if name == "$ref" => *member = format!("{SCHEMAS}{service}.{schema}").into(),
-                    _ => rename_references(member, service),
-                }
-            }
-        }
-        Value::Array(elements) => {
-            for element in elements {
-                rename_references(element, service);
-            }
-        }
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::settings::{Settings, tests::environment};
-
-    fn todo() -> ServiceSettings {
-        let variables = [("GATEWAY_SERVICES", "todo=/todo"), ("TODO_URL", "http://a:1")];
-        Settings::read(&environment(variables)).unwrap().services.remove(1)
+        known.merged = merged.to_string().into_bytes().into();
+        Ok(())
     }
 
-    #[test]
-    fn a_service_gets_a_tag_and_keeps_its_names_to_itself() {
-        let theirs = json!({
-            "info": {"description": "Tasks."},
-            "paths": {
-                "/todo": {
-                    "parameters": [{"name": "id"}],
-                    "get": {"tags": ["tasks"], "schema": {"$ref": "#/components/schemas/Error"}},
-                },
-                "/api/movies": {"get": {}},
-                "/health": {"get": {}},
-            },
-            "components": {"schemas": {"Error": {"items": [{"$ref": "#/components/schemas/Task"}]}, "Task": {}}},
-        });
-        let ours = json!({
-            "tags": [], "paths": {"/api/movies": {"get": {"summary": "ours"}}},
-            "components": {"schemas": {"Error": {"ours": true}}},
-        });
-        let mut document = ours.clone();
-        merge(&mut document, &todo(), Some(&theirs), true);
-        assert_eq!(
-            document,
+    fn describe(&self, known: &Known) -> Value {
+        let services = known.services.iter().zip(&self.settings).map(|(entry, settings)| {
+            let info = entry.document.as_ref().map_or(&Value::Null, |document| &document["info"]);
             json!({
-                "tags": [{"name": "todo", "description": "Tasks."}],
-                "paths": {
-                    "/api/movies": {"get": {"summary": "ours"}},
-                    "/todo": {
-                        "parameters": [{"name": "id"}],
-                        "get": {"tags": ["todo"], "schema": {"$ref": "#/components/schemas/todo.Error"}},
-                    },
-                },
-                "components": {"schemas": {
-                    "Error": {"ours": true},
-                    "todo.Error": {"items": [{"$ref": "#/components/schemas/todo.Task"}]},
-                    "todo.Task": {},
-                }},
+                "name": settings.name,
+                "state": entry.state.name,
+                "since_s": entry.state.since_s(),
+                "version": info["version"],
+                "about": info["description"].as_str().unwrap_or_default(),
+                "path": settings.prefix,
+                "owner": info["x-owner"],
+                "contact": info["x-contact"],
+                "repository": info["x-repository"],
+                "resources": info["x-resources"].as_array().cloned().unwrap_or_default(),
+                "depends_on": info["x-depends-on"].as_array().cloned().unwrap_or_default(),
+                "queues": [],
             })
-        );
-
-        let mut document = ours.clone();
-        merge(&mut document, &todo(), Some(&theirs), false);
-        let about = document["tags"][0]["description"].as_str().unwrap();
-        assert!(about.starts_with("Tasks. It does not answer"), "{about}");
-        assert!(document["paths"].get("/todo").is_some());
-
-        for strange in [json!(null), json!([1]), json!({"paths": 7, "components": "x"})] {
-            let mut document = ours.clone();
-            merge(&mut document, &todo(), Some(&strange), true);
-            assert_eq!(document["paths"], ours["paths"]);
-        }
+        });
+        let names = self.settings.iter().map(|settings| settings.name.as_str()).chain(["broker"]);
+        let version = env!("CARGO_PKG_VERSION");
+        let gateway = State { name: "ok", since: self.started };
+        let queues = [self.queue.clone(), format!("{}.dead", self.queue)];
+        let own = [
+            part(
+                "gateway",
+                gateway,
+                version,
+                "The only public part: it passes requests on, and queues orders.",
+                &names.collect::<Vec<_>>(),
+                &[],
+            ),
+            part(
+                "billing",
+                known.billing,
+                version,
+                "Takes orders from the queue and stores each exactly once.",
+                &["broker", "postgresql"],
+                &queues,
+            ),
+            part("broker", known.broker, "", "Keeps orders until billing has stored them.", &[], &[]),
+        ];
+        let all: Vec<_> = own.into_iter().chain(services).collect();
+        json!({ "services": all })
     }
+}
+
+/// The entry of a part that does not describe itself. The broker may be another program, with a version of its own.
+fn part(
+    name: &str,
+    state: State,
+    version: &str,
+    about: &str,
+    depends_on: &[&str],
+    queues: &[String],
+) -> Value {
+    json!({
+        "name": name,
+        "state": state.name,
+        "since_s": state.since_s(),
+        "version": if version.is_empty() { Value::Null } else { version.into() },
+        "about": about,
+        "path": null,
+        "owner": null,
+        "contact": null,
+        "repository": null,
+        "resources": [],
+        "depends_on": depends_on,
+        "queues": queues,
+    })
 }

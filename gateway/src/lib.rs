@@ -10,6 +10,7 @@ mod error;
 mod health;
 mod inspection;
 mod metrics;
+mod openapi;
 mod orders;
 mod proxy;
 mod publisher;
@@ -69,8 +70,19 @@ impl Gateway {
                 .collect(),
             orders: Orders::new(publisher.clone(), settings.billing_body_max_bytes),
             health: Health::new(services.clone(), publisher.clone()),
-            status: Status::new(services.clone(), publisher.clone(), metrics.clone(), billing_activity),
-            catalogue: Catalogue::new(&services, &settings.services),
+            status: Status::new(
+                services.clone(),
+                publisher.clone(),
+                metrics.clone(),
+                billing_activity.clone(),
+            ),
+            catalogue: Catalogue::new(
+                &services,
+                &settings.services,
+                publisher.clone(),
+                billing_activity.clone(),
+                &settings.queue,
+            ),
             metrics: metrics.clone(),
         });
         let identity = Identity { name: "api-gateway", version: env!("CARGO_PKG_VERSION") };

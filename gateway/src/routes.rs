@@ -36,6 +36,7 @@ enum Endpoint {
     Ready,
     Status,
     OrderStatus,
+    Services,
     File(&'static Asset),
     OpenApi,
     Assets,
@@ -60,6 +61,7 @@ static ROUTES: [Route; OTHER] = [
     route("/api/billing", "OPTIONS, POST", Endpoint::Billing),
     route("/api/status", READ_ONLY, Endpoint::Status),
     route("/api/status/orders/{message_id}", READ_ONLY, Endpoint::OrderStatus),
+    route("/api/services", READ_ONLY, Endpoint::Services),
     route("/health", READ_ONLY, Endpoint::Health),
     route("/ready", READ_ONLY, Endpoint::Ready),
     route("/", READ_ONLY, Endpoint::File(&assets::CONSOLE_HTML)),
@@ -70,7 +72,7 @@ static ROUTES: [Route; OTHER] = [
 ];
 
 /// The number of routes; also the metrics index of requests without a route. The further services follow.
-const OTHER: usize = 12;
+const OTHER: usize = 13;
 
 /// The labels of the routes in metrics: [`ROUTES`] in order, `other`, then the prefixes of the further services. They
 /// live as long as the process.
@@ -185,6 +187,7 @@ impl Routes {
             Endpoint::Ready => self.health.serve_ready(request, response),
             Endpoint::Status => self.status.serve(response),
             Endpoint::OrderStatus => self.status.serve_order(response, segment),
+            Endpoint::Services => self.catalogue.serve(response),
             Endpoint::File(file) => file.serve(request, response),
             Endpoint::OpenApi => self.catalogue.serve_openapi(request, response),
             Endpoint::Assets => assets::find(segment).ok_or(Problem::NotFound)?.serve(request, response),

@@ -45,4 +45,4 @@ pub use resource::{
     Action, Call, Caller, Check, Errors, Given, Key, Lists, Operation, Parameter, Reply, Resource,
 };
 pub use server::{Application, Running};
-pub use settings::Settings;
+pub use settings::{Profile, Settings};

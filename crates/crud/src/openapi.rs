@@ -7,10 +7,11 @@ use crate::field::{Field, FieldType};
 use crate::query::{LIMIT_MAX, OFFSET_MAX};
 use crate::resource::{Action, Errors, Lists, Operation, Resource};
 use crate::server::Application;
+use crate::settings::Profile;
 use crate::table::Table;
 
 /// The document, as JSON.
-pub(crate) fn document(application: &Application, tables: &[Table]) -> Vec<u8> {
+pub(crate) fn document(application: &Application, tables: &[Table], profile: &Profile) -> Vec<u8> {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
     for table in tables {
         let name = schema_name(table.resource.name);
@@ -38,12 +39,34 @@ pub(crate) fn document(application: &Application, tables: &[Table]) -> Vec<u8> {
     }
     let document = json!({
         "openapi": "3.1.0",
-        "info": {"title": application.name, "version": application.version, "description": application.about},
+        "info": info(application, tables, profile),
         "paths": paths,
         "components": {"schemas": schemas},
     });
     // All keys are text, so serialising cannot fail.
     serde_json::to_vec(&document).unwrap_or_default()
+}
+
+/// What the service is. The members that begin with `x-` are for the catalogue; OpenAPI gives them no meaning.
+fn info(application: &Application, tables: &[Table], profile: &Profile) -> Value {
+    let resource = |table: &Table| {
+        let Resource { path, name, plural, .. } = table.resource;
+        json!({"path": path, "name": name, "plural": plural})
+    };
+    let mut info = json!({
+        "title": application.name,
+        "version": application.version,
+        "description": application.about,
+        "x-resources": tables.iter().map(resource).collect::<Vec<_>>(),
+        "x-depends-on": ["postgresql"],
+    });
+    let Profile { owner, contact, repository } = profile;
+    for (name, value) in [("x-owner", owner), ("x-contact", contact), ("x-repository", repository)] {
+        if let Some(value) = value {
+            info[name] = value.as_str().into();
+        }
+    }
+    info
 }
 
 /// The name of a record's schema: `MyPizza` for `my pizza`. OpenAPI allows letters, digits and `-`, `_`, `.`.

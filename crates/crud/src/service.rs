@@ -159,6 +159,10 @@ impl Inspect for Resources {
         vec![Dependency { name: "postgresql", problem }]
     }
 
+    fn page(&self, path: &str) -> Option<String> {
+        (path == "/openapi.json").then(|| String::from_utf8_lossy(&self.document).into_owned())
+    }
+
     fn metrics(&self, text: &mut Exposition) {
         self.metrics.http.write(text);
         let name = "database_errors_total";

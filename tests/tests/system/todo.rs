@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use testkit::http::{Connection, Response};
+use testkit::http::{self, Connection, Response};
 use testkit::{Database, Postgres, Service, binary, free_port, patience, settings, wait_until};
 
 /// The service with its database, and a gateway in front of it.
@@ -20,6 +20,7 @@ impl Todo {
         let port = free_port().to_string();
         service.set("TODO_PORT", &port);
         service.set("TODO_PRIVATE_PORT", "0");
+        service.set("TODO_OWNER", "Team Orange");
         let mut gateway = Service::new(
             binary("api-gateway"),
             settings([
@@ -187,6 +188,44 @@ fn the_openapi_document_of_the_gateway_describes_the_service() {
     });
     todo.gateway.restart();
     assert_eq!(tag(&document(&todo.get("/openapi.json"))), tag(&openapi));
+}
+
+#[test]
+fn the_catalogue_tells_what_there_is_and_how_it_is() {
+    let mut todo = Todo::start();
+    let catalogue = document(&todo.get("/api/services"));
+    let entry = |catalogue: &Value, name: &str| {
+        let entries = catalogue["services"].as_array().unwrap().clone();
+        entries.into_iter().find(|entry| entry["name"] == name).unwrap()
+    };
+    let mut found = entry(&catalogue, "todo");
+    let since_s = found["since_s"].take().as_u64().unwrap();
+    assert_eq!(
+        found,
+        json!({
+            "name": "todo", "state": "ok", "since_s": null, "version": env!("CARGO_PKG_VERSION"), "path": "/todo",
+            "about": "Tasks: create, read, search, change and delete them.",
+            "owner": "Team Orange", "contact": null, "repository": null,
+            "resources": [{"path": "/todo", "name": "task", "plural": "tasks"}],
+            "depends_on": ["postgresql"], "queues": [],
+        })
+    );
+    // What has never been seen is there, too, and says nothing of itself.
+    let inventory = entry(&catalogue, "inventory");
+    assert_eq!((&inventory["state"], &inventory["version"]), (&json!("unreachable"), &Value::Null));
+    assert_eq!(entry(&catalogue, "broker")["state"], "unreachable");
+    assert_eq!(entry(&catalogue, "billing")["queues"], json!(["billing_queue", "billing_queue.dead"]));
+    assert_eq!(entry(&catalogue, "gateway")["depends_on"], json!(["inventory", "todo", "broker"]));
+
+    todo.service.terminate();
+    wait_until(patience(), "it is told", || {
+        let entry = entry(&document(&todo.get("/api/services")), "todo");
+        entry["state"] == "unreachable"
+            && entry["since_s"].as_u64() >= Some(since_s)
+            && entry["owner"] == "Team Orange"
+    });
+    let own = http::request(todo.gateway.addr(), "OPTIONS", "/api/services", None);
+    assert_eq!((own.status, own.header("allow")), (204, Some("GET, HEAD, OPTIONS")));
 }
 
 fn document_or_null(response: &Response) -> Value {

@@ -79,7 +79,7 @@ impl Pizzas {
     }
 
     fn create(&self, number: usize, description: &str) {
-        let kind = if number % 3 == 0 { "vegan" } else { "with meat" };
+        let kind = if number.is_multiple_of(3) { "vegan" } else { "with meat" };
         let pizza = json!({"title": format!("Pizza {number:03}"), "kind": kind, "description": description});
         assert_eq!(self.send("POST", "/api/v1/pizzas", &[], Some(&pizza)).status, 201);
     }
