@@ -101,13 +101,11 @@ check_name() {
 
 # service_variables: what the settings of the services begin with that .env names.
 service_variables() {
-    local entry entries=()
-    IFS=, read -r -a entries <<<"${GATEWAY_SERVICES-}"
-    for entry in "${entries[@]}"; do
-        entry=${entry%%=*}
-        variable_of "${entry//[[:space:]]/}"
+    local name
+    while IFS= read -r name; do
+        variable_of "$name"
         printf '\n'
-    done
+    done < <(gateway_services)
 }
 
 # choose_names: what a record, several of them and their table are called, and their path.

@@ -30,7 +30,7 @@ case ${1-} in
     movies_db | "$INVENTORY_DB_NAME") prefix=INVENTORY_DB ;;
     billing_db | "$BILLING_DB_NAME") prefix=BILLING_DB ;;
 esac
-for name in "${services[@]}"; do
+for name in "${service_names[@]}"; do
     known+=("$(setting_of "$name" DB_NAME)")
     if [[ ${1-} == "${known[-1]}" ]]; then prefix=$(variable_of "$name")_DB; fi
 done

@@ -62,7 +62,7 @@ run() {
     load_settings
     read_services
     local name prefix needed=()
-    for name in "${services[@]}"; do
+    for name in "${service_names[@]}"; do
         prefix=$(variable_of "$name")
         needed+=("${prefix}_PORT" "${prefix}"_DB_{NAME,USER,PASSWORD})
     done
@@ -86,7 +86,7 @@ run() {
     come_up postgres "PostgreSQL does not answer" cluster_answers "$INVENTORY_DB_PORT"
     make_database "$INVENTORY_DB_PORT" "$INVENTORY_DB_NAME" "$INVENTORY_DB_USER" "$INVENTORY_DB_PASSWORD"
     make_database "$INVENTORY_DB_PORT" "$BILLING_DB_NAME" "$BILLING_DB_USER" "$BILLING_DB_PASSWORD"
-    for name in "${services[@]}"; do
+    for name in "${service_names[@]}"; do
         make_database "$INVENTORY_DB_PORT" "$(setting_of "$name" DB_NAME)" "$(setting_of "$name" DB_USER)" \
             "$(setting_of "$name" DB_PASSWORD)"
     done
@@ -111,7 +111,7 @@ declare -A program=()
 name_processes() {
     local name process
     names=(postgres broker inventory_app billing_app)
-    for name in "${services[@]}"; do
+    for name in "${service_names[@]}"; do
         process=${name//-/_}_app
         names+=("$process")
         program[$process]=$name-app
@@ -134,7 +134,7 @@ connect_settings() {
     if [[ $INVENTORY_DB_PORT != "$BILLING_DB_PORT" || $BROKER_PORT != "$RABBITMQ_PORT" ]]; then
         fail "INVENTORY_DB_PORT and BILLING_DB_PORT must be equal, and so must BROKER_PORT and RABBITMQ_PORT"
     fi
-    for name in "${services[@]}"; do
+    for name in "${service_names[@]}"; do
         prefix=$(variable_of "$name")
         export "${prefix}_HOST=127.0.0.1" "${prefix}_DB_HOST=127.0.0.1" "${prefix}_DB_PORT=$INVENTORY_DB_PORT"
     done
@@ -144,7 +144,7 @@ connect_settings() {
 # check_ports: fails if another program uses one of our ports; otherwise a service would fail to start again and again.
 check_ports() {
     local setting host settings=(GATEWAY INVENTORY BROKER INVENTORY_DB)
-    for host in "${services[@]}"; do settings+=("$(variable_of "$host")"); done
+    for host in "${service_names[@]}"; do settings+=("$(variable_of "$host")"); done
     for setting in "${settings[@]}"; do
         host=${setting}_HOST
         if port_is_open "${!host}" "$(eval "printf %s \"\$${setting}_PORT\"")"; then
@@ -160,7 +160,7 @@ choose_private_ports() {
     local part name port parts=(gateway:9301 inventory:9302 billing:9303 broker:9304)
     local -A default=()
     read_defaults
-    for part in "${services[@]}"; do
+    for part in "${service_names[@]}"; do
         name=$(variable_of "$part")_PRIVATE_PORT
         if [[ -v default[$name] ]]; then parts+=("$part:${default[$name]}"); fi
     done
@@ -236,7 +236,7 @@ The platform is ready at $gateway
   curl -s $gateway/api/movies
   curl -s $gateway/api/movies -H 'Content-Type: application/json' -d '{"title": "Alien", "description": "1979"}'
   curl -s $gateway/api/billing -H 'Content-Type: application/json' -d '{"user_id": "3", "number_of_items": "5", "total_amount": "180"}'
-$(for name in "${services[@]}"; do printf '  curl -s %s\n' "$gateway${service_path[$name]}"; done)
+$(for name in "${service_names[@]}"; do printf '  curl -s %s\n' "$gateway${service_path[$name]}"; done)
 
 See the tables with  scripts/psql.sh movies_db -c 'TABLE movies'  and  scripts/psql.sh billing_db -c 'TABLE orders'.
 Stop and start parts with  scripts/run.sh stop billing_app  and  scripts/run.sh start billing_app.

@@ -165,7 +165,7 @@ expect "is posted" '*Message posted*message_id*'
 check "the same path with a slash at its end refuses nonsense" 400 POST /api/billing/ -H "$json" -d '{"user_id": 3}'
 expect "and names the fields" '*number_of_items*total_amount*'
 
-for name in "${services[@]}"; do
+for name in "${service_names[@]}"; do
     say "The service $name"
     check "its list" 200 GET "${service_path[$name]}?limit=1"
     check "its methods" 204 OPTIONS "${service_path[$name]}"

@@ -95,7 +95,8 @@ use_free_ports() {
 }
 
 start_platform() {
-    scripts/run.sh >"$work/run.log" 2>&1 &
+    : >"$work/run.log"
+    scripts/run.sh >>"$work/run.log" 2>&1 &
     supervisor=$!
     wait_for 900 is_ready || { cat -- "$work/run.log" && fail "the platform is not ready"; }
 }

@@ -5,14 +5,14 @@
 # shellcheck shell=bash
 
 # Their names, in the order of GATEWAY_SERVICES.
-declare -ga services=()
+declare -ga service_names=()
 # The path of each at the gateway.
 declare -gA service_path=()
 
-# read_services: sets services and service_path; call it after load_settings.
+# read_services: sets service_names and service_path; call it after load_settings.
 read_services() {
-    local entry name database entries=()
-    services=() service_path=()
+    local entry name entries=()
+    service_names=() service_path=()
     IFS=, read -r -a entries <<<"${GATEWAY_SERVICES-}"
     for entry in "${entries[@]}"; do
         # The blanks that the gateway ignores, too.
@@ -21,12 +21,21 @@ read_services() {
         [[ $entry =~ ^[a-z][a-z0-9_-]*=/.+ ]] ||
             fail "GATEWAY_SERVICES: every member must be NAME=/PREFIX, such as todo=/todo"
         name=${entry%%=*}
-        database=$(variable_of "$name")_DB_NAME
-        if [[ -n ${!database-} ]]; then
-            services+=("$name")
+        if [[ -n $(setting_of "$name" DB_NAME) ]]; then
+            service_names+=("$name")
             # shellcheck disable=SC2034 # the scripts that source this file use it
             service_path[$name]=${entry#*=}
         fi
+    done
+}
+
+# gateway_services: prints the names of all services that GATEWAY_SERVICES has, those elsewhere as well, one in a line.
+gateway_services() {
+    local entry entries=()
+    IFS=, read -r -a entries <<<"${GATEWAY_SERVICES-}"
+    for entry in "${entries[@]}"; do
+        entry=${entry//[[:space:]]/}
+        [[ -z $entry ]] || printf '%s\n' "${entry%%=*}"
     done
 }
 
@@ -47,7 +56,7 @@ setting_of() {
 # setting.
 is_of_service() {
     local name prefix
-    for name in "${services[@]}"; do
+    for name in "${service_names[@]}"; do
         prefix=$(variable_of "$name")
         [[ $1 != "${prefix}_"* && $1 != "GATEWAY_${prefix}_BODY_MAX_BYTES" ]] || return 0
     done

@@ -59,7 +59,7 @@ test_a_service_is_made_and_removed_without_a_trace() {
     expect "$(grep -c '"services/pizzas",' "$checkout/Cargo.toml")" 1
     (
         settings_here
-        expect "${services[*]} ${service_path[pizzas]}" "pizzas /api/pizzas"
+        expect "${service_names[*]} ${service_path[pizzas]}" "pizzas /api/pizzas"
         expect "$PIZZAS_PORT $PIZZAS_DB_NAME $PIZZAS_DB_USER" "81?? pizzas_db pizzas"
         ((${#PIZZAS_DB_PASSWORD} == 20)) || fail "the password has ${#PIZZAS_DB_PASSWORD} characters"
         succeeds check_settings PIZZAS_PORT PIZZAS_DB_PASSWORD
