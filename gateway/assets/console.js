@@ -2,7 +2,6 @@
 
 const PAGE_SIZE = 20;
 const STATUS_INTERVAL_MS = 2000;
-const SERVICES_INTERVAL_MS = 10000;
 const FOLLOW_MS = [150, 300, 500, 1000, 2000];
 const ORDERS_SHOWN = 10;
 
@@ -120,54 +119,6 @@ async function watchStatus() {
     await showStatus();
   }
   setTimeout(watchStatus, STATUS_INTERVAL_MS);
-}
-
-// --- services ---
-
-// A cell with the given lines; those that are empty are left out.
-function cell(...lines) {
-  const shown = lines.filter((line) => line);
-  return element("td", "", ...shown.map((line) => element("div", "", line)));
-}
-
-function serviceRow(service) {
-  const name = element("th", "", element("div", "name", service.name), element("div", "about", service.about));
-  name.scope = "row";
-  // The documentation has a tag for each service that describes itself there.
-  if (service.resources.length > 0) {
-    const link = element("a", "", service.path);
-    link.href = `/docs#/${encodeURIComponent(service.name === "inventory" ? "movies" : service.name)}`;
-    name.append(link);
-  }
-  const state = element("td", service.state === "ok" ? "good" : "bad", STATES[service.state] ?? service.state);
-  const since = new Date(service.since_s * 1000).toLocaleString();
-  const contact = [service.contact, service.repository];
-  return element(
-    "tr",
-    "",
-    name,
-    state,
-    cell(since),
-    cell(service.version),
-    cell(service.owner, ...contact),
-    cell(service.depends_on.join(", ")),
-    cell(...service.queues),
-  );
-}
-
-async function showServices() {
-  const { ok, answer } = await call("GET", "/api/services");
-  find("services-message").textContent = ok ? "" : answer.error;
-  if (ok) {
-    find("service-list").replaceChildren(...answer.services.map(serviceRow));
-  }
-}
-
-async function watchServices() {
-  if (!document.hidden) {
-    await showServices();
-  }
-  setTimeout(watchServices, SERVICES_INTERVAL_MS);
 }
 
 // --- movies ---
@@ -370,4 +321,5 @@ for (const button of document.querySelectorAll("[data-close]")) {
 
 showMovies(firstPage());
 watchStatus();
-watchServices();
+
+export { call, element, find };

@@ -17,8 +17,16 @@ mod embedded {
 }
 
 /// The files that pages load from `/assets/{name}`.
-static ALL: [&Asset; 7] =
-    [&CONSOLE_CSS, &CONSOLE_JS, &DOCS_CSS, &DOCS_JS, &ICON_SVG, &SWAGGER_UI_CSS, &SWAGGER_UI_BUNDLE_JS];
+static ALL: [&Asset; 8] = [
+    &CONSOLE_CSS,
+    &CONSOLE_JS,
+    &DOCS_CSS,
+    &DOCS_JS,
+    &ICON_SVG,
+    &SERVICES_JS,
+    &SWAGGER_UI_CSS,
+    &SWAGGER_UI_BUNDLE_JS,
+];
 
 /// The OpenAPI document.
 pub(crate) fn openapi() -> serde_json::Result<serde_json::Value> {

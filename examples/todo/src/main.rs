@@ -16,7 +16,7 @@ static PROGRAM: Program = Program {
             Reads its settings from the environment and from .env: TODO_HOST, TODO_PORT,\n\
             TODO_DB_HOST, _PORT, _NAME, _USER, _PASSWORD, and LOG_LEVEL.",
     prefixes: &["TODO_"],
-    elsewhere: &["TODO_URL"],
+    elsewhere: &["TODO_URL", "TODO_VM"],
     describe: Some(|| TODO.describe().map_err(|error| error.to_string())),
 };
 

@@ -16,7 +16,7 @@ static PROGRAM: Program = Program {
             Reads its settings from the environment and from .env: @VARIABLE@_HOST, @VARIABLE@_PORT,\n\
             @VARIABLE@_DB_HOST, _PORT, _NAME, _USER, _PASSWORD, and LOG_LEVEL.",
     prefixes: &["@VARIABLE@_"],
-    elsewhere: &["@VARIABLE@_URL"],
+    elsewhere: &["@VARIABLE@_URL", "@VARIABLE@_VM"],
     describe: Some(|| SERVICE.describe().map_err(|error| error.to_string())),
 };
 
