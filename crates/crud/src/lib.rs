@@ -15,7 +15,7 @@
 //! | [`statements`], [`table`] | the SQL, made once from a description |
 //! | [`record`], [`page`] | a row as JSON; the frame around a page with `count`, `next`, `previous` and `results` |
 //! | [`problem`] | error responses |
-//! | [`openapi`], [`describe`] | documentation for programs and for people |
+//! | [`openapi`], [`schema`], [`describe`] | documentation for programs and for people |
 
 mod body;
 mod describe;
@@ -31,6 +31,7 @@ mod query;
 mod record;
 mod resource;
 mod routes;
+mod schema;
 mod server;
 mod service;
 mod settings;
