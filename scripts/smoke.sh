@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Tests every endpoint of a running gateway, and its error responses, with curl.
+# Tests every endpoint of a running gateway, and its error responses, with curl; also the list of each service that
+# GATEWAY_SERVICES names and that has a database here.
 #
 #   scripts/smoke.sh [--delete-all] [URL]
 #
@@ -29,6 +30,8 @@ while [[ ${1-} == -* ]]; do
     shift
 done
 (($# <= 1)) || fail "too many arguments; see scripts/smoke.sh --help"
+load_settings
+read_services
 find_gateway "$@"
 need curl
 answers=$(mktemp -d)
@@ -162,6 +165,14 @@ expect "is posted" '*Message posted*message_id*'
 check "the same path with a slash at its end refuses nonsense" 400 POST /api/billing/ -H "$json" -d '{"user_id": 3}'
 expect "and names the fields" '*number_of_items*total_amount*'
 
+for name in "${service_names[@]}"; do
+    say "The service $name"
+    check "its list" 200 GET "${service_path[$name]}?limit=1"
+    check "its methods" 204 OPTIONS "${service_path[$name]}"
+    expect_header "are told" 'allow:*GET*'
+    check "what it does not have" 404 GET "${service_path[$name]}/none/none"
+done
+
 say "Status, metrics and pages"
 check "the state of every part" 200 GET /api/status
 expect "names the parts" '*"billing":*"broker":*"gateway":*"inventory":*"postgresql":*'
@@ -186,7 +197,7 @@ check "another method" 405 PATCH /api/movies -H "$json" -d '{}'
 expect_header "tells which it could be" 'allow:*POST*'
 check "reading orders" 405 GET /api/billing
 check "another path" 404 GET /api/nothing
-check "a way out of /api/movies" 404 GET /api/movies/../../health/none
+check "a way out of /api/movies" 400 GET /api/movies/../../health/none
 check "a target over the limit" 414 GET "/api/movies?title=$(printf '%09000d' 0)"
 head -c 2000000 /dev/zero | tr '\0' ' ' >"$answers/large"
 check "a body over the limit" 413 POST /api/billing -H "$json" -H 'Expect:' --data-binary "@$answers/large"

@@ -338,3 +338,5 @@ for (const button of document.querySelectorAll("[data-close]")) {
 
 showMovies(firstPage());
 watchStatus();
+
+export { call, element, find };

@@ -5,10 +5,12 @@
 
 mod assets;
 mod billing_activity;
+mod catalogue;
 mod error;
 mod health;
 mod inspection;
 mod metrics;
+mod openapi;
 mod orders;
 mod outbox;
 mod proxy;
@@ -32,6 +34,7 @@ pub use settings::{OutboxSettings, QueueSettings, ServiceSettings, Settings, Ups
 pub use upstream::Reason;
 
 use billing_activity::BillingActivity;
+use catalogue::Catalogue;
 use health::Health;
 use inspection::Inspection;
 use metrics::Metrics;
@@ -89,7 +92,14 @@ impl Gateway {
                 publisher.clone(),
                 Placed { outbox: outbox.clone(), recent },
                 metrics.clone(),
+                billing_activity.clone(),
+            ),
+            catalogue: Catalogue::new(
+                &services,
+                &settings.services,
+                publisher.clone(),
                 billing_activity,
+                &settings.queue,
             ),
             metrics: metrics.clone(),
         });

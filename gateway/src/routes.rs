@@ -7,6 +7,7 @@ use std::time::Duration;
 use edge::{Method, Refusal, Request, Response, Service, path};
 
 use crate::assets::{self, Asset};
+use crate::catalogue::Catalogue;
 use crate::error::Problem;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -22,6 +23,7 @@ pub(crate) struct Routes {
     pub(crate) orders: Orders,
     pub(crate) health: Health,
     pub(crate) status: Status,
+    pub(crate) catalogue: Catalogue,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -35,7 +37,9 @@ enum Endpoint {
     Status,
     OrderStatus,
     OrderStatusByQuery,
+    Services,
     File(&'static Asset),
+    OpenApi,
     Assets,
 }
 
@@ -59,17 +63,18 @@ static ROUTES: [Route; OTHER] = [
     route("/api/status", READ_ONLY, Endpoint::Status),
     route("/api/status/orders", READ_ONLY, Endpoint::OrderStatusByQuery),
     route("/api/status/orders/{message_id}", READ_ONLY, Endpoint::OrderStatus),
+    route("/api/services", READ_ONLY, Endpoint::Services),
     route("/health", READ_ONLY, Endpoint::Health),
     route("/ready", READ_ONLY, Endpoint::Ready),
     route("/", READ_ONLY, Endpoint::File(&assets::CONSOLE_HTML)),
     route("/docs", READ_ONLY, Endpoint::File(&assets::DOCS_HTML)),
-    route("/openapi.json", READ_ONLY, Endpoint::File(&assets::OPENAPI_JSON)),
+    route("/openapi.json", READ_ONLY, Endpoint::OpenApi),
     route("/openapi.yaml", READ_ONLY, Endpoint::File(&assets::OPENAPI_YAML)),
     route("/assets/{name}", READ_ONLY, Endpoint::Assets),
 ];
 
 /// The number of routes; also the metrics index of requests without a route. The further services follow.
-const OTHER: usize = 13;
+const OTHER: usize = 14;
 
 /// The labels of the routes in metrics: [`ROUTES`] in order, `other`, then the prefixes of the further services. They
 /// live as long as the process.
@@ -191,7 +196,9 @@ impl Routes {
                 ))?;
                 self.status.serve_order(response, &id)
             }
+            Endpoint::Services => self.catalogue.serve(response),
             Endpoint::File(file) => file.serve(request, response),
+            Endpoint::OpenApi => self.catalogue.serve_openapi(request, response),
             Endpoint::Assets => assets::find(segment).ok_or(Problem::NotFound)?.serve(request, response),
             // All methods of these were answered above.
             Endpoint::Movies | Endpoint::Billing => Err(Refusal::Internal("a method has no handler")),
@@ -272,7 +279,7 @@ mod tests {
             names.sort_unstable();
             names
         };
-        let document = assets::tests::openapi();
+        let document = assets::openapi().unwrap();
         let described: BTreeMap<String, Vec<String>> = document["paths"]
             .as_object()
             .unwrap()

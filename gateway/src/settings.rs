@@ -86,8 +86,8 @@ pub struct ServiceSettings {
     pub variable: &'static str,
     /// The service gets requests for this path and all paths below it.
     pub prefix: String,
-    /// `INVENTORY_URL`, or `TODO_URL` for a service named todo: where its instances are. Inventory's default consists
-    /// of `INVENTORY_HOST` (127.0.0.1) and `INVENTORY_PORT` (8080).
+    /// `INVENTORY_URL`, or `TODO_URL` for a service named todo: where its instances are. The default consists of
+    /// `INVENTORY_HOST` (127.0.0.1) and `INVENTORY_PORT` (8080), or of `TODO_HOST` (127.0.0.1) and `TODO_PORT`.
     pub authorities: Vec<Authority>,
     /// `GATEWAY_MOVIES_BODY_MAX_BYTES` (262144), or `GATEWAY_TODO_BODY_MAX_BYTES` (as for movies) for a service named
     /// todo: the largest request body, in bytes; a larger one is answered 413.
@@ -151,12 +151,7 @@ fn edge(environment: &Environment) -> Result<EdgeSettings, foundation::Error> {
 impl ServiceSettings {
     fn read_all(environment: &Environment) -> Result<Vec<Self>, Error> {
         let host = environment.text("INVENTORY_HOST", "127.0.0.1");
-        let port = environment.port("INVENTORY_PORT", 8080)?;
-        let default = if host.contains(':') && !host.starts_with('[') {
-            format!("http://[{host}]:{port}")
-        } else {
-            format!("http://{host}:{port}")
-        };
+        let default = default_url(&host, environment.port("INVENTORY_PORT", 8080)?);
         let inventory = Self {
             name: "inventory".to_owned(),
             variable: "INVENTORY_URL",
@@ -186,11 +181,16 @@ impl ServiceSettings {
             })?;
         let upper = name.to_uppercase().replace('-', "_");
         let url = format!("{upper}_URL");
+        let host = environment.text(&format!("{upper}_HOST"), "127.0.0.1");
+        let default = match environment.port(&format!("{upper}_PORT"), 0)? {
+            0 => String::new(),
+            port => default_url(&host, port),
+        };
         Ok(Self {
             name: name.to_owned(),
             variable,
             prefix: prefix.to_owned(),
-            authorities: authorities(&url, &environment.list(&url, "")?)?,
+            authorities: authorities(&url, &environment.list(&url, &default)?)?,
             body_max_bytes: self::body_max_bytes(
                 environment,
                 &format!("GATEWAY_{upper}_BODY_MAX_BYTES"),
@@ -202,6 +202,15 @@ impl ServiceSettings {
     /// Whether the service gets requests for `path`, which must be decoded and normalised.
     pub fn has(&self, path: &str) -> bool {
         path.strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+/// The URL of a service on `host`, which may be an IPv6 address.
+fn default_url(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("http://[{host}]:{port}")
+    } else {
+        format!("http://{host}:{port}")
     }
 }
 
@@ -347,6 +356,21 @@ pub(crate) mod tests {
         assert_eq!(found, expected);
         assert!(services[1].has("/todo") && services[1].has("/todo/1/x"));
         assert!(!services[1].has("/todos") && !services[1].has("/"));
+    }
+
+    #[test]
+    fn host_and_port_make_the_default_url_of_a_further_service_too() {
+        let services = ("GATEWAY_SERVICES", "my-pizzas=/api/pizzas");
+        for (more, expected) in [
+            (&[("MY_PIZZAS_PORT", "9")][..], "127.0.0.1:9"),
+            (&[("MY_PIZZAS_PORT", "9"), ("MY_PIZZAS_HOST", "::1")], "[::1]:9"),
+            (&[("MY_PIZZAS_PORT", "9"), ("MY_PIZZAS_URL", "http://a:1")], "a:1"),
+        ] {
+            let environment = environment([services].into_iter().chain(more.iter().copied()));
+            assert_eq!(Settings::read(&environment).unwrap().services[1].authorities, [expected]);
+        }
+        let error = Settings::read(&environment([services])).unwrap_err().to_string();
+        assert!(error.contains("MY_PIZZAS_URL"), "{error}");
     }
 
     #[test]

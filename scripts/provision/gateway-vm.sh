@@ -15,11 +15,14 @@ export RABBITMQ_HOST=$VM_BILLING
 export GATEWAY_OUTBOX_DIR=/var/lib/crud-master/outbox
 
 prepare_machine curl
+# The Vagrantfile gives the URLs of further services.
+urls=''
+while IFS= read -r name; do urls+="$(variable_of "$name")_URL\$|"; done < <(gateway_services)
 # shellcheck disable=SC2153 # the port comes from .env
 open_firewall "tcp dport $GATEWAY_PORT accept"
 install -d -m 755 -- /var/lib/crud-master
 install -d -m 700 -o "$service_user" -g "$service_user" -- "$GATEWAY_OUTBOX_DIR"
-run_service api-gateway 'GATEWAY_|INVENTORY_URL$|RABBITMQ_|BILLING_QUEUE$|LOG_LEVEL$'
+run_service api-gateway "$urls"'GATEWAY_|INVENTORY_URL$|RABBITMQ_|BILLING_QUEUE$|LOG_LEVEL$'
 # The other machines may not be up yet, so wait for /health, not for /ready.
 wait_until_serving api_gateway serving "http://127.0.0.1:$GATEWAY_PORT/health"
 say "The gateway serves at http://$VM_GATEWAY:$GATEWAY_PORT"

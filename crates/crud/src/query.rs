@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 
 use crate::field::Field;
-use crate::resource::{Parameter, Resource};
+use crate::resource::{Lists, Parameter, Resource};
 use crate::value::{self, Complaint};
 
 /// Most records on one page.
 pub(crate) const LIMIT_MAX: usize = 1_000;
+/// Most records that a page may skip, because PostgreSQL reads all of them.
+pub(crate) const OFFSET_MAX: usize = 1_000_000;
 
 /// Selects the records of a list.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +22,8 @@ pub(crate) struct Selection {
     pub after: Option<Cursor>,
     /// At most this many.
     pub limit: Option<usize>,
+    /// How many records the page skips, where lists are counted.
+    pub offset: usize,
 }
 
 /// A condition on the records of a list.
@@ -81,14 +85,27 @@ impl Selection {
         let (mut key, mut value) = (None, None);
         let sort = parameters.iter().find(|(name, _)| name == "sort").map(|(_, value)| value.as_str());
         selection.sort = Sort::parse(resource, sort).map_err(|problem| refuse("sort", problem))?;
-        let after_value = selection.sort.map(|sort| format!("after_{}", sort.field.name));
+        let is_counted = if let Lists::Counted { size } = resource.lists {
+            selection.limit = Some(size);
+            true
+        } else {
+            false
+        };
+        let after_value =
+            selection.sort.filter(|_| !is_counted).map(|sort| format!("after_{}", sort.field.name));
         for (name, given) in &parameters {
             let is_known = match name.as_str() {
                 "limit" => {
-                    selection.limit = Some(limit(given).map_err(|problem| refuse(name, problem))?);
+                    let limit = within(given, 1, LIMIT_MAX).map_err(|problem| refuse(name, problem))?;
+                    selection.limit = Some(limit);
                     true
                 }
-                "after" => {
+                "offset" if is_counted => {
+                    selection.offset =
+                        within(given, 0, OFFSET_MAX).map_err(|problem| refuse(name, problem))?;
+                    true
+                }
+                "after" if !is_counted => {
                     key =
                         Some(position(&resource.key.field, given).map_err(|problem| refuse(name, problem))?);
                     true
@@ -143,9 +160,18 @@ impl Selection {
             parts.push(format!("after_{}={}", field.name, encode(value)));
             parts.push(format!("sort={}{}", if descending { "-" } else { "" }, field.name));
         }
-        for filter in &self.filters {
-            parts.push(format!("{}={}", encode(&filter.name), encode(&filter.given)));
+        parts.extend(self.filters.iter().map(Filter::encode));
+        parts.join("&")
+    }
+
+    /// The query string of the page with this offset, where lists are counted.
+    pub(crate) fn offset_query(&self, offset: usize) -> String {
+        let mut parts =
+            vec![format!("limit={}", self.limit.unwrap_or(LIMIT_MAX)), format!("offset={offset}")];
+        if let Some(Sort { field, descending }) = self.sort {
+            parts.push(format!("sort={}{}", if descending { "-" } else { "" }, field.name));
         }
+        parts.extend(self.filters.iter().map(Filter::encode));
         parts.join("&")
     }
 }
@@ -154,9 +180,9 @@ fn refuse(name: &str, problem: Complaint) -> Refused {
     Refused::Parameter(name.to_owned(), problem)
 }
 
-fn limit(given: &str) -> Result<usize, Complaint> {
-    let limit = given.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-    limit.ok_or_else(|| format!("must be an integer from 1 to {LIMIT_MAX}").into())
+fn within(given: &str, min: usize, max: usize) -> Result<usize, Complaint> {
+    let number = given.parse().ok().filter(|number| (min..=max).contains(number));
+    number.ok_or_else(|| format!("must be an integer from {min} to {max}").into())
 }
 
 /// Checks a key after which a list shall start. 0 is allowed: it is before all generated keys.
@@ -186,6 +212,11 @@ impl Sort {
 }
 
 impl Filter {
+    /// The query parameter as it was given, encoded.
+    fn encode(&self) -> String {
+        format!("{}={}", encode(&self.name), encode(&self.given))
+    }
+
     /// The filter for a query parameter; `None` if the parameter is unknown.
     fn parse(resource: &'static Resource, name: &str, given: &str) -> Result<Option<Self>, Complaint> {
         let filter = |kind, value| Some(Self { name: name.to_owned(), given: given.to_owned(), kind, value });

@@ -86,7 +86,7 @@ impl Application {
         .map_err(Error::Thread)?;
         let routes = Routes::new(&tables);
         let resources = Resources {
-            document: openapi::document(self, &tables),
+            document: openapi::document(self, &tables, &settings.profile),
             metrics: Metrics::new(routes.labels),
             routes,
             tables,

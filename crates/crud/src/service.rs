@@ -67,13 +67,14 @@ impl edge::Service for Resources {
         // `parse` has checked that it is ASCII.
         let query = std::str::from_utf8(target.query).unwrap_or_default();
         let label = found.label;
+        let errors = self.routes.errors(&self.tables, label);
         let served = self.answer(found, query, request, response);
         let refusal = match served {
             Ok(()) => None,
             Err(Unserved::Problem(problem)) => {
                 self.note(request, &target.path, &problem);
                 // A list that was begun is left visibly incomplete.
-                if response.is_sent() { None } else { problem.send(response).err() }
+                if response.is_sent() { None } else { problem.send(errors, response).err() }
             }
             Err(Unserved::Refusal(refusal)) => Some(refusal),
         };
@@ -160,6 +161,10 @@ impl Inspect for Resources {
         let mut dependencies = vec![Dependency { name: "postgresql", problem }];
         dependencies.extend(self.beside.iter().flat_map(|beside| beside.dependencies()));
         dependencies
+    }
+
+    fn page(&self, path: &str) -> Option<String> {
+        (path == "/openapi.json").then(|| String::from_utf8_lossy(&self.document).into_owned())
     }
 
     fn metrics(&self, text: &mut Exposition) {

@@ -26,6 +26,19 @@ pub struct Settings {
     pub edge: EdgeSettings,
     /// `…_DB_…`: where the database is.
     pub database: DatabaseSettings,
+    /// What the catalogue tells of the service.
+    pub profile: Profile,
+}
+
+/// What the catalogue tells of a service, beside what follows from its description. All of it may be unknown.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    /// `…_OWNER`: who is responsible for it, such as a team.
+    pub owner: Option<String>,
+    /// `…_CONTACT`: how to reach the owner.
+    pub contact: Option<String>,
+    /// `…_REPOSITORY`: where its sources are.
+    pub repository: Option<String>,
 }
 
 impl Settings {
@@ -46,6 +59,15 @@ impl Settings {
             deadline: Duration::from_secs(6),
             edge: EdgeSettings { max_connections_per_client: edge.max_connections, ..edge },
             database: DatabaseSettings::read(environment, &format!("{prefix}_DB"), application)?,
+            profile: Profile {
+                owner: some(environment.text(&format!("{prefix}_OWNER"), "")),
+                contact: some(environment.text(&format!("{prefix}_CONTACT"), "")),
+                repository: some(environment.text(&format!("{prefix}_REPOSITORY"), "")),
+            },
         })
     }
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
 }

@@ -190,6 +190,16 @@ pub(crate) fn page_end(resource: &Resource, selection: &Selection, limit: usize)
     query
 }
 
+/// How many records the filters leave.
+pub(crate) fn count(resource: &Resource, selection: &Selection) -> Query {
+    let mut query = Query {
+        sql: format!("SELECT count(*)::text FROM {}", quote(resource.table)),
+        parameters: Vec::new(),
+    };
+    query.conditions(&resource.key.field, selection, None, None);
+    query
+}
+
 impl Query {
     fn bind(&mut self, value: String) -> usize {
         self.parameters.push(value);

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Error;
 use crate::field::{Field, FieldType};
-use crate::resource::{Parameter, Resource};
+use crate::query::LIMIT_MAX;
+use crate::resource::{Lists, Parameter, Resource};
 use crate::statements::Statements;
 
-/// Query parameters that every list has.
-const RESERVED: [&str; 3] = ["limit", "after", "sort"];
+/// Query parameters of lists that no field can have.
+const RESERVED: [&str; 4] = ["limit", "after", "offset", "sort"];
 
 /// A resource with a valid description.
 #[derive(Debug)]
@@ -101,6 +102,11 @@ fn check(resource: &Resource, columns: &[Field]) -> Result<(), String> {
     let own = resource.parameters.iter().flat_map(Parameter::documented);
     parameters.extend(own.map(|(name, _)| name.to_owned()));
     parameters.sort();
+    if let Lists::Counted { size } = resource.lists
+        && !(1..=LIMIT_MAX).contains(&size)
+    {
+        return Err(format!("a page has 1 to {LIMIT_MAX} records, not {size}"));
+    }
     match parameters.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(format!("two query parameters are called {}", pair[0])),
         None => check_events(resource),

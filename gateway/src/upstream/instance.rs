@@ -211,12 +211,30 @@ impl Instance {
 
     /// Asks for `path` and returns the status.
     pub(super) fn probe(&'static self, path: &[u8], timeout: Duration) -> Result<u16, Failure> {
+        Ok(self.ask(path, timeout)?.status().as_u16())
+    }
+
+    /// Asks for `path` and returns the body; `None` unless the answer is 200 and has at most `max_bytes`.
+    pub(super) fn document(
+        &'static self,
+        path: &[u8],
+        max_bytes: u64,
+        timeout: Duration,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let answer = self.ask(path, timeout)?;
+        if answer.status() != 200 {
+            return Ok(None);
+        }
+        Ok(answer.into_body().into_with_config().limit(max_bytes).read_to_vec().ok())
+    }
+
+    fn ask(&'static self, path: &[u8], timeout: Duration) -> Result<Response<ureq::Body>, Failure> {
         let mut request = Request::new(());
         *request.uri_mut() = self.uri(path).ok_or(Failure::BadTarget)?;
         set_purpose(Purpose { instance: self, output_bytes: head_bytes(&request), can_move: false });
         let agent = self.agent();
         let request = agent.configure_request(request).timeout_global(Some(timeout)).build();
-        Ok(agent.run(request)?.status().as_u16())
+        Ok(agent.run(request)?)
     }
 
     /// An answer takes long: starts a health check, if another instance is up.

@@ -10,7 +10,7 @@ fn project() -> PathBuf {
 /// Every Rust source of the binaries and crates, relative to the project, without its unit tests.
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for folder in ["gateway", "inventory", "billing", "broker", "crates", "examples"] {
+    for folder in ["gateway", "inventory", "billing", "broker", "crates", "examples", "services"] {
         collect(&project().join(folder), &mut found);
     }
     assert!(found.len() > 50, "only {} sources were found", found.len());

@@ -15,3 +15,4 @@ mod recovery;
 mod refusals;
 mod rooms;
 mod settings;
+mod todo;

@@ -274,7 +274,7 @@ fn folder_with_scripts() -> Folder {
     let folder = Folder::new("settings");
     let library = folder.path().join("scripts/lib");
     std::fs::create_dir_all(&library).unwrap();
-    for file in ["project.sh", "settings.sh"] {
+    for file in ["project.sh", "settings.sh", "services.sh"] {
         std::fs::copy(project().join("scripts/lib").join(file), library.join(file)).unwrap();
     }
     folder
