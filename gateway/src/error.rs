@@ -6,6 +6,7 @@ use std::fmt;
 use edge::{Refusal, Request, Response};
 use order::InvalidOrder;
 
+use crate::tokens::{Role, TokenFault};
 use crate::upstream::Reason;
 
 /// Why the gateway cannot start.
@@ -66,6 +67,13 @@ pub enum Problem {
     Refused(Refusal),
     /// The body is no valid order.
     InvalidOrder(InvalidOrder),
+    /// There is no token, though one is needed, or it is not valid.
+    Unauthorized(Option<TokenFault>),
+    /// The client may not do this.
+    Forbidden {
+        /// The role that may.
+        needed: Role,
+    },
     /// No such path.
     NotFound,
     /// The path exists, but not with this method.
@@ -110,6 +118,8 @@ impl Problem {
         match self {
             Self::Refused(refusal) => refusal.status(),
             Self::InvalidOrder(_) => 400,
+            Self::Unauthorized(_) => 401,
+            Self::Forbidden { .. } => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed { .. } => 405,
             Self::UnsupportedMediaType => 415,
@@ -125,6 +135,10 @@ impl Problem {
             Self::Refused(refusal) => refusal.public(),
             Self::InvalidOrder(InvalidOrder::Malformed(text)) => text.clone().into(),
             Self::InvalidOrder(InvalidOrder::Fields(_)) => "the order is invalid".into(),
+            Self::Unauthorized(None) => "this needs a token".into(),
+            Self::Unauthorized(Some(TokenFault::Unknown)) => "the token is not valid".into(),
+            Self::Unauthorized(Some(TokenFault::Expired)) => "the token has expired".into(),
+            Self::Forbidden { needed } => format!("this needs the role {}", needed.name()).into(),
             Self::NotFound => "not found".into(),
             Self::MethodNotAllowed { .. } => "method not allowed".into(),
             Self::UnsupportedMediaType => "the body must be application/json".into(),
@@ -163,6 +177,8 @@ impl Problem {
         }
         let fields: &[_] = match self {
             Self::MethodNotAllowed { allow } => &[("allow", allow)],
+            Self::Unauthorized(fault) => &[("www-authenticate", challenge(fault))],
+            Self::Forbidden { needed } => &[("www-authenticate", challenge_for(needed))],
             _ if status == 503 => &[("retry-after", "1")],
             _ => &[],
         };
@@ -185,6 +201,28 @@ impl Problem {
             _ => {}
         }
         serde_json::Value::Object(members).to_string().into_bytes()
+    }
+}
+
+/// What `WWW-Authenticate` says with 401 (RFC 6750 §3): without a token, only how to send one.
+fn challenge(fault: Option<TokenFault>) -> &'static str {
+    match fault {
+        None => r#"Bearer realm="movies""#,
+        Some(TokenFault::Unknown) => {
+            r#"Bearer realm="movies", error="invalid_token", error_description="the token is not valid""#
+        }
+        Some(TokenFault::Expired) => {
+            r#"Bearer realm="movies", error="invalid_token", error_description="the token has expired""#
+        }
+    }
+}
+
+/// What `WWW-Authenticate` says with 403 (RFC 6750 §3.1).
+fn challenge_for(needed: Role) -> &'static str {
+    match needed {
+        Role::Read => r#"Bearer realm="movies", error="insufficient_scope", scope="read""#,
+        Role::Write => r#"Bearer realm="movies", error="insufficient_scope", scope="write""#,
+        Role::Admin => r#"Bearer realm="movies", error="insufficient_scope", scope="admin""#,
     }
 }
 

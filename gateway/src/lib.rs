@@ -1,8 +1,10 @@
 //! The gateway: the only public program of the platform.
 //!
-//! The path of a request: `crates/edge` (reads it, strictly and within limits) → `routes` → `proxy` and `upstream` for
+//! The path of a request: `crates/edge` (reads it, strictly and within limits) → `routes`, which asks `access` whether
+//! the client may (`tokens` knows the clients) → `proxy` and `upstream` for
 //! the services, `orders` and `publisher` for /api/billing, `status`, `health` or `assets` for the gateway's own paths.
 
+mod access;
 mod assets;
 mod billing_activity;
 mod error;
@@ -15,6 +17,7 @@ mod publisher;
 mod routes;
 mod settings;
 mod status;
+mod tokens;
 mod upstream;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -26,9 +29,13 @@ use foundation::Shutdown;
 use foundation::listener::{self, Identity};
 
 pub use error::{Error, Problem};
-pub use settings::{QueueSettings, ServiceSettings, Settings, UpstreamSettings};
+pub use settings::{
+    AccessSettings, QueueSettings, ServiceSettings, Settings, TokenSettings, UpstreamSettings,
+};
+pub use tokens::{Role, TokenFault, TokenTable, new_token};
 pub use upstream::Reason;
 
+use access::Access;
 use billing_activity::BillingActivity;
 use health::Health;
 use inspection::Inspection;
@@ -38,6 +45,7 @@ use proxy::Proxy;
 use publisher::Publisher;
 use routes::Routes;
 use status::Status;
+use tokens::Tokens;
 use upstream::UpstreamService;
 
 /// A gateway that is bound to its address.
@@ -55,6 +63,14 @@ impl Gateway {
     /// [`Gateway::run`].
     pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Self, Error> {
         let server = bind(&settings)?;
+        let tokens = Tokens::start(&settings.access.tokens, &shutdown)?;
+        if tokens.is_none() && !server.addr().ip().to_canonical().is_loopback() {
+            log::warn!(
+                "no tokens are configured: whoever reaches {} may read, change and delete everything; see \
+                 GATEWAY_TOKENS_FILE",
+                server.addr()
+            );
+        }
         let services = services(&settings)?;
         let labels = routes::labels(&settings.services);
         let metrics = Arc::new(Metrics::new(labels, server.connections(), services.clone()));
@@ -69,6 +85,7 @@ impl Gateway {
             health: Health::new(services.clone(), publisher.clone()),
             status: Status::new(services.clone(), publisher.clone(), metrics.clone(), billing_activity),
             metrics: metrics.clone(),
+            access: Access::new(tokens, settings.access.public_reads),
         });
         let identity = Identity { name: "api-gateway", version: env!("CARGO_PKG_VERSION") };
         let inspection = Inspection { services: services.clone(), publisher: publisher.clone(), metrics };
@@ -115,6 +132,7 @@ fn services(settings: &Settings) -> Result<Box<[&'static UpstreamService]>, Erro
 
 /// Checks that every dependency answers, without serving.
 pub fn check(settings: &Settings) -> Result<(), Error> {
+    Tokens::load(&settings.access.tokens)?;
     let services = services(settings)?;
     for (service, readiness) in services.iter().zip(upstream::readiness(&services)) {
         if let Some(cause) = readiness.problem() {

@@ -2,12 +2,13 @@
 
 use std::io::Read;
 
-use edge::{BodySize, Method, tokens};
+use edge::{BodySize, Client, Method, tokens};
+use foundation::service_token;
 use ureq::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::http::{self, Request, Response};
 
 use crate::error::Problem;
-use crate::upstream::{Failure, Instance, Reason, Repetition, UpstreamService, unread_input};
+use crate::upstream::{Failure, Instance, Reason, Repetition, SERVICE_TOKEN, UpstreamService, unread_input};
 
 /// How much of a response body is read at once, in bytes.
 const READ_BYTES: usize = 16 << 10;
@@ -77,13 +78,18 @@ impl Proxy {
         if status < 200 {
             return Err(self.problem(Reason::Invalid, format!("it answered {status}")));
         }
+        if status == 401 && refuses_gateway(answer.headers()) {
+            return Err(self.problem(Reason::Invalid, "it does not accept our SERVICE_TOKEN".to_owned()));
+        }
         remove_named_in_connection(answer.headers_mut());
         let bodiless = request.method() == Method::Head || matches!(status, 204 | 304);
         let size = if bodiless { BodySize::None } else { announced_size(answer.headers()) };
         response.begin(status);
         for (name, value) in answer.headers() {
-            let own =
-                name == X_REQUEST_ID || (name == header::CONTENT_LENGTH && (!bodiless || status == 204));
+            let own = name == X_REQUEST_ID
+                || name == header::SERVER
+                || name == header::X_CONTENT_TYPE_OPTIONS
+                || (name == header::CONTENT_LENGTH && (!bodiless || status == 204));
             if !own && !is_hop_by_hop(name) {
                 response.field(name.as_str(), value.as_bytes());
             }
@@ -156,16 +162,21 @@ impl Outgoing<'_> {
         *request.method_mut() = http::Method::from_bytes(self.request.method_name().as_bytes()).ok()?;
         *request.uri_mut() = instance.uri(self.target)?;
         let fields = request.headers_mut();
-        // Six fields are added below. Reserving the exact size avoids a larger allocation, which would be much slower.
-        fields.reserve(self.request.field_count() + 6);
+        // Seven fields are added below. Reserving the exact size avoids a larger allocation, which would be much slower.
+        fields.reserve(self.request.field_count() + 7);
         fields.insert(header::HOST, instance.host().clone());
         self.copy_fields(fields);
         self.add_fields(fields);
+        if let Some(token) = instance.service_token() {
+            fields.insert(SERVICE_TOKEN, token.clone());
+        }
         Some(request)
     }
 
     /// Copies the end-to-end fields.
     fn copy_fields(&self, fields: &mut HeaderMap) {
+        // A token of ours was for the gateway; no service gets to see it.
+        let has_token = matches!(self.request.client(), Client::Named(_));
         for (name, value) in self.request.fields() {
             // The edge's parser has accepted both, so neither conversion fails.
             if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
@@ -173,6 +184,8 @@ impl Outgoing<'_> {
                     || name == header::CONTENT_LENGTH
                     || name == header::EXPECT
                     || name == X_REQUEST_ID
+                    || name == SERVICE_TOKEN
+                    || (name == header::AUTHORIZATION && has_token)
                     || name == X_FORWARDED_HOST
                     || name == X_FORWARDED_PROTO;
                 if !own && (name == header::CONNECTION || !is_hop_by_hop(&name)) {
@@ -236,6 +249,11 @@ fn remove_named_in_connection(fields: &mut HeaderMap) {
             fields.remove(name);
         }
     }
+}
+
+/// Whether 401 is about the gateway's own token, not the client's.
+fn refuses_gateway(fields: &HeaderMap) -> bool {
+    fields.get_all(header::WWW_AUTHENTICATE).iter().any(|value| value == service_token::SCHEME)
 }
 
 /// The size of the response body, if the head announces it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use edge::{Method, Refusal, Request, Response, Service, path};
 
+use crate::access::{Access, Resource};
 use crate::assets::{self, Asset};
 use crate::error::Problem;
 use crate::health::Health;
@@ -23,6 +24,7 @@ pub(crate) struct Routes {
     pub(crate) health: Health,
     pub(crate) status: Status,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access: Access,
 }
 
 /// What handles a route.
@@ -36,6 +38,19 @@ enum Endpoint {
     OrderStatus,
     File(&'static Asset),
     Assets,
+}
+
+impl Endpoint {
+    /// What the endpoint gives access to; `segment` is the one in braces, empty if the template has none.
+    fn resource(self, segment: &str) -> Resource {
+        match self {
+            Self::Movies if segment.is_empty() => Resource::Collection,
+            Self::Movies => Resource::Record,
+            Self::Billing | Self::OrderStatus => Resource::Orders,
+            Self::Status => Resource::Operations,
+            Self::Health | Self::Ready | Self::File(_) | Self::Assets => Resource::Public,
+        }
+    }
 }
 
 /// A path and its handler.
@@ -144,6 +159,7 @@ impl Routes {
         taken: &mut usize,
     ) -> Result<(), Problem> {
         let method = request.method();
+        let role = self.access.authenticate(request)?;
         if request.target() == b"*" && method == Method::Options {
             return Ok(answer_options(response, EVERYTHING)?);
         }
@@ -154,13 +170,18 @@ impl Routes {
         });
         let Some((index, route, segment)) = found else {
             let mut further = self.services.iter().enumerate().skip(1);
-            let Some((index, _)) = further.find(|(_, (service, _))| service.has(&target.path)) else {
+            let Some((index, (service, _))) = further.find(|(_, (service, _))| service.has(&target.path))
+            else {
                 return Err(Problem::NotFound);
             };
             *taken = OTHER + index;
+            let whole = target.path == service.prefix;
+            let resource = if whole { Resource::Collection } else { Resource::Record };
+            self.access.authorise(role, resource, method)?;
             return self.pass_on(index, request, response, target.verbatim, EVERYTHING);
         };
         *taken = index;
+        self.access.authorise(role, route.endpoint.resource(segment), method)?;
         match route.endpoint {
             // An unknown file is 404 for every method.
             Endpoint::Assets if assets::find(segment).is_none() => return Err(Problem::NotFound),

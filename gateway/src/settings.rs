@@ -1,15 +1,17 @@
 //! Every setting of the gateway, with its default. Nothing else in this crate reads the environment.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use amqp::AmqpSettings;
 use edge::EdgeSettings;
-use foundation::Environment;
 use foundation::listener::ListenerSettings;
+use foundation::{Environment, ServiceToken};
 use ureq::http::uri::{Authority, Uri};
 
 use crate::error::Error;
+use crate::tokens::TokenTable;
 
 /// The settings of one gateway.
 #[derive(Clone, Debug)]
@@ -27,10 +29,30 @@ pub struct Settings {
     pub services: Vec<ServiceSettings>,
     /// How they are reached.
     pub upstream: UpstreamSettings,
+    /// Who may do what.
+    pub access: AccessSettings,
     /// `GATEWAY_BILLING_BODY_MAX_BYTES` (16384): the largest body of an order, in bytes; a larger one is answered 413.
     pub billing_body_max_bytes: u64,
     /// Where orders go.
     pub queue: QueueSettings,
+}
+
+/// Who may do what.
+#[derive(Clone, Debug)]
+pub struct AccessSettings {
+    /// The tokens of clients. Without any, everybody may do everything.
+    pub tokens: TokenSettings,
+    /// `GATEWAY_PUBLIC_READS` (1): whether records can be read without a token.
+    pub public_reads: bool,
+}
+
+/// The tokens of clients.
+#[derive(Clone, Debug, Default)]
+pub struct TokenSettings {
+    /// `GATEWAY_TOKENS`: lines as in the file, separated by commas.
+    pub fixed: TokenTable,
+    /// `GATEWAY_TOKENS_FILE`: the file of further ones, which is read again when it changes.
+    pub file: Option<PathBuf>,
 }
 
 /// Where orders go, and how long that may take.
@@ -76,6 +98,8 @@ pub struct UpstreamSettings {
     pub max_in_flight: usize,
     /// `GATEWAY_READY_TIMEOUT_MS` (1000): how long an instance may take to answer a readiness probe.
     pub ready_timeout: Duration,
+    /// `SERVICE_TOKEN`: what the gateway shows to services; see [`ServiceToken::read`].
+    pub service_token: Option<ServiceToken>,
 }
 
 /// The most instances of one service.
@@ -95,6 +119,7 @@ impl Settings {
             edge: EdgeSettings::read(environment, "GATEWAY")?,
             services: ServiceSettings::read_all(environment)?,
             upstream: UpstreamSettings::read(environment)?,
+            access: AccessSettings::read(environment)?,
             billing_body_max_bytes: body_max_bytes(environment, "GATEWAY_BILLING_BODY_MAX_BYTES", 16 << 10)?,
             queue: QueueSettings {
                 amqp: AmqpSettings::read(environment)?,
@@ -213,8 +238,33 @@ impl UpstreamSettings {
             body_timeout: environment.millis("GATEWAY_UPSTREAM_BODY_TIMEOUT_MS", 15_000)?,
             max_in_flight: environment.size("GATEWAY_UPSTREAM_MAX_IN_FLIGHT", 256, 65_536)?,
             ready_timeout: environment.millis("GATEWAY_READY_TIMEOUT_MS", 1_000)?,
+            service_token: ServiceToken::read(environment)?,
         })
     }
+}
+
+impl AccessSettings {
+    fn read(environment: &Environment) -> Result<Self, Error> {
+        Ok(Self {
+            tokens: TokenSettings::read(environment)?,
+            public_reads: switch(environment, "GATEWAY_PUBLIC_READS", true)?,
+        })
+    }
+}
+
+impl TokenSettings {
+    fn read(environment: &Environment) -> Result<Self, Error> {
+        let name = "GATEWAY_TOKENS";
+        let fixed = TokenTable::parse(environment.text(name, "").split(','))
+            .map_err(|problem| foundation::Error::setting(name, problem))?;
+        let file = environment.text("GATEWAY_TOKENS_FILE", "");
+        Ok(Self { fixed, file: (!file.is_empty()).then(|| file.into()) })
+    }
+}
+
+/// A setting that is 0 or 1.
+fn switch(environment: &Environment, name: &str, default: bool) -> Result<bool, foundation::Error> {
+    Ok(environment.number(name, u64::from(default), 0..=1)? == 1)
 }
 
 /// The hosts and ports of base addresses such as `http://inventory-vm:8080`. A base path is refused, because paths are

@@ -15,7 +15,7 @@ export RABBITMQ_HOST=$VM_BILLING
 prepare_machine curl
 # shellcheck disable=SC2153 # the port comes from .env
 open_firewall "tcp dport $GATEWAY_PORT accept"
-run_service api-gateway 'GATEWAY_|INVENTORY_URL$|RABBITMQ_|BILLING_QUEUE$|LOG_LEVEL$'
+run_service api-gateway 'GATEWAY_|INVENTORY_URL$|RABBITMQ_|BILLING_QUEUE$|SERVICE_TOKEN$|LOG_LEVEL$'
 # The other machines may not be up yet, so wait for /health, not for /ready.
 wait_until_serving api_gateway serving "http://127.0.0.1:$GATEWAY_PORT/health"
 say "The gateway serves at http://$VM_GATEWAY:$GATEWAY_PORT"

@@ -6,6 +6,7 @@ use std::time::Duration;
 use edge::{Connections, Refusal, Request, Response};
 use foundation::listener::{Dependency, Inspect};
 use foundation::metrics::{Counter, Exposition, HttpMetrics};
+use foundation::{ServiceToken, service_token};
 
 use crate::handlers::Handler;
 use crate::problem::{Problem, Unserved};
@@ -23,6 +24,8 @@ pub(crate) struct Resources {
     pub routes: Routes,
     pub store: Store,
     pub body_max_bytes: u64,
+    /// What requests must show, so that only a gateway is served; everybody is if there is none.
+    pub service_token: Option<ServiceToken>,
     pub connections: Connections,
     /// The OpenAPI document, as JSON.
     pub document: Vec<u8>,
@@ -54,6 +57,11 @@ impl edge::Service for Resources {
     fn serve(&self, request: &mut Request<'_>, response: &mut Response<'_>) -> Result<(), Refusal> {
         let in_flight = self.metrics.http.begin();
         let method = request.method_name();
+        if !self.is_from_gateway(request) {
+            in_flight.answered(self.routes.other, method, 401);
+            let problem = Problem::new(401, "Only the gateway may ask this service");
+            return problem.with("www-authenticate", service_token::SCHEME).send(response);
+        }
         let target = match edge::path::parse(request.target()) {
             Ok(target) => target,
             Err(refusal) => {
@@ -89,6 +97,11 @@ impl edge::Service for Resources {
 }
 
 impl Resources {
+    fn is_from_gateway(&self, request: &Request<'_>) -> bool {
+        let Some(token) = &self.service_token else { return true };
+        request.field(service_token::FIELD).is_some_and(|presented| token.is(presented))
+    }
+
     fn answer(
         &self,
         found: RouteMatch<'_>,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use database::DatabaseSettings;
 use edge::EdgeSettings;
-use foundation::Environment;
 use foundation::listener::ListenerSettings;
+use foundation::{Environment, ServiceToken};
 
 /// The settings of a service made of resources.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Settings {
     /// `…_MAX_CONNECTIONS` (1024): most open client connections. All may come from one address, since most come from
     /// the gateway. The other limits for clients are the edge's defaults.
     pub edge: EdgeSettings,
+    /// `SERVICE_TOKEN`: what requests must show; see [`ServiceToken::read`].
+    pub service_token: Option<ServiceToken>,
     /// `…_DB_…`: where the database is.
     pub database: DatabaseSettings,
 }
@@ -48,6 +50,7 @@ impl Settings {
             body_max_bytes: environment.size(&format!("{prefix}_BODY_MAX_BYTES"), 256 << 10, 1 << 30)?,
             deadline: environment.millis(&format!("{prefix}_DEADLINE_MS"), 6_000)?,
             edge: EdgeSettings { max_connections, max_connections_per_client: max_connections, ..edge },
+            service_token: ServiceToken::read(environment)?,
             database: DatabaseSettings::read(environment, &format!("{prefix}_DB"), application)?,
         })
     }

@@ -10,10 +10,12 @@ pub mod listener;
 mod logging;
 pub mod metrics;
 pub mod program;
+pub mod service_token;
 pub mod settings;
 pub mod shutdown;
 
 pub use backoff::Backoff;
 pub use error::Error;
+pub use service_token::ServiceToken;
 pub use settings::Environment;
 pub use shutdown::Shutdown;

@@ -12,3 +12,4 @@ mod poison;
 mod recovery;
 mod refusals;
 mod settings;
+mod tokens;
