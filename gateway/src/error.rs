@@ -74,6 +74,8 @@ pub enum Problem {
         /// The role that may.
         needed: Role,
     },
+    /// The gateway does not serve the host that the request names.
+    Misdirected,
     /// No such path.
     NotFound,
     /// The path exists, but not with this method.
@@ -123,6 +125,7 @@ impl Problem {
             Self::NotFound => 404,
             Self::MethodNotAllowed { .. } => 405,
             Self::UnsupportedMediaType => 415,
+            Self::Misdirected => 421,
             Self::Upstream { reason: Reason::Invalid, .. } => 502,
             Self::Upstream { reason: Reason::TimedOut, .. } => 504,
             Self::Upstream { .. } | Self::NotPublished { .. } => 503,
@@ -139,6 +142,9 @@ impl Problem {
             Self::Unauthorized(Some(TokenFault::Unknown)) => "the token is not valid".into(),
             Self::Unauthorized(Some(TokenFault::Expired)) => "the token has expired".into(),
             Self::Forbidden { needed } => format!("this needs the role {}", needed.name()).into(),
+            Self::Misdirected => {
+                "the gateway does not serve this host name; see GATEWAY_ALLOWED_HOSTS".into()
+            }
             Self::NotFound => "not found".into(),
             Self::MethodNotAllowed { .. } => "method not allowed".into(),
             Self::UnsupportedMediaType => "the body must be application/json".into(),

@@ -7,10 +7,12 @@
 mod access;
 mod assets;
 mod billing_activity;
+mod cors;
 mod error;
 mod health;
 mod inspection;
 mod metrics;
+mod names;
 mod orders;
 mod proxy;
 mod publisher;
@@ -37,9 +39,11 @@ pub use upstream::Reason;
 
 use access::Access;
 use billing_activity::BillingActivity;
+use cors::Cors;
 use health::Health;
 use inspection::Inspection;
 use metrics::Metrics;
+use names::Names;
 use orders::Orders;
 use proxy::Proxy;
 use publisher::Publisher;
@@ -71,6 +75,7 @@ impl Gateway {
                 server.addr()
             );
         }
+        let names = Names::new(settings.access.allowed_hosts.as_deref(), tokens.is_some());
         let services = services(&settings)?;
         let labels = routes::labels(&settings.services);
         let metrics = Arc::new(Metrics::new(labels, server.connections(), services.clone()));
@@ -85,6 +90,8 @@ impl Gateway {
             health: Health::new(services.clone(), publisher.clone()),
             status: Status::new(services.clone(), publisher.clone(), metrics.clone(), billing_activity),
             metrics: metrics.clone(),
+            names,
+            cors: Cors::new(settings.access.cors_origins.clone()),
             access: Access::new(tokens, settings.access.public_reads),
         });
         let identity = Identity { name: "api-gateway", version: env!("CARGO_PKG_VERSION") };

@@ -36,13 +36,15 @@ impl Proxy {
         Self { service, body_max_bytes }
     }
 
-    /// Passes the request on; `target` is its path and query as they were sent. Reads the whole body first, so that a
+    /// Passes the request on; `target` is its path and query as they were sent. With `own_cors`, what the service says
+    /// about pages of other origins is dropped. Reads the whole body first, so that a
     /// slow client does not occupy the service, and so that the request can be sent again.
     pub(crate) fn serve(
         &self,
         request: &mut edge::Request<'_>,
         response: &mut edge::Response<'_>,
         target: &[u8],
+        own_cors: bool,
     ) -> Result<(), Problem> {
         let bytes = request.read_body(self.body_max_bytes)?;
         let outgoing = Outgoing { request, target };
@@ -52,7 +54,7 @@ impl Proxy {
             .send(|instance| outgoing.request(instance), body, repetition(request.method()))
             .map_err(|failure| self.describe(&failure))?;
         drop(bytes);
-        self.relay(request, response, answer)
+        self.relay(request, response, answer, own_cors)
     }
 
     fn describe(&self, failure: &Failure) -> Problem {
@@ -73,6 +75,7 @@ impl Proxy {
         request: &edge::Request<'_>,
         response: &mut edge::Response<'_>,
         mut answer: Response<ureq::Body>,
+        own_cors: bool,
     ) -> Result<(), Problem> {
         let status = answer.status().as_u16();
         if status < 200 {
@@ -89,6 +92,7 @@ impl Proxy {
             let own = name == X_REQUEST_ID
                 || name == header::SERVER
                 || name == header::X_CONTENT_TYPE_OPTIONS
+                || (own_cors && name.as_str().starts_with("access-control-"))
                 || (name == header::CONTENT_LENGTH && (!bodiless || status == 204));
             if !own && !is_hop_by_hop(name) {
                 response.field(name.as_str(), value.as_bytes());

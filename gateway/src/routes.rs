@@ -8,9 +8,11 @@ use edge::{Method, Refusal, Request, Response, Service, path};
 
 use crate::access::{Access, Resource};
 use crate::assets::{self, Asset};
+use crate::cors::Cors;
 use crate::error::Problem;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::names::Names;
 use crate::orders::Orders;
 use crate::proxy::Proxy;
 use crate::settings::ServiceSettings;
@@ -24,6 +26,8 @@ pub(crate) struct Routes {
     pub(crate) health: Health,
     pub(crate) status: Status,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) names: Names,
+    pub(crate) cors: Cors,
     pub(crate) access: Access,
 }
 
@@ -159,6 +163,10 @@ impl Routes {
         taken: &mut usize,
     ) -> Result<(), Problem> {
         let method = request.method();
+        self.names.check(request)?;
+        if self.cors.serve(request, response)? {
+            return Ok(());
+        }
         let role = self.access.authenticate(request)?;
         if request.target() == b"*" && method == Method::Options {
             return Ok(answer_options(response, EVERYTHING)?);
@@ -224,7 +232,7 @@ impl Routes {
         if matches!(request.method_name(), "CONNECT" | "TRACE") {
             return Err(Problem::MethodNotAllowed { allow });
         }
-        self.services[service].1.serve(request, response, target)
+        self.services[service].1.serve(request, response, target, self.cors.is_on())
     }
 }
 

@@ -44,6 +44,11 @@ pub struct AccessSettings {
     pub tokens: TokenSettings,
     /// `GATEWAY_PUBLIC_READS` (1): whether records can be read without a token.
     pub public_reads: bool,
+    /// `GATEWAY_ALLOWED_HOSTS`: the host names under which the gateway serves. By default all with tokens, else those of
+    /// the machine and all addresses.
+    pub allowed_hosts: Option<Vec<String>>,
+    /// `GATEWAY_CORS_ORIGINS` (none): the origins whose pages may call.
+    pub cors_origins: Vec<String>,
 }
 
 /// The tokens of clients.
@@ -248,6 +253,9 @@ impl AccessSettings {
         Ok(Self {
             tokens: TokenSettings::read(environment)?,
             public_reads: switch(environment, "GATEWAY_PUBLIC_READS", true)?,
+            allowed_hosts: Some(members(environment, "GATEWAY_ALLOWED_HOSTS"))
+                .filter(|hosts| !hosts.is_empty()),
+            cors_origins: origins(environment)?,
         })
     }
 }
@@ -259,6 +267,29 @@ impl TokenSettings {
             .map_err(|problem| foundation::Error::setting(name, problem))?;
         let file = environment.text("GATEWAY_TOKENS_FILE", "");
         Ok(Self { fixed, file: (!file.is_empty()).then(|| file.into()) })
+    }
+}
+
+/// The members of a list that may be empty.
+fn members(environment: &Environment, name: &str) -> Vec<String> {
+    let text = environment.text(name, "");
+    text.split(',').map(str::trim).filter(|member| !member.is_empty()).map(str::to_owned).collect()
+}
+
+/// Origins (RFC 6454 §6.2) exactly as browsers send them, since they are compared as text.
+fn origins(environment: &Environment) -> Result<Vec<String>, foundation::Error> {
+    let name = "GATEWAY_CORS_ORIGINS";
+    let origins = members(environment, name);
+    let is_origin = |text: &str| {
+        let host = text.strip_prefix("https://").or(text.strip_prefix("http://"));
+        host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@']))
+    };
+    match origins.iter().find(|origin| *origin != "*" && !is_origin(origin)) {
+        None => Ok(origins),
+        Some(_) => Err(foundation::Error::setting(
+            name,
+            "every member must be an origin such as https://shop.example, without a path, or *",
+        )),
     }
 }
 

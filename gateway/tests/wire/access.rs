@@ -296,5 +296,5 @@ fn a_service_that_refuses_the_gateway_is_no_fault_of_the_client() {
     let gateway = Gateway::start(&inventory.url(), &[]);
     let answer = gateway.get("/api/movies/1");
     assert_eq!((answer.status, answer.error().as_str()), (502, "inventory sent an invalid answer"));
-    assert!(gateway.log().contains("it does not accept our SERVICE_TOKEN"), "{}", gateway.log());
+    eventually("the cause is told", || gateway.log().contains("it does not accept our SERVICE_TOKEN"));
 }

@@ -7,6 +7,7 @@ mod edge_connection;
 mod edge_framing;
 mod edge_limits;
 mod edge_time;
+mod names;
 mod orders;
 mod paths;
 mod proxy_failures;

@@ -57,6 +57,8 @@ impl Gateway {
             .env("PATH", std::env::var("PATH").unwrap())
             .env("GATEWAY_HOST", "127.0.0.1")
             .env("GATEWAY_PORT", "0")
+            // Most tests send any name.
+            .env("GATEWAY_ALLOWED_HOSTS", "*")
             .env("INVENTORY_URL", urls)
             .env("GATEWAY_PRIVATE_PORT", "0")
             .env("RABBITMQ_HOST", format!("127.0.0.1:{}", free_port()))
