@@ -4,10 +4,14 @@ use std::borrow::Cow;
 use std::fmt;
 
 use edge::{Refusal, Request, Response};
+use foundation::Warnings;
 use order::InvalidOrder;
 
 use crate::tokens::{Role, TokenFault};
 use crate::upstream::Reason;
+
+/// Requests that failed, of which strangers can send any number.
+static FAILED: Warnings = Warnings::new("requests that failed");
 
 /// Why the gateway cannot start.
 #[derive(Debug)]
@@ -174,10 +178,14 @@ impl Problem {
             return Err(refusal);
         }
         let status = self.status();
-        let level = if status >= 500 { log::Level::Warn } else { log::Level::Debug };
         let cause = self.cause().unwrap_or_default();
         let separator = if cause.is_empty() { "" } else { ": " };
-        log::log!(level, "{} {status} {}{separator}{cause}", request.request_id(), self.public());
+        let (id, public) = (request.request_id(), self.public());
+        if status >= 500 {
+            FAILED.warn(format_args!("{id} {status} {public}{separator}{cause}"));
+        } else {
+            log::debug!("{id} {status} {public}{separator}{cause}");
+        }
         if response.is_sent() {
             return Ok(());
         }

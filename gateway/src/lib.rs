@@ -5,6 +5,7 @@
 //! the services, `orders` and `publisher` for /api/billing, `status`, `health` or `assets` for the gateway's own paths.
 
 mod access;
+mod access_log;
 mod assets;
 mod billing_activity;
 mod cors;
@@ -38,6 +39,7 @@ pub use tokens::{Role, TokenFault, TokenTable, new_token};
 pub use upstream::Reason;
 
 use access::Access;
+use access_log::AccessLog;
 use billing_activity::BillingActivity;
 use cors::Cors;
 use health::Health;
@@ -90,6 +92,7 @@ impl Gateway {
             health: Health::new(services.clone(), publisher.clone()),
             status: Status::new(services.clone(), publisher.clone(), metrics.clone(), billing_activity),
             metrics: metrics.clone(),
+            access_log: AccessLog::new(settings.access.access_log),
             names,
             cors: Cors::new(settings.access.cors_origins.clone()),
             access: Access::new(tokens, settings.access.public_reads),

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use edge::{Method, Refusal, Request, Response, Service, path};
+use edge::{Answered, Method, Refusal, Request, Response, Service, path};
 
 use crate::access::{Access, Resource};
+use crate::access_log::AccessLog;
 use crate::assets::{self, Asset};
 use crate::cors::Cors;
 use crate::error::Problem;
@@ -26,6 +27,7 @@ pub(crate) struct Routes {
     pub(crate) health: Health,
     pub(crate) status: Status,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access_log: AccessLog,
     pub(crate) names: Names,
     pub(crate) cors: Cors,
     pub(crate) access: Access,
@@ -151,6 +153,10 @@ impl Service for Routes {
 
     fn refused(&self, refusal: &Refusal) {
         self.metrics.http.record(OTHER, "other", refusal.status(), Duration::ZERO);
+    }
+
+    fn answered(&self, answered: &Answered<'_>) {
+        self.access_log.write(answered);
     }
 }
 

@@ -47,6 +47,8 @@ pub struct AccessSettings {
     /// `GATEWAY_ALLOWED_HOSTS`: the host names under which the gateway serves. By default all with tokens, else those of
     /// the machine and all addresses.
     pub allowed_hosts: Option<Vec<String>>,
+    /// `GATEWAY_ACCESS_LOG` (0): whether there is an access log.
+    pub access_log: bool,
     /// `GATEWAY_CORS_ORIGINS` (none): the origins whose pages may call.
     pub cors_origins: Vec<String>,
 }
@@ -255,6 +257,7 @@ impl AccessSettings {
             public_reads: switch(environment, "GATEWAY_PUBLIC_READS", true)?,
             allowed_hosts: Some(members(environment, "GATEWAY_ALLOWED_HOSTS"))
                 .filter(|hosts| !hosts.is_empty()),
+            access_log: switch(environment, "GATEWAY_ACCESS_LOG", false)?,
             cors_origins: origins(environment)?,
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use edge::{Connections, Refusal, Request, Response};
 use foundation::listener::{Dependency, Inspect};
 use foundation::metrics::{Counter, Exposition, HttpMetrics};
-use foundation::{ServiceToken, service_token};
+use foundation::{ServiceToken, Warnings, service_token};
 
 use crate::handlers::Handler;
 use crate::problem::{Problem, Unserved};
@@ -17,6 +17,9 @@ use crate::table::Table;
 
 /// How long the private listener waits for PostgreSQL's answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Requests that failed, of which strangers can send any number.
+static FAILED: Warnings = Warnings::new("requests that failed");
 
 /// Serves the requests of one service.
 pub(crate) struct Resources {
@@ -161,7 +164,7 @@ impl Resources {
             _ => self.metrics.failures.increment(),
         }
         let (id, method, status) = (request.request_id(), request.method_name(), problem.status);
-        log::warn!("request_id={id} {method} {path} {status}: {cause}");
+        FAILED.warn(format_args!("request_id={id} {method} {path} {status}: {cause}"));
     }
 }
 

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use foundation::Shutdown;
+use foundation::{Shutdown, Warnings};
 
 use crate::admission::STOP_GRACE;
 use crate::body::BodyReader;
@@ -24,6 +24,9 @@ use crate::response::{Context, Response, shrink};
 use crate::service::{Answered, Service};
 use crate::settings::EdgeSettings;
 use crate::socket::{Link, Socket};
+
+/// Requests that failed here, of which strangers can send any number.
+static FAILED: Warnings = Warnings::new("requests that failed");
 
 /// Most bytes that are read from a client after the last response, so that it gets to see that response.
 const LINGER_MAX_BYTES: usize = 64 << 20;
@@ -290,14 +293,12 @@ fn answer(service: &dyn Service, request: &mut Request<'_>, response: &mut Respo
             refusal
         }
     };
-    let level = if refusal.status() >= 500 && !matches!(refusal, Refusal::VersionNotSupported) {
-        log::Level::Warn
-    } else {
-        log::Level::Debug
-    };
+    let (id, status) = (request.id, refusal.status());
     match &refusal {
-        Refusal::ClientGone(cause) => log::debug!("{} client gone: {cause}", request.id),
-        _ => log::log!(level, "{} {} {refusal}", request.id, refusal.status()),
+        Refusal::ClientGone(cause) => log::debug!("{id} client gone: {cause}"),
+        Refusal::VersionNotSupported => log::debug!("{id} {status} {refusal}"),
+        _ if status >= 500 => FAILED.warn(format_args!("{id} {status} {refusal}")),
+        _ => log::debug!("{id} {status} {refusal}"),
     }
     response.refuse(&refusal);
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod access;
+mod access_log;
 mod edge_connection;
 mod edge_framing;
 mod edge_limits;
