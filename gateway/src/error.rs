@@ -87,6 +87,11 @@ pub enum Problem {
         /// The methods that exist, as the value of `Allow`.
         allow: &'static str,
     },
+    /// The client asks too much.
+    TooManyRequests {
+        /// After how many seconds it may try again.
+        retry_after_s: u64,
+    },
     /// The `Content-Type` is not JSON.
     UnsupportedMediaType,
     /// A service gave no answer, or only part of one.
@@ -130,6 +135,7 @@ impl Problem {
             Self::MethodNotAllowed { .. } => 405,
             Self::UnsupportedMediaType => 415,
             Self::Misdirected => 421,
+            Self::TooManyRequests { .. } => 429,
             Self::Upstream { reason: Reason::Invalid, .. } => 502,
             Self::Upstream { reason: Reason::TimedOut, .. } => 504,
             Self::Upstream { .. } | Self::NotPublished { .. } => 503,
@@ -151,6 +157,7 @@ impl Problem {
             }
             Self::NotFound => "not found".into(),
             Self::MethodNotAllowed { .. } => "method not allowed".into(),
+            Self::TooManyRequests { .. } => "too many requests; slow down".into(),
             Self::UnsupportedMediaType => "the body must be application/json".into(),
             Self::Upstream { service, reason, .. } => match reason {
                 Reason::Unreachable => format!("{service} is not reachable").into(),
@@ -189,7 +196,12 @@ impl Problem {
         if response.is_sent() {
             return Ok(());
         }
+        let retry_after: String;
         let fields: &[_] = match self {
+            Self::TooManyRequests { retry_after_s } => {
+                retry_after = retry_after_s.to_string();
+                &[("retry-after", retry_after.as_str())]
+            }
             Self::MethodNotAllowed { allow } => &[("allow", allow)],
             Self::Unauthorized(fault) => &[("www-authenticate", challenge(fault))],
             Self::Forbidden { needed } => &[("www-authenticate", challenge_for(needed))],

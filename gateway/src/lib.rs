@@ -10,6 +10,7 @@ mod assets;
 mod billing_activity;
 mod cors;
 mod error;
+mod forwarded;
 mod health;
 mod inspection;
 mod metrics;
@@ -17,6 +18,7 @@ mod names;
 mod orders;
 mod proxy;
 mod publisher;
+mod rates;
 mod routes;
 mod settings;
 mod status;
@@ -32,8 +34,9 @@ use foundation::Shutdown;
 use foundation::listener::{self, Identity};
 
 pub use error::{Error, Problem};
+pub use forwarded::Network;
 pub use settings::{
-    AccessSettings, QueueSettings, ServiceSettings, Settings, TokenSettings, UpstreamSettings,
+    AccessSettings, QueueSettings, RateSettings, ServiceSettings, Settings, TokenSettings, UpstreamSettings,
 };
 pub use tokens::{Role, TokenFault, TokenTable, new_token};
 pub use upstream::Reason;
@@ -42,6 +45,7 @@ use access::Access;
 use access_log::AccessLog;
 use billing_activity::BillingActivity;
 use cors::Cors;
+use forwarded::TrustedProxies;
 use health::Health;
 use inspection::Inspection;
 use metrics::Metrics;
@@ -49,6 +53,7 @@ use names::Names;
 use orders::Orders;
 use proxy::Proxy;
 use publisher::Publisher;
+use rates::Rates;
 use routes::Routes;
 use status::Status;
 use tokens::Tokens;
@@ -93,7 +98,9 @@ impl Gateway {
             status: Status::new(services.clone(), publisher.clone(), metrics.clone(), billing_activity),
             metrics: metrics.clone(),
             access_log: AccessLog::new(settings.access.access_log),
+            proxies: TrustedProxies::new(settings.access.trusted_proxies.clone()),
             names,
+            rates: Rates::new(&settings.rates),
             cors: Cors::new(settings.access.cors_origins.clone()),
             access: Access::new(tokens, settings.access.public_reads),
         });

@@ -8,6 +8,7 @@ use ureq::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::http::{self, Request, Response};
 
 use crate::error::Problem;
+use crate::rates::Rates;
 use crate::upstream::{Failure, Instance, Reason, Repetition, SERVICE_TOKEN, UpstreamService, unread_input};
 
 /// How much of a response body is read at once, in bytes.
@@ -24,6 +25,17 @@ const VIA_HTTP10: HeaderValue = HeaderValue::from_static("1.0 api-gateway");
 const VIA_HTTP11: HeaderValue = HeaderValue::from_static("1.1 api-gateway");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Under which conditions a request is passed on.
+#[derive(Clone, Copy)]
+pub(crate) struct Conditions<'r> {
+    /// The scheme that the client used, for the service.
+    pub(crate) scheme: &'static str,
+    /// Whether to drop what the service says about pages of other origins.
+    pub(crate) own_cors: bool,
+    /// What bounds the answers of unknown length that are on their way to one client.
+    pub(crate) rates: Option<&'r Rates>,
+}
+
 /// The proxy in front of one service.
 pub(crate) struct Proxy {
     service: &'static UpstreamService,
@@ -36,25 +48,24 @@ impl Proxy {
         Self { service, body_max_bytes }
     }
 
-    /// Passes the request on; `target` is its path and query as they were sent. With `own_cors`, what the service says
-    /// about pages of other origins is dropped. Reads the whole body first, so that a
+    /// Passes the request on; `target` is its path and query as they were sent. Reads the whole body first, so that a
     /// slow client does not occupy the service, and so that the request can be sent again.
     pub(crate) fn serve(
         &self,
         request: &mut edge::Request<'_>,
         response: &mut edge::Response<'_>,
         target: &[u8],
-        own_cors: bool,
+        conditions: Conditions<'_>,
     ) -> Result<(), Problem> {
         let bytes = request.read_body(self.body_max_bytes)?;
-        let outgoing = Outgoing { request, target };
+        let outgoing = Outgoing { request, target, scheme: conditions.scheme };
         let body = (!bytes.is_empty() || outgoing.announces_body()).then_some(&*bytes);
         let answer = self
             .service
             .send(|instance| outgoing.request(instance), body, repetition(request.method()))
             .map_err(|failure| self.describe(&failure))?;
         drop(bytes);
-        self.relay(request, response, answer, own_cors)
+        self.relay(request, response, answer, conditions)
     }
 
     fn describe(&self, failure: &Failure) -> Problem {
@@ -75,7 +86,7 @@ impl Proxy {
         request: &edge::Request<'_>,
         response: &mut edge::Response<'_>,
         mut answer: Response<ureq::Body>,
-        own_cors: bool,
+        conditions: Conditions<'_>,
     ) -> Result<(), Problem> {
         let status = answer.status().as_u16();
         if status < 200 {
@@ -87,12 +98,14 @@ impl Proxy {
         remove_named_in_connection(answer.headers_mut());
         let bodiless = request.method() == Method::Head || matches!(status, 204 | 304);
         let size = if bodiless { BodySize::None } else { announced_size(answer.headers()) };
+        let rates = conditions.rates.filter(|_| !bodiless && size == BodySize::Unknown);
+        let _stream = rates.map(|rates| rates.begin_stream(request.client())).transpose()?;
         response.begin(status);
         for (name, value) in answer.headers() {
             let own = name == X_REQUEST_ID
                 || name == header::SERVER
                 || name == header::X_CONTENT_TYPE_OPTIONS
-                || (own_cors && name.as_str().starts_with("access-control-"))
+                || (conditions.own_cors && name.as_str().starts_with("access-control-"))
                 || (name == header::CONTENT_LENGTH && (!bodiless || status == 204));
             if !own && !is_hop_by_hop(name) {
                 response.field(name.as_str(), value.as_bytes());
@@ -150,6 +163,7 @@ fn repetition(method: Method) -> Repetition {
 struct Outgoing<'e> {
     request: &'e edge::Request<'e>,
     target: &'e [u8],
+    scheme: &'static str,
 }
 
 impl Outgoing<'_> {
@@ -214,7 +228,7 @@ impl Outgoing<'_> {
             }
         };
         insert(X_FORWARDED_FOR, &forwarded_for);
-        insert(X_FORWARDED_PROTO, b"http");
+        insert(X_FORWARDED_PROTO, self.scheme.as_bytes());
         if !self.request.host().is_empty() {
             insert(X_FORWARDED_HOST, self.request.host());
         }

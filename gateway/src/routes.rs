@@ -11,11 +11,13 @@ use crate::access_log::AccessLog;
 use crate::assets::{self, Asset};
 use crate::cors::Cors;
 use crate::error::Problem;
+use crate::forwarded::TrustedProxies;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::names::Names;
 use crate::orders::Orders;
-use crate::proxy::Proxy;
+use crate::proxy::{Conditions, Proxy};
+use crate::rates::Rates;
 use crate::settings::ServiceSettings;
 use crate::status::{self, Status};
 
@@ -28,9 +30,12 @@ pub(crate) struct Routes {
     pub(crate) status: Status,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
+    pub(crate) proxies: TrustedProxies,
     pub(crate) names: Names,
     pub(crate) cors: Cors,
     pub(crate) access: Access,
+    /// `None` if clients may ask as much as they like.
+    pub(crate) rates: Option<Rates>,
 }
 
 /// What handles a route.
@@ -169,11 +174,18 @@ impl Routes {
         taken: &mut usize,
     ) -> Result<(), Problem> {
         let method = request.method();
+        self.proxies.identify(request);
         self.names.check(request)?;
         if self.cors.serve(request, response)? {
             return Ok(());
         }
-        let role = self.access.authenticate(request)?;
+        // Whoever tries tokens is charged for it, by address.
+        let role = self.access.authenticate(request);
+        if let Some(rates) = &self.rates {
+            let is_write = !matches!(method, Method::Get | Method::Head | Method::Options);
+            rates.charge(request.client(), is_write, response)?;
+        }
+        let role = role?;
         if request.target() == b"*" && method == Method::Options {
             return Ok(answer_options(response, EVERYTHING)?);
         }
@@ -238,7 +250,12 @@ impl Routes {
         if matches!(request.method_name(), "CONNECT" | "TRACE") {
             return Err(Problem::MethodNotAllowed { allow });
         }
-        self.services[service].1.serve(request, response, target, self.cors.is_on())
+        let conditions = Conditions {
+            scheme: self.proxies.scheme(request),
+            own_cors: self.cors.is_on(),
+            rates: self.rates.as_ref(),
+        };
+        self.services[service].1.serve(request, response, target, conditions)
     }
 }
 

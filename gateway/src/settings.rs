@@ -11,6 +11,7 @@ use foundation::{Environment, ServiceToken};
 use ureq::http::uri::{Authority, Uri};
 
 use crate::error::Error;
+use crate::forwarded::Network;
 use crate::tokens::TokenTable;
 
 /// The settings of one gateway.
@@ -31,6 +32,8 @@ pub struct Settings {
     pub upstream: UpstreamSettings,
     /// Who may do what.
     pub access: AccessSettings,
+    /// How much of it.
+    pub rates: RateSettings,
     /// `GATEWAY_BILLING_BODY_MAX_BYTES` (16384): the largest body of an order, in bytes; a larger one is answered 413.
     pub billing_body_max_bytes: u64,
     /// Where orders go.
@@ -49,8 +52,22 @@ pub struct AccessSettings {
     pub allowed_hosts: Option<Vec<String>>,
     /// `GATEWAY_ACCESS_LOG` (0): whether there is an access log.
     pub access_log: bool,
+    /// `GATEWAY_TRUSTED_PROXIES` (none): the networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are
+    /// believed.
+    pub trusted_proxies: Vec<Network>,
     /// `GATEWAY_CORS_ORIGINS` (none): the origins whose pages may call.
     pub cors_origins: Vec<String>,
+}
+
+/// How many requests one client may make.
+#[derive(Clone, Copy, Debug)]
+pub struct RateSettings {
+    /// `GATEWAY_RATE_PER_S` (0): requests of one client in a second, in the long run; 0 means no limit.
+    pub per_s: u64,
+    /// `GATEWAY_RATE_BURST` (twice `GATEWAY_RATE_PER_S`): how many of them may come at once.
+    pub burst: u64,
+    /// `GATEWAY_WRITE_RATE_PER_S` (0): the same as `GATEWAY_RATE_PER_S` for changes and orders, in addition.
+    pub writes_per_s: u64,
 }
 
 /// The tokens of clients.
@@ -127,6 +144,7 @@ impl Settings {
             services: ServiceSettings::read_all(environment)?,
             upstream: UpstreamSettings::read(environment)?,
             access: AccessSettings::read(environment)?,
+            rates: RateSettings::read(environment)?,
             billing_body_max_bytes: body_max_bytes(environment, "GATEWAY_BILLING_BODY_MAX_BYTES", 16 << 10)?,
             queue: QueueSettings {
                 amqp: AmqpSettings::read(environment)?,
@@ -258,6 +276,7 @@ impl AccessSettings {
             allowed_hosts: Some(members(environment, "GATEWAY_ALLOWED_HOSTS"))
                 .filter(|hosts| !hosts.is_empty()),
             access_log: switch(environment, "GATEWAY_ACCESS_LOG", false)?,
+            trusted_proxies: networks(environment)?,
             cors_origins: origins(environment)?,
         })
     }
@@ -293,6 +312,31 @@ fn origins(environment: &Environment) -> Result<Vec<String>, foundation::Error> 
             name,
             "every member must be an origin such as https://shop.example, without a path, or *",
         )),
+    }
+}
+
+fn networks(environment: &Environment) -> Result<Vec<Network>, foundation::Error> {
+    let name = "GATEWAY_TRUSTED_PROXIES";
+    let networks = members(environment, name);
+    let parsed: Result<Vec<Network>, &str> = networks.iter().map(|network| network.parse()).collect();
+    parsed.map_err(|problem| foundation::Error::setting(name, problem))
+}
+
+impl RateSettings {
+    fn read(environment: &Environment) -> Result<Self, Error> {
+        let (most, any) = (1_000_000, 0..=1_000_000);
+        let per_s = environment.number("GATEWAY_RATE_PER_S", 0, any.clone())?;
+        let burst = environment.number("GATEWAY_RATE_BURST", (2 * per_s).clamp(1, most), 1..=most)?;
+        let writes_per_s = environment.number("GATEWAY_WRITE_RATE_PER_S", 0, any)?;
+        Ok(Self { per_s, burst, writes_per_s })
+    }
+
+    /// How many changes may come at once: as many seconds' worth as of all requests.
+    pub(crate) fn writes_burst(&self) -> u64 {
+        match (self.burst * self.writes_per_s).checked_div(self.per_s) {
+            Some(burst) => burst.max(1),
+            None => 2 * self.writes_per_s,
+        }
     }
 }
 

@@ -11,6 +11,9 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 export GATEWAY_HOST=0.0.0.0
 export INVENTORY_URL=http://$VM_INVENTORY:$INVENTORY_PORT
 export RABBITMQ_HOST=$VM_BILLING
+# Others in the network can reach the machine, so nobody may use all of it, unless .env says otherwise.
+export GATEWAY_RATE_PER_S=${GATEWAY_RATE_PER_S:-200}
+export GATEWAY_WRITE_RATE_PER_S=${GATEWAY_WRITE_RATE_PER_S:-100}
 
 prepare_machine curl
 # shellcheck disable=SC2153 # the port comes from .env

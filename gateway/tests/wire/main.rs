@@ -13,6 +13,7 @@ mod orders;
 mod paths;
 mod proxy_failures;
 mod proxy_verbatim;
+mod rates;
 mod services;
 mod shutdown;
 mod support;
