@@ -9,6 +9,7 @@ use foundation::listener::{Dependency, Inspect};
 use foundation::metrics::Exposition;
 
 use crate::broker::Broker;
+use crate::queues::store::Store;
 
 /// A look inside a running broker.
 pub(crate) struct Inspection(Arc<Broker>);
@@ -61,7 +62,7 @@ impl Inspect for Inspection {
     }
 
     fn metrics(&self, text: &mut Exposition) {
-        let Broker { persister, wal, alarm, .. } = &*self.0;
+        let Store { persister, segment_table, alarm, .. } = &*self.0.store;
         let queues = self.queues();
         for (name, help, figure) in [
             (
@@ -109,10 +110,10 @@ impl Inspect for Inspection {
         text.histogram(
             "broker_log_sync_duration_seconds",
             "Time of one fdatasync of the log.",
-            &wal.sync_time,
+            &segment_table.sync_time,
         );
-        text.single("broker_log_segments", "gauge", "Files of the log.", wal.segments().len());
-        if let Ok(free) = wal.storage().free_bytes() {
+        text.single("broker_log_segments", "gauge", "Files of the log.", segment_table.segments().len());
+        if let Ok(free) = segment_table.storage().free_bytes() {
             text.single("rabbitmq_disk_space_available_bytes", "gauge", "Free disk space.", free);
         }
         let minimum = self.0.settings.disk_free_min_bytes;

@@ -1,76 +1,50 @@
 //! An embedded AMQP 0-9-1 broker: durable work queues for one machine, that any AMQP client can use.
 //!
-//! A request's way through the modules: [`server`] accepts, [`connection`] reads frames and [`channel`] handles
-//! methods ([`declare`], [`consume`], [`publish`]); messages go through [`persister`] and [`wal`] to disk before they
-//! enter a [`queue`], from which [`dispatch`] moves them to the [`outlet`] of a consumer's channel and the [`outbox`]
-//! of its connection. [`recovery`] reads the log back with what [`segment`]
-//! makes of its bytes, [`check`] and [`salvage`] do so without serving, [`housekeeper`] and [`compaction`] keep it small.
-//! [`inspection`] shows queues and figures on the private listener.
+//! A message's way through the folders: in [`protocol`], `server` accepts, `connection` reads frames and `channel`
+//! handles methods (`declare`, `consume`, `publish`). In [`log`], `persister` and `segment_table` write the message to
+//! disk before it enters a `queue` of [`queues`], from which `delivery` moves it to the `channel_output` of a consumer
+//! and the `send_buffer` of its connection. `log::recovery` reads the log back after a start, `log::check` and
+//! `log::salvage` do so without serving, `log::housekeeper` and `log::compaction` keep it small. [`inspection`] shows
+//! queues and figures on the private listener.
 //!
-//! Only [`storage`] touches files; [`queue`], [`exchange`], [`record`] and [`codec`] do no I/O at all. Locks are taken
-//! in one order: a queue, then an outlet, then an outbox; or a queue, then the log's batch or segment table.
+//! The folders know each other in one direction: `protocol` knows `queues`, `queues` knows `log`. What the log needs of
+//! queues and publishers is in the traits of `log::owner`, what queues need of consumers in `queues::subscriber`. A
+//! `queues::store::Store` is everything of a broker but its connections.
+//!
+//! Only `log::storage` touches files; `queues::queue`, `queues::exchange`, `log::record`, `codec` and `protocol::codec`
+//! do no I/O at all. Locks are taken in one order: a queue, then a channel's output, then a connection's send buffer; or a queue,
+//! then the log's write batch or segment table.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use foundation::Shutdown;
 use foundation::listener::Identity;
 
-mod batch;
 mod broker;
-mod channel;
-mod check;
 mod codec;
-mod compaction;
-mod connection;
-mod consume;
-mod declare;
-mod definitions;
-mod dispatch;
-mod entry;
 mod error;
-mod exchange;
-mod fault;
-mod handshake;
-mod housekeeper;
 mod inspection;
-mod intervals;
-mod lock;
-mod outbox;
-mod outlet;
-mod persister;
-mod prepare;
-mod publish;
-mod queue;
-mod record;
-mod recovery;
-mod salvage;
-mod segment;
-mod segment_reader;
-mod server;
+mod log;
+mod protocol;
+mod queues;
 mod settings;
-mod sink;
-mod storage;
-mod survey;
 mod sync;
 #[cfg(test)]
 mod tests;
-mod throttle;
-mod topology;
-mod wal;
 
-pub use check::{check_log, salvage_log};
+pub use crate::log::check::{check_log, salvage_log};
 pub use error::Error;
 pub use settings::Settings;
 
 use crate::broker::Broker;
-use crate::codec::reply::Reply;
-use crate::fault::{CONNECTION_FORCED, close_text};
 use crate::inspection::Inspection;
-use crate::storage::{DiskStorage, Storage};
+use crate::log::storage::{DiskStorage, Storage};
+use crate::protocol::codec::reply::Reply;
+use crate::protocol::fault::{CONNECTION_FORCED, close_text};
+use crate::sync::spawn;
 
 /// How long clients get to take note that the broker stops.
 const FAREWELL: Duration = Duration::from_millis(300);
@@ -89,7 +63,7 @@ pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Server, Error> {
     let folder = settings.data_dir.display().to_string();
     let storage: Arc<dyn Storage> =
         Arc::new(DiskStorage::open(&settings.data_dir).map_err(Error::io(format!("create {folder}")))?);
-    let lock = lock::take(&settings.data_dir)?;
+    let lock = log::folder_lock::take(&settings.data_dir)?;
     let address = format!("{}:{}", settings.host, settings.port);
     // Bound only when everything is recovered: a port that is open means a broker that answers.
     let broker = Broker::recover(settings, storage, shutdown)?;
@@ -108,37 +82,24 @@ impl Server {
     /// and clients are told that the broker goes.
     pub fn run(self) -> Result<(), Error> {
         let broker = &self.broker;
-        let persister = spawn("persister", broker, |broker| {
-            if let Err(error) = broker.persister.run() {
-                broker.fail(error);
+        let told = Arc::downgrade(broker);
+        broker.alarm.listen(move |raised| {
+            for peer in told.upgrade().iter().flat_map(|broker| broker.peers()) {
+                peer.throttle.set(raised);
             }
-        })?;
-        let housekeeper = spawn("housekeeper", broker, |broker| housekeeper::run(broker))?;
+        });
+        let threads = broker.store.start()?;
         let listener = Arc::clone(&self.listener);
-        spawn("accept", broker, move |broker| server::accept(broker, &listener))?;
+        spawn("accept", broker, move |broker| protocol::server::accept(broker, &listener))?;
         let identity = Identity { name: "broker", version: env!("CARGO_PKG_VERSION") };
         let inspection = Arc::new(Inspection::new(Arc::clone(broker)));
         foundation::listener::start(&broker.settings.private, identity, inspection)?;
-        log::info!("listening on {}", self.address);
+        ::log::info!("listening on {}", self.address);
         broker.shutdown.wait();
-        server::stop_accepting(&self.listener);
+        protocol::server::stop_accepting(&self.listener);
         say_farewell(broker);
-        broker.persister.stop();
-        // The housekeeper may be asleep, or the persister be waiting for it.
-        broker.wal.wake(false);
-        let ended = join(housekeeper, "housekeeper");
-        broker.wal.wake(true);
-        join(persister, "persister")?;
-        ended?;
-        if let Some(failure) = broker.take_failure() {
-            return Err(failure);
-        }
-        let queues = broker.topology.queues();
-        let durable = queues.iter().filter(|queue| queue.durable);
-        let delivered: Vec<(u32, u64)> =
-            durable.map(|queue| (queue.id, queue.lock().delivered_through())).collect();
-        broker.persister.write_close(&delivered)?;
-        log::info!("stopped");
+        broker.store.stop(threads)?;
+        ::log::info!("stopped");
         Ok(())
     }
 }
@@ -148,28 +109,14 @@ fn say_farewell(broker: &Broker) {
     let text = close_text(CONNECTION_FORCED, "broker forced connection closure with reason 'shutdown'");
     for peer in broker.peers() {
         let (code, failed) = (CONNECTION_FORCED.0, (0, 0));
-        peer.outbox.send(&Reply::ConnectionClose { code, text: &text, failed }, 0);
-        peer.outbox.finish();
+        peer.send_buffer.send(&Reply::ConnectionClose { code, text: &text, failed }, 0);
+        peer.send_buffer.finish();
     }
     let deadline = Instant::now() + FAREWELL;
     while !broker.peers().is_empty() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
     for peer in broker.peers() {
-        peer.outbox.close();
+        peer.send_buffer.close();
     }
-}
-
-fn spawn(
-    name: &str,
-    broker: &Arc<Broker>,
-    body: impl FnOnce(&Arc<Broker>) + Send + 'static,
-) -> Result<JoinHandle<()>, Error> {
-    let (thread, broker) = (std::thread::Builder::new().name(name.to_owned()), Arc::clone(broker));
-    thread.spawn(move || body(&broker)).map_err(Error::io(format!("start the thread {name}")))
-}
-
-fn join(thread: JoinHandle<()>, name: &str) -> Result<(), Error> {
-    let panicked = || std::io::Error::other("it panicked");
-    thread.join().map_err(|_| Error::io(format!("end the thread {name}"))(panicked()))
 }

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::life::{Life, QUEUES, logs};
 use super::memory_storage::MemoryStorage;
-use crate::definitions;
-use crate::housekeeper;
-use crate::record::{self, Kind, MAGIC, Origin};
-use crate::recovery;
-use crate::storage::Storage;
-use crate::survey::Severity;
-use crate::wal::{NEXT, file_name, file_number};
+use crate::log::definitions;
+use crate::log::housekeeper;
+use crate::log::record::{self, MAGIC, Origin, RecordKind};
+use crate::log::recovery;
+use crate::log::segment_table::{NEXT, file_name, file_number};
+use crate::log::storage::Storage;
+use crate::log::survey::Severity;
 
 /// A folder as kill -9 leaves it, and what is in its queues.
 pub(super) struct Folder {
@@ -55,7 +55,7 @@ pub(super) fn folder() -> Folder {
         }
     }
     life.step_acks();
-    housekeeper::keep(&life.broker).unwrap();
+    housekeeper::keep(&*life.broker).unwrap();
     let mut contents: BTreeSet<u64> = QUEUES.iter().flat_map(|queue| life.contents(queue)).collect();
     // The transient message that carried the acks.
     contents.retain(|number| *number <= 72);
@@ -72,7 +72,7 @@ pub(super) fn messages(storage: &MemoryStorage, name: &str) -> BTreeMap<u64, (us
     let Some(origin) = origin(storage, name) else { return BTreeMap::new() };
     let bytes = storage.bytes(name);
     let records = record::iterate(&bytes[MAGIC.len().min(bytes.len())..], origin);
-    let messages = records.filter(|(_, found)| found.kind == Kind::Message);
+    let messages = records.filter(|(_, found)| found.kind == RecordKind::Message);
     let numbered = messages.map(|(at, found)| {
         let body = record::read_message(found.payload).unwrap().body;
         let start = MAGIC.len() + at;
@@ -357,7 +357,7 @@ fn a_damaged_segment_is_kept_until_it_is_wanted_no_more_and_then_set_aside() {
             }
         }
         life.step_acks();
-        housekeeper::keep(&life.broker).unwrap();
+        housekeeper::keep(&*life.broker).unwrap();
         assert_eq!(life.storage.bytes(&format!("damaged-{name}")), bytes);
         life = Life::begin(life.storage.after_kill()).unwrap();
         assert!(life.findings.is_empty(), "{:?}", life.findings);

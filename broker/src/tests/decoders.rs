@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 
-use crate::codec::frame::{self, FrameKind, Scan};
-use crate::codec::method;
-use crate::codec::properties::Properties;
-use crate::codec::table::Table;
-use crate::codec::wire::Reader;
+use crate::protocol::codec::frame::{self, FrameKind, ParsedFrame};
+use crate::protocol::codec::method;
+use crate::protocol::codec::properties::Properties;
+use crate::protocol::codec::table::Table;
+use crate::protocol::codec::wire::Reader;
 
 /// Well-formed method payloads, from which mutation makes nearly well-formed ones.
 const SEEDS: [&[u8]; 6] = [
@@ -26,7 +26,7 @@ proptest! {
         let _ = method::decode(&bytes);
         let _ = Properties::read(&bytes);
         let _ = Table::read(&mut Reader::new(&bytes));
-        if let Scan::Whole(frame, taken) = frame::scan(&bytes, 4096) {
+        if let ParsedFrame::Whole(frame, taken) = frame::scan(&bytes, 4096) {
             prop_assert!(taken <= bytes.len() && frame.payload.len() + frame::OVERHEAD_BYTES == taken);
         }
     }
@@ -51,7 +51,7 @@ proptest! {
         let mut bytes = Vec::new();
         frame::put(&mut bytes, FrameKind::Header, channel, |out| out.extend_from_slice(&payload));
         let expected = frame::Frame { kind: FrameKind::Header, channel, payload: &payload };
-        prop_assert_eq!(frame::scan(&bytes, 4096), Scan::Whole(expected, bytes.len()));
+        prop_assert_eq!(frame::scan(&bytes, 4096), ParsedFrame::Whole(expected, bytes.len()));
     }
 }
 

@@ -7,18 +7,18 @@ use std::time::Duration;
 use foundation::{Environment, Shutdown};
 
 use super::memory_storage::MemoryStorage;
-use crate::batch::{Batch, Routes};
 use crate::broker::Broker;
-use crate::dispatch;
-use crate::entry::payload_at;
 use crate::error::Error;
-use crate::housekeeper;
-use crate::record::{self, Message};
-use crate::recovery;
+use crate::log::housekeeper;
+use crate::log::record::{self, Message};
+use crate::log::recovery;
+use crate::log::storage::Storage;
+use crate::log::stored_message::payload_at;
+use crate::log::survey::{Finding, Severity};
+use crate::log::write_batch::WriteBatch;
+use crate::queues::delivery;
+use crate::queues::topology::{QueueAttributes, Routes};
 use crate::settings::Settings;
-use crate::storage::Storage;
-use crate::survey::{Finding, Severity};
-use crate::topology::QueueAttributes;
 
 /// Small enough that a few messages fill a segment.
 const SEGMENT_BYTES: u32 = 1024;
@@ -67,26 +67,26 @@ impl Life {
 
     /// Has the persister write what gathered. What was published before is confirmed if this succeeds.
     pub(super) fn step(&self) -> Result<(), Error> {
-        self.with_housekeeper(|| self.broker.persister.step(&mut Batch::default()).map(drop))
+        self.with_housekeeper(|| self.broker.persister.step(&mut WriteBatch::default()).map(drop))
     }
 
     /// Does something while segments are prepared and merged beside it.
     fn with_housekeeper<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        housekeeper::keep(&self.broker)?;
-        let (done, wal) = (AtomicBool::new(false), &self.broker.wal);
+        housekeeper::keep(&*self.broker)?;
+        let (done, segment_table) = (AtomicBool::new(false), &self.broker.segment_table);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::SeqCst) {
-                    if housekeeper::keep(&self.broker).is_err() {
-                        wal.wake(true);
+                    if housekeeper::keep(&*self.broker).is_err() {
+                        segment_table.wake(true);
                         return;
                     }
-                    wal.wait_for_change(Duration::from_millis(1));
+                    segment_table.wait_for_change(Duration::from_millis(1));
                 }
             });
             let outcome = work();
             done.store(true, Ordering::SeqCst);
-            wal.wake(false);
+            segment_table.wake(false);
             outcome
         })
     }
@@ -94,7 +94,7 @@ impl Life {
     /// Takes the message at the head; returns its position and number.
     pub(super) fn get(&self, queue: &str) -> Option<(u64, u64, bool)> {
         let queue = self.broker.topology.find_queue(queue).unwrap();
-        let (entry, page, start, _) = dispatch::take(&self.broker, &queue, false)?;
+        let (entry, page, start, _) = delivery::take(&self.broker, &queue, false)?;
         let payload = payload_at(&page, start).unwrap();
         let body = record::read_message(payload).unwrap().body;
         let number = u64::from_be_bytes(*body.first_chunk().unwrap());
@@ -123,10 +123,10 @@ impl Life {
     pub(super) fn stop(&self) -> Result<(), Error> {
         self.broker.persister.stop();
         self.with_housekeeper(|| {
-            while self.broker.persister.step(&mut Batch::default())? {}
+            while self.broker.persister.step(&mut WriteBatch::default())? {}
             Ok(())
         })?;
-        housekeeper::keep(&self.broker)?;
+        housekeeper::keep(&*self.broker)?;
         let delivered: Vec<_> = self
             .broker
             .topology
@@ -152,7 +152,7 @@ impl Life {
 /// The log files, oldest first.
 pub(super) fn logs(storage: &MemoryStorage) -> Vec<String> {
     let mut names = storage.list().unwrap();
-    names.retain(|name| crate::wal::file_number(name).is_some());
+    names.retain(|name| crate::log::segment_table::file_number(name).is_some());
     names.sort();
     names
 }

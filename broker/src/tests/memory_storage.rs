@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::storage::{Storage, StorageFile};
+use crate::log::storage::{Storage, StorageFile};
 
 /// What a file holds: what is durable, and what was written since.
 #[derive(Clone, Default)]

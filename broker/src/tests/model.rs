@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::life::{Life, QUEUES};
 use super::memory_storage::MemoryStorage;
-use crate::housekeeper;
+use crate::log::housekeeper;
 
 /// One step of a random life.
 #[derive(Clone, Debug)]
@@ -141,7 +141,7 @@ impl Model {
         if unwritten {
             self.life.step().unwrap();
         } else {
-            housekeeper::keep(&self.life.broker).unwrap();
+            housekeeper::keep(&*self.life.broker).unwrap();
         }
         for expected in &mut self.expected {
             expected.waiting.append(&mut expected.unconfirmed);

@@ -6,10 +6,10 @@ use std::io;
 use super::damage::{Folder, Seeded, apply, folder, snapshot, spoil};
 use super::life::{Life, logs};
 use super::memory_storage::MemoryStorage;
-use crate::check;
-use crate::definitions;
-use crate::salvage;
-use crate::storage::Storage;
+use crate::log::check;
+use crate::log::definitions;
+use crate::log::salvage;
+use crate::log::storage::Storage;
 
 const SEGMENT_BYTES: u32 = 1024;
 

@@ -7,7 +7,6 @@ mod access_log;
 mod edge_connection;
 mod edge_framing;
 mod edge_limits;
-mod edge_time;
 mod names;
 mod orders;
 mod paths;

@@ -1,0 +1,331 @@
+//! The one writer of the log, and with it the only place where messages enter queues and publishers are told that they
+//! are safe.
+//!
+//! Channels append to a batch in memory. One thread takes the batch, writes it, makes it durable if a message in it
+//! asked for that, hands its messages to their queues in the order of the log, and confirms. While it does so the
+//! next batch gathers, so one fdatasync serves all that came meanwhile and no timer is needed.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use foundation::metrics::{Counter, Histogram};
+
+use crate::error::Error;
+use crate::log::owner::{Ledger, LogQueue};
+use crate::log::record::{self, Message, Position, Previous, Range, RecordKind};
+use crate::log::segment_table::{Chunk, SegmentTable};
+use crate::log::stored_message::Settled;
+use crate::log::write_batch::{Confirm, LIMIT_BYTES, Routes, WriteBatch};
+use crate::sync::{lock, wait};
+
+mod append;
+
+/// A batch of nothing but acks may wait this long for company; nobody waits for it.
+const ACKS_DELAY: Duration = Duration::from_millis(5);
+/// Whatever was written without being made durable is made so after this time, so that a power failure brings back no
+/// more acked messages than those of a second.
+const SYNC_DELAY: Duration = Duration::from_millis(500);
+/// What the log's writer counts.
+#[derive(Debug, Default)]
+pub(crate) struct PersisterMetrics {
+    /// Messages that entered their queues.
+    pub(crate) messages: Counter,
+    /// Messages that were confirmed to their publishers.
+    pub(crate) confirmed: Counter,
+    /// Messages that consumers or the broker are done with, and that the log notes.
+    pub(crate) settled: Counter,
+    /// From the first message of a batch to the confirms of all.
+    pub(crate) confirm_latency: Histogram,
+}
+
+/// Accepts messages and acks for the log.
+pub(crate) struct Persister<Q> {
+    pub(crate) metrics: PersisterMetrics,
+    segment_table: Arc<SegmentTable>,
+    state: Mutex<State<Q>>,
+    /// Wakes the persister's thread.
+    work: Condvar,
+    /// Wakes those who wait for room or for a batch to be through.
+    progress: Condvar,
+}
+
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a condition of its own, and all combinations occur"
+)]
+struct State<Q> {
+    segment_bytes: u32,
+    batch: WriteBatch<Q>,
+    /// Messages settled since the last batch was taken.
+    acks: Vec<Range>,
+    salt: u64,
+    /// How far the segment before this one was read or written.
+    previous: Previous,
+    segment: u32,
+    offset: u32,
+    sequence: u64,
+    /// The number of the batch that gathers.
+    number: u64,
+    /// All batches before this one are in their queues.
+    through: u64,
+    /// Everything before the gathering batch will be durable when that is written.
+    synced: bool,
+    /// When something was written that is not durable yet.
+    unsynced_since: Option<Instant>,
+    /// The thread waits for work.
+    idle: bool,
+    stopping: bool,
+    /// The thread has ended; nothing is accepted any more.
+    ended: bool,
+}
+
+impl<Q: LogQueue> Persister<Q> {
+    pub(crate) fn new(segment_table: Arc<SegmentTable>, position: Position) -> Self {
+        let state = State {
+            segment_bytes: segment_table.segment_bytes(),
+            batch: WriteBatch::default(),
+            acks: Vec::new(),
+            salt: position.salt,
+            previous: position.previous,
+            segment: position.segment,
+            offset: 0,
+            sequence: position.sequence,
+            number: 1,
+            through: 1,
+            synced: true,
+            unsynced_since: None,
+            idle: false,
+            stopping: false,
+            ended: false,
+        };
+        Self {
+            metrics: PersisterMetrics::default(),
+            segment_table,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+        }
+    }
+
+    /// Begins the segment of this life, durably: what is delivered from now on may come again, and the log says so
+    /// even if nothing else is ever written.
+    pub(crate) fn begin(&self) -> Result<(), Error> {
+        let mut state = lock(&self.state);
+        state.begin_segment();
+        let batch = std::mem::take(&mut state.batch);
+        self.segment_table.write(&batch.bytes, &batch.chunks, true)
+    }
+
+    /// Appends a message and the wish for its confirm to the batch; waits while that is full. Returns the number of
+    /// the batch, for [`Persister::wait_through`]. The caller owes a [`Persister::kick`].
+    pub(crate) fn publish(
+        &self,
+        message: &Message<'_>,
+        routes: &Routes<Q>,
+        persistent: bool,
+        confirm: Option<Confirm>,
+    ) -> u64 {
+        let mut state = lock(&self.state);
+        if state.ended {
+            return state.number;
+        }
+        while state.batch.bytes.len() >= LIMIT_BYTES && !state.ended {
+            self.wake(&mut state);
+            state = wait(&self.progress, state);
+        }
+        if !routes.is_empty() {
+            state.append_message(message, routes, persistent);
+        }
+        if let Some(confirm) = confirm {
+            state.batch.since.get_or_insert_with(Instant::now);
+            match state.batch.confirms.last_mut() {
+                Some((last, count)) if Arc::ptr_eq(&last.receiver, &confirm.receiver) => {
+                    last.tag = confirm.tag;
+                    *count += 1;
+                }
+                _ => state.batch.confirms.push((confirm, 1)),
+            }
+        }
+        state.number
+    }
+
+    /// Notes what a queue settled. Called under that queue's lock; never waits.
+    pub(crate) fn settle(&self, settled: &[Settled]) {
+        if settled.is_empty() {
+            return;
+        }
+        self.segment_table.subtract(settled);
+        self.metrics.settled.add(settled.len() as u64);
+        let mut state = lock(&self.state);
+        let first = state.acks.is_empty();
+        state.acks.extend(settled.iter().filter(|settled| settled.logged).map(|settled| settled.range));
+        if first && !state.acks.is_empty() {
+            self.wake(&mut state);
+        }
+    }
+
+    /// Sees to it that the batch is written soon.
+    pub(crate) fn kick(&self) {
+        let mut state = lock(&self.state);
+        if !state.batch.is_empty() {
+            self.wake(&mut state);
+        }
+    }
+
+    fn wake(&self, state: &mut State<Q>) {
+        if std::mem::take(&mut state.idle) {
+            self.work.notify_one();
+        }
+    }
+
+    /// Waits until batch `number` is in its queues.
+    pub(crate) fn wait_through(&self, number: u64) {
+        let mut state = lock(&self.state);
+        self.wake(&mut state);
+        drop(self.progress.wait_while(state, |state| state.through <= number && !state.ended));
+    }
+
+    /// Has the thread write what is there, and end.
+    pub(crate) fn stop(&self) {
+        let mut state = lock(&self.state);
+        state.stopping = true;
+        state.idle = false;
+        self.work.notify_one();
+    }
+
+    /// The body of the persister's thread. Returns when it is told to stop, or with the first failure of the log,
+    /// after which nothing more is confirmed.
+    pub(crate) fn run(&self) -> Result<(), Error> {
+        let mut batch = WriteBatch::default();
+        let outcome = loop {
+            match self.step(&mut batch) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        let mut state = lock(&self.state);
+        state.ended = true;
+        drop(state);
+        self.progress.notify_all();
+        outcome
+    }
+
+    /// Takes one batch through; false when the thread shall end.
+    pub(crate) fn step(&self, batch: &mut WriteBatch<Q>) -> Result<bool, Error> {
+        let Some(number) = self.take(batch) else { return Ok(false) };
+        self.segment_table.write(&batch.bytes, &batch.chunks, batch.sync)?;
+        if batch.bytes.is_empty() && batch.sync {
+            self.segment_table.sync(batch.segment)?;
+        }
+        self.distribute(batch);
+        self.segment_table.seal(&batch.sealed);
+        for (confirm, count) in &batch.confirms {
+            confirm.receiver.confirm(confirm.tag, *count > 1);
+        }
+        for (confirm, _) in &batch.confirms {
+            confirm.receiver.flush();
+        }
+        self.count(batch);
+        lock(&self.state).through = number + 1;
+        self.progress.notify_all();
+        Ok(true)
+    }
+
+    fn count(&self, batch: &WriteBatch<Q>) {
+        self.metrics.messages.add(batch.items.len() as u64);
+        self.metrics.confirmed.add(batch.confirms.iter().map(|(_, count)| count).sum());
+        if let Some(since) = batch.since {
+            self.metrics.confirm_latency.record(since.elapsed());
+        }
+    }
+
+    /// Exchanges the batch that gathered for the empty one in `batch` and returns its number; waits for work before.
+    /// None when the thread shall end.
+    fn take(&self, batch: &mut WriteBatch<Q>) -> Option<u64> {
+        batch.clear();
+        let mut state = lock(&self.state);
+        let mut delayed = false;
+        let mut sync_is_due = false;
+        while state.batch.is_empty() {
+            let acks_are_due = !state.acks.is_empty() && (delayed || state.stopping);
+            let unsynced = state.unsynced_since.map(|since| SYNC_DELAY.saturating_sub(since.elapsed()));
+            sync_is_due = unsynced == Some(Duration::ZERO);
+            if acks_are_due || sync_is_due {
+                break;
+            }
+            if state.stopping {
+                return None;
+            }
+            state.idle = true;
+            let timeout = if state.acks.is_empty() { unsynced } else { Some(ACKS_DELAY) };
+            delayed = !state.acks.is_empty();
+            state = match timeout {
+                None => wait(&self.work, state),
+                Some(timeout) => {
+                    let waited = self.work.wait_timeout(state, timeout);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        state.idle = false;
+        state.append_acks();
+        state.batch.segment = state.segment;
+        state.batch.sync |=
+            sync_is_due || state.unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_DELAY);
+        std::mem::swap(batch, &mut state.batch);
+        state.synced = batch.sync;
+        if batch.sync {
+            state.unsynced_since = None;
+        } else if !batch.bytes.is_empty() {
+            state.unsynced_since.get_or_insert_with(Instant::now);
+        }
+        let number = state.number;
+        state.number += 1;
+        drop(state);
+        self.progress.notify_all();
+        Some(number)
+    }
+
+    /// Hands the messages of a batch to their queues, in order.
+    fn distribute(&self, batch: &WriteBatch<Q>) {
+        let mut at = 0;
+        while let Some(item) = batch.items.get(at) {
+            // Most batches are for one queue, which then is locked once.
+            let together =
+                batch.items[at..].iter().take_while(|next| Arc::ptr_eq(&next.routes, &item.routes)).count();
+            for queue in item.routes.iter() {
+                queue.take_over(&batch.items[at..at + together], &batch.bytes, self);
+            }
+            at += together;
+        }
+    }
+
+    /// Writes down, durably, that the broker stopped in good order. The thread must have ended.
+    pub(crate) fn write_close(&self, delivered: &[(u32, u64)]) -> Result<(), Error> {
+        let mut state = lock(&self.state);
+        if state.offset == 0 {
+            // There was no room for the segment of this life, and so nothing was written.
+            return Ok(());
+        }
+        state.synced = true;
+        let length = delivered.len() * 12;
+        state.append(RecordKind::Close, 0, length, |out| record::put_close(out, delivered));
+        state.end_segment();
+        let batch = std::mem::take(&mut state.batch);
+        // Whatever was not synced before must be, for the close record claims that it is.
+        let chunk = batch.chunks.first().map(|chunk| Chunk { start: 0, ..*chunk });
+        self.segment_table.write(&[], chunk.as_slice(), true)?;
+        self.segment_table.write(&batch.bytes, &batch.chunks, true)
+    }
+}
+
+impl<Q: LogQueue> Ledger for Persister<Q> {
+    fn add(&self, slot: u32, count: u64, bytes: u64) {
+        self.segment_table.add(slot, count, bytes);
+    }
+
+    fn settle(&self, settled: &[Settled]) {
+        Self::settle(self, settled);
+    }
+}

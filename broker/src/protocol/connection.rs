@@ -1,0 +1,290 @@
+//! One client connection: its two threads, its channels, and what ends it.
+
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::broker::{Broker, Peer};
+use crate::protocol::channel::Channel;
+use crate::protocol::codec::frame::{Frame, FrameKind, ParsedFrame, scan};
+use crate::protocol::codec::method::{self, Method};
+use crate::protocol::codec::reply::Reply;
+use crate::protocol::fault::{
+    CHANNEL_ERROR, Code, FRAME_ERROR, Fault, NOT_ALLOWED, Outcome, UNEXPECTED_FRAME, close_text,
+};
+use crate::protocol::handshake::{Agreement, Input, decode, shake};
+use crate::protocol::send_buffer::SendBuffer;
+use crate::queues::delivery;
+
+/// Both threads of a connection need little; a thousand connections should too.
+const STACK_BYTES: usize = 192 << 10;
+/// How long a client may take to answer the broker's connection.close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a channel needs to know of its connection.
+pub(crate) struct Session {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) agreement: Agreement,
+}
+
+/// A channel number that is in use.
+enum ChannelState {
+    Open(Box<Channel>),
+    /// The broker has closed it and waits for close-ok; everything else is ignored until then.
+    Closing,
+}
+
+/// Starts the threads of a new connection.
+pub(crate) fn start(broker: &Arc<Broker>, socket: TcpStream, address: String) -> std::io::Result<()> {
+    let options = SockRef::from(&socket);
+    options.set_tcp_nodelay(true)?;
+    options.set_keepalive(true)?;
+    options.set_write_timeout(Some(broker.settings.send_timeout))?;
+    let send_buffer = SendBuffer::new(socket.try_clone()?);
+    let peer = Peer::new(broker.next_id(), address, send_buffer);
+    if !broker.admit(&peer) {
+        log::warn!("{}: refused, there are {} connections", peer.address, broker.settings.max_connections);
+        return Ok(());
+    }
+    let spawned = spawn_writer(broker, &peer).and_then(|()| {
+        let (broker, peer) = (Arc::clone(broker), Arc::clone(&peer));
+        let reader = move || {
+            serve(&broker, &peer, Input::new(socket));
+            peer.send_buffer.finish();
+            broker.dismiss(peer.id);
+        };
+        spawn("reader", reader)
+    });
+    if let Err(error) = spawned {
+        peer.send_buffer.close();
+        broker.dismiss(peer.id);
+        return Err(error);
+    }
+    Ok(())
+}
+
+fn spawn_writer(broker: &Arc<Broker>, peer: &Arc<Peer>) -> std::io::Result<()> {
+    let (broker, peer) = (Arc::clone(broker), Arc::clone(peer));
+    spawn("writer", move || {
+        peer.send_buffer.run_writer(|| {
+            for queue in peer.consumed() {
+                delivery::pump(&broker, &queue);
+            }
+        });
+    })
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(body).map(drop)
+}
+
+/// The life of a connection, on its reader thread.
+fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
+    let outcome = shake(broker, &mut input, &peer.send_buffer).and_then(|agreement| {
+        log::debug!("{}: user '{}' connected", peer.address, agreement.user);
+        let heartbeat = Duration::from_secs(agreement.heartbeat_s.into());
+        let beats = !heartbeat.is_zero();
+        peer.send_buffer.set_heartbeat(beats.then_some(heartbeat / 2));
+        // Silence of two intervals means that the client is gone (AMQP 0-9-1 §4.2.7).
+        input.set_timeout(beats.then_some(heartbeat * 2 + Duration::from_secs(1)))?;
+        let session = Arc::new(Session { broker: Arc::clone(broker), peer: Arc::clone(peer), agreement });
+        let mut connection = Connection { session, channels: HashMap::new() };
+        let outcome = connection.run(&mut input);
+        connection.release();
+        outcome
+    });
+    match outcome {
+        Ok(()) => log::debug!("{}: closed by the client", peer.address),
+        Err(Fault::Gone(why)) if why.is_empty() => log::debug!("{}: disconnected", peer.address),
+        Err(Fault::Gone(why)) => log::info!("{}: connection dropped: {why}", peer.address),
+        Err(Fault::Connection(code, text) | Fault::Channel(code, text)) => {
+            log::info!("{}: connection closed: {} {text}", peer.address, code.0);
+            close(peer, &mut input, broker.settings.frame_max_bytes, code, &text);
+        }
+    }
+}
+
+/// Tells the client that its connection ends, and waits a moment for its answer: a socket closed with unread input
+/// would be reset, and the client might never see why.
+fn close(peer: &Peer, input: &mut Input, frame_max: u32, code: Code, text: &str) {
+    let text = close_text(code, text);
+    peer.send_buffer.send(&Reply::ConnectionClose { code: code.0, text: &text, failed: (0, 0) }, 0);
+    if code == FRAME_ERROR {
+        // The input has no frames any more that could be told apart.
+        peer.send_buffer.finish();
+    }
+    let deadline = Instant::now() + CLOSE_TIMEOUT;
+    loop {
+        let wanted = match scan(input.pending(), frame_max) {
+            ParsedFrame::Whole(frame, _) if is_close_ok(frame) => return,
+            ParsedFrame::Whole(_, taken) => {
+                input.take(taken);
+                continue;
+            }
+            ParsedFrame::Partial(wanted) => wanted,
+            ParsedFrame::Bad(_) => {
+                input.take(input.pending().len());
+                0
+            }
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || input.set_timeout(Some(left)).and_then(|()| input.read(wanted)).is_err() {
+            return;
+        }
+    }
+}
+
+fn is_close_ok(frame: Frame<'_>) -> bool {
+    frame.kind == FrameKind::Method && method::ids(frame.payload) == (10, 51)
+}
+
+struct Connection {
+    session: Arc<Session>,
+    channels: HashMap<u16, ChannelState>,
+}
+
+impl Connection {
+    /// Handles frames until the connection ends; Ok means that the client closed it.
+    fn run(&mut self, input: &mut Input) -> Outcome {
+        let frame_max = self.session.agreement.frame_max;
+        loop {
+            let wanted = match scan(input.pending(), frame_max) {
+                ParsedFrame::Whole(frame, taken) => {
+                    let goes_on = self.frame(frame)?;
+                    input.take(taken);
+                    if !goes_on {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                ParsedFrame::Partial(wanted) => wanted,
+                ParsedFrame::Bad(text) => return Fault::connection(FRAME_ERROR, text),
+            };
+            // Everything that came is handled: now the log and the client may have what it led to.
+            self.session.broker.persister.kick();
+            self.session.peer.send_buffer.flush();
+            self.session.peer.send_buffer.wait_for_room();
+            input.read(wanted)?;
+        }
+    }
+
+    /// Handles one frame; false means that the client closed the connection.
+    fn frame(&mut self, frame: Frame<'_>) -> Outcome<bool> {
+        match (frame.kind, frame.channel) {
+            (FrameKind::Heartbeat, 0) if frame.payload.is_empty() => Ok(true),
+            (FrameKind::Heartbeat, 0) => Fault::connection(FRAME_ERROR, "a heartbeat with a payload"),
+            (FrameKind::Heartbeat, _) => Fault::connection(UNEXPECTED_FRAME, "heartbeat on a channel"),
+            (FrameKind::Method, 0) => self.connection_method(frame.payload),
+            (_, 0) => Fault::connection(UNEXPECTED_FRAME, "content on channel 0"),
+            _ => self.channel_frame(frame).map(|()| true),
+        }
+    }
+
+    fn connection_method(&mut self, payload: &[u8]) -> Outcome<bool> {
+        match decode(payload)? {
+            Method::ConnectionClose { code, text } => {
+                log::debug!("{}: client closes the connection: {code} {text}", self.session.peer.address);
+                self.session.peer.send_buffer.send(&Reply::ConnectionCloseOk, 0);
+                Ok(false)
+            }
+            Method::ConnectionCloseOk => Ok(false),
+            // Passwords come from the settings alone, so there is no credential that could expire.
+            Method::ConnectionUpdateSecret => {
+                self.session.peer.send_buffer.send(&Reply::ConnectionUpdateSecretOk, 0);
+                Ok(true)
+            }
+            _ => Fault::connection(CHANNEL_ERROR, "unexpected method on channel 0"),
+        }
+    }
+
+    fn channel_frame(&mut self, frame: Frame<'_>) -> Outcome {
+        let number = frame.channel;
+        let outcome = match self.channels.get_mut(&number) {
+            None => return self.open_channel(frame),
+            // Only the end of closing matters. If both sides close at the same time, the client's close wants its
+            // answer as well.
+            Some(ChannelState::Closing) => {
+                let ids = method::ids(frame.payload);
+                if frame.kind == FrameKind::Method && ids == (20, 41) {
+                    self.channels.remove(&number);
+                } else if frame.kind == FrameKind::Method && ids == (20, 40) {
+                    self.session.peer.send_buffer.push(|out| Reply::ChannelCloseOk.put(out, number));
+                }
+                return Ok(());
+            }
+            Some(ChannelState::Open(channel)) => match frame.kind {
+                FrameKind::Method => channel.method(decode(frame.payload)?),
+                _ => channel.content(frame).map(|()| true),
+            },
+        };
+        match outcome {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.close_channel(number, &Reply::ChannelCloseOk);
+                self.channels.remove(&number);
+                Ok(())
+            }
+            Err(Fault::Channel(code, text)) => {
+                log::info!("{}: channel {number} closed: {} {text}", self.session.peer.address, code.0);
+                let failed = match frame.kind {
+                    FrameKind::Method => method::ids(frame.payload),
+                    _ => (60, 40),
+                };
+                let text = close_text(code, &text);
+                self.close_channel(number, &Reply::ChannelClose { code: code.0, text: &text, failed });
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn open_channel(&mut self, frame: Frame<'_>) -> Outcome {
+        let opens = frame.kind == FrameKind::Method && matches!(decode(frame.payload)?, Method::ChannelOpen);
+        if !opens {
+            return Fault::connection(CHANNEL_ERROR, "expected 'channel.open'");
+        }
+        let limit = self.session.agreement.channel_max;
+        if frame.channel > limit {
+            let text = format!("channel {} is above the negotiated channel_max ({limit})", frame.channel);
+            return Fault::connection(NOT_ALLOWED, text);
+        }
+        let channel = Channel::new(Arc::clone(&self.session), frame.channel);
+        self.channels.insert(frame.channel, ChannelState::Open(Box::new(channel)));
+        self.session.peer.send_buffer.push(|out| Reply::ChannelOpenOk.put(out, frame.channel));
+        Ok(())
+    }
+
+    /// Gives up what a channel holds and says a last word on it.
+    fn close_channel(&mut self, number: u16, last: &Reply<'_>) {
+        if let Some(ChannelState::Open(mut channel)) = self.channels.insert(number, ChannelState::Closing) {
+            let unsettled = channel.silence();
+            self.session.peer.send_buffer.send(last, number);
+            delivery::end_deliveries(&self.session.broker, &unsettled, delivery::Settlement::Requeue);
+        }
+    }
+
+    /// Gives up everything the connection holds.
+    fn release(&mut self) {
+        let broker = &self.session.broker;
+        broker.persister.kick();
+        let mut unsettled = Vec::new();
+        for slot in self.channels.values_mut() {
+            if let ChannelState::Open(channel) = slot {
+                unsettled.extend(channel.silence());
+            }
+        }
+        delivery::end_deliveries(broker, &unsettled, delivery::Settlement::Requeue);
+        for queue in broker.topology.queues() {
+            if queue.owner == Some(self.session.peer.id)
+                && let Err(fault) = broker.delete_queue(&queue)
+            {
+                log::error!("exclusive queue '{}' cannot be deleted: {fault}", queue.name);
+            }
+        }
+        self.channels.clear();
+    }
+}

@@ -1,0 +1,332 @@
+//! From the first byte of a connection to connection.open-ok (AMQP 0-9-1 §2.2.4): protocol header, login, tuning.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::broker::Broker;
+use crate::protocol::codec::frame::{FrameKind, MIN_FRAME_MAX, PROTOCOL_HEADER, ParsedFrame, scan};
+use crate::protocol::codec::method::{self, Method};
+use crate::protocol::codec::reply::Reply;
+use crate::protocol::codec::table::{Table, Value};
+use crate::protocol::codec::wire::{Put, Reader};
+use crate::protocol::fault::{
+    ACCESS_REFUSED, CHANNEL_ERROR, COMMAND_INVALID, FRAME_ERROR, Fault, NOT_ALLOWED, NOT_IMPLEMENTED,
+    Outcome, SYNTAX_ERROR,
+};
+use crate::protocol::send_buffer::SendBuffer;
+use crate::settings::Settings;
+
+/// A client that cannot be told why it is refused waits this long, so that guessing passwords is slow.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the handshake settled.
+#[derive(Debug)]
+pub(crate) struct Agreement {
+    pub(crate) user: String,
+    pub(crate) channel_max: u16,
+    pub(crate) frame_max: u32,
+    /// The heartbeat interval in seconds; 0 for none.
+    pub(crate) heartbeat_s: u16,
+    /// The client understands a basic.cancel from the broker.
+    pub(crate) cancel_notify: bool,
+    /// The client understands connection.blocked.
+    pub(crate) blocked_notify: bool,
+}
+
+/// The bytes a client sends, as frames.
+pub(crate) struct Input {
+    socket: TcpStream,
+    buffer: Vec<u8>,
+    /// The part of the buffer that is not yet handled.
+    start: usize,
+    end: usize,
+}
+
+/// The input buffer of a new connection; it doubles whenever one read fills it.
+const FIRST_BUFFER_BYTES: usize = 4 << 10;
+const MAX_BUFFER_BYTES: usize = 128 << 10;
+
+impl Input {
+    pub(crate) fn new(socket: TcpStream) -> Self {
+        Self { socket, buffer: vec![0; FIRST_BUFFER_BYTES], start: 0, end: 0 }
+    }
+
+    /// What was read and not yet taken.
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    pub(crate) fn take(&mut self, bytes: usize) {
+        self.start += bytes;
+    }
+
+    /// Ends reads that see nothing for this long.
+    pub(crate) fn set_timeout(&self, timeout: Option<Duration>) -> Outcome {
+        self.socket.set_read_timeout(timeout).or_else(|error| Fault::gone(error.to_string()))
+    }
+
+    /// Reads once. At least `wanted` bytes will fit, counted from the first that is not yet taken.
+    pub(crate) fn read(&mut self, wanted: usize) -> Outcome {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.buffer.len() < wanted || self.end == self.buffer.len() {
+            let doubled = (self.buffer.len() * 2).min(MAX_BUFFER_BYTES);
+            self.buffer.resize(doubled.max(wanted), 0);
+        }
+        loop {
+            match self.socket.read(&mut self.buffer[self.end..]) {
+                Ok(0) if self.end == 0 => return Fault::gone(""),
+                Ok(0) => return Fault::gone("the client closed the connection within a frame"),
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    return Fault::gone("nothing was heard of the client in time");
+                }
+                Err(error) => return Fault::gone(error.to_string()),
+            }
+        }
+    }
+}
+
+/// Leads a client to an open connection. Everything has to happen before the deadline.
+pub(crate) fn shake(broker: &Broker, input: &mut Input, send_buffer: &SendBuffer) -> Outcome<Agreement> {
+    let deadline = Instant::now() + broker.settings.handshake_timeout;
+    while input.pending().len() < PROTOCOL_HEADER.len() && PROTOCOL_HEADER.starts_with(input.pending()) {
+        read_before(input, 0, deadline)?;
+    }
+    if !input.pending().starts_with(&PROTOCOL_HEADER) {
+        send_buffer.push(|out| out.extend_from_slice(&PROTOCOL_HEADER));
+        return Fault::gone("the client does not speak AMQP 0-9-1");
+    }
+    input.take(PROTOCOL_HEADER.len());
+    send_buffer.send(&Reply::ConnectionStart { server_properties: &server_properties() }, 0);
+    let (user, capabilities) = next_method(input, deadline, |method| login(broker, method))?;
+    let Settings { channel_max, frame_max_bytes, heartbeat_s, .. } = broker.settings;
+    let (frame_max, heartbeat) = (frame_max_bytes, heartbeat_s);
+    send_buffer.send(&Reply::ConnectionTune { channel_max, frame_max, heartbeat }, 0);
+    let (channel_max, frame_max, heartbeat_s) =
+        next_method(input, deadline, |method| tuned(broker, &method))?;
+    next_method(input, deadline, |method| open(&method))?;
+    send_buffer.send(&Reply::ConnectionOpenOk, 0);
+    Ok(Agreement {
+        user,
+        channel_max,
+        frame_max,
+        heartbeat_s,
+        cancel_notify: capabilities.is_true("consumer_cancel_notify"),
+        blocked_notify: capabilities.is_true("connection.blocked"),
+    })
+}
+
+fn read_before(input: &mut Input, wanted: usize, deadline: Instant) -> Outcome {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Fault::gone("the client did not finish the handshake in time");
+    }
+    input.set_timeout(Some(left))?;
+    input.read(wanted)
+}
+
+/// Decodes a method, or tells the client what is wrong with it.
+pub(crate) fn decode(payload: &[u8]) -> Outcome<Method<'_>> {
+    match method::decode(payload) {
+        Ok(Some(method)) => Ok(method),
+        Ok(None) => {
+            let (class, method) = method::ids(payload);
+            let text = format!("method {method} of class {class} is not implemented");
+            Fault::connection(NOT_IMPLEMENTED, text)
+        }
+        Err(_) => Fault::connection(FRAME_ERROR, "the method cannot be decoded"),
+    }
+}
+
+/// Waits for the next method on channel 0 and hands it to `handle`.
+fn next_method<T>(
+    input: &mut Input,
+    deadline: Instant,
+    handle: impl FnOnce(Method<'_>) -> Outcome<T>,
+) -> Outcome<T> {
+    loop {
+        // Until tuning is over, frames may be as large as the smallest frame_max allows; big client properties are
+        // tolerated up to four times that.
+        let (frame, taken) = match scan(input.pending(), 4 * MIN_FRAME_MAX) {
+            ParsedFrame::Whole(frame, taken) => (frame, taken),
+            ParsedFrame::Partial(wanted) => {
+                read_before(input, wanted, deadline)?;
+                continue;
+            }
+            ParsedFrame::Bad(text) => return Fault::connection(FRAME_ERROR, text),
+        };
+        if frame.kind == FrameKind::Heartbeat {
+            input.take(taken);
+            continue;
+        }
+        if frame.kind != FrameKind::Method || frame.channel != 0 {
+            return Fault::connection(CHANNEL_ERROR, "expected a connection method on channel 0");
+        }
+        let outcome = match decode(frame.payload)? {
+            Method::ConnectionClose { .. } => Fault::gone("the client gave up"),
+            method => handle(method),
+        };
+        input.take(taken);
+        return outcome;
+    }
+}
+
+fn login(broker: &Broker, method: Method<'_>) -> Outcome<(String, Table)> {
+    let Method::ConnectionStartOk { client_properties, mechanism, response } = method else {
+        return Fault::connection(COMMAND_INVALID, "expected connection.start-ok");
+    };
+    let capabilities = match client_properties.get("capabilities") {
+        Some(Value::Table(capabilities)) => capabilities.clone(),
+        _ => Table::default(),
+    };
+    let credentials = match mechanism {
+        "PLAIN" => plain(response),
+        "AMQPLAIN" => amqplain(response),
+        _ => {
+            let text = format!("unknown authentication mechanism '{mechanism}'");
+            return Fault::connection(COMMAND_INVALID, text);
+        }
+    };
+    let Some((name, password)) = credentials else {
+        return Fault::connection(SYNTAX_ERROR, format!("invalid {mechanism} response"));
+    };
+    if broker.settings.users.accepts(&name, &password) {
+        return Ok((String::from_utf8_lossy(&name).into_owned(), capabilities));
+    }
+    let text = format!(
+        "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
+    );
+    if capabilities.is_true("authentication_failure_close") {
+        return Fault::connection(ACCESS_REFUSED, text);
+    }
+    broker.shutdown.wait_timeout(REFUSAL_PAUSE);
+    Fault::gone(format!("{text} (user '{}')", String::from_utf8_lossy(&name)))
+}
+
+type Credentials = (Vec<u8>, Vec<u8>);
+
+/// RFC 4616: an authorization identity, which is ignored, the user and the password, separated by NUL.
+fn plain(response: &[u8]) -> Option<Credentials> {
+    let mut parts = response.splitn(3, |byte| *byte == 0).skip(1);
+    Some((parts.next()?.to_vec(), parts.next()?.to_vec()))
+}
+
+/// RabbitMQ's older mechanism: the inside of a field table with LOGIN and PASSWORD.
+fn amqplain(response: &[u8]) -> Option<Credentials> {
+    let mut table = Vec::new();
+    table.put_long_string(response);
+    let table = Table::read(&mut Reader::new(&table)).ok()?;
+    let text = |name| match table.get(name) {
+        Some(Value::Text(text)) => Some(text.clone()),
+        _ => None,
+    };
+    Some((text("LOGIN")?, text("PASSWORD")?))
+}
+
+/// Checks what the client made of connection.tune: it may lower the limits, not raise them, and not drop them.
+fn tuned(broker: &Broker, method: &Method<'_>) -> Outcome<(u16, u32, u16)> {
+    let Method::ConnectionTuneOk { channel_max, frame_max, heartbeat } = *method else {
+        return Fault::connection(COMMAND_INVALID, "expected connection.tune-ok");
+    };
+    check_limit("channel_max", channel_max.into(), broker.settings.channel_max.into())?;
+    check_limit("frame_max", frame_max, broker.settings.frame_max_bytes)?;
+    if frame_max < MIN_FRAME_MAX {
+        let text = format!(
+            "negotiated frame_max = {frame_max} is lower than the minimum allowed value ({MIN_FRAME_MAX})"
+        );
+        return Fault::connection(NOT_ALLOWED, text);
+    }
+    Ok((channel_max, frame_max, heartbeat))
+}
+
+fn check_limit(name: &str, value: u32, limit: u32) -> Outcome {
+    if value == 0 || value > limit {
+        let meaning = if value == 0 { " (no limit)" } else { "" };
+        let text = format!(
+            "negotiated {name} = {value}{meaning} is higher than the maximum allowed value ({limit})"
+        );
+        return Fault::connection(NOT_ALLOWED, text);
+    }
+    Ok(())
+}
+
+fn open(method: &Method<'_>) -> Outcome {
+    match method {
+        Method::ConnectionOpen { vhost: "/" } => Ok(()),
+        Method::ConnectionOpen { vhost } => {
+            Fault::connection(NOT_ALLOWED, format!("vhost {vhost} not found"))
+        }
+        _ => Fault::connection(COMMAND_INVALID, "expected connection.open"),
+    }
+}
+
+/// What the broker says of itself, as a table: long strings, and capabilities as they truly are.
+fn server_properties() -> Vec<u8> {
+    let capabilities = [
+        ("publisher_confirms", true),
+        ("exchange_exchange_bindings", false),
+        ("basic.nack", true),
+        ("consumer_cancel_notify", true),
+        ("connection.blocked", true),
+        ("consumer_priorities", false),
+        ("authentication_failure_close", true),
+        ("per_consumer_qos", true),
+        ("direct_reply_to", false),
+    ];
+    let texts = [
+        ("product", "broker"),
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("platform", "Rust"),
+        ("cluster_name", "broker@localhost"),
+        ("information", "an embedded AMQP 0-9-1 broker for one machine"),
+        ("copyright", "MIT OR Apache-2.0"),
+    ];
+    let mut table = Vec::new();
+    table.put_counted(|fields| {
+        fields.put_short_string("capabilities").put(b"F").put_counted(|fields| {
+            for (name, has) in capabilities {
+                fields.put_short_string(name).put(b"t").put_bool(has);
+            }
+        });
+        for (name, text) in texts {
+            fields.put_short_string(name).put(b"S").put_long_string(text.as_bytes());
+        }
+    });
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_and_amqplain_responses_are_taken_apart() {
+        let expected = Some((b"user".to_vec(), b"a\0b".to_vec()));
+        assert_eq!(plain(b"\0user\0a\0b"), expected);
+        assert_eq!(plain(b"identity\0user\0a\0b"), expected);
+        assert_eq!(plain(b"\0user"), None);
+        let response = b"\x05LOGINS\0\0\0\x04user\x08PASSWORDS\0\0\0\x03a\0b";
+        assert_eq!(amqplain(response), expected);
+        assert_eq!(amqplain(b"\x05LOGINS\0\0\0\x04user"), None);
+        assert_eq!(amqplain(b"\xff"), None);
+    }
+
+    #[test]
+    fn limits_can_be_lowered_only() {
+        assert!(
+            check_limit("channel_max", 2047, 2047).is_ok() && check_limit("channel_max", 1, 2047).is_ok()
+        );
+        assert!(
+            check_limit("channel_max", 0, 2047).is_err() && check_limit("channel_max", 2048, 2047).is_err()
+        );
+    }
+}

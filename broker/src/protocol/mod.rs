@@ -1,0 +1,16 @@
+//! AMQP 0-9-1 on the wire: connections, channels and their methods. What a method does to queues is in
+//! [`crate::queues`].
+
+pub(crate) mod channel;
+pub(crate) mod channel_output;
+pub(crate) mod codec;
+pub(crate) mod connection;
+pub(crate) mod consume;
+pub(crate) mod declare;
+pub(crate) mod handshake;
+pub(crate) mod publish;
+pub(crate) mod send_buffer;
+pub(crate) mod server;
+pub(crate) mod throttle;
+
+pub(crate) use crate::queues::fault;

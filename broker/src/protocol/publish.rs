@@ -1,0 +1,240 @@
+//! Publishing: from basic.publish over its content frames to the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::log::owner::ConfirmReceiver;
+use crate::log::record::Message;
+use crate::log::write_batch::Confirm;
+use crate::protocol::channel_output::ChannelOutput;
+use crate::protocol::codec::frame::{Frame, FrameKind, put_content};
+use crate::protocol::codec::properties::Properties;
+use crate::protocol::codec::reply::Reply;
+use crate::protocol::codec::wire::Reader;
+use crate::protocol::connection::Session;
+use crate::protocol::fault::{
+    ACCESS_REFUSED, FRAME_ERROR, Fault, Outcome, PRECONDITION_FAILED, SYNTAX_ERROR, UNEXPECTED_FRAME,
+};
+use crate::queues::topology::Routes;
+
+/// A buffer that grew beyond this for a large message is given back.
+const KEEP_BYTES: usize = 64 << 10;
+/// While publishers wait for disk space, how often they look whether their client is still there.
+const BLOCKED_POLL: Duration = Duration::from_millis(250);
+
+/// The publishing half of a channel.
+#[derive(Default)]
+pub(crate) struct Publisher {
+    stage: Stage,
+    exchange: String,
+    routing_key: String,
+    mandatory: bool,
+    properties: Vec<u8>,
+    persistent: bool,
+    body: Vec<u8>,
+    /// The tag of the next message, once confirms are selected.
+    next_tag: Option<u64>,
+    last_batch: Option<u64>,
+    /// Where [`Publisher::exchange`] and [`Publisher::routing_key`] led at this version of the topology.
+    route: Option<(u64, Routes)>,
+}
+
+/// What frame is expected next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Method,
+    Header,
+    /// This many bytes are missing.
+    Body(usize),
+}
+
+impl Publisher {
+    /// Whether the next frame must carry content.
+    pub(crate) fn expects_content(&self) -> bool {
+        self.stage != Stage::Method
+    }
+
+    pub(crate) fn last_batch(&self) -> Option<u64> {
+        self.last_batch
+    }
+
+    pub(crate) fn select_confirms(&mut self) {
+        self.next_tag.get_or_insert(1);
+    }
+
+    /// basic.publish. Fails with 404 if the exchange does not exist.
+    pub(crate) fn begin(
+        &mut self,
+        session: &Session,
+        exchange: &str,
+        routing_key: &str,
+        mandatory: bool,
+    ) -> Outcome {
+        if !exchange.is_empty() && session.broker.topology.exchange_is_internal(exchange)? {
+            let text = format!("cannot publish to internal exchange '{exchange}' in vhost '/'");
+            return Fault::channel(ACCESS_REFUSED, text);
+        }
+        if self.exchange != exchange || self.routing_key != routing_key {
+            self.route = None;
+            exchange.clone_into(&mut self.exchange);
+            routing_key.clone_into(&mut self.routing_key);
+        }
+        self.mandatory = mandatory;
+        self.stage = Stage::Header;
+        Ok(())
+    }
+
+    /// A header or body frame.
+    pub(crate) fn content(
+        &mut self,
+        session: &Session,
+        output: &Arc<ChannelOutput>,
+        frame: Frame<'_>,
+    ) -> Outcome {
+        match (self.stage, frame.kind) {
+            (Stage::Header, FrameKind::Header) => self.header(session, output, frame.payload),
+            (Stage::Body(missing), FrameKind::Body) => self.body(session, output, missing, frame.payload),
+            (stage, _) => {
+                let (wanted, kind) = match stage {
+                    Stage::Method => ("method frame", "method"),
+                    Stage::Header => ("content header for class 60", "content header"),
+                    Stage::Body(_) => ("content body", "content body"),
+                };
+                let text = format!("expected {wanted}, got non {kind} frame instead");
+                Fault::connection(UNEXPECTED_FRAME, text)
+            }
+        }
+    }
+
+    fn header(&mut self, session: &Session, output: &Arc<ChannelOutput>, payload: &[u8]) -> Outcome {
+        // Whatever is wrong with it, nothing of this message is expected any more.
+        self.stage = Stage::Method;
+        let mut reader = Reader::new(payload);
+        let (Ok(class), Ok(_weight), Ok(size)) = (reader.u16(), reader.u16(), reader.u64()) else {
+            return Fault::connection(FRAME_ERROR, "the content header cannot be decoded");
+        };
+        if class != 60 {
+            let text = format!("expected content header for class 60, got one for class {class} instead");
+            return Fault::connection(UNEXPECTED_FRAME, text);
+        }
+        let Ok(properties) = Properties::read(reader.rest()) else {
+            return Fault::connection(SYNTAX_ERROR, "the message properties cannot be decoded");
+        };
+        let limit = session.broker.settings.body_max_bytes;
+        let Some(missing) = usize::try_from(size).ok().filter(|size| *size <= limit) else {
+            let text = format!("message size {size} is larger than configured max size {limit}");
+            return Fault::channel(PRECONDITION_FAILED, text);
+        };
+        if let Some(user) = properties.user_id
+            && user != session.agreement.user
+        {
+            let text = format!(
+                "user_id property set to '{user}' but authenticated user was '{}'",
+                session.agreement.user
+            );
+            return Fault::channel(PRECONDITION_FAILED, text);
+        }
+        self.persistent = properties.persistent;
+        self.properties.clear();
+        self.properties.extend_from_slice(reader.rest());
+        self.stage = Stage::Body(missing);
+        if missing == 0 { self.complete(session, output, b"") } else { Ok(()) }
+    }
+
+    fn body(
+        &mut self,
+        session: &Session,
+        output: &Arc<ChannelOutput>,
+        missing: usize,
+        payload: &[u8],
+    ) -> Outcome {
+        if payload.len() > missing {
+            return Fault::connection(FRAME_ERROR, "the body is longer than its header says");
+        }
+        let left = missing - payload.len();
+        if left == 0 && self.body.is_empty() {
+            // The usual message has one body frame, and is copied only into the log.
+            return self.complete(session, output, payload);
+        }
+        self.body.extend_from_slice(payload);
+        self.stage = Stage::Body(left);
+        if left > 0 {
+            return Ok(());
+        }
+        let mut body = std::mem::take(&mut self.body);
+        let outcome = self.complete(session, output, &body);
+        body.clear();
+        body.shrink_to(KEEP_BYTES);
+        self.body = body;
+        outcome
+    }
+
+    /// Hands the whole message to the log.
+    fn complete(&mut self, session: &Session, output: &Arc<ChannelOutput>, body: &[u8]) -> Outcome {
+        self.stage = Stage::Method;
+        wait_for_space(session)?;
+        let routes = self.route(session)?;
+        let confirm = self.next_tag.as_mut().map(|next| {
+            let tag = *next;
+            *next += 1;
+            let receiver: Arc<dyn ConfirmReceiver> = output.clone();
+            Confirm { receiver, tag }
+        });
+        if routes.is_empty() && self.mandatory {
+            self.return_unroutable(session, output, body);
+        }
+        if routes.is_empty() && confirm.is_none() {
+            return Ok(());
+        }
+        let message = Message {
+            exchange: self.exchange.as_bytes(),
+            routing_key: self.routing_key.as_bytes(),
+            properties: &self.properties,
+            body,
+        };
+        let batch = session.broker.persister.publish(&message, &routes, self.persistent, confirm);
+        self.last_batch = Some(batch);
+        Ok(())
+    }
+
+    /// The queues for this message; looked up only when the last message went elsewhere or something was rebound.
+    fn route(&mut self, session: &Session) -> Outcome<Routes> {
+        let topology = &session.broker.topology;
+        let version = topology.version();
+        if let Some((known, routes)) = &self.route
+            && *known == version
+        {
+            return Ok(Arc::clone(routes));
+        }
+        let routes = topology.route(&self.exchange, &self.routing_key)?;
+        self.route = Some((version, Arc::clone(&routes)));
+        Ok(routes)
+    }
+
+    /// basic.return: no queue is bound, and the client wanted to know. It goes out before the confirm.
+    fn return_unroutable(&self, session: &Session, output: &ChannelOutput, body: &[u8]) {
+        let frame_max = session.agreement.frame_max;
+        output.push_content(|out, channel| {
+            let (exchange, routing_key) = (self.exchange.as_str(), self.routing_key.as_str());
+            Reply::BasicReturn { code: 312, text: "NO_ROUTE", exchange, routing_key }.put(out, channel);
+            put_content(out, channel, &self.properties, body, frame_max);
+        });
+    }
+}
+
+/// Holds a publisher up while the disk is nearly full. Its client was told; see [`crate::protocol::throttle`].
+fn wait_for_space(session: &Session) -> Outcome {
+    let (broker, send_buffer) = (&session.broker, &session.peer.send_buffer);
+    if !broker.alarm.is_raised() {
+        return Ok(());
+    }
+    broker.persister.kick();
+    send_buffer.flush();
+    while broker.alarm.wait(BLOCKED_POLL) {
+        if send_buffer.is_closed() || broker.shutdown.requested() {
+            return Fault::gone("the connection ended while its publishes waited for disk space");
+        }
+    }
+    Ok(())
+}
