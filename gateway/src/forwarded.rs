@@ -85,8 +85,11 @@ impl TrustedProxies {
 
     /// The scheme that the client used, for the services: that of the proxy's `X-Forwarded-Proto` if it is trusted.
     pub(crate) fn scheme(&self, request: &Request<'_>) -> &'static str {
-        let told = request.field("x-forwarded-proto").filter(|_| self.trusts(request.peer_ip()));
-        if told.is_some_and(|told| told.eq_ignore_ascii_case(b"https")) { "https" } else { "http" }
+        let is_https = || {
+            let told = request.field("x-forwarded-proto");
+            told.is_some_and(|told| told.eq_ignore_ascii_case(b"https"))
+        };
+        if self.trusts(request.peer_ip()) && is_https() { "https" } else { "http" }
     }
 }
 

@@ -4,7 +4,6 @@
 //! name is made to resolve to that address, so that the browser takes the gateway for the page's own server. The request
 //! then has the page's name in `Host`. An address in `Host` is safe, because rebinding needs a name.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 
 use edge::{Request, path};
@@ -16,10 +15,10 @@ use crate::error::Problem;
 pub(crate) enum Names {
     /// All.
     Any,
-    /// These, in lower case.
-    Listed(HashSet<String>),
+    /// These.
+    Listed(Vec<String>),
     /// These names of the machine, `localhost` and the names below it, and all addresses.
-    Machine(HashSet<String>),
+    Machine(Vec<String>),
 }
 
 impl Names {
@@ -28,7 +27,7 @@ impl Names {
     pub(crate) fn new(configured: Option<&[String]>, tokens_required: bool) -> Self {
         match configured {
             Some(names) if names.iter().any(|name| name == "*") => Self::Any,
-            Some(names) => Self::Listed(names.iter().map(|name| normalised(name)).collect()),
+            Some(names) => Self::Listed(names.iter().map(|name| without_port(name).to_owned()).collect()),
             None if tokens_required => Self::Any,
             None => Self::Machine(names_of_machine()),
         }
@@ -48,27 +47,33 @@ impl Names {
 
     fn has(&self, host: &[u8]) -> bool {
         let Ok(host) = std::str::from_utf8(host) else { return false };
-        let name = normalised(host);
+        let name = without_port(host);
+        let listed = |names: &[String]| names.iter().any(|own| own.eq_ignore_ascii_case(name));
         match self {
             Self::Any => true,
-            Self::Listed(names) => names.contains(&name),
+            Self::Listed(names) => listed(names),
             Self::Machine(names) => {
                 let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
-                let is_address = bare.unwrap_or(&name).parse::<IpAddr>().is_ok();
-                is_address || name == "localhost" || name.ends_with(".localhost") || names.contains(&name)
+                bare.unwrap_or(name).parse::<IpAddr>().is_ok() || is_localhost(name) || listed(names)
             }
         }
     }
 }
 
-/// The name without its port and the dot at its end, in lower case.
-fn normalised(host: &str) -> String {
+/// Whether the name always means this machine (RFC 6761 §6.3).
+fn is_localhost(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    last.eq_ignore_ascii_case("localhost")
+}
+
+/// The name without its port and the dot at its end.
+fn without_port(host: &str) -> &str {
     let name = match host.rsplit_once(':') {
         // In an address such as [::1], a colon is part of the name.
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !is_cut(name) => name,
         _ => host,
     };
-    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 /// Whether the text begins with a bracket that it does not close.
@@ -78,9 +83,9 @@ fn is_cut(name: &str) -> bool {
 
 /// What the machine calls itself, whole and without its domain, also as other machines nearby find it by multicast DNS
 /// (RFC 6762).
-fn names_of_machine() -> HashSet<String> {
+fn names_of_machine() -> Vec<String> {
     let uname = rustix::system::uname();
-    let name = uname.nodename().to_string_lossy().to_ascii_lowercase();
+    let name = uname.nodename().to_string_lossy().into_owned();
     let short = name.split('.').next().unwrap_or_default().to_owned();
     let local = format!("{short}.local");
     [name, short, local].into_iter().filter(|name| !name.is_empty() && !name.starts_with('.')).collect()
