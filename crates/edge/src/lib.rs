@@ -20,6 +20,7 @@ mod input;
 mod method;
 mod pace;
 pub mod path;
+mod reason;
 mod refusal;
 mod request;
 mod request_id;
