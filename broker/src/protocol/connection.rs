@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foundation::Warnings;
 use socket2::SockRef;
 
 use crate::broker::{Broker, Peer};
@@ -38,6 +39,9 @@ enum ChannelState {
     Closing,
 }
 
+/// Connections beyond the limit, of which strangers can open any number.
+static REFUSED: Warnings = Warnings::new("refused connections");
+
 /// Starts the threads of a new connection.
 pub(crate) fn start(broker: &Arc<Broker>, socket: TcpStream, address: String) -> std::io::Result<()> {
     let options = SockRef::from(&socket);
@@ -47,7 +51,8 @@ pub(crate) fn start(broker: &Arc<Broker>, socket: TcpStream, address: String) ->
     let send_buffer = SendBuffer::new(socket.try_clone()?);
     let peer = Peer::new(broker.next_id(), address, send_buffer);
     if !broker.admit(&peer) {
-        log::warn!("{}: refused, there are {} connections", peer.address, broker.settings.max_connections);
+        let connections = broker.settings.max_connections;
+        REFUSED.warn(format_args!("{}: refused, there are {connections} connections", peer.address));
         return Ok(());
     }
     let spawned = spawn_writer(broker, &peer).and_then(|()| {
