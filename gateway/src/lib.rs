@@ -1,8 +1,8 @@
 //! The gateway: the only public program of the platform.
 //!
-//! The path of a request: `crates/edge` (reads it, strictly and within limits) → `routes`, which asks `access` whether
-//! the client may (`tokens` knows the clients) → `proxy` and `upstream` for
-//! the services, `orders` and `publisher` for /api/billing, `status`, `health` or `assets` for the gateway's own paths.
+//! The path of a request: `crates/edge` (reads it, strictly and within limits) → `routes`, which asks `names`, `access`
+//! and `rates` whether it may be served → `proxy` and `upstream` for the services, `orders`, `publisher` and `outbox` for
+//! /api/billing, `status`, `health` or `assets` for the gateway's own paths.
 
 mod access;
 mod access_log;
@@ -16,16 +16,18 @@ mod inspection;
 mod metrics;
 mod names;
 mod orders;
+mod outbox;
 mod proxy;
 mod publisher;
 mod rates;
+mod recent_orders;
 mod routes;
 mod settings;
 mod status;
 mod tokens;
 mod upstream;
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
@@ -36,7 +38,8 @@ use foundation::listener::{self, Identity};
 pub use error::{Error, Problem};
 pub use forwarded::Network;
 pub use settings::{
-    AccessSettings, QueueSettings, RateSettings, ServiceSettings, Settings, TokenSettings, UpstreamSettings,
+    AccessSettings, OutboxSettings, QueueSettings, RateSettings, ServiceSettings, Settings, TokenSettings,
+    UpstreamSettings,
 };
 pub use tokens::{Role, TokenFault, TokenTable, new_token};
 pub use upstream::Reason;
@@ -51,11 +54,13 @@ use inspection::Inspection;
 use metrics::Metrics;
 use names::Names;
 use orders::Orders;
+use outbox::Outbox;
 use proxy::Proxy;
 use publisher::Publisher;
 use rates::Rates;
+use recent_orders::RecentOrders;
 use routes::Routes;
-use status::Status;
+use status::{Placed, Status};
 use tokens::Tokens;
 use upstream::UpstreamService;
 
@@ -65,6 +70,7 @@ pub struct Gateway {
     routes: Arc<Routes>,
     services: Box<[&'static UpstreamService]>,
     publisher: Arc<Publisher>,
+    outbox: Option<Arc<Outbox>>,
     settings: Settings,
     shutdown: Shutdown,
 }
@@ -73,7 +79,10 @@ impl Gateway {
     /// Binds the addresses and starts to connect to the broker. Only the private listener is served before
     /// [`Gateway::run`].
     pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Self, Error> {
-        let server = bind(&settings)?;
+        let server = Server::bind(&settings.host, settings.port).map_err(|source| {
+            let addr = format!("{}:{}", settings.host, settings.port);
+            Error::Listen { addr, source }
+        })?;
         let tokens = Tokens::start(&settings.access.tokens, &shutdown)?;
         if tokens.is_none() && !server.addr().ip().to_canonical().is_loopback() {
             log::warn!(
@@ -88,14 +97,29 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new(labels, server.connections(), services.clone()));
         let billing_activity = Arc::new(BillingActivity::default());
         let publisher = Publisher::start(settings.queue.clone(), metrics.clone(), billing_activity.clone())?;
+        let recent = Arc::new(RecentOrders::new());
+        let outbox = settings.outbox.as_ref();
+        let outbox = outbox.map(|settings| Outbox::start(settings, publisher.clone(), recent.clone()));
+        let outbox = outbox.transpose()?;
         let proxies = services.iter().zip(&settings.services);
         let routes = Arc::new(Routes {
             services: proxies
                 .map(|(service, settings)| (settings.clone(), Proxy::new(service, settings.body_max_bytes)))
                 .collect(),
-            orders: Orders::new(publisher.clone(), settings.billing_body_max_bytes),
+            orders: Orders::new(
+                publisher.clone(),
+                outbox.clone(),
+                recent.clone(),
+                settings.billing_body_max_bytes,
+            ),
             health: Health::new(services.clone(), publisher.clone()),
-            status: Status::new(services.clone(), publisher.clone(), metrics.clone(), billing_activity),
+            status: Status::new(
+                services.clone(),
+                publisher.clone(),
+                Placed { outbox: outbox.clone(), recent },
+                metrics.clone(),
+                billing_activity,
+            ),
             metrics: metrics.clone(),
             access_log: AccessLog::new(settings.access.access_log),
             proxies: TrustedProxies::new(settings.access.trusted_proxies.clone()),
@@ -105,9 +129,14 @@ impl Gateway {
             access: Access::new(tokens, settings.access.public_reads),
         });
         let identity = Identity { name: "api-gateway", version: env!("CARGO_PKG_VERSION") };
-        let inspection = Inspection { services: services.clone(), publisher: publisher.clone(), metrics };
+        let inspection = Inspection {
+            services: services.clone(),
+            publisher: publisher.clone(),
+            outbox: outbox.clone(),
+            metrics,
+        };
         listener::start(&settings.private, identity, Arc::new(inspection))?;
-        Ok(Self { server, routes, services, publisher, settings, shutdown })
+        Ok(Self { server, routes, services, publisher, outbox, settings, shutdown })
     }
 
     /// The address that was bound.
@@ -126,19 +155,13 @@ impl Gateway {
         self.server
             .run(&self.settings.edge, self.routes, &self.shutdown)
             .map_err(|source| Error::Io { action: "serve", source })?;
+        if let Some(outbox) = self.outbox {
+            outbox.stop();
+        }
         self.publisher.stop();
         log::info!("stopped");
         Ok(())
     }
-}
-
-fn bind(settings: &Settings) -> Result<Server, Error> {
-    let name = format!("{}:{}", settings.host, settings.port);
-    let failed = |source| Error::Listen { addr: name.clone(), source };
-    let host = settings.host.trim_matches(['[', ']']);
-    let mut addrs = (host, settings.port).to_socket_addrs().map_err(failed)?;
-    let addr = addrs.next().ok_or_else(|| failed(std::io::ErrorKind::AddrNotAvailable.into()))?;
-    Server::bind(addr).map_err(failed)
 }
 
 /// Creates the configured services; refuses one whose prefix overlaps with the gateway's own paths.

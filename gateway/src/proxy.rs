@@ -181,8 +181,8 @@ impl Outgoing<'_> {
         *request.uri_mut() = instance.uri(self.target)?;
         let fields = request.headers_mut();
         // Seven fields are added below. Reserving the exact size avoids a larger allocation, which would be much slower.
-        fields.reserve(self.request.field_count() + 7);
-        fields.insert(header::HOST, instance.host().clone());
+        fields.reserve(self.request.fields().len() + 7);
+        fields.insert(header::HOST, instance.host.clone());
         self.copy_fields(fields);
         self.add_fields(fields);
         if let Some(token) = instance.service_token() {

@@ -14,10 +14,14 @@ export RABBITMQ_HOST=$VM_BILLING
 # Others in the network can reach the machine, so nobody may use all of it, unless .env says otherwise.
 export GATEWAY_RATE_PER_S=${GATEWAY_RATE_PER_S:-200}
 export GATEWAY_WRITE_RATE_PER_S=${GATEWAY_WRITE_RATE_PER_S:-100}
+# An order is taken when the broker is away.
+export GATEWAY_OUTBOX_DIR=/var/lib/crud-master/outbox
 
 prepare_machine curl
 # shellcheck disable=SC2153 # the port comes from .env
 open_firewall "tcp dport $GATEWAY_PORT accept"
+install -d -m 755 -- /var/lib/crud-master
+install -d -m 700 -o "$service_user" -g "$service_user" -- "$GATEWAY_OUTBOX_DIR"
 run_service api-gateway 'GATEWAY_|INVENTORY_URL$|RABBITMQ_|BILLING_QUEUE$|SERVICE_TOKEN$|LOG_LEVEL$'
 # The other machines may not be up yet, so wait for /health, not for /ready.
 wait_until_serving api_gateway serving "http://127.0.0.1:$GATEWAY_PORT/health"

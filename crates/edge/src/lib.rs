@@ -20,7 +20,6 @@ mod input;
 mod method;
 mod pace;
 pub mod path;
-mod reason;
 mod refusal;
 mod request;
 mod request_id;

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::io::Write as _;
 
 use foundation::Shutdown;
+use http::StatusCode;
 
 use crate::date;
 use crate::pace::Pace;
-use crate::reason::reason;
 use crate::refusal::Refusal;
 use crate::socket::Socket;
 
@@ -332,6 +332,11 @@ pub(crate) fn shrink(buffer: &mut Vec<u8>) {
     if buffer.capacity() > 2 * IDLE_CAPACITY {
         *buffer = Vec::new();
     }
+}
+
+/// The reason phrase of a status code. Clients ignore it; people read it.
+fn reason(status: u16) -> &'static str {
+    StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default()
 }
 
 #[cfg(test)]

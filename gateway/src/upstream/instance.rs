@@ -94,9 +94,9 @@ struct HealthCheck {
 #[derive(Debug)]
 pub(crate) struct Instance {
     common: &'static Common,
-    authority: Authority,
+    pub(super) authority: Authority,
     /// The value of `Host`, made once.
-    host: HeaderValue,
+    pub(crate) host: HeaderValue,
     /// The IP address, if the authority has one instead of a host name.
     pub(super) ip: Option<IpAddr>,
     pub(super) port: u16,
@@ -137,11 +137,6 @@ impl Instance {
         }
     }
 
-    /// The value of `Host` for this instance.
-    pub(crate) fn host(&self) -> &HeaderValue {
-        &self.host
-    }
-
     /// The value of [`SERVICE_TOKEN`], if the services want one.
     pub(crate) fn service_token(&self) -> Option<&HeaderValue> {
         self.common.service_token.as_ref()
@@ -154,10 +149,6 @@ impl Instance {
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
         Uri::from_parts(parts).ok()
-    }
-
-    pub(super) fn authority(&self) -> &Authority {
-        &self.authority
     }
 
     pub(super) fn state(&self) -> State {

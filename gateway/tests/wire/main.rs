@@ -9,6 +9,7 @@ mod edge_framing;
 mod edge_limits;
 mod names;
 mod orders;
+mod outbox;
 mod paths;
 mod proxy_failures;
 mod proxy_verbatim;
