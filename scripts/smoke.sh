@@ -6,7 +6,8 @@
 #
 # URL is the gateway's; by default it is the gateway that scripts/run.sh has started in this checkout. It leaves one
 # order behind and removes only the movies that it created: it tests deleting all movies only with --delete-all, and
-# only if there are no others. Prints one line per check; fails if a check fails.
+# only if there are no others. Prints one line per check; fails if a check fails. Where the gateway has tokens, TOKEN in
+# the environment must be one of the role admin.
 set -euo pipefail
 
 here=$(dirname -- "${BASH_SOURCE[0]}")
@@ -37,6 +38,12 @@ need curl
 answers=$(mktemp -d)
 # The id of the movie that this script has created, while it exists.
 id=''
+# The token is in a file, because command lines are visible to all users.
+access=()
+if [[ -n ${TOKEN-} ]]; then
+    printf 'header = "Authorization: Bearer %s"\n' "$TOKEN" >"$answers/access"
+    access=(-K "$answers/access")
+fi
 trap clean_up EXIT
 trap 'exit 130' INT TERM HUP
 passed=0 failed=0
@@ -46,7 +53,7 @@ title="Smoke $$-$RANDOM"
 
 # Remove the movie however the script ends.
 clean_up() {
-    [[ -z $id ]] || curl -s -m 5 -o "$answers/body" -X DELETE "$url/api/movies/$id" || true
+    [[ -z $id ]] || curl "${access[@]}" -s -m 5 -o "$answers/body" -X DELETE "$url/api/movies/$id" || true
     rm -rf -- "$answers"
 }
 
@@ -69,7 +76,7 @@ check() {
     local what=$1 expected=$2 method=$3 target=$4
     shift 4
     # The target is sent unchanged, without removing dot segments.
-    local arguments=(-sS -m 30 --path-as-is -X "$method" -D "$answers/head" -o "$answers/body" -w '%{http_code}')
+    local arguments=("${access[@]}" -sS -m 30 --path-as-is -X "$method" -D "$answers/head" -o "$answers/body" -w '%{http_code}')
     if [[ $method == HEAD ]]; then arguments+=(-I); fi
     rm -f -- "$answers/head" "$answers/body"
     touch -- "$answers/head" "$answers/body"

@@ -70,7 +70,6 @@ impl Asset {
             ("cache-control", "no-cache"),
             ("vary", "accept-encoding"),
             ("content-security-policy", CONTENT_SECURITY_POLICY),
-            ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),
         ] {
             response.field(name, value.as_bytes());

@@ -4,15 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use edge::{Method, Refusal, Request, Response, Service, path};
+use edge::{Answered, Method, Refusal, Request, Response, Service, path};
 
+use crate::access::{Access, Resource};
+use crate::access_log::AccessLog;
 use crate::assets::{self, Asset};
 use crate::catalogue::Catalogue;
+use crate::cors::Cors;
 use crate::error::Problem;
+use crate::forwarded::TrustedProxies;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::names::Names;
 use crate::orders::Orders;
-use crate::proxy::Proxy;
+use crate::proxy::{Conditions, Proxy};
+use crate::rates::Rates;
 use crate::settings::ServiceSettings;
 use crate::status::{self, Status};
 
@@ -25,6 +31,13 @@ pub(crate) struct Routes {
     pub(crate) status: Status,
     pub(crate) catalogue: Catalogue,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access_log: AccessLog,
+    pub(crate) proxies: TrustedProxies,
+    pub(crate) names: Names,
+    pub(crate) cors: Cors,
+    pub(crate) access: Access,
+    /// `None` if clients may ask as much as they like.
+    pub(crate) rates: Option<Rates>,
 }
 
 /// What handles a route.
@@ -41,6 +54,19 @@ enum Endpoint {
     File(&'static Asset),
     OpenApi,
     Assets,
+}
+
+impl Endpoint {
+    /// What the endpoint gives access to; `segment` is the one in braces, empty if the template has none.
+    fn resource(self, segment: &str) -> Resource {
+        match self {
+            Self::Movies if segment.is_empty() => Resource::Collection,
+            Self::Movies => Resource::Record,
+            Self::Billing | Self::OrderStatus | Self::OrderStatusByQuery => Resource::Orders,
+            Self::Status | Self::Services => Resource::Operations,
+            Self::Health | Self::Ready | Self::File(_) | Self::OpenApi | Self::Assets => Resource::Public,
+        }
+    }
 }
 
 /// A path and its handler.
@@ -140,6 +166,10 @@ impl Service for Routes {
     fn refused(&self, refusal: &Refusal) {
         self.metrics.http.record(OTHER, "other", refusal.status(), Duration::ZERO);
     }
+
+    fn answered(&self, answered: &Answered<'_>) {
+        self.access_log.write(answered);
+    }
 }
 
 impl Routes {
@@ -151,6 +181,18 @@ impl Routes {
         taken: &mut usize,
     ) -> Result<(), Problem> {
         let method = request.method();
+        self.proxies.identify(request);
+        self.names.check(request)?;
+        if self.cors.serve(request, response)? {
+            return Ok(());
+        }
+        // Whoever tries tokens is charged for it, by address.
+        let role = self.access.authenticate(request);
+        if let Some(rates) = &self.rates {
+            let is_write = !matches!(method, Method::Get | Method::Head | Method::Options);
+            rates.charge(request.client(), is_write, response)?;
+        }
+        let role = role?;
         if request.target() == b"*" && method == Method::Options {
             return Ok(answer_options(response, EVERYTHING)?);
         }
@@ -161,13 +203,18 @@ impl Routes {
         });
         let Some((index, route, segment)) = found else {
             let mut further = self.services.iter().enumerate().skip(1);
-            let Some((index, _)) = further.find(|(_, (service, _))| service.has(&target.path)) else {
+            let Some((index, (service, _))) = further.find(|(_, (service, _))| service.has(&target.path))
+            else {
                 return Err(Problem::NotFound);
             };
             *taken = OTHER + index;
+            let whole = target.path == service.prefix;
+            let resource = if whole { Resource::Collection } else { Resource::Record };
+            self.access.authorise(role, resource, method)?;
             return self.pass_on(index, request, response, target.verbatim, EVERYTHING);
         };
         *taken = index;
+        self.access.authorise(role, route.endpoint.resource(segment), method)?;
         match route.endpoint {
             // An unknown file is 404 for every method.
             Endpoint::Assets if assets::find(segment).is_none() => return Err(Problem::NotFound),
@@ -219,7 +266,12 @@ impl Routes {
         if matches!(request.method_name(), "CONNECT" | "TRACE") {
             return Err(Problem::MethodNotAllowed { allow });
         }
-        self.services[service].1.serve(request, response, target)
+        let conditions = Conditions {
+            scheme: self.proxies.scheme(request),
+            own_cors: self.cors.is_on(),
+            rates: self.rates.as_ref(),
+        };
+        self.services[service].1.serve(request, response, target, conditions)
     }
 }
 

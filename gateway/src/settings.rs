@@ -1,4 +1,6 @@
-//! Every setting of the gateway, with its default. Nothing else in this crate reads the environment.
+//! Every setting of the gateway, with its default; `access` has those for who may do what. Nothing else in this crate reads the environment.
+
+mod access;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -6,11 +8,12 @@ use std::time::Duration;
 
 use amqp::AmqpSettings;
 use edge::EdgeSettings;
-use foundation::Environment;
 use foundation::listener::ListenerSettings;
+use foundation::{Environment, ServiceToken};
 use ureq::http::uri::{Authority, Uri};
 
 use crate::error::Error;
+pub use access::{AccessSettings, RateSettings, TokenSettings};
 
 /// The settings of one gateway.
 #[derive(Clone, Debug)]
@@ -28,6 +31,10 @@ pub struct Settings {
     pub services: Vec<ServiceSettings>,
     /// How they are reached.
     pub upstream: UpstreamSettings,
+    /// Who may do what.
+    pub access: AccessSettings,
+    /// How much of it.
+    pub rates: RateSettings,
     /// `GATEWAY_BILLING_BODY_MAX_BYTES` (16384): the largest body of an order, in bytes; a larger one is answered 413.
     pub billing_body_max_bytes: u64,
     /// Where orders go.
@@ -109,6 +116,8 @@ pub struct UpstreamSettings {
     pub max_in_flight: usize,
     /// 1 s: how long an instance may take to answer a readiness probe.
     pub ready_timeout: Duration,
+    /// `SERVICE_TOKEN`: what the gateway shows to services; see [`ServiceToken::read`].
+    pub service_token: Option<ServiceToken>,
 }
 
 /// The most instances of one service.
@@ -128,6 +137,8 @@ impl Settings {
             edge: edge(environment)?,
             services: ServiceSettings::read_all(environment)?,
             upstream: UpstreamSettings::read(environment)?,
+            access: AccessSettings::read(environment)?,
+            rates: RateSettings::read(environment)?,
             billing_body_max_bytes: body_max_bytes(environment, "GATEWAY_BILLING_BODY_MAX_BYTES", 16 << 10)?,
             queue: QueueSettings {
                 amqp: AmqpSettings::read(environment)?,
@@ -265,6 +276,7 @@ impl UpstreamSettings {
             body_timeout: Duration::from_secs(15),
             max_in_flight: 256,
             ready_timeout: Duration::from_secs(1),
+            service_token: ServiceToken::read(environment)?,
         })
     }
 }

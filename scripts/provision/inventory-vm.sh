@@ -24,7 +24,8 @@ rules=("ip saddr $VM_GATEWAY tcp dport $INVENTORY_PORT accept")
 service_rules
 open_firewall "${rules[@]}"
 run_postgresql "$INVENTORY_DB_NAME" "$INVENTORY_DB_USER" "$INVENTORY_DB_PASSWORD"
-run_service inventory-app 'INVENTORY_|LOG_LEVEL$'
-wait_until_serving inventory_app serving "http://$INVENTORY_HOST:$INVENTORY_PORT/ready"
+run_service inventory-app 'INVENTORY_|SERVICE_TOKEN$|LOG_LEVEL$'
+# On the private listener, because with SERVICE_TOKEN the other one serves only the gateway.
+wait_until_serving inventory_app serving "http://127.0.0.1:${INVENTORY_PRIVATE_PORT:-9302}/ready"
 say "Inventory serves at http://$INVENTORY_HOST:$INVENTORY_PORT, for gateway-vm"
 run_services "$VM_INVENTORY"

@@ -53,12 +53,14 @@ fn info(application: &Application, tables: &[Table], profile: &Profile) -> Value
         let Resource { path, name, plural, .. } = table.resource;
         json!({"path": path, "name": name, "plural": plural})
     };
+    let emits = tables.iter().any(|table| !table.resource.emits.is_empty());
+    let depends_on = if emits { vec!["postgresql", "broker"] } else { vec!["postgresql"] };
     let mut info = json!({
         "title": application.name,
         "version": application.version,
         "description": application.about,
         "x-resources": tables.iter().map(resource).collect::<Vec<_>>(),
-        "x-depends-on": ["postgresql"],
+        "x-depends-on": depends_on,
     });
     let Profile { owner, contact, repository } = profile;
     for (name, value) in [("x-owner", owner), ("x-contact", contact), ("x-repository", repository)] {

@@ -92,6 +92,7 @@ impl Application {
             tables,
             store: Store::new(workers.clone(), settings.deadline),
             body_max_bytes: settings.body_max_bytes as u64,
+            service_token: settings.service_token.clone(),
             connections: server.connections(),
             beside,
         };

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use database::DatabaseSettings;
 use edge::EdgeSettings;
-use foundation::Environment;
 use foundation::listener::ListenerSettings;
+use foundation::{Environment, ServiceToken};
 
 /// The settings of a service made of resources.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// The edge's defaults, except that all connections may come from one address, since most come from the gateway.
     pub edge: EdgeSettings,
+    /// `SERVICE_TOKEN`: what requests must show; see [`ServiceToken::read`].
+    pub service_token: Option<ServiceToken>,
     /// `…_DB_…`: where the database is.
     pub database: DatabaseSettings,
     /// What the catalogue tells of the service.
@@ -58,6 +60,7 @@ impl Settings {
             body_max_bytes: environment.size(&format!("{prefix}_BODY_MAX_BYTES"), 256 << 10, 1 << 30)?,
             deadline: Duration::from_secs(6),
             edge: EdgeSettings { max_connections_per_client: edge.max_connections, ..edge },
+            service_token: ServiceToken::read(environment)?,
             database: DatabaseSettings::read(environment, &format!("{prefix}_DB"), application)?,
             profile: Profile {
                 owner: some(environment.text(&format!("{prefix}_OWNER"), "")),

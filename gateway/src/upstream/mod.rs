@@ -13,18 +13,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use foundation::Shutdown;
 use foundation::metrics::Counter;
+use foundation::{ServiceToken, Shutdown};
 use ureq::config::{AutoHeaderValue, Config};
-use ureq::http::{Request, Response};
+use ureq::http::{HeaderValue, Request, Response};
 use ureq::{Agent, Body};
 
 use crate::settings::{ServiceSettings, UpstreamSettings};
 pub(crate) use buffers::unread_input;
 pub(crate) use failure::Failure;
 pub use failure::Reason;
-pub(crate) use instance::Instance;
 use instance::{Common, Permit, State};
+pub(crate) use instance::{Instance, SERVICE_TOKEN};
 
 /// Interval for closing connections that have been idle for too long.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
@@ -84,6 +84,7 @@ impl UpstreamService {
             up: AtomicUsize::new(0),
             max_in_flight: upstream.max_in_flight,
             config: config(upstream),
+            service_token: upstream.service_token.as_ref().map(header_value),
         }));
         let instances =
             settings.authorities.iter().map(|authority| Instance::new(authority, common)).collect();
@@ -271,6 +272,15 @@ pub(crate) fn prune(services: &[&'static UpstreamService], shutdown: &Shutdown) 
             instance.pool.prune();
         }
     }
+}
+
+/// The token as the value of a field, made from static text like all values that threads share.
+fn header_value(token: &ServiceToken) -> HeaderValue {
+    let text: &'static str = token.text().to_owned().leak();
+    // The settings accept only visible characters, so this does not panic.
+    let mut value = HeaderValue::from_static(text);
+    value.set_sensitive(true);
+    value
 }
 
 /// A client that adds no fields, follows no redirects and pools no connections.

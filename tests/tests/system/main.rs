@@ -16,3 +16,4 @@ mod refusals;
 mod rooms;
 mod settings;
 mod todo;
+mod tokens;
