@@ -12,8 +12,16 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 /// Our own files, in `gateway/assets`.
-const OWN: [&str; 7] =
-    ["console.css", "console.html", "console.js", "docs.css", "docs.html", "docs.js", "icon.svg"];
+const OWN: [&str; 8] = [
+    "console.css",
+    "console.html",
+    "console.js",
+    "docs.css",
+    "docs.html",
+    "docs.js",
+    "icon.svg",
+    "services.js",
+];
 /// The files of Swagger UI that are served, without its standalone layout and source maps.
 const SWAGGER_UI: [&str; 2] = ["swagger-ui.css", "swagger-ui-bundle.js"];
 const OPENAPI: &str = "../docs/openapi.yaml";

@@ -4,7 +4,7 @@
 #
 #   scripts/bench.sh                 everything, about eight minutes
 #   scripts/bench.sh ROW…            only these of: inventory gateway title list create orders latency million memory
-#                                    sizes start broker
+#                                    sizes start rooms broker
 #   BENCH_SECONDS=30 scripts/bench.sh …   longer than the 10 seconds for which each load runs
 #
 # Prints a table with the budget of each figure and whether it is met. PostgreSQL is a private one, with fsync on and
@@ -20,9 +20,11 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 . "$here/lib/postgres.sh"
 # shellcheck source=lib/bench.sh
 . "$here/lib/bench.sh"
+# shellcheck source=lib/bench-rooms.sh
+. "$here/lib/bench-rooms.sh"
 
 movies=100000
-all_rows="inventory gateway title list create orders latency memory sizes start million broker"
+all_rows="inventory gateway title list create orders latency memory sizes start rooms million broker"
 
 main() {
     local row

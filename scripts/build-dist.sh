@@ -13,6 +13,8 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 . "$here/lib/project.sh"
 # shellcheck source=lib/packages.sh
 . "$here/lib/packages.sh"
+# The settings name further services.
+load_settings
 # shellcheck source=provision/binaries.sh
 . "$here/provision/binaries.sh"
 

@@ -55,6 +55,10 @@ settings_arrive() {
     for name in INVENTORY_DB BILLING_DB RABBITMQ; do
         printf "%s_PASSWORD='%s'\n" "$name" "${nasty//\'/\'\\\'\'}"
     done >"$work/.env.local"
+    # One service where services are by default, one elsewhere, one that is not ours.
+    sed -i 's/^#*GATEWAY_SERVICES=.*/GATEWAY_SERVICES=todo=\/todo,my-rooms=\/room,films=\/films/' "$work/.env"
+    printf '%s\n' TODO_PORT=8090 TODO_DB_NAME=todo_db TODO_DB_USER=todo "TODO_DB_PASSWORD='${nasty//\'/\'\\\'\'}'" \
+        MY_ROOMS_PORT=8091 MY_ROOMS_DB_NAME=rooms_db MY_ROOMS_VM=billing-vm FILMS_URL=http://films:1 >>"$work/.env"
     (
         # Variables of this shell would override the file.
         for name in $(compgen -e | grep -E '^(GATEWAY|INVENTORY|BILLING|RABBITMQ|BROKER|LOG|VM)(_|$)' || true); do
@@ -74,6 +78,17 @@ settings_arrive() {
     arrives inventory-vm RABBITMQ_PASSWORD ''
     arrives inventory-vm BILLING_DB_PASSWORD ''
     arrives billing-vm INVENTORY_DB_PASSWORD ''
+    arrives gateway-vm GATEWAY_SERVICES todo=/todo,my-rooms=/room,films=/films
+    arrives gateway-vm TODO_URL http://192.168.56.11:8090
+    arrives gateway-vm MY_ROOMS_URL http://192.168.56.12:8091
+    arrives gateway-vm FILMS_URL http://films:1
+    arrives gateway-vm TODO_DB_PASSWORD ''
+    arrives inventory-vm GATEWAY_SERVICES todo=/todo
+    arrives inventory-vm TODO_DB_PASSWORD "$nasty"
+    arrives inventory-vm MY_ROOMS_DB_NAME ''
+    arrives billing-vm GATEWAY_SERVICES my-rooms=/room
+    arrives billing-vm MY_ROOMS_DB_NAME rooms_db
+    arrives billing-vm TODO_DB_PASSWORD ''
 }
 
 # arrives MACHINE SETTING VALUE: checks the value in the machine's script, without its last line, which would start the

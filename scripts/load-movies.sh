@@ -9,7 +9,8 @@
 #   scripts/load-movies.sh --map '{title: (.Title // "Untitled" | tostring),
 #       description: ([.Director, ."Major Genre"] | map(strings) | join(", "))}' movies.json
 # URL is the gateway's; by default it is the gateway that scripts/run.sh has started in this checkout. Shows its
-# progress, then what was refused and why; fails if anything was refused.
+# progress, then what was refused and why; fails if anything was refused. Where the gateway has tokens, TOKEN in the
+# environment must be one of the role write.
 set -euo pipefail
 
 here=$(dirname -- "${BASH_SOURCE[0]}")
@@ -52,7 +53,9 @@ total=$(wc -l <"$work/movies")
 # curl sends all requests over one connection when it reads them from one list. A quoted value in that list is escaped
 # as in JSON, so the body is encoded as JSON twice.
 jq -r --arg url "$url/api/movies" '
-    "next", "url = \($url | tojson)", "header = \"Content-Type: application/json\"", "data-raw = \(tojson | tojson)",
+    (env.TOKEN // "") as $token |
+    "next", "url = \($url | tojson)", "header = \"Content-Type: application/json\"",
+    (if $token == "" then empty else "header = \("Authorization: Bearer \($token)" | tojson)" end), "data-raw = \(tojson | tojson)",
     "write-out = \"\\n%{http_code}\\n\""' "$work/movies" | tail -n +2 >"$work/requests"
 
 # In a terminal the progress stays on one line; elsewhere it is printed rarely.

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Runs the whole platform on this machine until Ctrl-C: PostgreSQL, broker, inventory, billing and gateway.
+# Runs the whole platform on this machine until Ctrl-C: PostgreSQL, broker, inventory, billing, the services of
+# GATEWAY_SERVICES that have a database here, and the gateway.
 #
 #   scripts/run.sh               build, start, wait until ready, tell where it listens; Ctrl-C stops it
 #   scripts/run.sh list          what runs
-#   scripts/run.sh stop NAME     stop one of api_gateway, inventory_app, billing_app, broker, postgres
+#   scripts/run.sh stop NAME     stop one of api_gateway, inventory_app, billing_app, broker, postgres, or a service's
+#                                program, such as todo_app
 #   scripts/run.sh start NAME    start it again, at once even if it waits because it has ended too often
 #   scripts/run.sh restart NAME  stop it and start it
 #   scripts/run.sh stop          stop everything, as Ctrl-C does
@@ -34,6 +36,7 @@ ready_limit=60
 
 main() {
     local verb=${1-}
+    remember_names
     case $verb in
         '') at_most 0 "$@" && run ;;
         list) at_most 1 "$@" && list_processes ;;
@@ -57,10 +60,17 @@ at_most() { (($# - 1 <= $1)) || fail "too many arguments; see scripts/run.sh --h
 
 run() {
     load_settings
+    read_services
+    local name prefix needed=()
+    for name in "${service_names[@]}"; do
+        prefix=$(variable_of "$name")
+        needed+=("${prefix}_PORT" "${prefix}"_DB_{NAME,USER,PASSWORD})
+    done
     check_settings {GATEWAY,INVENTORY,BROKER}_{HOST,PORT} RABBITMQ_{PORT,USER,PASSWORD} \
-        {INVENTORY,BILLING}_DB_{HOST,PORT,NAME,USER,PASSWORD}
+        {INVENTORY,BILLING}_DB_{HOST,PORT,NAME,USER,PASSWORD} "${needed[@]}"
     connect_settings
     supervise
+    name_processes
     check_ports
     choose_private_ports
     printf '%s\n' "$gateway" >"$state_folder/gateway"
@@ -76,8 +86,11 @@ run() {
     come_up postgres "PostgreSQL does not answer" cluster_answers "$INVENTORY_DB_PORT"
     make_database "$INVENTORY_DB_PORT" "$INVENTORY_DB_NAME" "$INVENTORY_DB_USER" "$INVENTORY_DB_PASSWORD"
     make_database "$INVENTORY_DB_PORT" "$BILLING_DB_NAME" "$BILLING_DB_USER" "$BILLING_DB_PASSWORD"
-    local name
-    for name in broker inventory_app billing_app api_gateway; do
+    for name in "${service_names[@]}"; do
+        make_database "$INVENTORY_DB_PORT" "$(setting_of "$name" DB_NAME)" "$(setting_of "$name" DB_USER)" \
+            "$(setting_of "$name" DB_PASSWORD)"
+    done
+    for name in "${names[@]:1}"; do
         start_process "$name"
     done
     come_up api_gateway "the platform is not ready" is_ready
@@ -88,8 +101,28 @@ run() {
     say "Stopping."
 }
 
+# remember_names: the processes of the platform that runs, or ran last, for the commands of other shells.
+remember_names() {
+    if [[ -s $state_folder/names ]]; then read -r -a names <"$state_folder/names"; fi
+}
+
+# name_processes: sets names to what this run starts, in this order, and program to the binary of each service.
+declare -A program=()
+name_processes() {
+    local name process
+    names=(postgres broker inventory_app billing_app)
+    for name in "${service_names[@]}"; do
+        process=${name//-/_}_app
+        names+=("$process")
+        program[$process]=$name-app
+    done
+    names+=(api_gateway)
+    printf '%s\n' "${names[*]}" >"$state_folder/names"
+}
+
 # All parts run on this machine, whatever hosts .env names.
 connect_settings() {
+    local name prefix
     same INVENTORY_DB_HOST BILLING_DB_HOST
     same INVENTORY_DB_PORT BILLING_DB_PORT
     same BROKER_PORT RABBITMQ_PORT
@@ -103,13 +136,18 @@ connect_settings() {
     if [[ $INVENTORY_DB_PORT != "$BILLING_DB_PORT" || $BROKER_PORT != "$RABBITMQ_PORT" ]]; then
         fail "INVENTORY_DB_PORT and BILLING_DB_PORT must be equal, and so must BROKER_PORT and RABBITMQ_PORT"
     fi
+    for name in "${service_names[@]}"; do
+        prefix=$(variable_of "$name")
+        export "${prefix}_HOST=127.0.0.1" "${prefix}_DB_HOST=127.0.0.1" "${prefix}_DB_PORT=$INVENTORY_DB_PORT"
+    done
     gateway=http://127.0.0.1:$GATEWAY_PORT
 }
 
 # check_ports: fails if another program uses one of our ports; otherwise a service would fail to start again and again.
 check_ports() {
-    local setting host
-    for setting in GATEWAY INVENTORY BROKER INVENTORY_DB; do
+    local setting host settings=(GATEWAY INVENTORY BROKER INVENTORY_DB)
+    for host in "${service_names[@]}"; do settings+=("$(variable_of "$host")"); done
+    for setting in "${settings[@]}"; do
         host=${setting}_HOST
         if port_is_open "${!host}" "$(eval "printf %s \"\$${setting}_PORT\"")"; then
             host=${setting}_PORT
@@ -121,10 +159,16 @@ check_ports() {
 # choose_private_ports: a private listener whose default port is taken, for instance by another checkout, takes any free
 # port; its log names it.
 choose_private_ports() {
-    local part name port
-    for part in gateway:9301 inventory:9302 billing:9303 broker:9304; do
+    local part name port parts=(gateway:9301 inventory:9302 billing:9303 broker:9304)
+    local -A default=()
+    read_defaults
+    for part in "${service_names[@]}"; do
+        name=$(variable_of "$part")_PRIVATE_PORT
+        if [[ -v default[$name] ]]; then parts+=("$part:${default[$name]}"); fi
+    done
+    for part in "${parts[@]}"; do
         port=${part#*:} part=${part%:*}
-        name=${part^^}_PRIVATE_PORT
+        name=$(variable_of "$part")_PRIVATE_PORT
         if [[ ! -v $name ]] && port_is_open 127.0.0.1 "$port"; then
             say "Port $port is taken: the private listener of $part takes a free one; scripts/run.sh logs shows which."
             export "$name=0"
@@ -133,9 +177,10 @@ choose_private_ports() {
 }
 
 build() {
+    local binaries=(api-gateway inventory-app billing-app broker "${program[@]}")
     target=${CARGO_TARGET_DIR:-$root/target}
     say "Building."
-    (cd "$root" && exec cargo build --release --locked --workspace --bins --target-dir "$target" 8>&- 9>&-) ||
+    (cd "$root" && exec cargo build --release --locked "${binaries[@]/#/--bin=}" --target-dir "$target" 8>&- 9>&-) ||
         fail "the build failed"
 }
 
@@ -147,6 +192,7 @@ command_of() {
         inventory_app) command=("$target/release/inventory-app") ;;
         billing_app) command=("$target/release/billing-app") ;;
         api_gateway) command=("$target/release/api-gateway") ;;
+        *) command=("$target/release/${program[$1]}") ;;
     esac
 }
 
@@ -184,6 +230,7 @@ give_up() {
 }
 
 greet() {
+    local name
     cat <<END
 
 The platform is ready at $gateway
@@ -191,6 +238,7 @@ The platform is ready at $gateway
   curl -s $gateway/api/movies
   curl -s $gateway/api/movies -H 'Content-Type: application/json' -d '{"title": "Alien", "description": "1979"}'
   curl -s $gateway/api/billing -H 'Content-Type: application/json' -d '{"user_id": "3", "number_of_items": "5", "total_amount": "180"}'
+$(for name in "${service_names[@]}"; do printf '  curl -s %s\n' "$gateway${service_path[$name]}"; done)
 
 See the tables with  scripts/psql.sh movies_db -c 'TABLE movies'  and  scripts/psql.sh billing_db -c 'TABLE orders'.
 Stop and start parts with  scripts/run.sh stop billing_app  and  scripts/run.sh start billing_app.

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Tests every endpoint of a running gateway, and its error responses, with curl.
+# Tests every endpoint of a running gateway, and its error responses, with curl; also the list of each service that
+# GATEWAY_SERVICES names and that has a database here.
 #
 #   scripts/smoke.sh [--delete-all] [URL]
 #
 # URL is the gateway's; by default it is the gateway that scripts/run.sh has started in this checkout. It leaves one
 # order behind and removes only the movies that it created: it tests deleting all movies only with --delete-all, and
-# only if there are no others. Prints one line per check; fails if a check fails.
+# only if there are no others. Prints one line per check; fails if a check fails. Where the gateway has tokens, TOKEN in
+# the environment must be one of the role admin.
 set -euo pipefail
 
 here=$(dirname -- "${BASH_SOURCE[0]}")
@@ -29,11 +31,19 @@ while [[ ${1-} == -* ]]; do
     shift
 done
 (($# <= 1)) || fail "too many arguments; see scripts/smoke.sh --help"
+load_settings
+read_services
 find_gateway "$@"
 need curl
 answers=$(mktemp -d)
 # The id of the movie that this script has created, while it exists.
 id=''
+# The token is in a file, because command lines are visible to all users.
+access=()
+if [[ -n ${TOKEN-} ]]; then
+    printf 'header = "Authorization: Bearer %s"\n' "$TOKEN" >"$answers/access"
+    access=(-K "$answers/access")
+fi
 trap clean_up EXIT
 trap 'exit 130' INT TERM HUP
 passed=0 failed=0
@@ -43,7 +53,7 @@ title="Smoke $$-$RANDOM"
 
 # Remove the movie however the script ends.
 clean_up() {
-    [[ -z $id ]] || curl -s -m 5 -o "$answers/body" -X DELETE "$url/api/movies/$id" || true
+    [[ -z $id ]] || curl "${access[@]}" -s -m 5 -o "$answers/body" -X DELETE "$url/api/movies/$id" || true
     rm -rf -- "$answers"
 }
 
@@ -66,7 +76,7 @@ check() {
     local what=$1 expected=$2 method=$3 target=$4
     shift 4
     # The target is sent unchanged, without removing dot segments.
-    local arguments=(-sS -m 30 --path-as-is -X "$method" -D "$answers/head" -o "$answers/body" -w '%{http_code}')
+    local arguments=("${access[@]}" -sS -m 30 --path-as-is -X "$method" -D "$answers/head" -o "$answers/body" -w '%{http_code}')
     if [[ $method == HEAD ]]; then arguments+=(-I); fi
     rm -f -- "$answers/head" "$answers/body"
     touch -- "$answers/head" "$answers/body"
@@ -162,6 +172,14 @@ expect "is posted" '*Message posted*message_id*'
 check "the same path with a slash at its end refuses nonsense" 400 POST /api/billing/ -H "$json" -d '{"user_id": 3}'
 expect "and names the fields" '*number_of_items*total_amount*'
 
+for name in "${service_names[@]}"; do
+    say "The service $name"
+    check "its list" 200 GET "${service_path[$name]}?limit=1"
+    check "its methods" 204 OPTIONS "${service_path[$name]}"
+    expect_header "are told" 'allow:*GET*'
+    check "what it does not have" 404 GET "${service_path[$name]}/none/none"
+done
+
 say "Status, metrics and pages"
 check "the state of every part" 200 GET /api/status
 expect "names the parts" '*"billing":*"broker":*"gateway":*"inventory":*"postgresql":*'
@@ -186,7 +204,7 @@ check "another method" 405 PATCH /api/movies -H "$json" -d '{}'
 expect_header "tells which it could be" 'allow:*POST*'
 check "reading orders" 405 GET /api/billing
 check "another path" 404 GET /api/nothing
-check "a way out of /api/movies" 404 GET /api/movies/../../health/none
+check "a way out of /api/movies" 400 GET /api/movies/../../health/none
 check "a target over the limit" 414 GET "/api/movies?title=$(printf '%09000d' 0)"
 head -c 2000000 /dev/zero | tr '\0' ' ' >"$answers/large"
 check "a body over the limit" 413 POST /api/billing -H "$json" -H 'Expect:' --data-binary "@$answers/large"

@@ -3,7 +3,8 @@
 #
 #   scripts/test.sh             Rust and shell: format, lints, documentation, all tests; a few minutes
 #   scripts/test.sh --all       the rest as well, as continuous integration runs it: dependencies, the Vagrantfile, pika
-#                               and amqplib against our broker, the documents in docs/, and --rabbitmq
+#                               and amqplib against our broker, the documents in docs/, a generated service, and
+#                               --rabbitmq
 #   scripts/test.sh --rabbitmq  only the system tests, pika and amqplib with RabbitMQ in place of our own broker
 #
 # The tests start their own PostgreSQL and RabbitMQ on free ports and in temporary folders, and remove them.
@@ -78,6 +79,7 @@ rest() {
     step "virtual machines" scripts/check-vagrant.sh
     step "independent clients and our broker" scripts/test-broker-clients.sh
     step "documentation against the running system" scripts/check-docs.sh
+    step "a new service" scripts/test-new-service.sh
 }
 
 rabbitmq() {

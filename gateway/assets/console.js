@@ -17,9 +17,73 @@ function element(name, className, ...children) {
   return made;
 }
 
-// What the server, or the lack of one, has to say.
-async function call(method, path, body, headers = {}) {
+// --- token ---
+
+const TOKEN_KEY = "token";
+// Known to this page only, unless the user wants it kept until the tab is closed.
+let token = storage((kept) => kept.getItem(TOKEN_KEY)) ?? "";
+// The question for a token that is being asked, so that several refused requests ask once.
+let question = null;
+
+// Uses the tab's storage, which a browser may deny.
+function storage(use) {
+  try {
+    return use(sessionStorage);
+  } catch {
+    return null;
+  }
+}
+
+// Asks the user for a token; whether there is one now.
+function askForToken(reason) {
+  question ??= new Promise((resolve) => {
+    const [dialog, form] = [find("access"), find("access-form")];
+    form.reset();
+    find("access-reason").textContent = reason;
+    find("use-token").hidden = false;
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      token = form.elements.token.value.trim();
+      storage((kept) => (form.elements.keep.checked ? kept.setItem(TOKEN_KEY, token) : kept.removeItem(TOKEN_KEY)));
+      dialog.returnValue = "used";
+      dialog.close("used");
+    };
+    dialog.returnValue = "";
+    dialog.onclose = () => {
+      form.reset();
+      question = null;
+      resolve(dialog.returnValue === "used");
+    };
+    dialog.showModal();
+  });
+  return question;
+}
+
+async function useToken() {
+  if (await askForToken("It goes with every request of this page.")) {
+    statusRefused = false;
+    showStatus();
+    showMovies(current || firstPage());
+  }
+}
+
+// --- requests ---
+
+// What the server, or the lack of one, has to say. Where a token is needed, the user is asked for it, unless `quiet`.
+async function call(method, path, body, headers = {}, quiet = false) {
+  const result = await send(method, path, body, headers);
+  if (result.status !== 401 || quiet || !(await askForToken(result.answer.error))) {
+    return result;
+  }
+  statusRefused = false;
+  return call(method, path, body, headers);
+}
+
+async function send(method, path, body, headers) {
   const options = { method, headers: { ...headers } };
+  if (token) {
+    options.headers.Authorization = `Bearer ${token}`;
+  }
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
@@ -96,10 +160,18 @@ function showChart(minutes) {
   find("chart-max").textContent = most ? `(at most ${most.toLocaleString("en")})` : "";
 }
 
+// Whether this client may not see the status; asking again is of no use until there is another token.
+let statusRefused = false;
+
 async function showStatus() {
-  const { ok, answer } = await call("GET", "/api/status");
+  const { ok, status, answer } = await call("GET", "/api/status", undefined, {}, true);
+  statusRefused = status === 401 || status === 403;
+  find("status-message").textContent = statusRefused ? "The state of the system is shown to clients with the role admin." : "";
+  if (statusRefused) {
+    find("use-token").hidden = false;
+  }
   if (!ok) {
-    showPart("gateway", "unreachable");
+    showPart("gateway", statusRefused ? "ok" : "unreachable");
     for (const name of ["inventory", "postgresql", "broker", "billing", "billing_db"]) {
       showPart(name, "unknown");
     }
@@ -123,7 +195,7 @@ function showOutbox(outbox) {
 }
 
 async function watchStatus() {
-  if (!document.hidden) {
+  if (!document.hidden && !statusRefused) {
     await showStatus();
   }
   setTimeout(watchStatus, STATUS_INTERVAL_MS);
@@ -294,7 +366,7 @@ async function follow(id, shown, attempt) {
   if (!shown.isConnected) {
     return;
   }
-  const { ok, answer } = await call("GET", `/api/status/orders/${id}`);
+  const { ok, answer } = await call("GET", `/api/status/orders/${id}`, undefined, {}, true);
   if (ok && answer.state === "stored") {
     shown.textContent = "stored";
     shown.className = "done";
@@ -327,6 +399,7 @@ find("add").addEventListener("click", () => openEditor(null));
 find("movie").addEventListener("submit", save);
 find("delete").addEventListener("click", removeMovie);
 find("order").addEventListener("submit", placeOrder);
+find("use-token").addEventListener("click", useToken);
 find("next").addEventListener("click", () => {
   visited.push(current);
   showMovies(next);
@@ -338,3 +411,5 @@ for (const button of document.querySelectorAll("[data-close]")) {
 
 showMovies(firstPage());
 watchStatus();
+
+export { call, element, find };

@@ -17,8 +17,21 @@ mod embedded {
 }
 
 /// The files that pages load from `/assets/{name}`.
-static ALL: [&Asset; 7] =
-    [&CONSOLE_CSS, &CONSOLE_JS, &DOCS_CSS, &DOCS_JS, &ICON_SVG, &SWAGGER_UI_CSS, &SWAGGER_UI_BUNDLE_JS];
+static ALL: [&Asset; 8] = [
+    &CONSOLE_CSS,
+    &CONSOLE_JS,
+    &DOCS_CSS,
+    &DOCS_JS,
+    &ICON_SVG,
+    &SERVICES_JS,
+    &SWAGGER_UI_CSS,
+    &SWAGGER_UI_BUNDLE_JS,
+];
+
+/// The OpenAPI document.
+pub(crate) fn openapi() -> serde_json::Result<serde_json::Value> {
+    serde_json::from_reader(GzDecoder::new(OPENAPI_JSON.gzip))
+}
 
 /// The file that `/assets/{name}` serves.
 pub(crate) fn find(name: &str) -> Option<&'static Asset> {
@@ -57,7 +70,6 @@ impl Asset {
             ("cache-control", "no-cache"),
             ("vary", "accept-encoding"),
             ("content-security-policy", CONTENT_SECURITY_POLICY),
-            ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),
         ] {
             response.field(name, value.as_bytes());
@@ -119,13 +131,8 @@ fn has(request: &Request<'_>, etag: &str) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// The OpenAPI document as it is served.
-    pub(crate) fn openapi() -> serde_json::Value {
-        serde_json::from_reader(GzDecoder::new(OPENAPI_JSON.gzip)).unwrap()
-    }
 
     #[test]
     fn every_asset_has_the_length_that_it_promises() {

@@ -4,9 +4,14 @@ use std::borrow::Cow;
 use std::fmt;
 
 use edge::{Refusal, Request, Response};
+use foundation::Warnings;
 use order::InvalidOrder;
 
+use crate::tokens::{Role, TokenFault};
 use crate::upstream::Reason;
+
+/// Requests that failed, of which strangers can send any number.
+static FAILED: Warnings = Warnings::new("requests that failed");
 
 /// Why the gateway cannot start.
 #[derive(Debug)]
@@ -70,12 +75,26 @@ pub enum Problem {
     Refused(Refusal),
     /// The body is no valid order.
     InvalidOrder(InvalidOrder),
+    /// There is no token, though one is needed, or it is not valid.
+    Unauthorized(Option<TokenFault>),
+    /// The client may not do this.
+    Forbidden {
+        /// The role that may.
+        needed: Role,
+    },
+    /// The gateway does not serve the host that the request names.
+    Misdirected,
     /// No such path.
     NotFound,
     /// The path exists, but not with this method.
     MethodNotAllowed {
         /// The methods that exist, as the value of `Allow`.
         allow: &'static str,
+    },
+    /// The client asks too much.
+    TooManyRequests {
+        /// After how many seconds it may try again.
+        retry_after_s: u64,
     },
     /// The `Content-Type` is not JSON.
     UnsupportedMediaType,
@@ -121,10 +140,14 @@ impl Problem {
         match self {
             Self::Refused(refusal) => refusal.status(),
             Self::InvalidOrder(_) => 400,
+            Self::Unauthorized(_) => 401,
+            Self::Forbidden { .. } => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed { .. } => 405,
             Self::UnsupportedMediaType => 415,
+            Self::Misdirected => 421,
             Self::KeyUsed { .. } => 422,
+            Self::TooManyRequests { .. } => 429,
             Self::Upstream { reason: Reason::Invalid, .. } => 502,
             Self::Upstream { reason: Reason::TimedOut, .. } => 504,
             Self::Upstream { .. } | Self::NotPublished { .. } => 503,
@@ -137,8 +160,16 @@ impl Problem {
             Self::Refused(refusal) => refusal.public(),
             Self::InvalidOrder(InvalidOrder::Malformed(text)) => text.clone().into(),
             Self::InvalidOrder(InvalidOrder::Fields(_)) => "the order is invalid".into(),
+            Self::Unauthorized(None) => "this needs a token".into(),
+            Self::Unauthorized(Some(TokenFault::Unknown)) => "the token is not valid".into(),
+            Self::Unauthorized(Some(TokenFault::Expired)) => "the token has expired".into(),
+            Self::Forbidden { needed } => format!("this needs the role {}", needed.name()).into(),
+            Self::Misdirected => {
+                "the gateway does not serve this host name; see GATEWAY_ALLOWED_HOSTS".into()
+            }
             Self::NotFound => "not found".into(),
             Self::MethodNotAllowed { .. } => "method not allowed".into(),
+            Self::TooManyRequests { .. } => "too many requests; slow down".into(),
             Self::UnsupportedMediaType => "the body must be application/json".into(),
             Self::Upstream { service, reason, .. } => match reason {
                 Reason::Unreachable => format!("{service} is not reachable").into(),
@@ -173,15 +204,26 @@ impl Problem {
             return Err(refusal);
         }
         let status = self.status();
-        let level = if status >= 500 { log::Level::Warn } else { log::Level::Debug };
         let cause = self.cause().unwrap_or_default();
         let separator = if cause.is_empty() { "" } else { ": " };
-        log::log!(level, "{} {status} {}{separator}{cause}", request.request_id(), self.public());
+        let (id, public) = (request.request_id(), self.public());
+        if status >= 500 {
+            FAILED.warn(format_args!("{id} {status} {public}{separator}{cause}"));
+        } else {
+            log::debug!("{id} {status} {public}{separator}{cause}");
+        }
         if response.is_sent() {
             return Ok(());
         }
+        let retry_after: String;
         let fields: &[_] = match self {
+            Self::TooManyRequests { retry_after_s } => {
+                retry_after = retry_after_s.to_string();
+                &[("retry-after", retry_after.as_str())]
+            }
             Self::MethodNotAllowed { allow } => &[("allow", allow)],
+            Self::Unauthorized(fault) => &[("www-authenticate", challenge(fault))],
+            Self::Forbidden { needed } => &[("www-authenticate", challenge_for(needed))],
             _ if status == 503 => &[("retry-after", "1")],
             _ => &[],
         };
@@ -204,6 +246,28 @@ impl Problem {
             _ => {}
         }
         serde_json::Value::Object(members).to_string().into_bytes()
+    }
+}
+
+/// What `WWW-Authenticate` says with 401 (RFC 6750 §3): without a token, only how to send one.
+fn challenge(fault: Option<TokenFault>) -> &'static str {
+    match fault {
+        None => r#"Bearer realm="movies""#,
+        Some(TokenFault::Unknown) => {
+            r#"Bearer realm="movies", error="invalid_token", error_description="the token is not valid""#
+        }
+        Some(TokenFault::Expired) => {
+            r#"Bearer realm="movies", error="invalid_token", error_description="the token has expired""#
+        }
+    }
+}
+
+/// What `WWW-Authenticate` says with 403 (RFC 6750 §3.1).
+fn challenge_for(needed: Role) -> &'static str {
+    match needed {
+        Role::Read => r#"Bearer realm="movies", error="insufficient_scope", scope="read""#,
+        Role::Write => r#"Bearer realm="movies", error="insufficient_scope", scope="write""#,
+        Role::Admin => r#"Bearer realm="movies", error="insufficient_scope", scope="admin""#,
     }
 }
 

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use edge::{Refusal, Request, Response};
+use foundation::Warnings;
 
 use crate::publisher::{BrokerState, Publisher};
 use crate::upstream::{self, UpstreamService};
+
+/// Probes of a gateway that is not ready, which strangers can send, too.
+static NOT_READY: Warnings = Warnings::new("not being ready");
 
 /// Answers health and readiness probes.
 pub(crate) struct Health {
@@ -33,7 +37,7 @@ impl Health {
         for (service, readiness) in self.services.iter().zip(upstream::readiness(&self.services)) {
             let name = service.name();
             if let Some(cause) = readiness.problem() {
-                log::warn!("{} not ready: {name}: {cause}", request.request_id());
+                NOT_READY.warn(format_args!("{} not ready: {name}: {cause}", request.request_id()));
                 unreachable.push(name);
             }
             let state = if readiness.problem().is_some() { "unreachable" } else { "ok" };
@@ -41,7 +45,7 @@ impl Health {
         }
         let broker = self.publisher.broker();
         if broker != BrokerState::Ready {
-            log::warn!("{} not ready: broker: {}", request.request_id(), broker.name());
+            NOT_READY.warn(format_args!("{} not ready: broker: {}", request.request_id(), broker.name()));
         }
         if broker == BrokerState::Unreachable {
             unreachable.push("broker");

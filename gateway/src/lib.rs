@@ -1,26 +1,35 @@
 //! The gateway: the only public program of the platform.
 //!
-//! The path of a request: `crates/edge` (reads it, strictly and within limits) → `routes` → `proxy` and `upstream` for
-//! the services, `orders`, `publisher` and `outbox` for /api/billing,
-//! `billing_records` for what billing has stored, `status`, `health` or `assets` for the gateway's own paths.
+//! The path of a request: `crates/edge` (reads it, strictly and within limits) → `routes`, which asks `names`, `access`
+//! and `rates` whether it may be served → `proxy` and `upstream` for the services, `orders`, `publisher` and `outbox` for
+//! /api/billing, `billing_records` for what billing has stored, `status`, `health` or `assets` for the gateway's own paths.
 
+mod access;
+mod access_log;
 mod assets;
 mod billing_activity;
 mod billing_records;
+mod catalogue;
+mod cors;
 mod error;
+mod forwarded;
 mod health;
 mod inspection;
 mod metrics;
+mod names;
+mod openapi;
 mod order_states;
 mod orders;
 mod outbox;
 mod proxy;
 mod publisher;
 mod questions;
+mod rates;
 mod recent_orders;
 mod routes;
 mod settings;
 mod status;
+mod tokens;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -32,22 +41,35 @@ use foundation::Shutdown;
 use foundation::listener::{self, Identity};
 
 pub use error::{Error, Problem};
-pub use settings::{OutboxSettings, QueueSettings, ServiceSettings, Settings, UpstreamSettings};
+pub use forwarded::Network;
+pub use settings::{
+    AccessSettings, OutboxSettings, QueueSettings, RateSettings, ServiceSettings, Settings, TokenSettings,
+    UpstreamSettings,
+};
+pub use tokens::{Role, TokenFault, TokenTable, new_token};
 pub use upstream::Reason;
 
+use access::Access;
+use access_log::AccessLog;
 use billing_activity::BillingActivity;
 use billing_records::BillingRecords;
+use catalogue::Catalogue;
+use cors::Cors;
+use forwarded::TrustedProxies;
 use health::Health;
 use inspection::Inspection;
 use metrics::Metrics;
+use names::Names;
 use order_states::OrderStates;
 use orders::Orders;
 use outbox::Outbox;
 use proxy::Proxy;
 use publisher::Publisher;
+use rates::Rates;
 use recent_orders::RecentOrders;
 use routes::Routes;
 use status::{Placed, Status};
+use tokens::Tokens;
 use upstream::UpstreamService;
 
 /// A gateway that is bound to its address.
@@ -69,6 +91,15 @@ impl Gateway {
             let addr = format!("{}:{}", settings.host, settings.port);
             Error::Listen { addr, source }
         })?;
+        let tokens = Tokens::start(&settings.access.tokens, &shutdown)?;
+        if tokens.is_none() && !server.addr().ip().to_canonical().is_loopback() {
+            log::warn!(
+                "no tokens are configured: whoever reaches {} may read, change and delete everything; see \
+                 GATEWAY_TOKENS_FILE",
+                server.addr()
+            );
+        }
+        let names = Names::new(settings.access.allowed_hosts.as_deref(), tokens.is_some());
         let services = services(&settings)?;
         let labels = routes::labels(&settings.services);
         let metrics = Arc::new(Metrics::new(labels, server.connections(), services.clone()));
@@ -92,9 +123,22 @@ impl Gateway {
                 publisher.clone(),
                 Placed { outbox: outbox.clone(), states },
                 metrics.clone(),
+                billing_activity.clone(),
+            ),
+            catalogue: Catalogue::new(
+                &services,
+                &settings.services,
+                publisher.clone(),
                 billing_activity,
+                &settings.queue,
             ),
             metrics: metrics.clone(),
+            access_log: AccessLog::new(settings.access.access_log),
+            proxies: TrustedProxies::new(settings.access.trusted_proxies.clone()),
+            names,
+            rates: Rates::new(&settings.rates),
+            cors: Cors::new(settings.access.cors_origins.clone()),
+            access: Access::new(tokens, settings.access.public_reads),
         });
         let identity = Identity { name: "api-gateway", version: env!("CARGO_PKG_VERSION") };
         let inspection = Inspection {
@@ -140,6 +184,7 @@ fn services(settings: &Settings) -> Result<Box<[&'static UpstreamService]>, Erro
 
 /// Checks that every dependency answers, without serving.
 pub fn check(settings: &Settings) -> Result<(), Error> {
+    Tokens::load(&settings.access.tokens)?;
     let services = services(settings)?;
     for (service, readiness) in services.iter().zip(upstream::readiness(&services)) {
         if let Some(cause) = readiness.problem() {

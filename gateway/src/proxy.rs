@@ -2,12 +2,14 @@
 
 use std::io::Read;
 
-use edge::{BodySize, Method, tokens};
+use edge::{BodySize, Client, Method, tokens};
+use foundation::service_token;
 use ureq::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::http::{self, Request, Response};
 
 use crate::error::Problem;
-use crate::upstream::{Failure, Instance, Reason, Repetition, UpstreamService, unread_input};
+use crate::rates::Rates;
+use crate::upstream::{Failure, Instance, Reason, Repetition, SERVICE_TOKEN, UpstreamService, unread_input};
 
 /// How much of a response body is read at once, in bytes.
 const READ_BYTES: usize = 16 << 10;
@@ -22,6 +24,17 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const VIA_HTTP10: HeaderValue = HeaderValue::from_static("1.0 api-gateway");
 const VIA_HTTP11: HeaderValue = HeaderValue::from_static("1.1 api-gateway");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Under which conditions a request is passed on.
+#[derive(Clone, Copy)]
+pub(crate) struct Conditions<'r> {
+    /// The scheme that the client used, for the service.
+    pub(crate) scheme: &'static str,
+    /// Whether to drop what the service says about pages of other origins.
+    pub(crate) own_cors: bool,
+    /// What bounds the answers of unknown length that are on their way to one client.
+    pub(crate) rates: Option<&'r Rates>,
+}
 
 /// The proxy in front of one service.
 pub(crate) struct Proxy {
@@ -42,16 +55,17 @@ impl Proxy {
         request: &mut edge::Request<'_>,
         response: &mut edge::Response<'_>,
         target: &[u8],
+        conditions: Conditions<'_>,
     ) -> Result<(), Problem> {
         let bytes = request.read_body(self.body_max_bytes)?;
-        let outgoing = Outgoing { request, target };
+        let outgoing = Outgoing { request, target, scheme: conditions.scheme };
         let body = (!bytes.is_empty() || outgoing.announces_body()).then_some(&*bytes);
         let answer = self
             .service
             .send(|instance| outgoing.request(instance), body, repetition(request.method()))
             .map_err(|failure| self.describe(&failure))?;
         drop(bytes);
-        self.relay(request, response, answer)
+        self.relay(request, response, answer, conditions)
     }
 
     fn describe(&self, failure: &Failure) -> Problem {
@@ -72,18 +86,27 @@ impl Proxy {
         request: &edge::Request<'_>,
         response: &mut edge::Response<'_>,
         mut answer: Response<ureq::Body>,
+        conditions: Conditions<'_>,
     ) -> Result<(), Problem> {
         let status = answer.status().as_u16();
         if status < 200 {
             return Err(self.problem(Reason::Invalid, format!("it answered {status}")));
         }
+        if status == 401 && refuses_gateway(answer.headers()) {
+            return Err(self.problem(Reason::Invalid, "it does not accept our SERVICE_TOKEN".to_owned()));
+        }
         remove_named_in_connection(answer.headers_mut());
         let bodiless = request.method() == Method::Head || matches!(status, 204 | 304);
         let size = if bodiless { BodySize::None } else { announced_size(answer.headers()) };
+        let rates = conditions.rates.filter(|_| !bodiless && size == BodySize::Unknown);
+        let _stream = rates.map(|rates| rates.begin_stream(request.client())).transpose()?;
         response.begin(status);
         for (name, value) in answer.headers() {
-            let own =
-                name == X_REQUEST_ID || (name == header::CONTENT_LENGTH && (!bodiless || status == 204));
+            let own = name == X_REQUEST_ID
+                || name == header::SERVER
+                || name == header::X_CONTENT_TYPE_OPTIONS
+                || (conditions.own_cors && name.as_str().starts_with("access-control-"))
+                || (name == header::CONTENT_LENGTH && (!bodiless || status == 204));
             if !own && !is_hop_by_hop(name) {
                 response.field(name.as_str(), value.as_bytes());
             }
@@ -140,6 +163,7 @@ fn repetition(method: Method) -> Repetition {
 struct Outgoing<'e> {
     request: &'e edge::Request<'e>,
     target: &'e [u8],
+    scheme: &'static str,
 }
 
 impl Outgoing<'_> {
@@ -156,16 +180,21 @@ impl Outgoing<'_> {
         *request.method_mut() = http::Method::from_bytes(self.request.method_name().as_bytes()).ok()?;
         *request.uri_mut() = instance.uri(self.target)?;
         let fields = request.headers_mut();
-        // Six fields are added below. Reserving the exact size avoids a larger allocation, which would be much slower.
-        fields.reserve(self.request.fields().len() + 6);
+        // Seven fields are added below. Reserving the exact size avoids a larger allocation, which would be much slower.
+        fields.reserve(self.request.fields().len() + 7);
         fields.insert(header::HOST, instance.host.clone());
         self.copy_fields(fields);
         self.add_fields(fields);
+        if let Some(token) = instance.service_token() {
+            fields.insert(SERVICE_TOKEN, token.clone());
+        }
         Some(request)
     }
 
     /// Copies the end-to-end fields.
     fn copy_fields(&self, fields: &mut HeaderMap) {
+        // A token of ours was for the gateway; no service gets to see it.
+        let has_token = matches!(self.request.client(), Client::Named(_));
         for (name, value) in self.request.fields() {
             // The edge's parser has accepted both, so neither conversion fails.
             if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
@@ -173,6 +202,8 @@ impl Outgoing<'_> {
                     || name == header::CONTENT_LENGTH
                     || name == header::EXPECT
                     || name == X_REQUEST_ID
+                    || name == SERVICE_TOKEN
+                    || (name == header::AUTHORIZATION && has_token)
                     || name == X_FORWARDED_HOST
                     || name == X_FORWARDED_PROTO;
                 if !own && (name == header::CONNECTION || !is_hop_by_hop(&name)) {
@@ -197,7 +228,7 @@ impl Outgoing<'_> {
             }
         };
         insert(X_FORWARDED_FOR, &forwarded_for);
-        insert(X_FORWARDED_PROTO, b"http");
+        insert(X_FORWARDED_PROTO, self.scheme.as_bytes());
         if !self.request.host().is_empty() {
             insert(X_FORWARDED_HOST, self.request.host());
         }
@@ -236,6 +267,11 @@ fn remove_named_in_connection(fields: &mut HeaderMap) {
             fields.remove(name);
         }
     }
+}
+
+/// Whether 401 is about the gateway's own token, not the client's.
+fn refuses_gateway(fields: &HeaderMap) -> bool {
+    fields.get_all(header::WWW_AUTHENTICATE).iter().any(|value| value == service_token::SCHEME)
 }
 
 /// The size of the response body, if the head announces it.

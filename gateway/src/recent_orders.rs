@@ -152,6 +152,23 @@ mod tests {
     }
 
     #[test]
+    fn an_order_waits_for_sure_only_until_billing_may_have_settled_it() {
+        let billing_activity = Arc::new(BillingActivity::default());
+        let recent = RecentOrders::new(billing_activity.clone());
+        recent.begin("k", b"one").unwrap();
+        assert!(!recent.must_be_waiting("k"), "it is not in the queue");
+        recent.put("k", b"one", Place::Queue);
+        assert!(recent.must_be_waiting("k") && !recent.must_be_waiting("other"));
+        billing_activity.note_gap();
+        assert!(!recent.must_be_waiting("k"));
+        // It may have been settled while its confirm was on the way.
+        recent.begin("l", b"one").unwrap();
+        billing_activity.note_gap();
+        recent.put("l", b"one", Place::Queue);
+        assert!(!recent.must_be_waiting("l"));
+    }
+
+    #[test]
     fn the_oldest_is_forgotten_for_the_newest() {
         let recent = RecentOrders::new(Arc::default());
         for number in 0..=ORDERS_MAX {

@@ -4,15 +4,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use edge::{Method, Refusal, Request, Response, Service, path};
+use edge::{Answered, Method, Refusal, Request, Response, Service, path};
 
+use crate::access::{Access, Resource};
+use crate::access_log::AccessLog;
 use crate::assets::{self, Asset};
 use crate::billing_records::BillingRecords;
+use crate::catalogue::Catalogue;
+use crate::cors::Cors;
 use crate::error::Problem;
+use crate::forwarded::TrustedProxies;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::names::Names;
 use crate::orders::Orders;
-use crate::proxy::Proxy;
+use crate::proxy::{Conditions, Proxy};
+use crate::rates::Rates;
 use crate::settings::ServiceSettings;
 use crate::status::{self, Status};
 
@@ -24,7 +31,15 @@ pub(crate) struct Routes {
     pub(crate) billing_records: BillingRecords,
     pub(crate) health: Health,
     pub(crate) status: Status,
+    pub(crate) catalogue: Catalogue,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access_log: AccessLog,
+    pub(crate) proxies: TrustedProxies,
+    pub(crate) names: Names,
+    pub(crate) cors: Cors,
+    pub(crate) access: Access,
+    /// `None` if clients may ask as much as they like.
+    pub(crate) rates: Option<Rates>,
 }
 
 /// What handles a route.
@@ -42,8 +57,26 @@ enum Endpoint {
     Status,
     OrderStatus,
     OrderStatusByQuery,
+    Services,
     File(&'static Asset),
+    OpenApi,
     Assets,
+}
+
+impl Endpoint {
+    /// What the endpoint gives access to; `segment` is the one in braces, empty if the template has none.
+    fn resource(self, segment: &str) -> Resource {
+        match self {
+            Self::Movies if segment.is_empty() => Resource::Collection,
+            Self::Movies => Resource::Record,
+            Self::Billing | Self::OrderStatus | Self::OrderStatusByQuery => Resource::Orders,
+            Self::StoredOrders | Self::StoredOrder | Self::DeadLetters | Self::DeadLetter => {
+                Resource::Operations
+            }
+            Self::Status | Self::Services => Resource::Operations,
+            Self::Health | Self::Ready | Self::File(_) | Self::OpenApi | Self::Assets => Resource::Public,
+        }
+    }
 }
 
 /// A path and its handler.
@@ -70,17 +103,18 @@ static ROUTES: [Route; OTHER] = [
     route("/api/status", READ_ONLY, Endpoint::Status),
     route("/api/status/orders", READ_ONLY, Endpoint::OrderStatusByQuery),
     route("/api/status/orders/{message_id}", READ_ONLY, Endpoint::OrderStatus),
+    route("/api/services", READ_ONLY, Endpoint::Services),
     route("/health", READ_ONLY, Endpoint::Health),
     route("/ready", READ_ONLY, Endpoint::Ready),
     route("/", READ_ONLY, Endpoint::File(&assets::CONSOLE_HTML)),
     route("/docs", READ_ONLY, Endpoint::File(&assets::DOCS_HTML)),
-    route("/openapi.json", READ_ONLY, Endpoint::File(&assets::OPENAPI_JSON)),
+    route("/openapi.json", READ_ONLY, Endpoint::OpenApi),
     route("/openapi.yaml", READ_ONLY, Endpoint::File(&assets::OPENAPI_YAML)),
     route("/assets/{name}", READ_ONLY, Endpoint::Assets),
 ];
 
 /// The number of routes; also the metrics index of requests without a route. The further services follow.
-const OTHER: usize = 17;
+const OTHER: usize = 18;
 
 /// The labels of the routes in metrics: [`ROUTES`] in order, `other`, then the prefixes of the further services. They
 /// live as long as the process.
@@ -146,6 +180,10 @@ impl Service for Routes {
     fn refused(&self, refusal: &Refusal) {
         self.metrics.http.record(OTHER, "other", refusal.status(), Duration::ZERO);
     }
+
+    fn answered(&self, answered: &Answered<'_>) {
+        self.access_log.write(answered);
+    }
 }
 
 impl Routes {
@@ -157,6 +195,18 @@ impl Routes {
         taken: &mut usize,
     ) -> Result<(), Problem> {
         let method = request.method();
+        self.proxies.identify(request);
+        self.names.check(request)?;
+        if self.cors.serve(request, response)? {
+            return Ok(());
+        }
+        // Whoever tries tokens is charged for it, by address.
+        let role = self.access.authenticate(request);
+        if let Some(rates) = &self.rates {
+            let is_write = !matches!(method, Method::Get | Method::Head | Method::Options);
+            rates.charge(request.client(), is_write, response)?;
+        }
+        let role = role?;
         if request.target() == b"*" && method == Method::Options {
             return Ok(answer_options(response, EVERYTHING)?);
         }
@@ -167,13 +217,18 @@ impl Routes {
         });
         let Some((index, route, segment)) = found else {
             let mut further = self.services.iter().enumerate().skip(1);
-            let Some((index, _)) = further.find(|(_, (service, _))| service.has(&target.path)) else {
+            let Some((index, (service, _))) = further.find(|(_, (service, _))| service.has(&target.path))
+            else {
                 return Err(Problem::NotFound);
             };
             *taken = OTHER + index;
+            let whole = target.path == service.prefix;
+            let resource = if whole { Resource::Collection } else { Resource::Record };
+            self.access.authorise(role, resource, method)?;
             return self.pass_on(index, request, response, target.verbatim, EVERYTHING);
         };
         *taken = index;
+        self.access.authorise(role, route.endpoint.resource(segment), method)?;
         match route.endpoint {
             // An unknown file is 404 for every method.
             Endpoint::Assets if assets::find(segment).is_none() => return Err(Problem::NotFound),
@@ -209,7 +264,9 @@ impl Routes {
                 ))?;
                 self.status.serve_order(response, &id)
             }
+            Endpoint::Services => self.catalogue.serve(response),
             Endpoint::File(file) => file.serve(request, response),
+            Endpoint::OpenApi => self.catalogue.serve_openapi(request, response),
             Endpoint::Assets => assets::find(segment).ok_or(Problem::NotFound)?.serve(request, response),
             // All methods of these were answered above.
             Endpoint::Movies | Endpoint::Billing => Err(Refusal::Internal("a method has no handler")),
@@ -230,7 +287,12 @@ impl Routes {
         if matches!(request.method_name(), "CONNECT" | "TRACE") {
             return Err(Problem::MethodNotAllowed { allow });
         }
-        self.services[service].1.serve(request, response, target)
+        let conditions = Conditions {
+            scheme: self.proxies.scheme(request),
+            own_cors: self.cors.is_on(),
+            rates: self.rates.as_ref(),
+        };
+        self.services[service].1.serve(request, response, target, conditions)
     }
 }
 
@@ -290,7 +352,7 @@ mod tests {
             names.sort_unstable();
             names
         };
-        let document = assets::tests::openapi();
+        let document = assets::openapi().unwrap();
         let described: BTreeMap<String, Vec<String>> = document["paths"]
             .as_object()
             .unwrap()

@@ -1,4 +1,6 @@
-//! Every setting of the gateway, with its default. Nothing else in this crate reads the environment.
+//! Every setting of the gateway, with its default; `access` has those for who may do what. Nothing else in this crate reads the environment.
+
+mod access;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -6,11 +8,12 @@ use std::time::Duration;
 
 use amqp::AmqpSettings;
 use edge::EdgeSettings;
-use foundation::Environment;
 use foundation::listener::ListenerSettings;
+use foundation::{Environment, ServiceToken};
 use ureq::http::uri::{Authority, Uri};
 
 use crate::error::Error;
+pub use access::{AccessSettings, RateSettings, TokenSettings};
 
 /// The settings of one gateway.
 #[derive(Clone, Debug)]
@@ -28,6 +31,10 @@ pub struct Settings {
     pub services: Vec<ServiceSettings>,
     /// How they are reached.
     pub upstream: UpstreamSettings,
+    /// Who may do what.
+    pub access: AccessSettings,
+    /// How much of it.
+    pub rates: RateSettings,
     /// `GATEWAY_BILLING_BODY_MAX_BYTES` (16384): the largest body of an order, in bytes; a larger one is answered 413.
     pub billing_body_max_bytes: u64,
     /// Where orders go.
@@ -86,8 +93,8 @@ pub struct ServiceSettings {
     pub variable: &'static str,
     /// The service gets requests for this path and all paths below it.
     pub prefix: String,
-    /// `INVENTORY_URL`, or `TODO_URL` for a service named todo: where its instances are. Inventory's default consists
-    /// of `INVENTORY_HOST` (127.0.0.1) and `INVENTORY_PORT` (8080).
+    /// `INVENTORY_URL`, or `TODO_URL` for a service named todo: where its instances are. The default consists of
+    /// `INVENTORY_HOST` (127.0.0.1) and `INVENTORY_PORT` (8080), or of `TODO_HOST` (127.0.0.1) and `TODO_PORT`.
     pub authorities: Vec<Authority>,
     /// `GATEWAY_MOVIES_BODY_MAX_BYTES` (262144), or `GATEWAY_TODO_BODY_MAX_BYTES` (as for movies) for a service named
     /// todo: the largest request body, in bytes; a larger one is answered 413.
@@ -109,6 +116,8 @@ pub struct UpstreamSettings {
     pub max_in_flight: usize,
     /// 1 s: how long an instance may take to answer a readiness probe.
     pub ready_timeout: Duration,
+    /// `SERVICE_TOKEN`: what the gateway shows to services; see [`ServiceToken::read`].
+    pub service_token: Option<ServiceToken>,
 }
 
 /// The most instances of one service.
@@ -128,6 +137,8 @@ impl Settings {
             edge: edge(environment)?,
             services: ServiceSettings::read_all(environment)?,
             upstream: UpstreamSettings::read(environment)?,
+            access: AccessSettings::read(environment)?,
+            rates: RateSettings::read(environment)?,
             billing_body_max_bytes: body_max_bytes(environment, "GATEWAY_BILLING_BODY_MAX_BYTES", 16 << 10)?,
             queue: QueueSettings {
                 amqp: AmqpSettings::read(environment)?,
@@ -151,12 +162,7 @@ fn edge(environment: &Environment) -> Result<EdgeSettings, foundation::Error> {
 impl ServiceSettings {
     fn read_all(environment: &Environment) -> Result<Vec<Self>, Error> {
         let host = environment.text("INVENTORY_HOST", "127.0.0.1");
-        let port = environment.port("INVENTORY_PORT", 8080)?;
-        let default = if host.contains(':') && !host.starts_with('[') {
-            format!("http://[{host}]:{port}")
-        } else {
-            format!("http://{host}:{port}")
-        };
+        let default = default_url(&host, environment.port("INVENTORY_PORT", 8080)?);
         let inventory = Self {
             name: "inventory".to_owned(),
             variable: "INVENTORY_URL",
@@ -186,11 +192,16 @@ impl ServiceSettings {
             })?;
         let upper = name.to_uppercase().replace('-', "_");
         let url = format!("{upper}_URL");
+        let host = environment.text(&format!("{upper}_HOST"), "127.0.0.1");
+        let default = match environment.port(&format!("{upper}_PORT"), 0)? {
+            0 => String::new(),
+            port => default_url(&host, port),
+        };
         Ok(Self {
             name: name.to_owned(),
             variable,
             prefix: prefix.to_owned(),
-            authorities: authorities(&url, &environment.list(&url, "")?)?,
+            authorities: authorities(&url, &environment.list(&url, &default)?)?,
             body_max_bytes: self::body_max_bytes(
                 environment,
                 &format!("GATEWAY_{upper}_BODY_MAX_BYTES"),
@@ -202,6 +213,15 @@ impl ServiceSettings {
     /// Whether the service gets requests for `path`, which must be decoded and normalised.
     pub fn has(&self, path: &str) -> bool {
         path.strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+/// The URL of a service on `host`, which may be an IPv6 address.
+fn default_url(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("http://[{host}]:{port}")
+    } else {
+        format!("http://{host}:{port}")
     }
 }
 
@@ -256,6 +276,7 @@ impl UpstreamSettings {
             body_timeout: Duration::from_secs(15),
             max_in_flight: 256,
             ready_timeout: Duration::from_secs(1),
+            service_token: ServiceToken::read(environment)?,
         })
     }
 }
@@ -347,6 +368,21 @@ pub(crate) mod tests {
         assert_eq!(found, expected);
         assert!(services[1].has("/todo") && services[1].has("/todo/1/x"));
         assert!(!services[1].has("/todos") && !services[1].has("/"));
+    }
+
+    #[test]
+    fn host_and_port_make_the_default_url_of_a_further_service_too() {
+        let services = ("GATEWAY_SERVICES", "my-pizzas=/api/pizzas");
+        for (more, expected) in [
+            (&[("MY_PIZZAS_PORT", "9")][..], "127.0.0.1:9"),
+            (&[("MY_PIZZAS_PORT", "9"), ("MY_PIZZAS_HOST", "::1")], "[::1]:9"),
+            (&[("MY_PIZZAS_PORT", "9"), ("MY_PIZZAS_URL", "http://a:1")], "a:1"),
+        ] {
+            let environment = environment([services].into_iter().chain(more.iter().copied()));
+            assert_eq!(Settings::read(&environment).unwrap().services[1].authorities, [expected]);
+        }
+        let error = Settings::read(&environment([services])).unwrap_err().to_string();
+        assert!(error.contains("MY_PIZZAS_URL"), "{error}");
     }
 
     #[test]

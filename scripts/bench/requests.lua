@@ -3,7 +3,8 @@
 --   wrk … -s requests.lua URL -- KIND [FILE]
 --
 -- KIND is movie (one of 100,000 by a random id), title (a search for a word of FILE), list (all movies), create (a new
--- movie) or order (a new order).
+-- movie) or order (a new order); for rooms, it is room-words (a search for a word of FILE), room-near (around one of the
+-- places of FILE), room-filters (a provider and a range of prices) or room-create (a new room).
 
 local kind
 local words = {}
@@ -26,7 +27,33 @@ function init(args)
     end
 end
 
+-- The rooms are around a hundred places, a thousand around each.
+local function room_request()
+    if kind == "room-words" then
+        return wrk.format("GET", "/room?limit=20&q=" .. words[math.random(#words)])
+    elseif kind == "room-near" then
+        return wrk.format("GET", "/room?limit=20&within_km=5&near=" .. words[math.random(#words)])
+    elseif kind == "room-filters" then
+        local price = math.random(10, 180)
+        return wrk.format("GET", "/room?limit=20&provider=provider" .. math.random(0, 49) .. "&price_from=" .. price ..
+            "&price_to=" .. price + 20)
+    end
+    local number = math.random(1, 2000000000)
+    local description = {}
+    for place = 1, 20 do
+        description[place] = words[math.random(#words)]
+    end
+    return wrk.format("POST", "/room", json, '{"name": "Zimmer ' .. number .. '", "description": "' ..
+        table.concat(description, " ") .. '", "url": "http://new.example/' .. number .. '-' .. seed ..
+        '", "provider": "new", "price": 50, "monthly_price": 900, "recurrency": "daily", "property_size": "20", ' ..
+        string.format('"coordinates": {"lat": %.6f, "lon": %.6f}, ', 40 + math.random() * 12, math.random() * 27) ..
+        '"images": [{"url": "http://images.example/1.jpg"}]}')
+end
+
 function request()
+    if kind:sub(1, 5) == "room-" then
+        return room_request()
+    end
     if kind == "movie" then
         return wrk.format("GET", "/api/movies/" .. math.random(1, 100000))
     elseif kind == "title" then

@@ -55,7 +55,7 @@ tidy_up() {
     set +e
     trap '' INT TERM HUP
     local process
-    stop api-gateway billing-app inventory-app nginx
+    stop api-gateway billing-app inventory-app rooms-app nginx
     stop_broker
     for process in "${memory[@]}"; do kill "$process" 2>/dev/null; done
     stop postgres
@@ -142,7 +142,7 @@ is_ready() {
     local line
     {
         exec 3<>"/dev/tcp/127.0.0.1/$1" &&
-            printf 'GET /ready HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n' >&3 &&
+            printf 'GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3 &&
             IFS= read -r line <&3 && exec 3>&-
     } 2>/dev/null && [[ $line == 'HTTP/1.1 200'* ]]
 }

@@ -20,6 +20,8 @@ show_help() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p;}' "$0"; }
 
 # shellcheck source=settings.sh
 . "$root/scripts/lib/settings.sh"
+# shellcheck source=services.sh
+. "$root/scripts/lib/services.sh"
 
 # same NAME OTHER: two settings of one thing, such as a server's port and its client's. When the environment or .env.local
 # gives one of them, the other follows.

@@ -91,6 +91,7 @@ check_settings() {
     local name problem problems=()
     local -A default=()
     read_defaults
+    read_services
     warn_of_unknown_settings
     for name; do
         if [[ ! -v $name ]]; then
@@ -139,11 +140,12 @@ is_number() { [[ $1 =~ ^(0|[1-9][0-9]{0,15})$ ]] && (($1 >= $2 && $1 <= $3)); }
 
 # warn_of_unknown_settings: warns of unknown names in .env.local, and of unknown variables with a prefix that only this
 # platform uses. Other programs use RABBITMQ_, LOG_ and VM_, too, so of these only names one typing error away from a
-# setting are reported. Names of password variables follow from BROKER_USERS.
+# setting are reported. Names of password variables follow from BROKER_USERS, those of services from GATEWAY_SERVICES.
 warn_of_unknown_settings() {
     local name near ours='^(GATEWAY|INVENTORY|BILLING|BROKER)_' shared='^(RABBITMQ|LOG|VM)_'
     while IFS= read -r name; do
         [[ ! -v default[$name] && $name != BROKER_PASSWORD_* ]] || continue
+        ! is_of_service "$name" || continue
         [[ $name =~ $ours || $name =~ $shared || ${given[$name]-} == .env.local ]] || continue
         near=$(similar_setting "$name")
         if [[ -n $near || ! $name =~ $shared || ${given[$name]-} == .env.local ]]; then

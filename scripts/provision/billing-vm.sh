@@ -9,6 +9,8 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 . "$here/machine.sh"
 # shellcheck source=postgresql.sh
 . "$here/postgresql.sh"
+# shellcheck source=services.sh
+. "$here/services.sh"
 # shellcheck source=rabbitmq.sh
 . "$here/rabbitmq.sh"
 
@@ -35,6 +37,7 @@ case $broker in
     embedded) prepare_machine postgres ;;
     *) fail "BROKER is $broker; it can be rabbitmq or embedded" ;;
 esac
+service_rules
 open_firewall "${rules[@]}"
 run_postgresql "$BILLING_DB_NAME" "$BILLING_DB_USER" "$BILLING_DB_PASSWORD"
 if [[ $broker == rabbitmq ]]; then
@@ -49,3 +52,4 @@ fi
 run_service billing-app 'BILLING_|RABBITMQ_|LOG_LEVEL$'
 wait_until_serving billing_app can_work
 say "Billing works, with ${broker/embedded/the embedded broker}"
+run_services "$VM_BILLING"

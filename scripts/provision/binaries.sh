@@ -6,6 +6,8 @@
 # shellcheck shell=bash
 
 binaries=(api-gateway inventory-app billing-app broker)
+read_services
+binaries+=("${service_names[@]/%/-app}")
 dist=$root/dist/$(uname -m)
 
 # install_binary NAME: installs it into /usr/local/bin. Sets changed to yes if it differs from the old one.
@@ -29,7 +31,9 @@ usable() { [[ -x $dist/$1 ]] && "$dist/$1" --version >/dev/null 2>&1; }
 
 # sources_sum: one number for everything that the binaries are built from.
 sources_sum() {
-    (cd "$root" && find Cargo.toml Cargo.lock sql common gateway inventory billing broker -type f -print0 |
+    local places=(Cargo.toml Cargo.lock sql crates gateway inventory billing broker examples services)
+    # There may be no services.
+    (cd "$root" && { find "${places[@]}" -type f -print0 2>/dev/null || true; } |
         LC_ALL=C sort -z | xargs -0 cat | sha256sum | cut -d' ' -f1)
 }
 

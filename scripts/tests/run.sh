@@ -21,7 +21,7 @@ make_program "$work/bin/postgres" <<'END'
 exec env --default-signal=INT sleep 1000
 END
 # A service that a file forbids to run says why, as the real ones do.
-for program in broker inventory-app billing-app api-gateway; do
+for program in broker inventory-app billing-app my-todo-app api-gateway; do
     make_program "$work/target/release/$program" <<<"[[ ! -e $work/broken-$program ]] || { echo '$program is broken' && exit 1; }
 exec sleep 1000"
 done
@@ -84,6 +84,32 @@ test_a_part_that_ends_at_its_start_is_told_at_once() {
     expect "$seen" "*billing-app is broken*billing_app has ended at its start; the log is $checkout/.data/logs/billing_app.log"
     ((SECONDS - began < 15)) || fail "only after $((SECONDS - began)) s"
     fails "$run" list
+}
+
+test_services_that_settings_name_run_as_well() {
+    begin services
+    # The second one is elsewhere.
+    export GATEWAY_SERVICES=my-todo=/todo,films=/films FILMS_URL=http://127.0.0.1:1
+    export MY_TODO_DB_NAME=todo_db MY_TODO_DB_USER=todo
+    fails "$run"
+    expect "$seen" "*MY_TODO_PORT is not set*MY_TODO_DB_PASSWORD is not set"
+    export MY_TODO_PORT=$((GATEWAY_PORT - 1)) MY_TODO_DB_PASSWORD=dummy
+    start
+    expect "$(<"$log")" "*curl -s http://127.0.0.1:$GATEWAY_PORT/todo*"
+    # What the platform runs is known to shells without these settings, too.
+    unset GATEWAY_SERVICES
+    succeeds "$run" list
+    expect "$seen" "*billing_app *running *my_todo_app *running *api_gateway *running *"
+    succeeds "$run" stop my-todo-app
+    expect "$seen" "my_todo_app is stopped."
+    succeeds "$run" stop
+    # Without them, it is not started again.
+    start
+    succeeds "$run" list
+    fails grep my_todo_app <<<"$seen"
+    export GATEWAY_SERVICES=todo
+    fails "$run"
+    expect "$seen" "*GATEWAY_SERVICES: every member must be NAME=/PREFIX*"
 }
 
 test_what_is_left_after_kill_9() {

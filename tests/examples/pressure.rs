@@ -167,7 +167,7 @@ fn probe(gateway: SocketAddr, target: &'static str, lasting: Duration) -> JoinHa
 /// The status of one GET, if there is an answer.
 fn ask(server: SocketAddr, from: Ipv4Addr, target: &str) -> Option<u16> {
     let mut stream = connect(server, from).ok()?;
-    write!(stream, "GET {target} HTTP/1.1\r\nHost: pressure\r\nConnection: close\r\n\r\n").ok()?;
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;
     let line = answer.split(|byte| *byte == b'\r').next()?;
@@ -207,7 +207,7 @@ fn slow_upload(client: &Client) {
     client.keep(|stream| {
         write!(
             stream,
-            "POST /api/movies HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 200000\r\n\r\n"
+            "POST /api/movies HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 200000\r\n\r\n"
         )?;
         while client.goes_on() {
             stream.write_all(b" ")?;
@@ -219,7 +219,7 @@ fn slow_upload(client: &Client) {
 
 fn slow_reader(client: &Client) {
     client.keep(|stream| {
-        write!(stream, "GET /api/movies HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        write!(stream, "GET /api/movies HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
         let mut piece = [0; 1_024];
         while client.goes_on() && stream.read(&mut piece)? > 0 {
             thread::sleep(STEP);
@@ -245,7 +245,7 @@ fn withheld_body(client: &Client) {
     client.keep(|stream| {
         write!(
             stream,
-            "POST /api/movies HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+            "POST /api/movies HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
         )?;
         while client.goes_on() {
             thread::sleep(STEP);
@@ -256,7 +256,7 @@ fn withheld_body(client: &Client) {
 
 /// Sends requests and reads no answer.
 fn pipeline(client: &Client) {
-    let requests = "GET /api/movies/1 HTTP/1.1\r\nHost: x\r\n\r\n".repeat(500);
+    let requests = "GET /api/movies/1 HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(500);
     client.keep(|stream| {
         stream.set_write_timeout(Some(STEP))?;
         while client.goes_on() {
@@ -278,7 +278,7 @@ fn huge_length(postgres: &Postgres) {
             connect(platform.inventory.addr(), Ipv4Addr::LOCALHOST).expect("connect to inventory");
         write!(
             stream,
-            "POST /api/movies HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{{"
+            "POST /api/movies HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{{"
         )
         .expect("send a head");
         let mut answer = [0; 64];

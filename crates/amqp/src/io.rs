@@ -6,6 +6,7 @@
 mod browse;
 mod channels;
 mod commands;
+mod topics;
 
 use std::future::Future;
 use std::sync::mpsc::{self, Receiver, Sender, sync_channel};
@@ -146,6 +147,10 @@ impl Session {
                 Command::Publish { queue, properties, body, reply } => {
                     self.publish(&queue, properties, body, reply).await;
                 }
+                Command::PublishEvent { exchange, event, reply } => {
+                    let arguments = BasicPublishArguments::new(&exchange, &event.topic);
+                    self.send(arguments, event.properties, event.body, reply).await;
+                }
                 Command::Announce { exchange, routing_key, properties, body } => {
                     let arguments = BasicPublishArguments::new(&exchange, &routing_key);
                     self.announce(arguments, properties, body).await;
@@ -159,6 +164,8 @@ impl Session {
                 | Command::CountMessages { .. }
                 | Command::DeclareFanout { .. }
                 | Command::Browse { .. }
+                | Command::DeclareTopicExchange { .. }
+                | Command::BindQueue { .. }
                 | Command::Listen { .. }) => {
                     tokio::spawn(self.channels.clone().answer(beside));
                 }

@@ -8,8 +8,10 @@ mod browse;
 mod confirms;
 mod io;
 mod properties;
+mod publish;
 mod questions;
 mod refusal;
+mod topics;
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -22,12 +24,11 @@ use io::{Command, Commands, Reply};
 
 pub use browse::{BrowseLimits, Browsed};
 pub use properties::Properties;
+pub use topics::Event;
 
 /// A broker that has confirmed nothing for this long, although messages wait for a confirm, counts as blocked. RabbitMQ
 /// stops reading from publishers while its disk or memory is nearly full, without telling this client.
 const STALL: Duration = Duration::from_secs(2);
-/// How often a publisher that waits for its confirm checks whether the broker has blocked publishers.
-const HALT_POLL: Duration = Duration::from_millis(100);
 
 /// The broker's address and login, and its timeouts.
 #[derive(Clone, Debug)]
@@ -213,67 +214,6 @@ impl Connection {
         Ok(Deliveries { queue, batches, ready: VecDeque::new(), closed: self.closed.clone() })
     }
 
-    /// Publishes through the default exchange, persistent and mandatory, and blocks until the broker has confirmed
-    /// that it stored the message, or for `timeout`. Many threads may wait at the same time.
-    pub fn publish(
-        &self,
-        queue: &str,
-        properties: Properties,
-        body: Vec<u8>,
-        timeout: Duration,
-    ) -> Result<(), PublishError> {
-        let answer = self.send(queue, properties, body)?;
-        self.wait_for_confirm(&answer, Instant::now() + timeout)
-    }
-
-    /// [`Connection::publish`] for several messages, which the broker gets in this order, with one deadline for all
-    /// confirms. Returns each message's own result.
-    pub fn publish_all(
-        &self,
-        queue: &str,
-        messages: Vec<(Properties, Vec<u8>)>,
-        timeout: Duration,
-    ) -> Vec<Result<(), PublishError>> {
-        let sent: Vec<_> =
-            messages.into_iter().map(|(properties, body)| self.send(queue, properties, body)).collect();
-        let deadline = Instant::now() + timeout;
-        sent.into_iter().map(|answer| self.wait_for_confirm(&answer?, deadline)).collect()
-    }
-
-    /// Sends a message, unless the broker has blocked publishers. Returns where its confirm arrives.
-    fn send(
-        &self,
-        queue: &str,
-        properties: Properties,
-        body: Vec<u8>,
-    ) -> Result<Receiver<Result<(), PublishError>>, PublishError> {
-        if let Some(reason) = self.blocked() {
-            return Err(PublishError::Blocked(reason));
-        }
-        let (reply, answer) = sync_channel(1);
-        let publish = Command::Publish { queue: queue.to_owned(), properties, body, reply };
-        if self.commands.send(publish) { Ok(answer) } else { Err(PublishError::Closed(self.close_reason())) }
-    }
-
-    fn wait_for_confirm(
-        &self,
-        answer: &Receiver<Result<(), PublishError>>,
-        deadline: Instant,
-    ) -> Result<(), PublishError> {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match answer.recv_timeout(left.min(HALT_POLL)) {
-                Ok(result) => return result,
-                // The message was sent just before the broker blocked publishers, so its confirm may take any time.
-                Err(RecvTimeoutError::Timeout) if left <= HALT_POLL || self.commands.halted().is_some() => {
-                    return Err(PublishError::TimedOut);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(PublishError::Closed(self.close_reason())),
-            }
-        }
-    }
-
     /// Finds out whether the broker accepts messages, by publishing one that reaches no queue. Blocks for up to two
     /// seconds; afterwards [`Connection::blocked`] is up to date.
     pub fn probe(&self) {
@@ -394,6 +334,7 @@ impl Deliveries {
 
 /// Receives the result of one publish.
 type ConfirmSender = SyncSender<Result<(), PublishError>>;
+type ConfirmReceiver = Receiver<Result<(), PublishError>>;
 
 #[cfg(test)]
 mod tests {

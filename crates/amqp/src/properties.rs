@@ -36,6 +36,18 @@ impl Properties {
         Self(properties)
     }
 
+    /// Sets the timestamp, in seconds since 1970: the time of an event that is published later.
+    #[must_use]
+    pub fn with_timestamp(mut self, seconds: u64) -> Self {
+        self.0.with_timestamp(seconds);
+        self
+    }
+
+    /// The timestamp, in seconds since 1970.
+    pub fn timestamp(&self) -> Option<u64> {
+        self.0.timestamp()
+    }
+
     /// Adds or replaces a text header.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
@@ -94,11 +106,6 @@ impl Properties {
     /// The question that the message is or answers.
     pub fn correlation_id(&self) -> Option<&str> {
         self.0.correlation_id().map(String::as_str)
-    }
-
-    /// When it was sent, in seconds since 1970, as its sender says.
-    pub fn timestamp(&self) -> Option<u64> {
-        self.0.timestamp()
     }
 
     /// The id by which a repeated message is recognised.

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::field::{Field, FieldType, Source};
-use crate::query::{Cursor, LIMIT_MAX, Selection};
-use crate::resource::{Action, Operation, Resource};
+use crate::query::{Cursor, LIMIT_MAX, OFFSET_MAX, Selection};
+use crate::resource::{Action, Lists, Operation, Parameter, Resource};
 use crate::routes::Routes;
 use crate::server::Application;
 use crate::statements;
@@ -53,6 +53,9 @@ fn describe_resource(text: &mut String, table: &Table) {
     for Action { method, path, about, .. } in resource.actions {
         let _ = writeln!(text, "    {:<26} {about}", format!("{method} {}{path}", resource.path));
     }
+    if !resource.emits.is_empty() {
+        let _ = writeln!(text, "\n  Events\n    {}", resource.emits.join("\n    "));
+    }
 }
 
 /// The method that HTTP has for an operation.
@@ -67,11 +70,17 @@ fn method(operation: Operation) -> &'static str {
 
 /// The query parameters of a list, each with what it does.
 fn parameters(resource: &Resource) -> Vec<(String, String)> {
-    let mut parameters = vec![
-        ("limit=N".to_owned(), format!("a page of N records; N is 1 to {LIMIT_MAX}")),
-        ("after=KEY".to_owned(), "go on behind the record with this key".to_owned()),
-    ];
-    if resource.fields.iter().any(|field| field.sortable) {
+    let mut parameters = vec![("limit=N".to_owned(), format!("a page of N records; N is 1 to {LIMIT_MAX}"))];
+    match resource.lists {
+        Lists::Plain => {
+            parameters.push(("after=KEY".to_owned(), "go on behind the record with this key".to_owned()));
+        }
+        Lists::Counted { size } => {
+            let _ = write!(parameters[0].1, ", otherwise {size}");
+            parameters.push(("offset=N".to_owned(), format!("skip N records; N is 0 to {OFFSET_MAX}")));
+        }
+    }
+    if resource.lists == Lists::Plain && resource.fields.iter().any(|field| field.sortable) {
         let about = "with sort=FIELD: that record's value of the field, beside after".to_owned();
         parameters.push(("after_FIELD=VALUE".to_owned(), about));
     }
@@ -93,8 +102,8 @@ fn parameters(resource: &Resource) -> Vec<(String, String)> {
             parameters.push((format!("sort={name}"), about));
         }
     }
-    parameters
-        .extend(resource.parameters.iter().map(|own| (format!("{}=…", own.name), own.about.to_owned())));
+    let own = resource.parameters.iter().flat_map(Parameter::documented);
+    parameters.extend(own.map(|(name, about)| (format!("{name}=…"), about.to_owned())));
     parameters
 }
 
@@ -112,6 +121,9 @@ fn describe_sql(text: &mut String, table: &Table) {
     }
     for query in examples(table) {
         let Ok(selection) = Selection::parse(resource, &query) else { continue };
+        if resource.lists != Lists::Plain {
+            statement(&format!("GET ?{query}, its count"), &statements::count(resource, &selection).sql);
+        }
         let place = Cursor { key: String::new(), value: selection.sort.map(|_| String::new()) };
         let (after, until) = match selection.limit {
             Some(limit) => {

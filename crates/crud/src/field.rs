@@ -231,7 +231,8 @@ impl Field {
     }
 
     /// Lists can be filtered by a value of it: `?status=done`. Numbers and times can also be filtered by a range, both
-    /// ends included: `?price_from=10&price_to=20`. Should have an index.
+    /// ends included: `?price_from=10&price_to=20`. Should have an index, on the field and the key if many records have
+    /// the same value.
     #[must_use]
     pub const fn filterable(mut self) -> Self {
         assert!(

@@ -9,11 +9,12 @@ use serde_json::value::RawValue;
 use crate::body;
 use crate::field::FieldType;
 use crate::jobs::Change;
+use crate::page;
 use crate::preconditions::{Condition, is_known};
 use crate::problem::{Problem, Unserved};
 use crate::query::{self, Selection};
 use crate::record;
-use crate::resource::{Action, Call, Caller};
+use crate::resource::{Action, Call, Caller, Lists};
 use crate::routes::{page_link, record_path};
 use crate::store::Store;
 use crate::table::Table;
@@ -31,15 +32,43 @@ pub(crate) struct Handler<'h> {
 type Served = Result<(), Unserved>;
 
 impl Handler<'_> {
-    /// Sends a list: whole if it fits into the first batch, else streamed.
+    /// Sends a list, or a page of it.
     pub(crate) fn list(&self, query: &str, request: &Request<'_>, response: &mut Response<'_>) -> Served {
-        let selection = Selection::parse(self.table.resource, query).map_err(Problem::from)?;
+        let mut selection = Selection::parse(self.table.resource, query).map_err(Problem::from)?;
+        if self.table.resource.lists == Lists::Plain {
+            return self.send_list(selection, None, request, response);
+        }
+        let counted = self.store.count(self.table, &selection).map_err(|failure| self.failed(&failure))?;
+        let mut opening = page::opening(self.table, &selection, counted.records, request);
+        if selection.offset > 0 && counted.before.is_none() {
+            opening.extend_from_slice(b"[]");
+            opening.extend_from_slice(page::CLOSING);
+            return Ok(response.send_json(200, &[], &opening)?);
+        }
+        selection.after = counted.before;
+        self.send_list(selection, Some(opening), request, response)
+    }
+
+    /// Sends the records of a list, behind the opening of a page if there is one: whole if they fit into the first
+    /// batch, else streamed.
+    fn send_list(
+        &self,
+        selection: Selection,
+        opening: Option<Vec<u8>>,
+        request: &Request<'_>,
+        response: &mut Response<'_>,
+    ) -> Served {
         let asked = selection.clone();
         let mut listing = self.store.list(self.table, selection).map_err(|failure| self.failed(&failure))?;
-        let link = listing.next_page.as_ref().map(|last| page_link(self.table, &asked.next_query(last)));
+        let next_page = listing.next_page.as_ref().filter(|_| opening.is_none());
+        let link = next_page.map(|last| page_link(self.table, &asked.next_query(last)));
         if listing.batch.is_last {
             let link = link.as_ref().map(|link| ("link", link.as_str()));
-            return Ok(response.send_json(200, link.as_slice(), &listing.batch.json)?);
+            let json = match opening {
+                Some(opening) => [&opening, &*listing.batch.json, page::CLOSING].concat(),
+                None => listing.batch.json,
+            };
+            return Ok(response.send_json(200, link.as_slice(), &json)?);
         }
         response.begin(200);
         response.field("content-type", b"application/json");
@@ -47,7 +76,13 @@ impl Handler<'_> {
             response.field("link", link.as_bytes());
         }
         response.end_head(BodySize::Unknown);
-        while request.method() != Method::Head {
+        if request.method() == Method::Head {
+            return Ok(response.finish()?);
+        }
+        if let Some(opening) = &opening {
+            response.write(opening)?;
+        }
+        loop {
             listing.read_ahead();
             for part in listing.batch.json.chunks(WRITE_BYTES) {
                 response.write(part)?;
@@ -56,6 +91,9 @@ impl Handler<'_> {
                 break;
             }
             listing.advance().map_err(|failure| self.failed(&failure))?;
+        }
+        if opening.is_some() {
+            response.write(page::CLOSING)?;
         }
         Ok(response.finish()?)
     }

@@ -36,6 +36,8 @@ pub(crate) enum Work {
     Delete(String, Condition),
     DeleteAll,
     List(ListJob),
+    /// Count the records that a list selects, and find where its page begins.
+    Count(Arc<Selection>),
     Act(&'static Action, Call),
 }
 
@@ -69,12 +71,21 @@ pub(crate) struct Batch {
     pub is_last: bool,
 }
 
+/// How long a list is, and where a page of it begins.
+pub(crate) struct Counted {
+    /// How many records the filters leave.
+    pub records: u64,
+    /// The last record that the page skips.
+    pub before: Option<Cursor>,
+}
+
 /// The answer to a job.
 pub(crate) enum Answer {
     Found(Option<Row>),
     Changed(Change),
     Deleted(u64),
     Listed(Batch),
+    Counted(Counted),
     Acted(Reply),
 }
 
@@ -114,7 +125,7 @@ impl Executor for Jobs {
 
     fn is_write(&self, job: &Job) -> bool {
         match &job.work {
-            Work::Find(_) | Work::List(_) => false,
+            Work::Find(_) | Work::List(_) | Work::Count(_) => false,
             Work::Act(action, _) => action.method != "GET",
             Work::Insert(_) | Work::Update(..) | Work::Delete(..) | Work::DeleteAll => true,
         }
@@ -153,6 +164,7 @@ fn execute_one(table: &Table, connection: &mut Connection, work: &Work) -> Execu
         Work::Delete(key, condition) => change(table, connection, &statements.delete_one, &[key], condition),
         Work::DeleteAll => Ok(Answer::Deleted(connection.client.execute(&statements.delete_all, &[])?)),
         Work::List(job) => list(table, connection, job),
+        Work::Count(selection) => count(table, connection, selection),
         Work::Act(action, call) => {
             let builder = connection.client.build_transaction().read_only(action.method == "GET");
             act(builder.start()?, action, call)
@@ -264,6 +276,19 @@ fn list(table: &Table, connection: &mut Connection, job: &ListJob) -> Executed<A
     }
     let last = found.last().map(place).transpose()?;
     Ok(Answer::Listed(Batch { json, records: found.len(), last, page_end, is_last }))
+}
+
+fn count(table: &Table, connection: &mut Connection, selection: &Selection) -> Executed<Answer> {
+    let found = query_once(connection, &statements::count(table.resource, selection), 1)?;
+    let records = found.first().map(|row| row.try_get::<_, &str>(0)).transpose()?;
+    let records = records.and_then(|count| count.parse().ok()).unwrap_or(0);
+    let before = match selection.offset {
+        0 => None,
+        // Nothing is left to skip.
+        offset if offset as u64 >= records => None,
+        offset => find_page_end(table, connection, selection, offset)?,
+    };
+    Ok(Answer::Counted(Counted { records, before }))
 }
 
 fn find_page_end(

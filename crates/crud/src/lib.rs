@@ -12,10 +12,10 @@
 //! | [`preconditions`] | entity tags, `If-Match`, `If-None-Match` |
 //! | [`store`] | the records as handlers see them; lists, batch by batch |
 //! | [`jobs`] | the jobs of the database workers, several in one statement |
-//! | [`statements`], [`table`] | the SQL, made once from a description |
-//! | [`record`] | a row as JSON |
+//! | [`statements`], [`table`] | the SQL, made once from a description; events as part of a change |
+//! | [`record`], [`page`] | a row as JSON; the frame around a page with `count`, `next`, `previous` and `results` |
 //! | [`problem`] | error responses |
-//! | [`openapi`], [`describe`] | documentation for programs and for people |
+//! | [`openapi`], [`schema`], [`describe`] | documentation for programs and for people |
 
 mod body;
 mod describe;
@@ -24,12 +24,14 @@ mod field;
 mod handlers;
 mod jobs;
 mod openapi;
+mod page;
 mod preconditions;
 mod problem;
 mod query;
 mod record;
 mod resource;
 mod routes;
+mod schema;
 mod server;
 mod service;
 mod settings;
@@ -40,6 +42,8 @@ mod value;
 
 pub use error::Error;
 pub use field::Field;
-pub use resource::{Action, Call, Caller, Check, Given, Key, Operation, Parameter, Reply, Resource};
+pub use resource::{
+    Action, Call, Caller, Check, Errors, Given, Key, Lists, Operation, Parameter, Refinement, Reply, Resource,
+};
 pub use server::{Application, Running};
-pub use settings::Settings;
+pub use settings::{Profile, Settings};

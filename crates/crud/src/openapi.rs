@@ -2,18 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::describe::rules;
-use crate::field::{Field, FieldType};
-use crate::query::LIMIT_MAX;
-use crate::resource::{Action, Operation, Resource};
+use crate::field::Field;
+use crate::query::{LIMIT_MAX, OFFSET_MAX};
+use crate::resource::{Action, Lists, Operation, Parameter, Resource};
+use crate::schema::{error, error_schema, field_schema, object, schema, schema_name};
 use crate::server::Application;
+use crate::settings::Profile;
 use crate::table::Table;
 
 /// The document, as JSON.
-pub(crate) fn document(application: &Application, tables: &[Table]) -> Vec<u8> {
+pub(crate) fn document(application: &Application, tables: &[Table], profile: &Profile) -> Vec<u8> {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
     for table in tables {
-        let name = table.capitalised();
+        let name = schema_name(table.resource.name);
         let writable = |field: &&Field| field.is_writable();
         let columns = &table.columns;
         schemas.insert(name.clone(), object(columns.iter(), |_| true));
@@ -32,29 +33,42 @@ pub(crate) fn document(application: &Application, tables: &[Table]) -> Vec<u8> {
         }
     }
     paths.retain(|_, item| item.as_object().is_some_and(|item| item.keys().any(|key| key != "parameters")));
-    schemas.insert(
-        "Error".to_owned(),
-        json!({
-            "type": "object",
-            "required": ["error"],
-            "properties": {
-                "error": {"type": "string"},
-                "fields": {
-                    "description": "The fields or query parameters that break a rule, and which.",
-                    "type": "object",
-                    "additionalProperties": {"type": "string"},
-                },
-            },
-        }),
-    );
+    for table in tables {
+        let errors = table.resource.errors;
+        schemas.insert(error_schema(errors).to_owned(), error(errors));
+    }
     let document = json!({
         "openapi": "3.1.0",
-        "info": {"title": application.name, "version": application.version, "description": application.about},
+        "info": info(application, tables, profile),
         "paths": paths,
         "components": {"schemas": schemas},
     });
     // All keys are text, so serialising cannot fail.
     serde_json::to_vec(&document).unwrap_or_default()
+}
+
+/// What the service is. The members that begin with `x-` are for the catalogue; OpenAPI gives them no meaning.
+fn info(application: &Application, tables: &[Table], profile: &Profile) -> Value {
+    let resource = |table: &Table| {
+        let Resource { path, name, plural, .. } = table.resource;
+        json!({"path": path, "name": name, "plural": plural})
+    };
+    let emits = tables.iter().any(|table| !table.resource.emits.is_empty());
+    let depends_on = if emits { vec!["postgresql", "broker"] } else { vec!["postgresql"] };
+    let mut info = json!({
+        "title": application.name,
+        "version": application.version,
+        "description": application.about,
+        "x-resources": tables.iter().map(resource).collect::<Vec<_>>(),
+        "x-depends-on": depends_on,
+    });
+    let Profile { owner, contact, repository } = profile;
+    for (name, value) in [("x-owner", owner), ("x-contact", contact), ("x-repository", repository)] {
+        if let Some(value) = value {
+            info[name] = value.as_str().into();
+        }
+    }
+    info
 }
 
 fn collection(table: &Table, name: &str) -> Value {
@@ -65,7 +79,20 @@ fn collection(table: &Table, name: &str) -> Value {
             item.insert(method.to_owned(), described(table, value));
         }
     };
-    let list = json!({"type": "array", "items": schema(name)});
+    let records = json!({"type": "array", "items": schema(name)});
+    let list = match table.resource.lists {
+        Lists::Plain => records,
+        Lists::Counted { .. } => json!({
+            "type": "object",
+            "required": ["count", "next", "previous", "results"],
+            "properties": {
+                "count": {"type": "integer", "minimum": 0, "description": "How many the filters leave, on all pages."},
+                "next": {"type": ["string", "null"], "format": "uri"},
+                "previous": {"type": ["string", "null"], "format": "uri"},
+                "results": records,
+            },
+        }),
+    };
     add(
         Operation::List,
         "get",
@@ -196,24 +223,43 @@ fn described(table: &Table, mut operation: Value) -> Value {
         operation["responses"][status] =
             json!({"description": text, "content": json_content(&schema("Error"))});
     }
+    let error = schema(error_schema(table.resource.errors));
+    for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+        if status.as_str() >= "400" && status != "default" {
+            response["content"] = json_content(&error);
+        }
+    }
     operation
 }
 
 fn list_parameters(resource: &Resource) -> Value {
-    let mut parameters = vec![
-        parameter(
-            "limit",
-            "query",
-            &json!({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}),
-            "At most so many; the header field Link leads to the next page.",
-        ),
-        parameter(
-            "after",
-            "query",
-            &json!({"type": ["string", "integer"]}),
-            "Only those behind the record with this key.",
-        ),
-    ];
+    let limit = |more: Value, about| {
+        let mut schema = json!({"type": "integer", "minimum": 1, "maximum": LIMIT_MAX});
+        if !more.is_null() {
+            schema["default"] = more;
+        }
+        parameter("limit", "query", &schema, about)
+    };
+    let mut parameters = match resource.lists {
+        Lists::Plain => vec![
+            limit(Value::Null, "At most so many; the header field Link leads to the next page."),
+            parameter(
+                "after",
+                "query",
+                &json!({"type": ["string", "integer"]}),
+                "Only those behind the record with this key.",
+            ),
+        ],
+        Lists::Counted { size } => vec![
+            limit(size.into(), "The number of records on a page."),
+            parameter(
+                "offset",
+                "query",
+                &json!({"type": "integer", "minimum": 0, "maximum": OFFSET_MAX, "default": 0}),
+                "How many records the page skips.",
+            ),
+        ],
+    };
     for field in resource.fields {
         let schema = field_schema(field);
         if field.searchable {
@@ -254,8 +300,8 @@ fn list_parameters(resource: &Resource) -> Value {
             "The order; - in front reverses it.",
         ));
     }
-    for own in resource.parameters {
-        parameters.push(parameter(own.name, "query", &json!({"type": "string"}), own.about));
+    for (name, about) in resource.parameters.iter().flat_map(Parameter::documented) {
+        parameters.push(parameter(name, "query", &json!({"type": "string"}), about));
     }
     parameters.into()
 }
@@ -291,51 +337,4 @@ fn content(schema: &Value) -> Value {
 
 fn json_content(schema: &Value) -> Value {
     json!({"application/json": {"schema": schema}})
-}
-
-fn schema(name: &str) -> Value {
-    json!({"$ref": format!("#/components/schemas/{name}")})
-}
-
-fn object<'f>(fields: impl Iterator<Item = &'f Field>, is_required: impl Fn(&Field) -> bool) -> Value {
-    let (mut properties, mut required) = (Map::new(), Vec::new());
-    for field in fields {
-        properties.insert(field.name.to_owned(), field_schema(field));
-        if is_required(field) {
-            required.push(field.name);
-        }
-    }
-    json!({"type": "object", "required": required, "properties": properties})
-}
-
-/// The schema of one field's values.
-fn field_schema(field: &Field) -> Value {
-    let mut schema = match field.kind {
-        FieldType::Text { min, max, .. } => json!({"type": "string", "minLength": min, "maxLength": max}),
-        FieldType::Url => json!({"type": "string", "format": "uri", "maxLength": 2048}),
-        FieldType::Uuid => json!({"type": "string", "format": "uuid"}),
-        FieldType::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
-        FieldType::Decimal { bounds: Some((min, max)), .. } => {
-            json!({"type": "number", "minimum": min, "maximum": max})
-        }
-        FieldType::Decimal { .. } => json!({"type": "number"}),
-        FieldType::Boolean => json!({"type": "boolean"}),
-        FieldType::Date => json!({"type": "string", "format": "date"}),
-        FieldType::Timestamp => json!({"type": "string", "format": "date-time"}),
-        FieldType::Word(words) => json!({"type": "string", "enum": words}),
-        FieldType::Object(fields) => object(fields.iter(), |field| field.required),
-        FieldType::Array { element, max } => {
-            json!({"type": "array", "maxItems": max, "items": field_schema(element)})
-        }
-    };
-    if field.is_nullable() {
-        schema["type"] = json!([schema["type"], "null"]);
-        if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
-            words.push(Value::Null);
-        }
-    }
-    let about =
-        if field.about.is_empty() { rules(field) } else { format!("{} ({})", field.about, rules(field)) };
-    schema["description"] = about.into();
-    schema
 }

@@ -3,14 +3,14 @@
 use database::Failure;
 use edge::{Refusal, Response};
 use postgres::error::{DbError, SqlState};
-use serde::Serialize;
 
 use crate::body::Invalid;
 use crate::query::Refused;
+use crate::resource::Errors;
 use crate::table::Table;
 use crate::value::Complaint;
 
-/// An error response: `{"error": "…", "fields": {…}}`.
+/// An error response: `{"error": "…", "fields": {…}}`, or the other form of [`Errors`].
 #[derive(Debug)]
 pub(crate) struct Problem {
     pub status: u16,
@@ -111,25 +111,23 @@ impl Problem {
         }
     }
 
-    /// Sends it.
-    pub(crate) fn send(&self, response: &mut Response<'_>) -> Result<(), Refusal> {
+    /// Sends it in this form.
+    pub(crate) fn send(&self, errors: Errors, response: &mut Response<'_>) -> Result<(), Refusal> {
         let mut fields: Vec<(&str, &str)> = Vec::new();
         if let Some((name, value)) = &self.header {
             fields.push((name, value));
         }
-        response.send_json(self.status, &fields, &self.to_json())
+        response.send_json(self.status, &fields, &self.to_json(errors))
     }
 
-    fn to_json(&self) -> Vec<u8> {
-        #[derive(Serialize)]
-        struct Document<'a> {
-            error: &'a str,
-            #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
-            fields: serde_json::Map<String, serde_json::Value>,
+    fn to_json(&self, errors: Errors) -> Vec<u8> {
+        let mut document = serde_json::Map::new();
+        document.insert(errors.member().to_owned(), self.error.as_str().into());
+        if !self.fields.is_empty() {
+            let fields = self.fields.iter().map(|(name, problem)| (name.clone(), problem.as_ref().into()));
+            document.insert("fields".to_owned(), serde_json::Value::Object(fields.collect()));
         }
-        let fields = self.fields.iter().map(|(name, problem)| (name.clone(), problem.as_ref().into()));
-        // All keys are text, so serialising cannot fail.
-        serde_json::to_vec(&Document { error: &self.error, fields: fields.collect() }).unwrap_or_default()
+        serde_json::Value::Object(document).to_string().into_bytes()
     }
 }
 
@@ -157,10 +155,12 @@ mod tests {
 
     #[test]
     fn an_error_names_its_fields() {
-        assert_eq!(Problem::new(404, "Not found").to_json(), br#"{"error":"Not found"}"#);
+        let problem = Problem::new(404, "Not found");
+        assert_eq!(problem.to_json(Errors::Plain), br#"{"error":"Not found"}"#);
+        assert_eq!(problem.to_json(Errors::Detail), br#"{"detail":"Not found"}"#);
         let fields = vec![("title".to_owned(), "is required".into()), ("a.b".to_owned(), "must be 1".into())];
         assert_eq!(
-            String::from_utf8(Problem::of_fields(400, fields).to_json()).unwrap(),
+            String::from_utf8(Problem::of_fields(400, fields).to_json(Errors::Plain)).unwrap(),
             r#"{"error":"title is required, a.b must be 1","fields":{"a.b":"must be 1","title":"is required"}}"#
         );
     }

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 
 use crate::field::Field;
-use crate::resource::Resource;
+use crate::resource::{Lists, Parameter, Resource};
 use crate::value::{self, Complaint};
 
 /// Most records on one page.
 pub(crate) const LIMIT_MAX: usize = 1_000;
+/// Most records that a page may skip, because PostgreSQL reads all of them.
+pub(crate) const OFFSET_MAX: usize = 1_000_000;
 
 /// Selects the records of a list.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +22,8 @@ pub(crate) struct Selection {
     pub after: Option<Cursor>,
     /// At most this many.
     pub limit: Option<usize>,
+    /// How many records the page skips, where lists are counted.
+    pub offset: usize,
 }
 
 /// A condition on the records of a list.
@@ -41,8 +45,10 @@ pub(crate) enum FilterKind {
     Contains(&'static str),
     /// The field compares to the value by this operator: `=`, `>=` or `<=`.
     Compares(&'static Field, &'static str),
-    /// A condition of the resource's own, with `$` for the value.
-    Condition(&'static str),
+    /// A condition of the resource's own.
+    Condition(&'static Parameter),
+    /// The second value of that condition.
+    Refinement(&'static Parameter),
 }
 
 /// An order by a field, then by the key.
@@ -79,14 +85,27 @@ impl Selection {
         let (mut key, mut value) = (None, None);
         let sort = parameters.iter().find(|(name, _)| name == "sort").map(|(_, value)| value.as_str());
         selection.sort = Sort::parse(resource, sort).map_err(|problem| refuse("sort", problem))?;
-        let after_value = selection.sort.map(|sort| format!("after_{}", sort.field.name));
+        let is_counted = if let Lists::Counted { size } = resource.lists {
+            selection.limit = Some(size);
+            true
+        } else {
+            false
+        };
+        let after_value =
+            selection.sort.filter(|_| !is_counted).map(|sort| format!("after_{}", sort.field.name));
         for (name, given) in &parameters {
             let is_known = match name.as_str() {
                 "limit" => {
-                    selection.limit = Some(limit(given).map_err(|problem| refuse(name, problem))?);
+                    let limit = within(given, 1, LIMIT_MAX).map_err(|problem| refuse(name, problem))?;
+                    selection.limit = Some(limit);
                     true
                 }
-                "after" => {
+                "offset" if is_counted => {
+                    selection.offset =
+                        within(given, 0, OFFSET_MAX).map_err(|problem| refuse(name, problem))?;
+                    true
+                }
+                "after" if !is_counted => {
                     key =
                         Some(position(&resource.key.field, given).map_err(|problem| refuse(name, problem))?);
                     true
@@ -114,6 +133,12 @@ impl Selection {
                 seen.push(name);
             }
         }
+        for filter in &selection.filters {
+            let FilterKind::Refinement(refined) = filter.kind else { continue };
+            if !selection.filters.iter().any(|other| other.name == refined.name) {
+                return Err(refuse(&filter.name, format!("must be given with {}", refined.name).into()));
+            }
+        }
         let after_value = after_value.unwrap_or_default();
         let value = value.transpose().map_err(|problem| refuse(&after_value, problem))?;
         if selection.sort.is_some() && key.is_some() != value.is_some() {
@@ -135,9 +160,18 @@ impl Selection {
             parts.push(format!("after_{}={}", field.name, encode(value)));
             parts.push(format!("sort={}{}", if descending { "-" } else { "" }, field.name));
         }
-        for filter in &self.filters {
-            parts.push(format!("{}={}", encode(&filter.name), encode(&filter.given)));
+        parts.extend(self.filters.iter().map(Filter::encode));
+        parts.join("&")
+    }
+
+    /// The query string of the page with this offset, where lists are counted.
+    pub(crate) fn offset_query(&self, offset: usize) -> String {
+        let mut parts =
+            vec![format!("limit={}", self.limit.unwrap_or(LIMIT_MAX)), format!("offset={offset}")];
+        if let Some(Sort { field, descending }) = self.sort {
+            parts.push(format!("sort={}{}", if descending { "-" } else { "" }, field.name));
         }
+        parts.extend(self.filters.iter().map(Filter::encode));
         parts.join("&")
     }
 }
@@ -146,9 +180,9 @@ fn refuse(name: &str, problem: Complaint) -> Refused {
     Refused::Parameter(name.to_owned(), problem)
 }
 
-fn limit(given: &str) -> Result<usize, Complaint> {
-    let limit = given.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-    limit.ok_or_else(|| format!("must be an integer from 1 to {LIMIT_MAX}").into())
+fn within(given: &str, min: usize, max: usize) -> Result<usize, Complaint> {
+    let number = given.parse().ok().filter(|number| (min..=max).contains(number));
+    number.ok_or_else(|| format!("must be an integer from {min} to {max}").into())
 }
 
 /// Checks a key after which a list shall start. 0 is allowed: it is before all generated keys.
@@ -178,11 +212,21 @@ impl Sort {
 }
 
 impl Filter {
+    /// The query parameter as it was given, encoded.
+    fn encode(&self) -> String {
+        format!("{}={}", encode(&self.name), encode(&self.given))
+    }
+
     /// The filter for a query parameter; `None` if the parameter is unknown.
     fn parse(resource: &'static Resource, name: &str, given: &str) -> Result<Option<Self>, Complaint> {
         let filter = |kind, value| Some(Self { name: name.to_owned(), given: given.to_owned(), kind, value });
-        if let Some(parameter) = resource.parameters.iter().find(|parameter| parameter.name == name) {
-            return Ok(filter(FilterKind::Condition(parameter.condition), (parameter.read)(given)?));
+        for parameter in resource.parameters {
+            if parameter.name == name {
+                return Ok(filter(FilterKind::Condition(parameter), (parameter.read)(given)?));
+            }
+            if let Some(refinement) = parameter.refined_by.filter(|refinement| refinement.name == name) {
+                return Ok(filter(FilterKind::Refinement(parameter), (refinement.read)(given)?));
+            }
         }
         for field in resource.fields {
             let Some(rest) = name.strip_prefix(field.name) else { continue };
@@ -239,7 +283,7 @@ pub(crate) fn encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Parameter;
+    use crate::Refinement;
     use proptest::prelude::*;
 
     static MOVIES: Resource = Resource::new(
@@ -255,6 +299,12 @@ mod tests {
             condition: "words @@ $",
             read: |text| Ok(text.to_owned()),
             about: "",
+            refined_by: Some(Refinement {
+                name: "language",
+                default: "simple",
+                read: |text| if text.len() == 2 { Ok(text.to_owned()) } else { Err("must be two letters") },
+                about: "",
+            }),
         }],
         ..Resource::new(
             "/rooms",
@@ -317,6 +367,8 @@ mod tests {
             (&format!("sort=price&after={id}"), "after_price"),
             (&format!("sort=price&after={id}&after_price=x"), "after_price"),
             ("sort=price&after_price=1", "after"),
+            ("q=a&language=english", "language"),
+            ("language=en", "language"),
         ] {
             let refused = Selection::parse(&ROOMS, query).unwrap_err();
             assert!(
@@ -330,8 +382,7 @@ mod tests {
     fn the_link_leads_on_with_the_same_question() {
         let selection = Selection::parse(&MOVIES, "title=a%26b&limit=2").unwrap();
         assert_eq!(selection.next_query(&cursor("9", None)), "limit=2&after=9&title=a%26b");
-        let query =
-            "limit=3&after=67e55044-10b1-426f-9247-bb680e5fe0c8&after_price=2.50&sort=-price&state=new&q=%2B";
+        let query = "limit=3&after=67e55044-10b1-426f-9247-bb680e5fe0c8&after_price=2.50&sort=-price&state=new&q=%2B&language=en";
         let selection = Selection::parse(&ROOMS, query).unwrap();
         assert_eq!(selection.next_query(&selection.after.clone().unwrap()), query);
     }

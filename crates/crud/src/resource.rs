@@ -30,6 +30,17 @@ pub struct Resource {
     pub parameters: &'static [Parameter],
     /// Further operations of the resource's own.
     pub actions: &'static [Action],
+    /// The events that changes of records become: `["room.created.1", "room.deleted.1"]`. The second part of a name is
+    /// `created`, `updated` or `deleted`; the third is the version of the event's body, which never changes its
+    /// meaning. The body is the record, of a deleted one its key alone.
+    ///
+    /// An event is written to the table `outbox` in the transaction of its change, except for changes by actions. The
+    /// schema needs the migration `sql/events/0001_outbox.sql`; publishing is up to the crate `events`.
+    pub emits: &'static [&'static str],
+    /// How lists are paged, and the form of their JSON.
+    pub lists: Lists,
+    /// The form of error responses.
+    pub errors: Errors,
 }
 
 impl Resource {
@@ -53,6 +64,9 @@ impl Resource {
             check: None,
             parameters: &[],
             actions: &[],
+            emits: &[],
+            lists: Lists::Plain,
+            errors: Errors::Plain,
         }
     }
 
@@ -64,6 +78,41 @@ impl Resource {
     /// Whether clients may use this operation.
     pub(crate) fn allows(&self, operation: Operation) -> bool {
         self.operations.contains(&operation)
+    }
+}
+
+/// How the lists of a resource are paged, and the form of their JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lists {
+    /// An array of all records, or a page of it with `?limit=N&after=KEY`; the header field `Link` leads to the next
+    /// page. A page costs the same wherever it is.
+    Plain,
+    /// Always a page, chosen by `?limit=N&offset=N`: `{"count": 1023, "next": URL, "previous": null, "results": […]}`.
+    /// For clients that expect this form: counting reads all records that the filters leave, an offset all that it
+    /// skips, and what is created or deleted meanwhile moves the pages.
+    Counted {
+        /// The number of records on a page when the client gives no limit.
+        size: usize,
+    },
+}
+
+/// The form of the error responses of a resource. What the HTTP server itself refuses, such as a body over the limit,
+/// always has the plain form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errors {
+    /// `{"error": "title is required", "fields": {"title": "is required"}}`.
+    Plain,
+    /// `{"detail": "title is required", "fields": {"title": "is required"}}`.
+    Detail,
+}
+
+impl Errors {
+    /// The name of the member with the text.
+    pub(crate) const fn member(self) -> &'static str {
+        match self {
+            Self::Plain => "error",
+            Self::Detail => "detail",
+        }
     }
 }
 
@@ -174,6 +223,29 @@ pub struct Parameter {
     pub read: fn(&str) -> Result<String, &'static str>,
     /// One sentence for the documentation.
     pub about: &'static str,
+    /// A second query parameter, whose value the condition uses as `$NAME`.
+    pub refined_by: Option<Refinement>,
+}
+
+/// A query parameter that is only given beside another one: `within_km=5` beside `near=48.2,16.37`.
+#[derive(Clone, Copy, Debug)]
+pub struct Refinement {
+    /// The name.
+    pub name: &'static str,
+    /// The value, converted for the condition, when none is given.
+    pub default: &'static str,
+    /// Like [`Parameter::read`].
+    pub read: fn(&str) -> Result<String, &'static str>,
+    /// One sentence for the documentation.
+    pub about: &'static str,
+}
+
+impl Parameter {
+    /// This parameter and the one that refines it, each with the sentence for the documentation.
+    pub(crate) fn documented(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let refinement = self.refined_by.map(|refinement| (refinement.name, refinement.about));
+        std::iter::once((self.name, self.about)).chain(refinement)
+    }
 }
 
 /// An operation of the resource's own: `POST /pizzas/7/like`, `GET /pizzas/random`.
@@ -235,6 +307,11 @@ impl Reply {
     /// An error in the usual form: `{"error": "…"}`.
     pub fn error(status: u16, message: &str) -> Self {
         Self { status, json: serde_json::json!({ "error": message }).to_string() }
+    }
+
+    /// An error of a resource whose errors have the form [`Errors::Detail`].
+    pub fn detail(status: u16, message: &str) -> Self {
+        Self { status, json: serde_json::json!({ "detail": message }).to_string() }
     }
 }
 

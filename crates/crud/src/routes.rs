@@ -1,6 +1,6 @@
 //! Finds the operation for a path and a method. Only this file knows paths and methods.
 
-use crate::resource::{Action, Operation};
+use crate::resource::{Action, Errors, Operation};
 use crate::table::Table;
 use crate::value;
 
@@ -104,6 +104,16 @@ impl Routes {
         let found = candidates
             .find_map(|(index, routes)| routes.find_below(&tables[index], index, method, &below(routes)?));
         found.unwrap_or(RouteMatch { label: self.other, meaning: Meaning::Unknown })
+    }
+
+    /// The form of errors at the route with this label.
+    pub(crate) fn errors(&self, tables: &[Table], label: usize) -> Errors {
+        let mut routes = self.tables.iter().zip(tables).rev();
+        // The labels of a table follow each other, and `other` is behind all of them.
+        match routes.find(|(routes, _)| routes.collection <= label && label < self.other) {
+            Some((_, table)) => table.resource.errors,
+            None => Errors::Plain,
+        }
     }
 
     /// All routes with their methods, for people.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use database::{Migration, WorkerSettings, Workers};
 use edge::Server;
 use foundation::Shutdown;
-use foundation::listener::{self, Identity};
+use foundation::listener::{self, Identity, Inspect};
 
 use crate::error::Error;
 use crate::jobs::Jobs;
@@ -59,6 +59,17 @@ impl Application {
 
     /// Binds the sockets and starts the workers, which connect in the background.
     pub fn build(&'static self, settings: Settings, shutdown: Shutdown) -> Result<Running, Error> {
+        self.build_beside(None, settings, shutdown)
+    }
+
+    /// [`Application::build`] for a service with a part of its own, such as a relay of events, whose dependencies and
+    /// metrics the private listener shows with those of the service.
+    pub fn build_beside(
+        &'static self,
+        beside: Option<Arc<dyn Inspect>>,
+        settings: Settings,
+        shutdown: Shutdown,
+    ) -> Result<Running, Error> {
         let tables: Arc<[Table]> = self.tables()?.into();
         let server = Server::bind(&settings.host, settings.port).map_err(|source| {
             let address = format!("{}:{}", settings.host, settings.port);
@@ -75,13 +86,15 @@ impl Application {
         .map_err(Error::Thread)?;
         let routes = Routes::new(&tables);
         let resources = Resources {
-            document: openapi::document(self, &tables),
+            document: openapi::document(self, &tables, &settings.profile),
             metrics: Metrics::new(routes.labels),
             routes,
             tables,
             store: Store::new(workers.clone(), settings.deadline),
             body_max_bytes: settings.body_max_bytes as u64,
+            service_token: settings.service_token.clone(),
             connections: server.connections(),
+            beside,
         };
         let resources = Arc::new(resources);
         let identity = Identity { name: self.name, version: self.version };

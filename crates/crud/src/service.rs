@@ -6,10 +6,11 @@ use std::time::Duration;
 use edge::{Connections, Refusal, Request, Response};
 use foundation::listener::{Dependency, Inspect};
 use foundation::metrics::{Counter, Exposition, HttpMetrics};
+use foundation::{ServiceToken, Warnings, service_token};
 
 use crate::handlers::Handler;
 use crate::problem::{Problem, Unserved};
-use crate::resource::Operation;
+use crate::resource::{Errors, Operation};
 use crate::routes::{Meaning, RouteMatch, Routes};
 use crate::store::Store;
 use crate::table::Table;
@@ -17,16 +18,23 @@ use crate::table::Table;
 /// How long the private listener waits for PostgreSQL's answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Requests that failed, of which strangers can send any number.
+static FAILED: Warnings = Warnings::new("requests that failed");
+
 /// Serves the requests of one service.
 pub(crate) struct Resources {
     pub tables: Arc<[Table]>,
     pub routes: Routes,
     pub store: Store,
     pub body_max_bytes: u64,
+    /// What requests must show, so that only a gateway is served; everybody is if there is none.
+    pub service_token: Option<ServiceToken>,
     pub connections: Connections,
     /// The OpenAPI document, as JSON.
     pub document: Vec<u8>,
     pub metrics: Metrics,
+    /// A part of the service that the private listener shows as well.
+    pub beside: Option<Arc<dyn Inspect>>,
 }
 
 /// The metrics of a service.
@@ -54,6 +62,11 @@ impl edge::Service for Resources {
     fn serve(&self, request: &mut Request<'_>, response: &mut Response<'_>) -> Result<(), Refusal> {
         let in_flight = self.metrics.http.begin();
         let method = request.method_name();
+        if !self.is_from_gateway(request) {
+            in_flight.answered(self.routes.other, method, 401);
+            let problem = Problem::new(401, "Only the gateway may ask this service");
+            return problem.with("www-authenticate", service_token::SCHEME).send(Errors::Plain, response);
+        }
         let target = match edge::path::parse(request.target()) {
             Ok(target) => target,
             Err(refusal) => {
@@ -65,13 +78,14 @@ impl edge::Service for Resources {
         // `parse` has checked that it is ASCII.
         let query = std::str::from_utf8(target.query).unwrap_or_default();
         let label = found.label;
+        let errors = self.routes.errors(&self.tables, label);
         let served = self.answer(found, query, request, response);
         let refusal = match served {
             Ok(()) => None,
             Err(Unserved::Problem(problem)) => {
                 self.note(request, &target.path, &problem);
                 // A list that was begun is left visibly incomplete.
-                if response.is_sent() { None } else { problem.send(response).err() }
+                if response.is_sent() { None } else { problem.send(errors, response).err() }
             }
             Err(Unserved::Refusal(refusal)) => Some(refusal),
         };
@@ -89,6 +103,11 @@ impl edge::Service for Resources {
 }
 
 impl Resources {
+    fn is_from_gateway(&self, request: &Request<'_>) -> bool {
+        let Some(token) = &self.service_token else { return true };
+        request.field(service_token::FIELD).is_some_and(|presented| token.is(presented))
+    }
+
     fn answer(
         &self,
         found: RouteMatch<'_>,
@@ -148,14 +167,20 @@ impl Resources {
             _ => self.metrics.failures.increment(),
         }
         let (id, method, status) = (request.request_id(), request.method_name(), problem.status);
-        log::warn!("request_id={id} {method} {path} {status}: {cause}");
+        FAILED.warn(format_args!("request_id={id} {method} {path} {status}: {cause}"));
     }
 }
 
 impl Inspect for Resources {
     fn dependencies(&self) -> Vec<Dependency> {
         let problem = self.store.ready(PROBE_TIMEOUT).err().map(|failure| failure.to_string());
-        vec![Dependency { name: "postgresql", problem }]
+        let mut dependencies = vec![Dependency { name: "postgresql", problem }];
+        dependencies.extend(self.beside.iter().flat_map(|beside| beside.dependencies()));
+        dependencies
+    }
+
+    fn page(&self, path: &str) -> Option<String> {
+        (path == "/openapi.json").then(|| String::from_utf8_lossy(&self.document).into_owned())
     }
 
     fn metrics(&self, text: &mut Exposition) {
@@ -167,5 +192,8 @@ impl Inspect for Resources {
         text.sample(name, &[("kind", "internal")], self.metrics.failures.get());
         self.store.write_metrics(text);
         self.connections.write(text);
+        if let Some(beside) = &self.beside {
+            beside.metrics(text);
+        }
     }
 }

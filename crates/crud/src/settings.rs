@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use database::DatabaseSettings;
 use edge::EdgeSettings;
-use foundation::Environment;
 use foundation::listener::ListenerSettings;
+use foundation::{Environment, ServiceToken};
 
 /// The settings of a service made of resources.
 #[derive(Clone, Debug)]
@@ -24,8 +24,23 @@ pub struct Settings {
     pub deadline: Duration,
     /// The edge's defaults, except that all connections may come from one address, since most come from the gateway.
     pub edge: EdgeSettings,
+    /// `SERVICE_TOKEN`: what requests must show; see [`ServiceToken::read`].
+    pub service_token: Option<ServiceToken>,
     /// `…_DB_…`: where the database is.
     pub database: DatabaseSettings,
+    /// What the catalogue tells of the service.
+    pub profile: Profile,
+}
+
+/// What the catalogue tells of a service, beside what follows from its description. All of it may be unknown.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    /// `…_OWNER`: who is responsible for it, such as a team.
+    pub owner: Option<String>,
+    /// `…_CONTACT`: how to reach the owner.
+    pub contact: Option<String>,
+    /// `…_REPOSITORY`: where its sources are.
+    pub repository: Option<String>,
 }
 
 impl Settings {
@@ -45,7 +60,17 @@ impl Settings {
             body_max_bytes: environment.size(&format!("{prefix}_BODY_MAX_BYTES"), 256 << 10, 1 << 30)?,
             deadline: Duration::from_secs(6),
             edge: EdgeSettings { max_connections_per_client: edge.max_connections, ..edge },
+            service_token: ServiceToken::read(environment)?,
             database: DatabaseSettings::read(environment, &format!("{prefix}_DB"), application)?,
+            profile: Profile {
+                owner: some(environment.text(&format!("{prefix}_OWNER"), "")),
+                contact: some(environment.text(&format!("{prefix}_CONTACT"), "")),
+                repository: some(environment.text(&format!("{prefix}_REPOSITORY"), "")),
+            },
         })
     }
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
 }

@@ -3,11 +3,14 @@
 //!
 //! Every value is passed as text: parameters are cast to their column's type, and columns are selected as text.
 
+mod outbox;
+
 use std::fmt::Write as _;
 
 use crate::field::{Field, FieldType, Source};
 use crate::query::{Cursor, Filter, FilterKind, Selection, Sort};
-use crate::resource::{Operation, Resource};
+use crate::resource::{Operation, Parameter, Resource};
+use outbox::Emitted;
 
 /// The statements that are the same for every request.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ pub(crate) struct Statements {
     pub update: String,
     /// Deletes one record by its key.
     pub delete_one: String,
-    /// Deletes all records.
+    /// Deletes all records; the number of rows is the number of records.
     pub delete_all: String,
     /// The column indexes of the parameters of an insert.
     pub inserted: Vec<usize>,
@@ -50,6 +53,8 @@ impl Statements {
             .filter(|index| *index == 0 || !matches!(columns[*index].source, Source::Database))
             .collect();
         let updated: Vec<_> = (1..columns.len()).filter(|index| columns[*index].is_writable()).collect();
+        let emitted = |occasion| Emitted::find(resource, columns, occasion);
+        let (created, changed, deleted) = (emitted("created"), emitted("updated"), emitted("deleted"));
         let select_next = format!(
             "{select} WHERE {key_name} > {} ORDER BY {table}.{key_name} LIMIT $2::text::bigint",
             parameter(1, key)
@@ -59,11 +64,14 @@ impl Statements {
             lock_one: format!("{select} {one} FOR UPDATE"),
             select_one: format!("{select} {one}"),
             select_next,
-            insert_one: insert_one(&table, columns, &inserted),
-            insert_many: insert_many(&table, columns, &inserted),
-            update: update(&table, columns, &updated, &one),
-            delete_one: format!("DELETE FROM {table} {one} RETURNING {key_name}::text"),
-            delete_all: format!("DELETE FROM {table}"),
+            insert_one: outbox::after(insert_one(&table, columns, &inserted), created),
+            insert_many: outbox::after(insert_many(&table, columns, &inserted), created),
+            update: outbox::after(update(&table, columns, &updated, &one), changed),
+            delete_one: outbox::after(
+                format!("DELETE FROM {table} {one} RETURNING {key_name}::text"),
+                deleted,
+            ),
+            delete_all: outbox::after_all(format!("DELETE FROM {table}"), deleted),
             inserted,
             updated,
         }
@@ -182,6 +190,16 @@ pub(crate) fn page_end(resource: &Resource, selection: &Selection, limit: usize)
     query
 }
 
+/// How many records the filters leave.
+pub(crate) fn count(resource: &Resource, selection: &Selection) -> Query {
+    let mut query = Query {
+        sql: format!("SELECT count(*)::text FROM {}", quote(resource.table)),
+        parameters: Vec::new(),
+    };
+    query.conditions(&resource.key.field, selection, None, None);
+    query
+}
+
 impl Query {
     fn bind(&mut self, value: String) -> usize {
         self.parameters.push(value);
@@ -197,7 +215,7 @@ impl Query {
     ) {
         let mut conditions = Vec::new();
         for filter in &selection.filters {
-            conditions.push(self.filter(filter));
+            conditions.extend(self.filter(filter, selection));
         }
         let [forward, back] = match selection.sort {
             Some(Sort { descending: true, .. }) => ["<", ">="],
@@ -213,21 +231,39 @@ impl Query {
         }
     }
 
-    fn filter(&mut self, filter: &Filter) -> String {
+    /// The condition of a filter; `None` if it is a part of another filter's condition.
+    fn filter(&mut self, filter: &Filter, selection: &Selection) -> Option<String> {
         match filter.kind {
             FilterKind::Contains(name) => {
                 let number = self.bind(like_pattern(&filter.value));
-                format!("{} ILIKE ${number}::text", quote(name))
+                Some(format!("{} ILIKE ${number}::text", quote(name)))
             }
             FilterKind::Compares(field, operator) => {
                 let number = self.bind(filter.value.clone());
-                format!("{} {operator} {}", quote(field.name), parameter(number, field))
+                Some(format!("{} {operator} {}", quote(field.name), parameter(number, field)))
             }
-            FilterKind::Condition(condition) => {
-                let number = self.bind(filter.value.clone());
-                format!("({})", condition.replace('$', &format!("${number}::text")))
-            }
+            FilterKind::Condition(parameter) => Some(self.condition(parameter, &filter.value, selection)),
+            FilterKind::Refinement(_) => None,
         }
+    }
+
+    /// A condition of the resource's own, with parameters in the places of `$` and of `$NAME`, its refinement.
+    fn condition(&mut self, own: &Parameter, value: &str, selection: &Selection) -> String {
+        let number = self.bind(value.to_owned());
+        let refinement = own.refined_by.map(|refinement| {
+            let given = selection.filters.iter().find(|filter| filter.name == refinement.name);
+            let value = given.map_or(refinement.default, |filter| &filter.value);
+            (refinement.name, self.bind(value.to_owned()))
+        });
+        let mut parts = own.condition.split('$');
+        let mut text = format!("({}", parts.next().unwrap_or_default());
+        for part in parts {
+            let refined = refinement.and_then(|(name, number)| Some((number, part.strip_prefix(name)?)));
+            let (number, rest) = refined.unwrap_or((number, part));
+            // Writing to a string cannot fail.
+            let _ = write!(text, "${number}::text{rest}");
+        }
+        text + ")"
     }
 
     fn compare(&mut self, key: &Field, sort: Option<Sort>, cursor: &Cursor, operator: &str) -> String {
@@ -327,6 +363,7 @@ fn like_pattern(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::Refinement;
     use crate::table::Table;
 
     static MOVIES: Resource = Resource::new(
@@ -339,6 +376,22 @@ mod tests {
             Field::timestamp("made").read_only().required().sortable(),
         ],
     );
+
+    static ROOMS: Resource = Resource {
+        parameters: &[Parameter {
+            name: "near",
+            condition: "lat < $ AND is_near($, $within)",
+            read: |text| Ok(text.to_owned()),
+            about: "",
+            refined_by: Some(Refinement {
+                name: "within",
+                default: "1",
+                read: |text| Ok(text.to_owned()),
+                about: "",
+            }),
+        }],
+        ..Resource::new("/rooms", ["room", "rooms"], "rooms", &[])
+    };
 
     #[test]
     fn what_like_would_interpret_is_escaped() {
@@ -374,6 +427,14 @@ mod tests {
             r#""title" ILIKE $1::text AND "price" >= $2::text::numeric AND ("made", "id") < ($4::text::timestamptz, $3::text::bigint) ORDER BY "movies"."made" DESC, "movies"."id" DESC LIMIT 10000"#
         );
         assert_eq!(query.parameters, [r"%a\%%", "2.00", "7", "2024-02-29T00:00:00Z"]);
+        let refined = Selection::parse(&ROOMS, "near=1,2&within=5").unwrap();
+        let query = list(&Table::new(0, &ROOMS).unwrap().columns, &ROOMS, &refined, None, None);
+        assert!(
+            query.sql.contains("WHERE (lat < $1::text AND is_near($1::text, $2::text)) ORDER"),
+            "{}",
+            query.sql
+        );
+        assert_eq!(query.parameters, ["1,2", "5"]);
         let plain = page_end(&MOVIES, &Selection::default(), 100);
         assert_eq!(
             plain.sql,

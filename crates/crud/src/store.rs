@@ -9,7 +9,7 @@ use database::{Failure, Pending, Workers};
 use foundation::metrics::Exposition;
 use postgres::Row;
 
-use crate::jobs::{Answer, Batch, Change, Job, Jobs, ListJob, Work};
+use crate::jobs::{Answer, Batch, Change, Counted, Job, Jobs, ListJob, Work};
 use crate::preconditions::Condition;
 use crate::query::{Cursor, Selection};
 use crate::resource::{Action, Call, Member, Reply};
@@ -101,6 +101,14 @@ impl Store {
     fn change(&self, table: &Table, work: Work) -> Result<Change, Failure> {
         match self.ask(table, work)? {
             Answer::Changed(change) => Ok(change),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    /// Counts the records that a list selects, and finds where its page begins.
+    pub(crate) fn count(&self, table: &Table, selection: &Selection) -> Result<Counted, Failure> {
+        match self.ask(table, Work::Count(Arc::new(selection.clone())))? {
+            Answer::Counted(counted) => Ok(counted),
             _ => Err(mixed_up()),
         }
     }

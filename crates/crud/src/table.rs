@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Error;
 use crate::field::{Field, FieldType};
-use crate::resource::Resource;
+use crate::query::LIMIT_MAX;
+use crate::resource::{Lists, Parameter, Resource};
 use crate::statements::Statements;
 
-/// Query parameters that every list has.
-const RESERVED: [&str; 3] = ["limit", "after", "sort"];
+/// Query parameters of lists that no field can have.
+const RESERVED: [&str; 4] = ["limit", "after", "offset", "sort"];
 
 /// A resource with a valid description.
 #[derive(Debug)]
@@ -98,12 +99,38 @@ fn check(resource: &Resource, columns: &[Field]) -> Result<(), String> {
             parameters.push(format!("after_{}", field.name));
         }
     }
-    parameters.extend(resource.parameters.iter().map(|parameter| parameter.name.to_owned()));
+    let own = resource.parameters.iter().flat_map(Parameter::documented);
+    parameters.extend(own.map(|(name, _)| name.to_owned()));
     parameters.sort();
+    if let Lists::Counted { size } = resource.lists
+        && !(1..=LIMIT_MAX).contains(&size)
+    {
+        return Err(format!("a page has 1 to {LIMIT_MAX} records, not {size}"));
+    }
     match parameters.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(format!("two query parameters are called {}", pair[0])),
-        None => Ok(()),
+        None => check_events(resource),
     }
+}
+
+fn check_events(resource: &Resource) -> Result<(), String> {
+    let mut occasions = Vec::new();
+    for event in resource.emits {
+        let parts: Vec<_> = event.split('.').collect();
+        let [name, occasion, version] = parts[..] else {
+            return Err(format!("the event {event} is not like room.created.1"));
+        };
+        let is_number =
+            version.parse::<u16>().is_ok_and(|number| number > 0 && !version.starts_with(['+', '0']));
+        if !is_name(name) || !is_number || !["created", "updated", "deleted"].contains(&occasion) {
+            return Err(format!("the event {event} is not like room.created.1"));
+        }
+        if occasions.contains(&occasion) {
+            return Err(format!("two events are for records that were {occasion}"));
+        }
+        occasions.push(occasion);
+    }
+    Ok(())
 }
 
 fn check_default(field: &Field, default: &str) -> Result<(), String> {
@@ -131,7 +158,7 @@ fn is_path_byte(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Operation, Parameter};
+    use crate::Operation;
 
     fn problem(resource: Resource) -> String {
         Table::new(0, Box::leak(Box::new(resource))).unwrap_err().to_string()
@@ -158,13 +185,22 @@ mod tests {
             (things(DEFAULT), "the default of a must be an integer from 1 to 2"),
             (Resource { path: "/a//b", ..things(&[]) }, "the path"),
             (Resource { path: "things", ..things(&[]) }, "the path"),
+            (Resource { emits: &["created"], ..things(&[]) }, "the event created is not like"),
+            (Resource { emits: &["thing.made.1"], ..things(&[]) }, "is not like room.created.1"),
+            (Resource { emits: &["thing.created.0"], ..things(&[]) }, "is not like room.created.1"),
+            (Resource { emits: &["a.created.1", "a.created.2"], ..things(&[]) }, "two events"),
         ] {
             let found = problem(resource);
             assert!(found.contains(part), "{found}");
         }
         let read: fn(&str) -> Result<String, &'static str> = |text| Ok(text.to_owned());
-        let parameters: &'static [Parameter] =
-            Box::leak(Box::new([Parameter { name: "after", condition: "true", read, about: "" }]));
+        let parameters: &'static [Parameter] = Box::leak(Box::new([Parameter {
+            name: "after",
+            condition: "",
+            read,
+            about: "",
+            refined_by: None,
+        }]));
         assert!(problem(Resource { parameters, ..things(&[]) }).contains("called after"));
     }
 

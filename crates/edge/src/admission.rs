@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use foundation::metrics::{Counter, Exposition};
 
+use crate::client::network_of;
 use crate::refusal::Refusal;
 use crate::settings::EdgeSettings;
 use crate::socket::{Link, Waiting};
@@ -21,14 +22,6 @@ const LEAVING_AT_ONCE: usize = 32;
 const HEAD_GRACE: Duration = Duration::from_secs(1);
 /// How long a connection that was accepted just before the stop may take to send its first request.
 pub(crate) const STOP_GRACE: Duration = Duration::from_millis(200);
-
-/// What counts as one client: an IPv4 address, or an IPv6 /64 network, the least that a subscriber gets.
-fn client_of(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
-        ip @ IpAddr::V4(_) => ip,
-    }
-}
 
 #[derive(Debug, Default)]
 struct OpenConnections {
@@ -124,7 +117,7 @@ impl Admission {
         settings: &EdgeSettings,
     ) -> (Arc<Link>, Decision) {
         let link = Arc::new(Link::new(stream));
-        let client = client_of(ip);
+        let client = network_of(ip);
         let mut open = self.lock();
         let serving = open.links.len() - open.refusals - open.leaving;
         let of_client = open.per_client.get(&client).copied().unwrap_or(0);
@@ -222,18 +215,5 @@ impl Drop for Registration {
         drop(open);
         drop(link);
         self.admission.closed.notify_all();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ipv6_network_and_a_mapped_ipv4_address_are_one_client() {
-        let client = |text: &str| client_of(text.parse().unwrap());
-        assert_eq!(client("2001:db8:1:2::1"), client("2001:db8:1:2:ffff::9"));
-        assert_ne!(client("2001:db8:1:2::1"), client("2001:db8:1:3::1"));
-        assert_eq!(client("::ffff:192.0.2.1"), client("192.0.2.1"));
     }
 }

@@ -7,11 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use foundation::Shutdown;
+use foundation::{Shutdown, Warnings};
 
 use crate::admission::STOP_GRACE;
 use crate::body::BodyReader;
 use crate::budget::Budget;
+use crate::client::Client;
 use crate::head::{HEADERS_MAX_BYTES, Head, HeadScanner, REQUEST_LINE_MAX_BYTES};
 use crate::input::Input;
 use crate::method::Method;
@@ -20,9 +21,12 @@ use crate::refusal::Refusal;
 use crate::request::Request;
 use crate::request_id;
 use crate::response::{Context, Response, shrink};
-use crate::service::Service;
+use crate::service::{Answered, Service};
 use crate::settings::EdgeSettings;
 use crate::socket::{Link, Socket};
+
+/// Requests that failed here, of which strangers can send any number.
+static FAILED: Warnings = Warnings::new("requests that failed");
 
 /// Most bytes that are read from a client after the last response, so that it gets to see that response.
 const LINGER_MAX_BYTES: usize = 64 << 20;
@@ -56,6 +60,7 @@ pub(crate) struct Connection<'s> {
     shared: &'s Shared,
     socket: Socket,
     peer: String,
+    peer_ip: IpAddr,
     input: Input,
     head: Head,
     output: Vec<u8>,
@@ -71,8 +76,9 @@ enum Arrival {
 impl<'s> Connection<'s> {
     pub(crate) fn new(shared: &'s Shared, link: Arc<Link>, peer: IpAddr) -> std::io::Result<Self> {
         let socket = Socket::new(link, &shared.settings)?;
-        let peer = peer.to_canonical().to_string();
-        Ok(Self { shared, socket, peer, input: Input::new(), head: Head::new(), output: Vec::new() })
+        let peer_ip = peer.to_canonical();
+        let peer = peer_ip.to_string();
+        Ok(Self { shared, socket, peer, peer_ip, input: Input::new(), head: Head::new(), output: Vec::new() })
     }
 
     /// Serves requests until either side ends the connection.
@@ -161,7 +167,7 @@ impl<'s> Connection<'s> {
     /// Serves the request whose head was just read; returns whether the connection can serve another one.
     fn serve_request(&mut self) -> bool {
         let shared = self.shared;
-        let started = log::log_enabled!(log::Level::Debug).then(Instant::now);
+        let started = Instant::now();
         let request_id = shared.request_ids.of(&self.head);
         let drainable = Cell::new(true);
         let mut request = Request {
@@ -175,6 +181,8 @@ impl<'s> Connection<'s> {
                 &drainable,
             ),
             peer: &self.peer,
+            peer_ip: self.peer_ip,
+            client: Client::Address(self.peer_ip),
             id: &request_id,
         };
         let context = Context {
@@ -187,9 +195,17 @@ impl<'s> Connection<'s> {
         };
         let mut response = Response::new(&self.socket, &mut self.output, shared.response_pace(), context);
         answer(&*shared.service, &mut request, &mut response);
-        if let Some(started) = started {
-            log_request(&request, response.status(), started.elapsed());
-        }
+        let answered = Answered {
+            client: &request.client,
+            method: request.method_name(),
+            target: request.target(),
+            status: if response.is_begun() { response.status() } else { 0 },
+            body_bytes: response.body_bytes(),
+            took: started.elapsed(),
+            request_id: &request_id,
+        };
+        log_request(&answered, &self.peer);
+        shared.service.answered(&answered);
         if !response.is_complete() {
             response.abort();
             return false;
@@ -220,7 +236,17 @@ impl<'s> Connection<'s> {
             shutdown: &self.shared.shutdown,
         };
         let pace = self.shared.response_pace();
-        Response::new(&self.socket, &mut self.output, pace, context).refuse(refusal);
+        let mut response = Response::new(&self.socket, &mut self.output, pace, context);
+        response.refuse(refusal);
+        self.shared.service.answered(&Answered {
+            client: &Client::Address(self.peer_ip),
+            method: "-",
+            target: b"-",
+            status: response.status(),
+            body_bytes: response.body_bytes(),
+            took: Duration::ZERO,
+            request_id: &request_id,
+        });
         log::debug!("{request_id} {} {} {refusal}", self.peer, refusal.status());
         self.linger();
     }
@@ -267,26 +293,24 @@ fn answer(service: &dyn Service, request: &mut Request<'_>, response: &mut Respo
             refusal
         }
     };
-    let level = if refusal.status() >= 500 && !matches!(refusal, Refusal::VersionNotSupported) {
-        log::Level::Warn
-    } else {
-        log::Level::Debug
-    };
+    let (id, status) = (request.id, refusal.status());
     match &refusal {
-        Refusal::ClientGone(cause) => log::debug!("{} client gone: {cause}", request.id),
-        _ => log::log!(level, "{} {} {refusal}", request.id, refusal.status()),
+        Refusal::ClientGone(cause) => log::debug!("{id} client gone: {cause}"),
+        Refusal::VersionNotSupported => log::debug!("{id} {status} {refusal}"),
+        _ if status >= 500 => FAILED.warn(format_args!("{id} {status} {refusal}")),
+        _ => log::debug!("{id} {status} {refusal}"),
     }
     response.refuse(&refusal);
 }
 
 /// The debug log line of a request.
-fn log_request(request: &Request<'_>, status: u16, took: Duration) {
+fn log_request(answered: &Answered<'_>, peer: &str) {
     log::debug!(
-        "{} {} {} {} {status} {:.1} ms",
-        request.id,
-        request.peer,
-        request.method_name(),
-        String::from_utf8_lossy(request.target()).escape_debug(),
-        took.as_secs_f64() * 1_000.0,
+        "{} {peer} {} {} {} {:.1} ms",
+        answered.request_id,
+        answered.method,
+        String::from_utf8_lossy(answered.target).escape_debug(),
+        answered.status,
+        answered.took.as_secs_f64() * 1_000.0,
     );
 }

@@ -37,7 +37,7 @@ pub fn parse(target: &[u8]) -> Result<Target<'_>, Refusal> {
     Ok(Target { path: decode_path(path)?, query, verbatim })
 }
 
-/// The target from its path on. The host of an absolute-form target is ignored; no route depends on the host.
+/// The target from its path on. [`authority`] has the host of an absolute-form target; no route depends on it.
 fn origin_form(target: &[u8]) -> Result<&[u8], Refusal> {
     const MALFORMED: Refusal = Refusal::BadRequest("the request target is malformed");
     if target.first() == Some(&b'/') {
@@ -59,6 +59,17 @@ fn origin_form(target: &[u8]) -> Result<&[u8], Refusal> {
         None => Ok(b"/"),
         Some(_) => Err(MALFORMED),
     }
+}
+
+/// The authority of an absolute-form target, which replaces `Host` (RFC 9112 §3.2.2); `None` if it has none. The target
+/// may be malformed, which [`parse`] finds out.
+pub fn authority(target: &[u8]) -> Option<&[u8]> {
+    if target.first() == Some(&b'/') {
+        return None;
+    }
+    let start = target.windows(3).position(|window| window == b"://")? + 3;
+    let rest = &target[start..];
+    Some(&rest[..rest.iter().position(|byte| b"/?#\\".contains(byte)).unwrap_or(rest.len())])
 }
 
 /// Whether a byte may stand in a path or query unencoded. Beyond RFC 3986 this allows what clients commonly send raw:
@@ -197,6 +208,15 @@ mod tests {
             assert!(parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
         assert!(parse(b"/\xff").is_err() && parse(b"/?\xff").is_err());
+    }
+
+    #[test]
+    fn only_an_absolute_target_has_an_authority() {
+        assert_eq!(authority(b"http://a.b:1/c?d"), Some(&b"a.b:1"[..]));
+        assert_eq!(authority(b"http://a.b"), Some(&b"a.b"[..]));
+        for other in [&b"/http://a/b"[..], b"*", b"a:1", b""] {
+            assert_eq!(authority(other), None);
+        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! One request, as a service sees it.
 
+use std::net::IpAddr;
+
 use crate::body::{Body, BodyReader};
+use crate::client::Client;
 use crate::head::Head;
 use crate::method::Method;
 use crate::refusal::Refusal;
@@ -11,6 +14,8 @@ pub struct Request<'c> {
     pub(crate) head: &'c Head,
     pub(crate) body: BodyReader<'c>,
     pub(crate) peer: &'c str,
+    pub(crate) peer_ip: IpAddr,
+    pub(crate) client: Client,
     pub(crate) id: &'c str,
 }
 
@@ -55,9 +60,24 @@ impl<'c> Request<'c> {
         self.head.has_field(name)
     }
 
-    /// The client's address, without its port.
+    /// The address of the connection's other end, without its port: the client's, or that of a proxy.
     pub fn peer(&self) -> &'c str {
         self.peer
+    }
+
+    /// The same as an address.
+    pub fn peer_ip(&self) -> IpAddr {
+        self.peer_ip
+    }
+
+    /// Who sent the request: the peer's address, unless the service has found out more.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Notes who sent the request.
+    pub fn set_client(&mut self, client: Client) {
+        self.client = client;
     }
 
     /// Identifies this request in responses and logs: the client's own `X-Request-Id` if it is valid, else an id that

@@ -16,6 +16,10 @@ const WRITE_BYTES: usize = 16 << 10;
 /// How much an idle connection keeps allocated for its next response, in bytes.
 const IDLE_CAPACITY: usize = 4 << 10;
 
+/// What every response says of this server: its name without a version, which would help only attackers, and that a
+/// browser must take the media type as it is.
+const SERVER_FIELDS: &[u8] = b"Server: crud-master\r\nX-Content-Type-Options: nosniff\r\n";
+
 /// How the client learns where the response body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodySize {
@@ -65,6 +69,10 @@ pub struct Response<'c> {
     has_date: bool,
     status: u16,
     state: State,
+    /// Header lines that every response to this request gets.
+    standing: Vec<u8>,
+    /// How many bytes of the body were written.
+    body_bytes: u64,
     /// Whether a byte of the response has been sent.
     sent: bool,
 }
@@ -81,6 +89,8 @@ impl<'c> Response<'c> {
             has_date: false,
             status: 0,
             state: State::NotBegun,
+            standing: Vec::new(),
+            body_bytes: 0,
             sent: false,
         }
     }
@@ -109,7 +119,13 @@ impl<'c> Response<'c> {
         self.finish()
     }
 
-    /// Begins a response with its status line and `X-Request-Id`. Discards an unsent response that was begun before.
+    /// Adds a field, as [`Response::field`] does, to every response that is begun from now on, whoever begins it.
+    pub fn add_standing_field(&mut self, name: &str, value: &[u8]) {
+        push_field(&mut self.standing, name, value);
+    }
+
+    /// Begins a response with its status line, `Server`, `X-Content-Type-Options`, `X-Request-Id` and the standing
+    /// fields. Discards an unsent response that was begun before.
     pub fn begin(&mut self, status: u16) {
         self.buffer.clear();
         self.buffer.extend_from_slice(b"HTTP/1.1 ");
@@ -117,7 +133,10 @@ impl<'c> Response<'c> {
         self.buffer.push(b' ');
         self.buffer.extend_from_slice(reason(status).as_bytes());
         self.buffer.extend_from_slice(b"\r\n");
+        self.buffer.extend_from_slice(SERVER_FIELDS);
+        self.buffer.extend_from_slice(&self.standing);
         self.status = status;
+        self.body_bytes = 0;
         self.has_date = false;
         self.keep_alive = self.context.keep_alive
             && self.context.drainable.get()
@@ -137,24 +156,7 @@ impl<'c> Response<'c> {
     /// because people read it and some programs compare it case-sensitively. A line break in `value` becomes a space
     /// (RFC 9110 §5.5).
     pub fn field(&mut self, name: &str, value: &[u8]) {
-        let start = self.buffer.len();
-        self.buffer.extend_from_slice(name.as_bytes());
-        let mut first = true;
-        for byte in &mut self.buffer[start..] {
-            if first {
-                byte.make_ascii_uppercase();
-            }
-            first = *byte == b'-';
-        }
-        self.buffer.extend_from_slice(b": ");
-        let start = self.buffer.len();
-        self.buffer.extend_from_slice(value);
-        for byte in &mut self.buffer[start..] {
-            if matches!(*byte, b'\r' | b'\n' | 0) {
-                *byte = b' ';
-            }
-        }
-        self.buffer.extend_from_slice(b"\r\n");
+        push_field(self.buffer, name, value);
         self.has_date |= name == "date";
     }
 
@@ -227,6 +229,7 @@ impl<'c> Response<'c> {
                 return Err(Refusal::Internal("a body was written outside of a response"));
             }
         }
+        self.body_bytes += bytes.len() as u64;
         if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
     }
 
@@ -253,6 +256,11 @@ impl<'c> Response<'c> {
     /// The status that was begun last; 0 if none was.
     pub fn status(&self) -> u16 {
         self.status
+    }
+
+    /// How many bytes of the body were written, without the framing of chunks.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        self.body_bytes
     }
 
     /// Whether a byte has been sent, so that no other response can be begun.
@@ -295,6 +303,28 @@ impl<'c> Response<'c> {
         };
         let _ = self.send_json(refusal.status(), fields, &refusal.to_json());
     }
+}
+
+/// Appends a header line.
+fn push_field(buffer: &mut Vec<u8>, name: &str, value: &[u8]) {
+    let start = buffer.len();
+    buffer.extend_from_slice(name.as_bytes());
+    let mut first = true;
+    for byte in &mut buffer[start..] {
+        if first {
+            byte.make_ascii_uppercase();
+        }
+        first = *byte == b'-';
+    }
+    buffer.extend_from_slice(b": ");
+    let start = buffer.len();
+    buffer.extend_from_slice(value);
+    for byte in &mut buffer[start..] {
+        if matches!(*byte, b'\r' | b'\n' | 0) {
+            *byte = b' ';
+        }
+    }
+    buffer.extend_from_slice(b"\r\n");
 }
 
 /// Frees what a large response allocated.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use foundation::Shutdown;
+use foundation::{Shutdown, Warnings};
 use rustix::event::{PollFd, PollFlags, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -29,6 +29,9 @@ const BACKLOG: i32 = 1024;
 const STACK_BYTES: usize = 2 << 20;
 /// How long to wait after an accept error before trying again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections without a thread, of which strangers can open any number.
+static NO_THREAD: Warnings = Warnings::new("connections without a thread");
 
 /// A listening server.
 pub struct Server {
@@ -154,7 +157,7 @@ impl Server {
             .spawn(move || run(&shared, link, peer, refusal.as_ref(), registration));
         if let Err(e) = spawned {
             self.admission.count_no_thread();
-            log::warn!("cannot start a thread for {peer}: {e}");
+            NO_THREAD.warn(format_args!("cannot start a thread for {peer}: {e}"));
         }
     }
 }

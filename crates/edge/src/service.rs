@@ -1,5 +1,8 @@
 //! What the edge calls for each request.
 
+use std::time::Duration;
+
+use crate::client::Client;
 use crate::refusal::Refusal;
 use crate::request::Request;
 use crate::response::Response;
@@ -16,4 +19,26 @@ pub trait Service: Send + Sync + 'static {
     /// Called, for the service's metrics, when the edge answers a request itself because [`Service::serve`] was not
     /// called, panicked or sent no response.
     fn refused(&self, refusal: &Refusal);
+
+    /// Called once for each request after its answer, also for those that the edge answered itself: for an access log.
+    fn answered(&self, _: &Answered<'_>) {}
+}
+
+/// A request after its answer.
+#[derive(Debug)]
+pub struct Answered<'a> {
+    /// Who sent it.
+    pub client: &'a Client,
+    /// The method's name; `-` if the head could not be read.
+    pub method: &'a str,
+    /// The request target as it was sent; `-` if the head could not be read.
+    pub target: &'a [u8],
+    /// The status of the answer; 0 if there was none, because the client was gone.
+    pub status: u16,
+    /// How many bytes of the answer's body were sent, without the framing of chunks.
+    pub body_bytes: u64,
+    /// From the end of the request's head to the last byte of the answer; zero if the head could not be read.
+    pub took: Duration,
+    /// Identifies the request in responses and logs.
+    pub request_id: &'a str,
 }

@@ -7,13 +7,17 @@ mod env_file;
 mod error;
 pub mod json;
 pub mod listener;
-mod logging;
+pub mod logging;
 pub mod metrics;
 pub mod program;
+pub mod service_token;
 pub mod settings;
 pub mod shutdown;
+mod warnings;
 
 pub use backoff::Backoff;
 pub use error::Error;
+pub use service_token::ServiceToken;
 pub use settings::Environment;
 pub use shutdown::Shutdown;
+pub use warnings::Warnings;

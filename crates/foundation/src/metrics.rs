@@ -18,9 +18,9 @@ const BOUNDS_US: [u64; 14] = [
 /// The methods that have their own series; the last stands for all others.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "other"];
 /// The statuses that have their own series, in ascending order. Any other status is counted as 0.
-const STATUSES: [u16; 29] = [
-    0, 200, 201, 204, 206, 301, 302, 304, 400, 404, 405, 406, 408, 409, 411, 412, 413, 414, 415, 416, 417,
-    429, 431, 500, 501, 502, 503, 504, 505,
+const STATUSES: [u16; 33] = [
+    0, 200, 201, 204, 206, 301, 302, 304, 400, 401, 403, 404, 405, 406, 408, 409, 411, 412, 413, 414, 415,
+    416, 417, 421, 422, 429, 431, 500, 501, 502, 503, 504, 505,
 ];
 
 /// A number that only grows.
@@ -80,10 +80,16 @@ impl Histogram {
 }
 
 /// What is counted for one route and method.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Series {
     statuses: [Counter; STATUSES.len()],
     durations: Histogram,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self { statuses: std::array::from_fn(|_| Counter::default()), durations: Histogram::default() }
+    }
 }
 
 /// The requests that a server answers, by route, method and status.

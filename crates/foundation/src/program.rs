@@ -43,6 +43,17 @@ pub struct Command<S, E> {
     pub run: fn(S) -> Result<String, E>,
 }
 
+/// A flag with arguments that one program has beside those of all: it needs no settings and exits. The program's own
+/// text for `--help` describes it.
+pub struct Tool {
+    /// The flag, with its two dashes.
+    pub flag: &'static str,
+    /// The names of its arguments.
+    pub arguments: &'static [&'static str],
+    /// Gets as many arguments as have names; returns what is printed on standard output.
+    pub run: fn(&[String]) -> Result<String, String>,
+}
+
 /// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 enum CommandLine {
@@ -152,6 +163,26 @@ pub fn run_with<S, R: Display, E: Display>(
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => fail(name, &error),
     }
+}
+
+/// Runs `tool` if the command line asks for it; else returns `None`, and nothing was done.
+pub fn run_tool(program: &Program, tool: &Tool) -> Option<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next()? != tool.flag {
+        return None;
+    }
+    let arguments: Vec<String> = arguments.collect();
+    if arguments.len() != tool.arguments.len() {
+        complain(
+            program.name,
+            &format!("usage: {} {} {}", program.name, tool.flag, tool.arguments.join(" ")),
+        );
+        return Some(ExitCode::from(2));
+    }
+    Some(match (tool.run)(&arguments) {
+        Ok(text) => say(program.name, &text),
+        Err(error) => fail(program.name, &error),
+    })
 }
 
 fn fail(name: &str, error: &impl Display) -> ExitCode {

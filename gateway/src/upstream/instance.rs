@@ -11,16 +11,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use foundation::Backoff;
+use foundation::{Backoff, service_token};
 use ureq::Agent;
 use ureq::config::Config;
 use ureq::http::uri::{Authority, Parts, PathAndQuery, Scheme, Uri};
-use ureq::http::{HeaderValue, Request, Response};
+use ureq::http::{HeaderName, HeaderValue, Request, Response};
 
 use super::failure::Failure;
 use super::pool::Pool;
 use super::transport::{Connector, NoResolver, Purpose, UpstreamConnection, set_purpose};
 
+/// The field by which services know the gateway.
+pub(crate) const SERVICE_TOKEN: HeaderName = HeaderName::from_static(service_token::FIELD);
 /// How long an instance may take to answer the health check.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The delay between health checks: the first, the longest, and the longest while no instance of the service is up.
@@ -73,6 +75,8 @@ pub(super) struct Common {
     /// The most requests that may wait for one instance.
     pub(super) max_in_flight: usize,
     pub(super) config: Config,
+    /// What shows the services that a request comes from this gateway.
+    pub(super) service_token: Option<HeaderValue>,
 }
 
 /// The state of the health check.
@@ -131,6 +135,11 @@ impl Instance {
                 backoff: Backoff::new(PROBE_DELAY_FIRST, PROBE_DELAY_MAX),
             }),
         }
+    }
+
+    /// The value of [`SERVICE_TOKEN`], if the services want one.
+    pub(crate) fn service_token(&self) -> Option<&HeaderValue> {
+        self.common.service_token.as_ref()
     }
 
     /// The URI of `target` at this instance; `None` when the target has a character that ureq cannot send.
@@ -211,12 +220,33 @@ impl Instance {
 
     /// Asks for `path` and returns the status.
     pub(super) fn probe(&'static self, path: &[u8], timeout: Duration) -> Result<u16, Failure> {
+        Ok(self.ask(path, timeout)?.status().as_u16())
+    }
+
+    /// Asks for `path` and returns the body; `None` unless the answer is 200 and has at most `max_bytes`.
+    pub(super) fn document(
+        &'static self,
+        path: &[u8],
+        max_bytes: u64,
+        timeout: Duration,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let answer = self.ask(path, timeout)?;
+        if answer.status() != 200 {
+            return Ok(None);
+        }
+        Ok(answer.into_body().into_with_config().limit(max_bytes).read_to_vec().ok())
+    }
+
+    fn ask(&'static self, path: &[u8], timeout: Duration) -> Result<Response<ureq::Body>, Failure> {
         let mut request = Request::new(());
         *request.uri_mut() = self.uri(path).ok_or(Failure::BadTarget)?;
+        if let Some(token) = self.service_token() {
+            request.headers_mut().insert(SERVICE_TOKEN, token.clone());
+        }
         set_purpose(Purpose { instance: self, output_bytes: head_bytes(&request), can_move: false });
         let agent = self.agent();
         let request = agent.configure_request(request).timeout_global(Some(timeout)).build();
-        Ok(agent.run(request)?.status().as_u16())
+        Ok(agent.run(request)?)
     }
 
     /// An answer takes long: starts a health check, if another instance is up.

@@ -13,18 +13,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use foundation::Shutdown;
 use foundation::metrics::Counter;
+use foundation::{ServiceToken, Shutdown};
 use ureq::config::{AutoHeaderValue, Config};
-use ureq::http::{Request, Response};
+use ureq::http::{HeaderValue, Request, Response};
 use ureq::{Agent, Body};
 
 use crate::settings::{ServiceSettings, UpstreamSettings};
 pub(crate) use buffers::unread_input;
 pub(crate) use failure::Failure;
 pub use failure::Reason;
-pub(crate) use instance::Instance;
 use instance::{Common, Permit, State};
+pub(crate) use instance::{Instance, SERVICE_TOKEN};
 
 /// Interval for closing connections that have been idle for too long.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
@@ -84,6 +84,7 @@ impl UpstreamService {
             up: AtomicUsize::new(0),
             max_in_flight: upstream.max_in_flight,
             config: config(upstream),
+            service_token: upstream.service_token.as_ref().map(header_value),
         }));
         let instances =
             settings.authorities.iter().map(|authority| Instance::new(authority, common)).collect();
@@ -198,6 +199,12 @@ impl UpstreamService {
         }
     }
 
+    /// What the first instance that is up has at `path`. Takes at most the ready timeout for each.
+    fn document(&'static self, path: &[u8], max_bytes: u64) -> Option<Vec<u8>> {
+        let mut up = self.instances.iter().filter(|instance| instance.state() != State::Hung);
+        up.find_map(|instance| instance.document(path, max_bytes, self.ready_timeout).ok().flatten())
+    }
+
     /// Asks the instances until one is ready. Takes at most the ready timeout for each.
     pub(crate) fn readiness(&'static self) -> Readiness {
         let mut best = Readiness::Unreachable(NOBODY.to_owned());
@@ -222,18 +229,37 @@ impl UpstreamService {
     }
 }
 
-/// The readiness of each service, in the same order. All are asked at the same time.
+/// The readiness of each service, in the same order.
 pub(crate) fn readiness(services: &[&'static UpstreamService]) -> Vec<Readiness> {
+    let failed = || Readiness::Unreachable("asking it failed".to_owned());
+    ask_all(services, UpstreamService::readiness, failed)
+}
+
+/// What each service has at `path`, in the same order; `None` if it answers anything but 200, or more than
+/// `max_bytes`.
+pub(crate) fn documents(
+    services: &[&'static UpstreamService],
+    path: &[u8],
+    max_bytes: u64,
+) -> Vec<Option<Vec<u8>>> {
+    ask_all(services, |service| service.document(path, max_bytes), || None)
+}
+
+/// Asks all services at the same time; `failed` is the answer of one that could not be asked.
+fn ask_all<T: Send>(
+    services: &[&'static UpstreamService],
+    ask: impl Fn(&'static UpstreamService) -> T + Sync,
+    failed: impl Fn() -> T,
+) -> Vec<T> {
+    let ask = &ask;
     thread::scope(|scope| {
         let asked: Vec<_> = services
             .iter()
-            .map(|service| (service, thread::Builder::new().spawn_scoped(scope, || service.readiness())))
+            .map(|service| (service, thread::Builder::new().spawn_scoped(scope, move || ask(service))))
             .collect();
         let found = asked.into_iter().map(|(service, thread)| match thread {
-            Ok(thread) => {
-                thread.join().unwrap_or_else(|_| Readiness::Unreachable("asking it failed".to_owned()))
-            }
-            Err(_) => service.readiness(),
+            Ok(thread) => thread.join().unwrap_or_else(|_| failed()),
+            Err(_) => ask(service),
         });
         found.collect()
     })
@@ -246,6 +272,15 @@ pub(crate) fn prune(services: &[&'static UpstreamService], shutdown: &Shutdown) 
             instance.pool.prune();
         }
     }
+}
+
+/// The token as the value of a field, made from static text like all values that threads share.
+fn header_value(token: &ServiceToken) -> HeaderValue {
+    let text: &'static str = token.text().to_owned().leak();
+    // The settings accept only visible characters, so this does not panic.
+    let mut value = HeaderValue::from_static(text);
+    value.set_sensitive(true);
+    value
 }
 
 /// A client that adds no fields, follows no redirects and pools no connections.

@@ -2,14 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod access;
+mod access_log;
 mod edge_connection;
 mod edge_framing;
 mod edge_limits;
+mod names;
 mod orders;
 mod outbox;
 mod paths;
 mod proxy_failures;
 mod proxy_verbatim;
+mod rates;
 mod records;
 mod services;
 mod shutdown;

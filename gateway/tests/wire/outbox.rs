@@ -149,7 +149,7 @@ fn a_broker_that_confirms_nothing_is_waited_for_once_and_not_by_every_order() {
     }
     // If each had waited, it would have been 15 seconds.
     assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
-    assert!(gateway.log().contains("orders go to the outbox"), "{}", gateway.log());
+    eventually("the log tells it", || gateway.log().contains("orders go to the outbox"));
     confirms.store(true, Ordering::SeqCst);
     eventually("all are passed on", || outbox(&gateway)["orders_waiting"] == 0);
     let mut found = ids(&broker);
@@ -191,7 +191,7 @@ fn a_full_outbox_is_503_and_says_that_nothing_was_stored() {
     let answer = post(&mut client, "three", &order(3));
     assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")));
     assert_eq!(answer.error(), "the order was not stored; repeat it with Idempotency-Key three");
-    assert!(gateway.log().contains("as many messages as are allowed"), "{}", gateway.log());
+    eventually("the log tells why", || gateway.log().contains("as many messages as are allowed"));
     assert_eq!(state(&gateway, "three"), "unknown");
     // Its key was not used.
     let broker = Broker::confirming_at(scene.broker);

@@ -4,5 +4,6 @@
 
 mod crud;
 mod failures;
+mod gateway_only;
 mod lists;
 mod support;

@@ -10,7 +10,7 @@ fn project() -> PathBuf {
 /// Every Rust source of the binaries and crates, relative to the project, without its unit tests.
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for folder in ["gateway", "inventory", "billing", "broker", "crates", "examples"] {
+    for folder in ["gateway", "inventory", "billing", "broker", "crates", "examples", "services"] {
         collect(&project().join(folder), &mut found);
     }
     assert!(found.len() > 50, "only {} sources were found", found.len());
@@ -64,8 +64,10 @@ fn every_file_that_the_map_names_exists() {
         folders.push(project().join(entry));
         folders.push(project().join(entry).join("src"));
     }
-    for entry in std::fs::read_dir(project().join("crates")).unwrap().flatten() {
-        folders.push(entry.path().join("src"));
+    for parent in ["crates", "examples"] {
+        for entry in std::fs::read_dir(project().join(parent)).unwrap().flatten() {
+            folders.push(entry.path().join("src"));
+        }
     }
     let mut named = 0;
     for quoted in text.split('`').skip(1).step_by(2) {
@@ -90,6 +92,20 @@ fn only_the_amqp_crate_knows_the_asynchronous_runtime() {
     only_in("an asynchronous function", &["crates/amqp/"], |line| {
         line.contains("async fn") || line.contains(".await") || line.contains("async move")
     });
+}
+
+#[test]
+fn a_service_without_events_does_not_bring_the_amqp_client() {
+    for package in ["crates/crud", "crates/database", "crates/edge", "crates/foundation", "inventory"] {
+        let manifest = std::fs::read_to_string(project().join(package).join("Cargo.toml")).unwrap();
+        let dependencies = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
+        for name in ["amqp", "amqprs", "events", "tokio"] {
+            assert!(
+                !dependencies.lines().any(|line| line.starts_with(&format!("{name}."))),
+                "{package}: {name}"
+            );
+        }
+    }
 }
 
 #[test]

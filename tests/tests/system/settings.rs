@@ -91,11 +91,13 @@ fn the_file_has_every_setting_of_the_sources_once_and_no_other() {
     let mut known = BTreeSet::new();
     for file in [
         "gateway/src/settings.rs",
+        "gateway/src/settings/access.rs",
         "inventory/src/settings.rs",
         "billing/src/settings.rs",
         "broker/src/settings.rs",
         "crates/amqp/src/lib.rs",
         "crates/foundation/src/program.rs",
+        "crates/foundation/src/service_token.rs",
     ] {
         known.extend(names_in(file));
     }
@@ -274,7 +276,7 @@ fn folder_with_scripts() -> Folder {
     let folder = Folder::new("settings");
     let library = folder.path().join("scripts/lib");
     std::fs::create_dir_all(&library).unwrap();
-    for file in ["project.sh", "settings.sh"] {
+    for file in ["project.sh", "settings.sh", "services.sh"] {
         std::fs::copy(project().join("scripts/lib").join(file), library.join(file)).unwrap();
     }
     folder

@@ -42,6 +42,12 @@ impl Channels {
             Command::Browse { queue, limits, reply } => {
                 reply.try_send(self.browse(&queue, limits).await).is_ok()
             }
+            Command::DeclareTopicExchange { exchange, reply } => {
+                reply.try_send(self.declare_topic_exchange(&exchange).await).is_ok()
+            }
+            Command::BindQueue { queue, exchange, topics, reply } => {
+                reply.try_send(self.bind_queue(&queue, &exchange, &topics).await).is_ok()
+            }
             Command::Listen { exchange, reply } => reply.try_send(self.listen(&exchange).await).is_ok(),
             _ => false,
         };
@@ -50,7 +56,7 @@ impl Channels {
     /// Declares the queue unless it exists; returns the number of waiting messages. A passive declare goes first, so
     /// that a queue made by hand with other arguments (a quorum queue, for example) is used as it is. A failed one
     /// closes its channel, so each declare has its own.
-    async fn declare_queue(&self, queue: &str, auto_delete: bool) -> Result<u32, BrokerError> {
+    pub(super) async fn declare_queue(&self, queue: &str, auto_delete: bool) -> Result<u32, BrokerError> {
         let mut arguments = QueueDeclareArguments::durable_client_named(queue);
         arguments.auto_delete(auto_delete);
         if let Ok(waiting) = self.declare(arguments.clone().passive(true).finish()).await {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::super::confirms::Confirms;
-use super::super::{BrokerError, BrowseLimits, ConfirmSender, Delivery, Properties};
+use super::super::{BrokerError, BrowseLimits, ConfirmSender, Delivery, Event, Properties};
 use super::browse::Taken;
 
 pub(in super::super) type Reply<T> = SyncSender<Result<T, BrokerError>>;
@@ -23,6 +23,12 @@ pub(in super::super) enum Command {
         body: Vec<u8>,
         reply: ConfirmSender,
     },
+    /// Publish to an exchange and report the confirm; whether a queue takes the message is not checked.
+    PublishEvent {
+        exchange: String,
+        event: Event,
+        reply: ConfirmSender,
+    },
     DeclareQueue {
         queue: String,
         /// Whether the broker deletes it once its last consumer has gone.
@@ -35,6 +41,17 @@ pub(in super::super) enum Command {
     },
     DeclareFanout {
         exchange: String,
+        reply: Reply<()>,
+    },
+    DeclareTopicExchange {
+        exchange: String,
+        reply: Reply<()>,
+    },
+    /// Bind a durable queue to a topic exchange.
+    BindQueue {
+        queue: String,
+        exchange: String,
+        topics: Vec<String>,
         reply: Reply<()>,
     },
     /// Publish without waiting for a confirm.

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod contract;
+mod counted;
+mod events;
 mod rooms;
 
 use std::net::SocketAddr;

@@ -28,6 +28,7 @@ static ROOMS: Resource = Resource {
         condition: "to_tsvector('simple', name) @@ plainto_tsquery('simple', $)",
         read: |text| if text.is_empty() { Err("must not be empty") } else { Ok(text.to_owned()) },
         about: "Only those with these words in their name.",
+        refined_by: None,
     }],
     actions: &[
         Action {

@@ -1,5 +1,7 @@
 //! The fields that every response has, and how the edge handles a service's mistakes.
 
+use testkit::{patience, wait_until};
+
 use crate::server::{TestServer, settings};
 
 #[test]
@@ -21,11 +23,46 @@ fn every_answer_has_a_date_and_a_request_id() {
         let answer = server.get(target);
         let date = answer.header("date").unwrap_or_default();
         assert!(date.len() == 29 && date.ends_with(" GMT"), "{target}: {date:?}");
-        assert!(answer.header("x-request-id").is_some(), "{target}");
+        for name in ["x-request-id", "server", "x-content-type-options"] {
+            assert_eq!(
+                answer.headers.iter().filter(|(other, _)| other == name).count(),
+                1,
+                "{target} {name}"
+            );
+        }
     }
     let mut connection = server.connect();
     connection.send(b"nonsense\r\n\r\n").unwrap();
-    assert!(connection.response("GET").unwrap().header("date").is_some());
+    let answer = connection.response("GET").unwrap();
+    assert!(answer.header("date").is_some());
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+}
+
+#[test]
+fn the_access_log_learns_of_every_request_once() {
+    let server = TestServer::start(settings());
+    let mut connection = server.connect();
+    for (method, target) in
+        [("GET", "/hello?a=b"), ("HEAD", "/hello"), ("GET", "/large?1"), ("GET", "/silent")]
+    {
+        connection.request(method, target, &[], None).unwrap();
+    }
+    connection.send(b"nonsense\r\n\r\n").unwrap();
+    assert_eq!(connection.response("GET").unwrap().status, 400);
+    drop(connection);
+    let expected = [
+        "GET /hello?a=b 200 17",
+        "HEAD /hello 200 0",
+        "GET /large?1 200 1048576",
+        "GET /silent 500 26",
+        "- - 400 44",
+    ];
+    wait_until(patience(), "all requests are noted", || {
+        server.answered.lock().unwrap().len() == expected.len()
+    });
+    let answered = server.answered.lock().unwrap();
+    assert_eq!(answered[..4], expected[..4]);
+    assert!(answered[4].starts_with("- - 400 "), "{answered:?}");
 }
 
 #[test]

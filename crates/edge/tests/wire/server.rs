@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use edge::{BodySize, Connections, EdgeSettings, Method, Refusal, Request, Response, Server, Service, path};
+use edge::{
+    Answered, BodySize, Connections, EdgeSettings, Method, Refusal, Request, Response, Server, Service, path,
+};
 use foundation::Shutdown;
 use socket2::{Domain, Socket, Type};
 use testkit::http::Connection;
@@ -27,6 +29,8 @@ pub struct TestServer {
     pub holding: Arc<AtomicUsize>,
     /// The statuses of the responses that the edge itself made.
     pub refused: Arc<Mutex<Vec<u16>>>,
+    /// What the access log of the service would have: method, target, status, bytes.
+    pub answered: Arc<Mutex<Vec<String>>>,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
@@ -34,6 +38,7 @@ struct TestService {
     holding: Arc<AtomicUsize>,
     held: Mutex<Receiver<()>>,
     refused: Arc<Mutex<Vec<u16>>>,
+    answered: Arc<Mutex<Vec<String>>>,
 }
 
 impl Service for TestService {
@@ -77,6 +82,12 @@ impl Service for TestService {
     fn refused(&self, refusal: &Refusal) {
         self.refused.lock().unwrap().push(refusal.status());
     }
+
+    fn answered(&self, answered: &Answered<'_>) {
+        let target = String::from_utf8_lossy(answered.target);
+        let line = format!("{} {target} {} {}", answered.method, answered.status, answered.body_bytes);
+        self.answered.lock().unwrap().push(line);
+    }
 }
 
 /// A server that is bound and does not serve yet.
@@ -100,15 +111,18 @@ impl BoundServer {
         let (addr, connections) = (server.addr(), server.connections());
         let (release, held) = channel();
         let refused = Arc::new(Mutex::new(Vec::new()));
+        let answered = Arc::new(Mutex::new(Vec::new()));
         let holding = Arc::new(AtomicUsize::new(0));
         let service = Arc::new(TestService {
             holding: holding.clone(),
             held: Mutex::new(held),
             refused: refused.clone(),
+            answered: answered.clone(),
         });
         let stop = shutdown.clone();
         let thread = std::thread::spawn(move || server.run(&settings, service, &stop));
-        TestServer { addr, shutdown, connections, release, holding, refused, thread: Some(thread) }
+        let thread = Some(thread);
+        TestServer { addr, shutdown, connections, release, holding, refused, answered, thread }
     }
 }
 

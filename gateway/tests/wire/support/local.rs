@@ -46,6 +46,7 @@ impl LocalGateway {
             ("GATEWAY_HOST", "127.0.0.1"),
             ("GATEWAY_PORT", "0"),
             ("GATEWAY_PRIVATE_PORT", "0"),
+            ("GATEWAY_ALLOWED_HOSTS", "*"),
             ("INVENTORY_URL", urls),
             ("RABBITMQ_HOST", &broker),
             ("RABBITMQ_USER", "user"),

@@ -35,6 +35,7 @@ pub struct Gateway {
     child: Child,
     pub addr: SocketAddr,
     log: Arc<Mutex<String>>,
+    access_log: Arc<Mutex<String>>,
     /// When the last signal was sent.
     signalled: Option<Instant>,
 }
@@ -59,6 +60,8 @@ impl Gateway {
             .env("PATH", std::env::var("PATH").unwrap())
             .env("GATEWAY_HOST", "127.0.0.1")
             .env("GATEWAY_PORT", "0")
+            // Most tests send any name.
+            .env("GATEWAY_ALLOWED_HOSTS", "*")
             .env("INVENTORY_URL", urls)
             .env("GATEWAY_PRIVATE_PORT", "0")
             .env("RABBITMQ_HOST", format!("127.0.0.1:{}", free_port()))
@@ -68,11 +71,18 @@ impl Gateway {
             .envs(variables.iter().copied())
             .current_dir(env!("CARGO_TARGET_TMPDIR"))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
+        let access_log = Arc::new(Mutex::new(String::new()));
+        let (lines, copy) = (BufReader::new(child.stdout.take().unwrap()).lines(), access_log.clone());
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                *copy.lock().unwrap() += &(line + "\n");
+            }
+        });
         let (found, port) = std::sync::mpsc::channel();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let copy = log.clone();
@@ -88,7 +98,7 @@ impl Gateway {
         });
         let addr =
             port.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no gateway: {}", log.lock().unwrap()));
-        Self { child, addr, log, signalled: None }
+        Self { child, addr, log, access_log, signalled: None }
     }
 
     /// A connection to the gateway.
@@ -111,6 +121,11 @@ impl Gateway {
     /// Everything that was logged so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// What was written on standard output so far.
+    pub fn access_log(&self) -> String {
+        self.access_log.lock().unwrap().clone()
     }
 
     /// Resident memory, in KiB.

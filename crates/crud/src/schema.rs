@@ -1,0 +1,102 @@
+//! Schemas of OpenAPI documents: of fields, records and errors.
+
+use serde_json::{Map, Value, json};
+
+use crate::describe::rules;
+use crate::field::{Field, FieldType};
+use crate::resource::Errors;
+
+/// The name of a record's schema: `MyPizza` for `my pizza`. OpenAPI allows letters, digits and `-`, `_`, `.`.
+pub(crate) fn schema_name(name: &str) -> String {
+    let words = name.split(|character: char| !character.is_ascii_alphanumeric());
+    words
+        .map(|word| word[..word.len().min(1)].to_ascii_uppercase() + word.get(1..).unwrap_or_default())
+        .collect()
+}
+
+/// The name of the schema of errors in this form.
+pub(crate) fn error_schema(errors: Errors) -> &'static str {
+    match errors {
+        Errors::Plain => "Error",
+        Errors::Detail => "ErrorDetail",
+    }
+}
+
+/// The schema of errors in this form.
+pub(crate) fn error(errors: Errors) -> Value {
+    let fields = json!({
+        "description": "The fields or query parameters that break a rule, and which.",
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+    });
+    json!({
+        "type": "object",
+        "required": [errors.member()],
+        "properties": {errors.member(): {"type": "string"}, "fields": fields},
+    })
+}
+
+/// A reference to the schema of this name.
+pub(crate) fn schema(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+/// The schema of an object with these fields.
+pub(crate) fn object<'f>(
+    fields: impl Iterator<Item = &'f Field>,
+    is_required: impl Fn(&Field) -> bool,
+) -> Value {
+    let (mut properties, mut required) = (Map::new(), Vec::new());
+    for field in fields {
+        properties.insert(field.name.to_owned(), field_schema(field));
+        if is_required(field) {
+            required.push(field.name);
+        }
+    }
+    json!({"type": "object", "required": required, "properties": properties})
+}
+
+/// The schema of one field's values.
+pub(crate) fn field_schema(field: &Field) -> Value {
+    let mut schema = match field.kind {
+        FieldType::Text { min, max, .. } => json!({"type": "string", "minLength": min, "maxLength": max}),
+        FieldType::Url => json!({"type": "string", "format": "uri", "maxLength": 2048}),
+        FieldType::Uuid => json!({"type": "string", "format": "uuid"}),
+        FieldType::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
+        FieldType::Decimal { bounds: Some((min, max)), .. } => {
+            json!({"type": "number", "minimum": min, "maximum": max})
+        }
+        FieldType::Decimal { .. } => json!({"type": "number"}),
+        FieldType::Boolean => json!({"type": "boolean"}),
+        FieldType::Date => json!({"type": "string", "format": "date"}),
+        FieldType::Timestamp => json!({"type": "string", "format": "date-time"}),
+        FieldType::Word(words) => json!({"type": "string", "enum": words}),
+        FieldType::Object(fields) => object(fields.iter(), |field| field.required),
+        FieldType::Array { element, max } => {
+            json!({"type": "array", "maxItems": max, "items": field_schema(element)})
+        }
+    };
+    if field.is_nullable() {
+        schema["type"] = json!([schema["type"], "null"]);
+        if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+            words.push(Value::Null);
+        }
+    }
+    let about =
+        if field.about.is_empty() { rules(field) } else { format!("{} ({})", field.about, rules(field)) };
+    schema["description"] = about.into();
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_has_a_name_that_openapi_allows() {
+        for (name, expected) in [("movie", "Movie"), ("my pizza", "MyPizza"), ("x-ray 2", "XRay2"), ("", "")]
+        {
+            assert_eq!(schema_name(name), expected);
+        }
+    }
+}
