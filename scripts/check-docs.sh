@@ -5,7 +5,7 @@
 #   scripts/check-docs.sh --static   only what needs no running system: the linters
 #
 # OpenAPI: Redocly's linter, and schemathesis with all checks. AsyncAPI: its own parser, and the messages on the wire.
-# Postman: the collection, run by newman. Metrics: promtool. Console and Swagger UI: a walk in Chromium, with pictures
+# Postman: the collection, run by newman. Metrics and alerts: promtool. Console and Swagger UI: a walk in Chromium, with pictures
 # in target/docs-tools/pictures. Each platform that is started is fresh, on free ports, and removed at the end.
 # What is missing is installed: Debian packages by apt-get, everything else into target/docs-tools.
 set -euo pipefail
@@ -74,6 +74,20 @@ lint() {
     say "== documents"
     step "OpenAPI is well formed" in_node node "$checks/openapi.js" docs/openapi.yaml
     step "AsyncAPI is well formed" in_node node "$checks/asyncapi.js" docs/asyncapi.yaml
+    step "the alerts" check_alerts
+}
+
+# The rules are valid, each is silent and fires when it shall, and each has an entry in the runbook.
+check_alerts() {
+    local alert
+    promtool check rules docs/alerts.yaml || return
+    promtool test rules docs/alerts.test.yaml || return
+    while IFS= read -r alert; do
+        grep -qx "### $alert" docs/operations.md || { say "docs/operations.md has no entry for $alert" && return 1; }
+        grep -q "runbook: docs/operations.md#${alert,,}\$" docs/alerts.yaml || { say "$alert names no entry" && return 1; }
+        grep -q "name: $alert\>" docs/alerts.test.yaml || { say "$alert has no test" && return 1; }
+    done < <(sed -n 's/^ *- alert: //p' docs/alerts.yaml)
+    say "all alerts are tested and have an entry"
 }
 
 # beside_platform STATE COMMAND [STATE COMMAND]…

@@ -25,7 +25,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The header that tells why a message is in the dead-letter queue.
-const REASON_HEADER: &str = "x-death-reason";
+pub(crate) const REASON_HEADER: &str = "x-death-reason";
 
 /// Consumes until the process is told to stop. Returns an error only if retrying cannot help.
 pub(crate) fn run(settings: &Settings, shutdown: &Shutdown, metrics: &Metrics) -> Result<(), Error> {
@@ -136,8 +136,8 @@ impl Session<'_, '_> {
         Ok(())
     }
 
-    /// Stores a batch. While PostgreSQL is unavailable, keeps the deliveries and the broker session, and repeats the
-    /// transaction. Returns `None` if the process has been told to stop.
+    /// Stores a batch, and why messages of it are dead. While PostgreSQL is unavailable, keeps the deliveries and the
+    /// broker session, and repeats the transaction. Returns `None` if the process has been told to stop.
     fn store(&mut self, batch: &[Delivery]) -> Result<Option<BatchOutcome>, Error> {
         let headers: Vec<_> = batch.iter().map(|delivery| delivery.properties.header("schema")).collect();
         let messages: Vec<_> = batch
@@ -151,25 +151,42 @@ impl Session<'_, '_> {
             .collect();
         let redelivered = batch.iter().filter(|delivery| delivery.redelivered).count();
         self.consumer.metrics.redelivered.add(redelivered as u64);
-        loop {
+        let stored = self.persist(batch.len(), |repository| {
             let started = Instant::now();
-            match service::process(&messages, &mut self.consumer.repository) {
+            let outcome = service::process(&messages, repository)?;
+            Ok((outcome, started.elapsed()))
+        })?;
+        let Some((outcome, duration)) = stored else { return Ok(None) };
+        self.consumer.metrics.store_time.record(duration);
+        let dead: Vec<_> = outcome
+            .dead
+            .iter()
+            .filter_map(|(position, reason)| Some((messages.get(*position)?.id?, reason.as_str())))
+            .collect();
+        if !dead.is_empty() && self.persist(batch.len(), |repository| repository.bury(&dead))?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(outcome))
+    }
+
+    /// Repeats `work` while PostgreSQL is unavailable; `kept` messages wait meanwhile. Returns `None` if the process has
+    /// been told to stop.
+    fn persist<T>(
+        &mut self,
+        kept: usize,
+        mut work: impl FnMut(&mut Repository) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        loop {
+            match work(&mut self.consumer.repository) {
                 Err(error @ Error::Database(_)) => {
                     self.consumer.metrics.failed(&error);
                     let delay = self.consumer.backoff.next_delay();
-                    log::warn!(
-                        "{error}; {} messages are kept, trying again in {} ms",
-                        batch.len(),
-                        delay.as_millis()
-                    );
+                    log::warn!("{error}; {kept} messages are kept, trying again in {} ms", delay.as_millis());
                     if self.wait(delay)? {
                         return Ok(None);
                     }
                 }
-                settled => {
-                    self.consumer.metrics.store_time.record(started.elapsed());
-                    return settled.map(Some);
-                }
+                done => return done.map(Some),
             }
         }
     }

@@ -2,13 +2,17 @@
 //!
 //! A message flows from [`consumer`] (the queue) through [`service`] (the rules) to [`repository`] (SQL).
 //! [`dead_letters`] handles messages that can never become orders, [`pruner`] keeps the inbox small, [`reporter`]
-//! reports the outcome of each message to the gateways, and [`metrics`] shows counters and problems on the private
+//! reports the outcome of each message to the gateways, [`answerer`] answers their questions about orders and dead
+//! letters, and [`metrics`] shows counters and problems on the private
 //! listener.
 
+mod answerer;
+mod burials;
 mod consumer;
 mod dead_letters;
 mod error;
 mod metrics;
+mod order_count;
 mod pruner;
 mod reporter;
 mod repository;
@@ -68,6 +72,11 @@ impl Billing {
         thread::Builder::new()
             .name("pruner".to_owned())
             .spawn(move || pruner::run(&pruned, &stopping))
+            .map_err(|error| Error::Worker(error.to_string()))?;
+        let (asked, counters, stopping) = (settings.clone(), metrics.clone(), shutdown.clone());
+        thread::Builder::new()
+            .name("answerer".to_owned())
+            .spawn(move || answerer::run(&asked, &stopping, &counters))
             .map_err(|error| Error::Worker(error.to_string()))?;
         let (done, finished) = channel();
         let stopping = shutdown.clone();

@@ -19,6 +19,8 @@ pub(crate) struct Metrics {
     dead: Counter,
     /// Messages that the broker redelivered.
     pub(crate) redelivered: Counter,
+    /// Questions of gateways that were answered.
+    pub(crate) questions: Counter,
     /// Batches that were stored, and the messages in them.
     batches: Counter,
     messages: Counter,
@@ -106,6 +108,7 @@ impl Inspect for Metrics {
             ("batches_total", "Batches of messages that were processed.", &self.batches),
             ("batch_messages_total", "Messages in those batches.", &self.messages),
             ("database_errors_total", "Attempts that PostgreSQL did not serve.", &self.database_errors),
+            ("questions_answered_total", "Questions of gateways that were answered.", &self.questions),
             ("broker_errors_total", "Sessions with the broker that ended.", &self.broker_errors),
         ] {
             text.single(name, "counter", help, counter.get());

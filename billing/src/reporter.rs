@@ -12,12 +12,19 @@ const INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// Longest interval between two reports. Gateways take a longer silence for a billing that is not working.
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
 
+/// How long to wait before asking for the exchange again, after the broker has refused it.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// Collects what happened since the last report.
 pub(crate) struct Reporter {
     exchange: String,
     report: Report,
     /// Whether the exchange could be declared, so that reports can be sent.
     connected: bool,
+    /// When it was declared last.
+    declared_at: Instant,
+    /// Why it could not be declared; logged once.
+    refusal: Option<String>,
     /// Whether something happened since the last report.
     news: bool,
     sent_at: Option<Instant>,
@@ -29,16 +36,25 @@ impl Reporter {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let instance = format!("{}-{:x}", std::process::id(), since_epoch.as_nanos());
         let report = Report { instance, ..Report::default() };
-        Self { exchange: report::exchange(queue), report, connected: false, news: false, sent_at: None }
+        let exchange = report::exchange(queue);
+        let (declared_at, refusal) = (Instant::now(), None);
+        Self { exchange, report, connected: false, declared_at, refusal, news: false, sent_at: None }
     }
 
-    /// Declares the exchange on a new connection. If the broker refuses, there are no reports, but the work goes on.
+    /// Declares the exchange on a new connection. If the broker refuses, there are no reports for now, but the work goes
+    /// on.
     pub(crate) fn connect(&mut self, connection: &Connection) {
-        let declared = connection.declare_fanout(&self.exchange);
-        self.connected = declared.is_ok();
-        if let Err(error) = declared {
-            log::warn!("no reports will be sent: {error}");
+        let refusal = connection.declare_fanout(&self.exchange).err().map(|error| error.to_string());
+        self.connected = refusal.is_none();
+        self.declared_at = Instant::now();
+        match &refusal {
+            Some(reason) if self.refusal != refusal => {
+                log::warn!("no reports can be sent: {reason}; trying again");
+            }
+            None if self.refusal.is_some() => log::info!("reports can be sent again"),
+            _ => {}
         }
+        self.refusal = refusal;
     }
 
     /// Records a batch's outcome; `message_ids` are in batch order.
@@ -65,6 +81,9 @@ impl Reporter {
 
     /// Sends a report if one is due.
     pub(crate) fn send_if_due(&mut self, connection: &Connection) {
+        if !self.connected && self.declared_at.elapsed() >= RETRY {
+            self.connect(connection);
+        }
         let interval = if self.news { INTERVAL_MIN } else { INTERVAL_MAX };
         if !self.connected || self.sent_at.is_some_and(|sent_at| sent_at.elapsed() < interval) {
             return;

@@ -1,4 +1,6 @@
-//! The orders in PostgreSQL. Only this file contains SQL.
+//! The orders in PostgreSQL. Only this file and [`records`] contain SQL.
+
+mod records;
 
 use std::collections::HashMap;
 
@@ -6,6 +8,8 @@ use database::{Connection, DatabaseSettings, Failure, Migration};
 
 use crate::error::Error;
 use crate::service::{IncomingOrder, OrderStore, Stored};
+
+pub(crate) use records::OrdersAfter;
 
 /// The schema's history.
 const MIGRATIONS: &[Migration] = &[
@@ -15,24 +19,31 @@ const MIGRATIONS: &[Migration] = &[
         name: "0002_inbox_digest",
         sql: include_str!("../../sql/billing/0002_inbox_digest.sql"),
     },
+    Migration {
+        version: 3,
+        name: "0003_order_records",
+        sql: include_str!("../../sql/billing/0003_order_records.sql"),
+    },
 ];
 
 /// Stores those orders of a batch whose message was not processed before.
 ///
 /// It is a single statement, so one transaction and one round trip. Message ids are inserted in sorted order, so that
 /// two processes with overlapping batches wait for each other instead of deadlocking. Orders are inserted in the order
-/// of delivery.
+/// of delivery. Their ids are taken first, so that the inbox can name them; those of repetitions are left out.
 const STORE: &str = "
-    WITH batch AS (
-        SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::integer[], $5::text[]) WITH ORDINALITY
+    WITH batch AS MATERIALIZED (
+        SELECT *, nextval('orders_id_seq') AS order_id
+        FROM unnest($1::text[], $2::bytea[], $3::text[], $4::integer[], $5::text[]) WITH ORDINALITY
             AS batch (message_id, digest, user_id, number_of_items, total_amount, position)
     ), fresh AS (
-        INSERT INTO processed_messages (message_id, digest)
-        SELECT message_id, digest FROM batch WHERE message_id IS NOT NULL ORDER BY message_id
+        INSERT INTO processed_messages (message_id, digest, order_id)
+        SELECT message_id, digest, order_id FROM batch WHERE message_id IS NOT NULL ORDER BY message_id
         ON CONFLICT DO NOTHING RETURNING message_id
     )
-    INSERT INTO orders (user_id, number_of_items, total_amount)
-    SELECT user_id, number_of_items, total_amount::numeric FROM batch
+    INSERT INTO orders (id, user_id, number_of_items, total_amount)
+    OVERRIDING SYSTEM VALUE
+    SELECT order_id, user_id, number_of_items, total_amount::numeric FROM batch
     WHERE message_id IS NULL OR message_id IN (SELECT message_id FROM fresh)
     ORDER BY position";
 
@@ -46,6 +57,11 @@ const FORGET: &str = "
     DELETE FROM processed_messages WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM processed_messages
         WHERE processed_at < now() - make_interval(days => $1) LIMIT $2))";
+
+const FORGET_DEAD: &str = "
+    DELETE FROM dead_messages WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM dead_messages
+        WHERE dead_at < now() - make_interval(days => $1) LIMIT $2))";
 
 /// Access to the database. Connects on first use and again after a failure.
 pub(crate) struct Repository {
@@ -69,11 +85,16 @@ impl Repository {
         Ok(self.connection.insert(connection))
     }
 
-    /// Deletes the ids of up to `max` messages that were processed more than `days` days ago; returns how many.
+    /// Deletes the ids of up to `max` messages that were processed more than `days` days ago, and of as many that died;
+    /// returns how many.
     pub(crate) fn forget(&mut self, days: i32, max: i64) -> Result<u64, Error> {
         self.with_connection(|connection| {
-            let forget = connection.prepared(FORGET)?;
-            connection.client.execute(&forget, &[&days, &max])
+            let mut forgotten = 0;
+            for statement in [FORGET, FORGET_DEAD] {
+                let forget = connection.prepared(statement)?;
+                forgotten += connection.client.execute(&forget, &[&days, &max])?;
+            }
+            Ok(forgotten)
         })
     }
 
@@ -84,7 +105,7 @@ impl Repository {
 
     /// Runs `work`. If PostgreSQL is unreachable or temporarily refuses work, closes the connection: after a failover,
     /// the next one may reach a server that accepts writes.
-    fn with_connection<T>(
+    pub(super) fn with_connection<T>(
         &mut self,
         work: impl FnOnce(&mut Connection) -> Result<T, postgres::Error>,
     ) -> Result<T, Error> {

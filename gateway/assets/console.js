@@ -172,17 +172,17 @@ async function showStatus() {
   }
   if (!ok) {
     showPart("gateway", statusRefused ? "ok" : "unreachable");
-    for (const name of ["inventory", "postgresql", "broker", "billing"]) {
+    for (const name of ["inventory", "postgresql", "broker", "billing", "billing_db"]) {
       showPart(name, "unknown");
     }
     return;
   }
-  for (const name of ["gateway", "inventory", "postgresql", "broker", "billing"]) {
+  for (const name of ["gateway", "inventory", "postgresql", "broker", "billing", "billing_db"]) {
     showPart(name, answer[name].state);
   }
   showNumber("waiting", answer.broker.messages_waiting);
   showNumber("dead", answer.broker.messages_dead);
-  showNumber("stored", answer.billing.state === "ok" ? answer.billing.orders_stored : null);
+  showNumber("stored", answer.billing.orders_stored);
   showOutbox(answer.outbox);
   showChart(answer.minutes);
 }
@@ -374,7 +374,7 @@ async function follow(id, shown, attempt) {
     return;
   }
   if (ok && answer.state === "dead") {
-    shown.textContent = "dead letter";
+    shown.textContent = answer.reason ? `dead letter: ${answer.reason}` : "dead letter";
     shown.className = "failed";
     return;
   }

@@ -2,6 +2,7 @@
 //! only.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -42,7 +43,10 @@ pub(crate) struct BillingTotals {
 
 /// Recent billing reports and per-minute totals.
 #[derive(Debug, Default)]
-pub(crate) struct BillingActivity(Mutex<State>);
+pub(crate) struct BillingActivity {
+    state: Mutex<State>,
+    progress: AtomicU32,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -56,7 +60,7 @@ struct State {
 
 impl BillingActivity {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records the total of orders confirmed so far. Called a few times a second, so that confirming an order takes no
@@ -74,6 +78,16 @@ impl BillingActivity {
         }
     }
 
+    /// Changes whenever billing may have settled a message: it says so, or reports may have been missed.
+    pub(crate) fn progress(&self) -> u32 {
+        self.progress.load(Ordering::Acquire)
+    }
+
+    /// Notes that reports may have been missed.
+    pub(crate) fn note_gap(&self) {
+        self.progress.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Records a report.
     pub(crate) fn record(&self, report: Report) {
         self.record_at(report, Instant::now(), now_minute());
@@ -81,6 +95,11 @@ impl BillingActivity {
 
     fn record_at(&self, mut report: Report, now: Instant, minute: u64) {
         let mut state = self.state();
+        let settled = |report: &Report| (report.stored, report.repeated, report.dead);
+        let known = state.instances.get(&report.instance).map(|(last, _)| settled(last)).unwrap_or_default();
+        if known != settled(&report) {
+            self.note_gap();
+        }
         let listed =
             report.settled.iter().filter(|settled| settled.outcome == MessageOutcome::Stored).count() as u64;
         for settled in report.settled.drain(..) {
@@ -196,6 +215,17 @@ mod tests {
             billing_activity.sample_at(minute, minute);
         }
         assert_eq!(billing_activity.state().minutes.len(), MINUTES);
+    }
+
+    #[test]
+    fn progress_is_what_billing_may_have_settled_and_nothing_else() {
+        let (billing_activity, now) = (BillingActivity::default(), Instant::now());
+        let progress = |stored: u64| {
+            let before = billing_activity.progress();
+            billing_activity.record_at(report("a", stored), now, 0);
+            billing_activity.progress() != before
+        };
+        assert_eq!([0, 0, 3, 3, 4].map(progress), [false, false, true, false, true]);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //!
 //! The path of a request: `crates/edge` (reads it, strictly and within limits) → `routes`, which asks `names`, `access`
 //! and `rates` whether it may be served → `proxy` and `upstream` for the services, `orders`, `publisher` and `outbox` for
-//! /api/billing, `status`, `health` or `assets` for the gateway's own paths.
+//! /api/billing, `billing_records` for what billing has stored, `status`, `health` or `assets` for the gateway's own paths.
 
 mod access;
 mod access_log;
 mod assets;
 mod billing_activity;
+mod billing_records;
 mod catalogue;
 mod cors;
 mod error;
@@ -17,10 +18,12 @@ mod inspection;
 mod metrics;
 mod names;
 mod openapi;
+mod order_states;
 mod orders;
 mod outbox;
 mod proxy;
 mod publisher;
+mod questions;
 mod rates;
 mod recent_orders;
 mod routes;
@@ -49,6 +52,7 @@ pub use upstream::Reason;
 use access::Access;
 use access_log::AccessLog;
 use billing_activity::BillingActivity;
+use billing_records::BillingRecords;
 use catalogue::Catalogue;
 use cors::Cors;
 use forwarded::TrustedProxies;
@@ -56,6 +60,7 @@ use health::Health;
 use inspection::Inspection;
 use metrics::Metrics;
 use names::Names;
+use order_states::OrderStates;
 use orders::Orders;
 use outbox::Outbox;
 use proxy::Proxy;
@@ -100,26 +105,23 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new(labels, server.connections(), services.clone()));
         let billing_activity = Arc::new(BillingActivity::default());
         let publisher = Publisher::start(settings.queue.clone(), metrics.clone(), billing_activity.clone())?;
-        let recent = Arc::new(RecentOrders::new());
+        let recent = Arc::new(RecentOrders::new(billing_activity.clone()));
         let outbox = settings.outbox.as_ref();
         let outbox = outbox.map(|settings| Outbox::start(settings, publisher.clone(), recent.clone()));
         let outbox = outbox.transpose()?;
+        let states = Arc::new(OrderStates::new(publisher.clone(), recent.clone(), billing_activity.clone()));
         let proxies = services.iter().zip(&settings.services);
         let routes = Arc::new(Routes {
             services: proxies
                 .map(|(service, settings)| (settings.clone(), Proxy::new(service, settings.body_max_bytes)))
                 .collect(),
-            orders: Orders::new(
-                publisher.clone(),
-                outbox.clone(),
-                recent.clone(),
-                settings.billing_body_max_bytes,
-            ),
+            orders: Orders::new(publisher.clone(), outbox.clone(), recent, settings.billing_body_max_bytes),
+            billing_records: BillingRecords::new(publisher.clone(), states.clone()),
             health: Health::new(services.clone(), publisher.clone()),
             status: Status::new(
                 services.clone(),
                 publisher.clone(),
-                Placed { outbox: outbox.clone(), recent },
+                Placed { outbox: outbox.clone(), states },
                 metrics.clone(),
                 billing_activity.clone(),
             ),

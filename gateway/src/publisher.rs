@@ -5,18 +5,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use amqp::{Connection, Properties, PublishError};
+use amqp::{Connection, Deliveries, Delivery, Properties, PublishError};
 use broker::SpooledMessage;
 use foundation::{Backoff, Shutdown};
+use order::question::{Answer, Question};
 use order::report;
 
 use crate::billing_activity::BillingActivity;
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::questions::{Questions, Unanswered};
 use crate::settings::QueueSettings;
 
 /// The gateway's name for the broker, and the `app_id` of its messages.
-const APP_ID: &str = "api-gateway";
+pub(crate) const APP_ID: &str = "api-gateway";
 /// The first and the longest delay before reconnecting.
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_MAX: Duration = Duration::from_secs(5);
@@ -85,6 +87,7 @@ pub(crate) struct Publisher {
     metrics: Arc<Metrics>,
     billing_activity: Arc<BillingActivity>,
     current: Mutex<Option<Arc<Connection>>>,
+    questions: Questions,
     /// Raised when the gateway stops publishing.
     stop: Shutdown,
 }
@@ -97,7 +100,8 @@ impl Publisher {
         billing_activity: Arc<BillingActivity>,
     ) -> Result<Arc<Self>, Error> {
         let (current, stop) = (Mutex::new(None), Shutdown::new());
-        let publisher = Arc::new(Self { settings, metrics, billing_activity, current, stop });
+        let questions = Questions::default();
+        let publisher = Arc::new(Self { settings, metrics, billing_activity, current, questions, stop });
         let supervisor = publisher.clone();
         thread::Builder::new()
             .name("publisher".to_owned())
@@ -184,6 +188,13 @@ impl Publisher {
         }
     }
 
+    /// Asks billing and waits for its answer. Fails at once if nobody is there to answer, otherwise within `timeout`.
+    pub(crate) fn ask(&self, question: &Question, timeout: Duration) -> Result<Answer, Unanswered> {
+        let unreachable = || Unanswered::NotAsked("the broker is not connected".to_owned());
+        let connection = self.current().ok_or_else(unreachable)?;
+        self.questions.ask(&connection, &self.settings.queue, question, timeout)
+    }
+
     /// Closes the connection. Orders that are still being published fail.
     pub(crate) fn stop(&self) {
         self.stop.request();
@@ -226,11 +237,9 @@ impl Publisher {
     /// whether the connection was of use: an order was confirmed, or it lasted until the queue was declared again.
     fn attend(&self, connection: Arc<Connection>) -> bool {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
-        // If the broker refuses this, there are no reports, but orders are still published.
-        let mut reports = connection
-            .listen(&report::exchange(&self.settings.queue))
-            .inspect_err(|e| log::warn!("billing's reports cannot be heard: {e}"))
-            .ok();
+        // If the broker refuses this, there are no reports and answers for now, but orders are still published.
+        let mut refused_hearing = String::new();
+        let mut reports = self.listen(&connection, &mut refused_hearing);
         let weak = Arc::downgrade(&connection);
         drop(connection);
         let mut probed = Instant::now();
@@ -256,6 +265,9 @@ impl Publisher {
                         unanswered = None;
                         lasted = true;
                         connection.probe();
+                        if reports.is_none() {
+                            reports = self.listen(&connection, &mut refused_hearing);
+                        }
                         probed = Instant::now();
                     }
                     Err(e) => {
@@ -270,18 +282,50 @@ impl Publisher {
             report_change(&mut refusal, blocked);
             self.billing_activity.sample(self.metrics.orders_confirmed.get());
             match reports.as_mut().map(|reports| reports.next_batch(REPORTS_MAX, TICK)) {
-                Some(Ok(batch)) => batch.iter().for_each(|report| self.record_report(&report.body)),
-                Some(Err(_)) => reports = None,
+                Some(Ok(batch)) => batch.into_iter().for_each(|message| self.hear(message)),
+                Some(Err(e)) => {
+                    log::warn!("billing is not heard any more: {e}");
+                    reports = None;
+                    self.questions.set_reply_to(None);
+                }
                 None => {}
             }
         };
+        self.questions.set_reply_to(None);
         self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
         log::warn!("lost the broker: {reason}; connecting again");
         lasted || self.metrics.orders_confirmed.get() > confirmed
     }
 
-    fn record_report(&self, report: &[u8]) {
-        match serde_json::from_slice(report) {
+    /// Listens to billing's reports, in a queue where its answers arrive, too. Logs each reason for a refusal once.
+    fn listen(&self, connection: &Connection, refused: &mut String) -> Option<Deliveries> {
+        let listening = connection.listen(&report::exchange(&self.settings.queue));
+        self.billing_activity.note_gap();
+        match listening {
+            Ok(reports) => {
+                self.questions.set_reply_to(Some(reports.queue().to_owned()));
+                if !std::mem::take(refused).is_empty() {
+                    log::info!("billing can be heard");
+                }
+                Some(reports)
+            }
+            Err(e) => {
+                let cause = e.to_string();
+                if cause != *refused {
+                    log::warn!("billing cannot be heard: {cause}; trying again");
+                    *refused = cause;
+                }
+                None
+            }
+        }
+    }
+
+    fn hear(&self, message: Delivery) {
+        if let Some(id) = message.properties.correlation_id() {
+            self.questions.settle(id, message.body);
+            return;
+        }
+        match serde_json::from_slice(&message.body) {
             Ok(report) => self.billing_activity.record(report),
             Err(e) => log::debug!("a report that cannot be read: {e}"),
         }

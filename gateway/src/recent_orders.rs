@@ -3,7 +3,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::billing_activity::BillingActivity;
 
 /// Most orders that are remembered.
 const ORDERS_MAX: usize = 16_384;
@@ -27,19 +29,29 @@ pub(crate) struct KeyUsed;
 pub(crate) struct RecentOrders {
     /// Keyed with random numbers, so that nobody can find two keys or orders that are taken for one another.
     hashers: [RandomState; 2],
+    billing_activity: Arc<BillingActivity>,
     state: Mutex<State>,
+}
+
+/// What is remembered of an order.
+struct Entry {
+    order: u64,
+    /// [`BillingActivity::progress`] when it was first heard of.
+    progress: u32,
+    place: Place,
 }
 
 #[derive(Default)]
 struct State {
-    orders: HashMap<u128, (u64, Place)>,
+    orders: HashMap<u128, Entry>,
     /// The keys of `orders`, oldest first.
     keys: VecDeque<u128>,
 }
 
 impl RecentOrders {
-    pub(crate) fn new() -> Self {
-        Self { hashers: [RandomState::new(), RandomState::new()], state: Mutex::default() }
+    pub(crate) fn new(billing_activity: Arc<BillingActivity>) -> Self {
+        let hashers = [RandomState::new(), RandomState::new()];
+        Self { hashers, billing_activity, state: Mutex::default() }
     }
 
     /// What stands for a key: large enough that no two are alike by chance.
@@ -55,25 +67,27 @@ impl RecentOrders {
 
     /// Notes that an order is being placed. Fails if another one is known under this key.
     pub(crate) fn begin(&self, message_id: &str, body: &[u8]) -> Result<(), KeyUsed> {
-        let (key, body) = (self.key(message_id), self.digest(body));
+        let (key, order) = (self.key(message_id), self.digest(body));
+        let progress = self.billing_activity.progress();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.orders.get(&key) {
-            Some((known, _)) if *known != body => return Err(KeyUsed),
+            Some(known) if known.order != order => return Err(KeyUsed),
             Some(_) => {}
-            None => state.insert(key, body, Place::Underway),
+            None => state.insert(key, Entry { order, progress, place: Place::Underway }),
         }
         Ok(())
     }
 
     /// Notes where an order is now.
     pub(crate) fn put(&self, message_id: &str, body: &[u8], place: Place) {
-        let (key, body) = (self.key(message_id), self.digest(body));
+        let (key, order) = (self.key(message_id), self.digest(body));
+        let progress = self.billing_activity.progress();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.orders.get_mut(&key) {
             // A repetition that went another way changes nothing: the broker has the order.
-            Some((_, known)) if *known == Place::Queue => {}
-            Some((_, known)) => *known = place,
-            None => state.insert(key, body, place),
+            Some(known) if known.place == Place::Queue => {}
+            Some(known) => known.place = place,
+            None => state.insert(key, Entry { order, progress, place }),
         }
     }
 
@@ -81,7 +95,7 @@ impl RecentOrders {
     pub(crate) fn forget(&self, message_id: &str) {
         let key = self.key(message_id);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.orders.get(&key).is_some_and(|(_, place)| *place == Place::Underway) {
+        if state.orders.get(&key).is_some_and(|known| known.place == Place::Underway) {
             state.orders.remove(&key);
             state.keys.retain(|known| *known != key);
         }
@@ -91,19 +105,29 @@ impl RecentOrders {
     pub(crate) fn place(&self, message_id: &str) -> Option<Place> {
         let key = self.key(message_id);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.orders.get(&key).map(|(_, place)| *place)
+        state.orders.get(&key).map(|known| known.place)
+    }
+
+    /// Whether an order in the queue is still there for sure: billing is not known to have done anything since the order
+    /// was first heard of.
+    pub(crate) fn must_be_waiting(&self, message_id: &str) -> bool {
+        let key = self.key(message_id);
+        let progress = self.billing_activity.progress();
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = state.orders.get(&key);
+        known.is_some_and(|known| known.place == Place::Queue && known.progress == progress)
     }
 }
 
 impl State {
-    fn insert(&mut self, key: u128, body: u64, place: Place) {
+    fn insert(&mut self, key: u128, entry: Entry) {
         if self.keys.len() >= ORDERS_MAX
             && let Some(oldest) = self.keys.pop_front()
         {
             self.orders.remove(&oldest);
         }
         self.keys.push_back(key);
-        self.orders.insert(key, (body, place));
+        self.orders.insert(key, entry);
     }
 }
 
@@ -113,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_key_stands_for_one_order_until_it_is_forgotten() {
-        let recent = RecentOrders::new();
+        let recent = RecentOrders::new(Arc::default());
         assert_eq!(recent.begin("k", b"one"), Ok(()));
         assert_eq!((recent.begin("k", b"one"), recent.begin("k", b"two")), (Ok(()), Err(KeyUsed)));
         assert_eq!(recent.place("k"), Some(Place::Underway));
@@ -128,8 +152,25 @@ mod tests {
     }
 
     #[test]
+    fn an_order_waits_for_sure_only_until_billing_may_have_settled_it() {
+        let billing_activity = Arc::new(BillingActivity::default());
+        let recent = RecentOrders::new(billing_activity.clone());
+        recent.begin("k", b"one").unwrap();
+        assert!(!recent.must_be_waiting("k"), "it is not in the queue");
+        recent.put("k", b"one", Place::Queue);
+        assert!(recent.must_be_waiting("k") && !recent.must_be_waiting("other"));
+        billing_activity.note_gap();
+        assert!(!recent.must_be_waiting("k"));
+        // It may have been settled while its confirm was on the way.
+        recent.begin("l", b"one").unwrap();
+        billing_activity.note_gap();
+        recent.put("l", b"one", Place::Queue);
+        assert!(!recent.must_be_waiting("l"));
+    }
+
+    #[test]
     fn the_oldest_is_forgotten_for_the_newest() {
-        let recent = RecentOrders::new();
+        let recent = RecentOrders::new(Arc::default());
         for number in 0..=ORDERS_MAX {
             recent.begin(&number.to_string(), b"order").unwrap();
         }

@@ -9,6 +9,7 @@ use edge::{Answered, Method, Refusal, Request, Response, Service, path};
 use crate::access::{Access, Resource};
 use crate::access_log::AccessLog;
 use crate::assets::{self, Asset};
+use crate::billing_records::BillingRecords;
 use crate::catalogue::Catalogue;
 use crate::cors::Cors;
 use crate::error::Problem;
@@ -27,6 +28,7 @@ pub(crate) struct Routes {
     /// Inventory, then the further services, which are routed by prefix instead of by [`ROUTES`].
     pub(crate) services: Vec<(ServiceSettings, Proxy)>,
     pub(crate) orders: Orders,
+    pub(crate) billing_records: BillingRecords,
     pub(crate) health: Health,
     pub(crate) status: Status,
     pub(crate) catalogue: Catalogue,
@@ -45,6 +47,11 @@ pub(crate) struct Routes {
 enum Endpoint {
     Movies,
     Billing,
+    /// What billing has stored, and what it could not: for administrators.
+    StoredOrders,
+    StoredOrder,
+    DeadLetters,
+    DeadLetter,
     Health,
     Ready,
     Status,
@@ -63,6 +70,9 @@ impl Endpoint {
             Self::Movies if segment.is_empty() => Resource::Collection,
             Self::Movies => Resource::Record,
             Self::Billing | Self::OrderStatus | Self::OrderStatusByQuery => Resource::Orders,
+            Self::StoredOrders | Self::StoredOrder | Self::DeadLetters | Self::DeadLetter => {
+                Resource::Operations
+            }
             Self::Status | Self::Services => Resource::Operations,
             Self::Health | Self::Ready | Self::File(_) | Self::OpenApi | Self::Assets => Resource::Public,
         }
@@ -86,6 +96,10 @@ static ROUTES: [Route; OTHER] = [
     route("/api/movies", "GET, HEAD, POST, DELETE, OPTIONS", Endpoint::Movies),
     route("/api/movies/{id}", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS", Endpoint::Movies),
     route("/api/billing", "OPTIONS, POST", Endpoint::Billing),
+    route("/api/orders", READ_ONLY, Endpoint::StoredOrders),
+    route("/api/orders/{message_id}", READ_ONLY, Endpoint::StoredOrder),
+    route("/api/dead-letters", READ_ONLY, Endpoint::DeadLetters),
+    route("/api/dead-letters/{id}", "DELETE, OPTIONS, POST", Endpoint::DeadLetter),
     route("/api/status", READ_ONLY, Endpoint::Status),
     route("/api/status/orders", READ_ONLY, Endpoint::OrderStatusByQuery),
     route("/api/status/orders/{message_id}", READ_ONLY, Endpoint::OrderStatus),
@@ -100,7 +114,7 @@ static ROUTES: [Route; OTHER] = [
 ];
 
 /// The number of routes; also the metrics index of requests without a route. The further services follow.
-const OTHER: usize = 14;
+const OTHER: usize = 18;
 
 /// The labels of the routes in metrics: [`ROUTES`] in order, `other`, then the prefixes of the further services. They
 /// live as long as the process.
@@ -218,7 +232,7 @@ impl Routes {
         match route.endpoint {
             // An unknown file is 404 for every method.
             Endpoint::Assets if assets::find(segment).is_none() => return Err(Problem::NotFound),
-            Endpoint::OrderStatus if !status::is_message_id(segment) => {
+            Endpoint::OrderStatus | Endpoint::StoredOrder if !status::is_message_id(segment) => {
                 return Err(Problem::bad_request(
                     "the message id must be 1 to 128 letters, digits, hyphens, underscores and tildes; ask for others with \
                      /api/status/orders?message_id=",
@@ -233,6 +247,13 @@ impl Routes {
         }
         let answered = match route.endpoint {
             _ if method == Method::Options => answer_options(response, route.allow),
+            Endpoint::StoredOrders => return self.billing_records.serve_orders(response, target.query),
+            Endpoint::StoredOrder => return self.billing_records.serve_order(response, segment),
+            Endpoint::DeadLetters => return self.billing_records.serve_dead_letters(response, target.query),
+            Endpoint::DeadLetter if method == Method::Post => {
+                return self.billing_records.requeue(response, segment);
+            }
+            Endpoint::DeadLetter => return self.billing_records.discard(response, segment),
             Endpoint::Health => Health::serve_health(response),
             Endpoint::Ready => self.health.serve_ready(request, response),
             Endpoint::Status => self.status.serve(response),

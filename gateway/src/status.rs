@@ -1,32 +1,34 @@
 //! The state of all parts of the platform, for the console and for people. Read-only.
 //!
 //! The gateway asks the services for their readiness and the broker for the lengths of the queues. Billing has no HTTP
-//! API; it sends reports through the broker.
+//! API; it sends reports and answers questions through the broker.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use edge::{Refusal, Response, path};
-use order::report::MessageOutcome;
+use order::question::{Answer, Question};
 use serde_json::{Map, Value, json};
 
 use crate::billing_activity::BillingActivity;
 use crate::metrics::Metrics;
+use crate::order_states::OrderStates;
 use crate::orders;
 use crate::outbox::Outbox;
 use crate::publisher::{BrokerState, Publisher};
-use crate::recent_orders::{Place, RecentOrders};
 use crate::upstream::{self, Readiness, UpstreamService};
 
 /// How long an answer is reused, so that many viewers cost inventory and the broker no more than one.
 const FRESH: Duration = Duration::from_millis(250);
+/// How long billing may take to tell the number of orders.
+const SUMMARY_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest message id that can be looked up, in bytes.
 const MESSAGE_ID_MAX_BYTES: usize = 128;
 
 /// Where orders are that this gateway has accepted.
 pub(crate) struct Placed {
     pub(crate) outbox: Option<Arc<Outbox>>,
-    pub(crate) recent: Arc<RecentOrders>,
+    pub(crate) states: Arc<OrderStates>,
 }
 
 /// Answers /api/status and /api/status/orders/{id}.
@@ -59,14 +61,12 @@ impl Status {
 
     /// GET /api/status/orders/{id}; the caller has checked the id.
     pub(crate) fn serve_order(&self, response: &mut Response<'_>, id: &str) -> Result<(), Refusal> {
-        let state = match (self.billing_activity.outcome(id), self.placed.recent.place(id)) {
-            (Some(MessageOutcome::Stored), _) => "stored",
-            (Some(MessageOutcome::Dead), _) => "dead",
-            (None, Some(Place::Outbox)) => "outbox",
-            (None, Some(Place::Queue)) => "waiting",
-            (None, Some(Place::Underway) | None) => "unknown",
-        };
-        let answer = json!({ "message_id": id, "state": state }).to_string();
+        let state = self.placed.states.find(id);
+        let mut answer = json!({ "message_id": id, "state": state.name });
+        if let Some(reason) = state.reason {
+            answer["reason"] = reason.into();
+        }
+        let answer = answer.to_string();
         response.send_json(200, &[("cache-control", "no-store")], answer.as_bytes())
     }
 
@@ -110,6 +110,11 @@ impl Status {
         };
         let (waiting, dead) = queues.unwrap_or_default();
         let billing = self.billing_activity.billing();
+        let (billing_db, orders_stored) = match self.publisher.ask(&Question::Summary, SUMMARY_TIMEOUT) {
+            Ok(Answer::Summary { orders }) => ("ok", orders),
+            Ok(Answer::DatabaseUnreachable) => ("unreachable", None),
+            _ => ("unknown", None),
+        };
         let minutes = self.billing_activity.minutes();
         let minutes: Vec<_> = minutes.iter().map(|minute| {
             json!({ "start_s": minute.start_s(), "confirmed": minute.confirmed, "stored": minute.stored })
@@ -123,10 +128,11 @@ impl Status {
             "billing": {
                 "state": if billing.instances > 0 { "ok" } else { "silent" },
                 "instances": billing.instances,
-                "orders_stored": billing.stored,
+                "orders_stored": orders_stored,
                 "messages_repeated": billing.repeated,
                 "messages_dead": billing.dead,
             },
+            "billing_db": { "state": billing_db },
             "outbox": self.placed.outbox.as_ref().map(|outbox| {
                 let figures = outbox.figures();
                 json!({

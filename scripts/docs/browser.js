@@ -56,7 +56,7 @@ async function search(page, text) {
 }
 
 async function movies(page) {
-  for (const part of ["gateway", "inventory", "postgresql", "broker", "billing"]) {
+  for (const part of ["gateway", "inventory", "postgresql", "broker", "billing", "billing_db"]) {
     await page.locator(`[data-part="${part}"].good`).waitFor();
   }
   // With the keyboard only: open, see the error, correct it, save.

@@ -35,10 +35,11 @@ END
         rabbitmqctl --quiet add_vhost "$RABBITMQ_VHOST"
     fi
     make_rabbitmq_user
-    # The names of the queue and of its dead letters, as a regular expression. A message reaches a queue through the
-    # default exchange, which permissions call amq.default.
+    # The names of the queue, of its dead letters, of the questions to billing and of the exchange for its reports, as a
+    # regular expression; and those that RabbitMQ gives to the queues in which gateways hear reports and answers. A
+    # message reaches a queue through the default exchange, which permissions call amq.default.
     # shellcheck disable=SC2001 # a list of characters is wanted, each with a backslash
-    queue="^$(sed 's/[][\.*^$+?(){}|]/\\&/g' <<<"$BILLING_QUEUE")(\\.dead)?\$"
+    queue="^$(sed 's/[][\.*^$+?(){}|]/\\&/g' <<<"$BILLING_QUEUE")(\\.(dead|questions|reports))?\$|^amq\\.gen-"
     rabbitmqctl --quiet set_permissions --vhost "$RABBITMQ_VHOST" \
         "$RABBITMQ_USER" "$queue" "$queue|^amq\\.default\$" "$queue"
 }

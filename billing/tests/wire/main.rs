@@ -1,8 +1,9 @@
 //! Billing's behaviour at the wire: the real binary between a real broker and a real PostgreSQL.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod dead_letters;
+mod questions;
 mod retrying;
 
 use amqp::{AmqpSettings, Connection, Properties};

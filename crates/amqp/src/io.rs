@@ -3,6 +3,7 @@
 //!
 //! Decisions about orders, retries or back-off do not belong here.
 
+mod browse;
 mod channels;
 mod commands;
 mod topics;
@@ -27,6 +28,7 @@ use super::confirms::Confirms;
 use super::{
     AmqpSettings, BrokerError, CloseReason, ConfirmSender, Delivery, Properties, PublishError, refusal,
 };
+pub(super) use browse::Settlements;
 use channels::Channels;
 pub(super) use commands::{Command, Commands, Reply};
 use commands::{QueuedCommands, commands};
@@ -149,8 +151,9 @@ impl Session {
                     let arguments = BasicPublishArguments::new(&exchange, &event.topic);
                     self.send(arguments, event.properties, event.body, reply).await;
                 }
-                Command::Announce { exchange, properties, body } => {
-                    self.announce(&exchange, properties, body).await;
+                Command::Announce { exchange, routing_key, properties, body } => {
+                    let arguments = BasicPublishArguments::new(&exchange, &routing_key);
+                    self.announce(arguments, properties, body).await;
                 }
                 Command::Probe { reply } => {
                     // The default exchange routes it to the queue with the empty name, which cannot exist.
@@ -160,6 +163,7 @@ impl Session {
                 beside @ (Command::DeclareQueue { .. }
                 | Command::CountMessages { .. }
                 | Command::DeclareFanout { .. }
+                | Command::Browse { .. }
                 | Command::DeclareTopicExchange { .. }
                 | Command::BindQueue { .. }
                 | Command::Listen { .. }) => {
@@ -195,14 +199,14 @@ impl Session {
         self.send(arguments, properties, body, reply).await;
     }
 
-    async fn announce(&self, exchange: &str, properties: Properties, body: Vec<u8>) {
+    async fn announce(&self, arguments: BasicPublishArguments, properties: Properties, body: Vec<u8>) {
         // A broker that blocks publishers stops reading, and so would not read later acknowledgements either.
         if self.commands.halted().is_some() {
             return;
         }
         // The channel is in confirm mode, so an announcement is confirmed as well; nobody waits for that confirm.
         let (reply, _) = sync_channel(1);
-        self.send(BasicPublishArguments::new(exchange, ""), properties, body, reply).await;
+        self.send(arguments, properties, body, reply).await;
     }
 
     async fn send(

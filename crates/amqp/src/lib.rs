@@ -4,10 +4,12 @@
 //! the caller opens the next one, with its own back-off. Only `io` knows of the asynchronous runtime that the protocol
 //! library needs.
 
+mod browse;
 mod confirms;
 mod io;
 mod properties;
 mod publish;
+mod questions;
 mod refusal;
 mod topics;
 
@@ -20,6 +22,7 @@ use std::{fmt, thread};
 use foundation::{Environment, Error};
 use io::{Command, Commands, Reply};
 
+pub use browse::{BrowseLimits, Browsed};
 pub use properties::Properties;
 pub use topics::Event;
 
@@ -183,7 +186,7 @@ impl Connection {
     /// Makes sure that the durable queue `queue` exists, and returns how many messages wait in it. An existing queue of
     /// any type is used as it is.
     pub fn declare_queue(&self, queue: &str) -> Result<u32, BrokerError> {
-        self.request(|reply| Command::DeclareQueue { queue: queue.to_owned(), reply })
+        self.request(|reply| Command::DeclareQueue { queue: queue.to_owned(), auto_delete: false, reply })
     }
 
     /// How many messages of `queue` wait for a consumer; `None` if there is no such queue.
@@ -199,13 +202,16 @@ impl Connection {
     /// Publishes to `exchange`, which must exist, without waiting for a confirm. If nobody listens or the connection
     /// ends, the message is lost.
     pub fn announce(&self, exchange: &str, properties: Properties, body: Vec<u8>) {
-        self.commands.send(Command::Announce { exchange: exchange.to_owned(), properties, body });
+        let (exchange, routing_key) = (exchange.to_owned(), String::new());
+        self.commands.send(Command::Announce { exchange, routing_key, properties, body });
     }
 
-    /// Receives a copy of every message that is published to `exchange` from now on. Deliveries need no
-    /// acknowledgement.
+    /// Receives a copy of every message that is published to `exchange` from now on, in a queue of this connection alone,
+    /// [`Deliveries::queue`]; answers can be sent there, too. Deliveries need no acknowledgement.
     pub fn listen(&self, exchange: &str) -> Result<Deliveries, BrokerError> {
-        self.deliveries(|reply| Command::Listen { exchange: exchange.to_owned(), reply })
+        let (queue, batches) =
+            self.request(|reply| Command::Listen { exchange: exchange.to_owned(), reply })?;
+        Ok(Deliveries { queue, batches, ready: VecDeque::new(), closed: self.closed.clone() })
     }
 
     /// Finds out whether the broker accepts messages, by publishing one that reaches no queue. Blocks for up to two
@@ -221,7 +227,9 @@ impl Connection {
 
     /// Starts to consume from `queue`, with at most `prefetch` messages unacknowledged at a time.
     pub fn consume(&self, queue: &str, prefetch: u16) -> Result<Deliveries, BrokerError> {
-        self.deliveries(|reply| Command::Consume { queue: queue.to_owned(), prefetch, reply })
+        let batches = self.request(|reply| Command::Consume { queue: queue.to_owned(), prefetch, reply })?;
+        let (queue, closed) = (queue.to_owned(), self.closed.clone());
+        Ok(Deliveries { queue, batches, ready: VecDeque::new(), closed })
     }
 
     /// Acknowledges the delivery `tag` and all before it. AMQP does not answer an ack: if the connection ends first,
@@ -260,14 +268,6 @@ impl Connection {
         }
     }
 
-    fn deliveries(
-        &self,
-        command: impl FnOnce(Reply<Receiver<Vec<Delivery>>>) -> Command,
-    ) -> Result<Deliveries, BrokerError> {
-        let batches = self.request(command)?;
-        Ok(Deliveries { batches, ready: VecDeque::new(), closed: self.closed.clone() })
-    }
-
     /// Sends the command that gets the reply channel, and waits for its answer.
     fn request<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, BrokerError> {
         let (reply, answer) = sync_channel(1);
@@ -298,12 +298,18 @@ impl Drop for Connection {
 
 /// The messages of one consumer, in the order in which the broker sent them.
 pub struct Deliveries {
+    queue: String,
     batches: Receiver<Vec<Delivery>>,
     ready: VecDeque<Delivery>,
     closed: Arc<CloseReason>,
 }
 
 impl Deliveries {
+    /// The queue that they come from.
+    pub fn queue(&self) -> &str {
+        &self.queue
+    }
+
     /// Waits up to `timeout` for a message, then takes what else has arrived, at most `max` messages in all. Returns an
     /// empty batch after the timeout, and an error if the connection or the consumer has ended.
     pub fn next_batch(&mut self, max: usize, timeout: Duration) -> Result<Vec<Delivery>, BrokerError> {

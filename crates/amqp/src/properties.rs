@@ -1,6 +1,6 @@
 //! The properties and headers of a message (AMQP 0-9-1 §4.2.6).
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use amqprs::{
     BasicProperties, DELIVERY_MODE_PERSISTENT, DELIVERY_MODE_TRANSIENT, FieldTable, FieldValue, LongStr,
@@ -68,6 +68,46 @@ impl Properties {
         }
     }
 
+    /// Removes a header.
+    #[must_use]
+    pub fn without_header(mut self, name: &str) -> Self {
+        let Ok(name) = ShortStr::try_from(name) else { return self };
+        if let Some(mut headers) = self.0.headers().cloned() {
+            headers.remove(&name);
+            self.0.with_headers(headers);
+        }
+        self
+    }
+
+    /// Makes a question of the message: the answer goes to the queue `reply_to` and carries `id`, and the broker may
+    /// drop a question that nobody has taken after `lifetime`.
+    #[must_use]
+    pub fn with_question(mut self, id: &str, reply_to: &str, lifetime: Duration) -> Self {
+        self.0
+            .with_message_id(id)
+            .with_correlation_id(id)
+            .with_reply_to(reply_to)
+            .with_expiration(&lifetime.as_millis().to_string());
+        self
+    }
+
+    /// Makes an answer of the message, to the question `id`.
+    #[must_use]
+    pub fn with_correlation_id(mut self, id: &str) -> Self {
+        self.0.with_correlation_id(id);
+        self
+    }
+
+    /// The queue for the answer, if the message is a question.
+    pub fn reply_to(&self) -> Option<&str> {
+        self.0.reply_to().map(String::as_str)
+    }
+
+    /// The question that the message is or answers.
+    pub fn correlation_id(&self) -> Option<&str> {
+        self.0.correlation_id().map(String::as_str)
+    }
+
     /// The id by which a repeated message is recognised.
     pub fn message_id(&self) -> Option<&str> {
         self.0.message_id().map(String::as_str)
@@ -112,6 +152,8 @@ mod tests {
         assert_eq!(properties.header("schema").as_deref(), Some("order.v2"));
         assert_eq!(properties.header("other").as_deref(), Some("x"));
         assert_eq!(properties.header("absent"), None);
+        let properties = properties.without_header("other").without_header("absent");
+        assert_eq!((properties.header("other"), properties.header("schema").is_some()), (None, true));
         assert_eq!(properties.message_id(), Some("id-1"));
     }
 

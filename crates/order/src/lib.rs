@@ -3,6 +3,7 @@
 //!
 //! HTTP, AMQP and SQL do not belong here.
 
+pub mod question;
 pub mod report;
 
 use serde::Deserialize;

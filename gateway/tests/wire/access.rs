@@ -9,7 +9,7 @@ use crate::support::{Answer, Gateway, Inventory, eventually};
 /// The roles, from the one that may do least.
 const ROLES: [&str; 3] = ["read", "write", "admin"];
 /// Every kind of route, with the least role that may use it once reading is not public.
-const ROUTES: [(&str, &str, Option<usize>); 26] = [
+const ROUTES: [(&str, &str, Option<usize>); 31] = [
     ("GET", "/api/movies", Some(0)),
     ("HEAD", "/api/movies/", Some(0)),
     ("OPTIONS", "/api/movies", Some(0)),
@@ -30,6 +30,11 @@ const ROUTES: [(&str, &str, Option<usize>); 26] = [
     ("OPTIONS", "/api/billing", None),
     ("GET", "/api/status/orders/1", Some(1)),
     ("GET", "/api/status", Some(2)),
+    ("GET", "/api/orders", Some(2)),
+    ("GET", "/api/orders/1", Some(2)),
+    ("GET", "/api/dead-letters", Some(2)),
+    ("POST", "/api/dead-letters/00000000000000000000000000000000", Some(2)),
+    ("DELETE", "/api/dead-letters/00000000000000000000000000000000", Some(2)),
     ("OPTIONS", "/api/status", None),
     ("GET", "/health", None),
     ("GET", "/ready", None),

@@ -14,6 +14,7 @@ mod paths;
 mod proxy_failures;
 mod proxy_verbatim;
 mod rates;
+mod records;
 mod services;
 mod shutdown;
 mod support;

@@ -9,6 +9,7 @@ mod documentation;
 mod durability;
 mod events;
 mod nearly_full;
+mod order_states;
 mod outbox;
 mod poison;
 mod recovery;

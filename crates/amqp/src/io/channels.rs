@@ -1,7 +1,7 @@
 //! Declares, counts and listens on channels of their own, so that a refusal, which closes a channel, cannot close the
 //! orders' channel. They also run as tasks of their own, so that orders do not wait for them.
 
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use amqprs::error::Error as AmqpError;
 
 use super::super::confirms::Confirms;
 use super::super::{BrokerError, CloseReason, Delivery};
+use super::commands::Listening;
 use super::{ChannelEvents, Command, delivery, within};
 
 /// Opens a channel for each task beside publishing and consuming.
@@ -29,14 +30,17 @@ impl Channels {
     pub(super) async fn answer(self, command: Command) {
         // The caller may have given up.
         let _ = match command {
-            Command::DeclareQueue { queue, reply } => {
-                reply.try_send(self.declare_queue(&queue).await).is_ok()
+            Command::DeclareQueue { queue, auto_delete, reply } => {
+                reply.try_send(self.declare_queue(&queue, auto_delete).await).is_ok()
             }
             Command::CountMessages { queue, reply } => {
                 reply.try_send(self.count_messages(&queue).await).is_ok()
             }
             Command::DeclareFanout { exchange, reply } => {
                 reply.try_send(self.declare_fanout(&exchange).await).is_ok()
+            }
+            Command::Browse { queue, limits, reply } => {
+                reply.try_send(self.browse(&queue, limits).await).is_ok()
             }
             Command::DeclareTopicExchange { exchange, reply } => {
                 reply.try_send(self.declare_topic_exchange(&exchange).await).is_ok()
@@ -52,8 +56,9 @@ impl Channels {
     /// Declares the queue unless it exists; returns the number of waiting messages. A passive declare goes first, so
     /// that a queue made by hand with other arguments (a quorum queue, for example) is used as it is. A failed one
     /// closes its channel, so each declare has its own.
-    pub(super) async fn declare_queue(&self, queue: &str) -> Result<u32, BrokerError> {
+    pub(super) async fn declare_queue(&self, queue: &str, auto_delete: bool) -> Result<u32, BrokerError> {
         let mut arguments = QueueDeclareArguments::durable_client_named(queue);
+        arguments.auto_delete(auto_delete);
         if let Ok(waiting) = self.declare(arguments.clone().passive(true).finish()).await {
             return Ok(waiting);
         }
@@ -80,14 +85,15 @@ impl Channels {
             channel.exchange_declare(fanout(exchange)).await?;
             channel.close().await
         };
-        within(self.deadline, declared)
-            .await
-            .map_err(|e| BrokerError::new(format!("declare exchange {exchange}: {e}")))
+        within(self.deadline, declared).await.map_err(|e| {
+            let reason = refused.get().map_or(e, BrokerError);
+            BrokerError::new(format!("declare exchange {exchange}: {reason}"))
+        })
     }
 
     /// Binds an exclusive queue, which ends with the connection, and consumes from it. If the broker refuses any of
     /// this, publishing still works.
-    async fn listen(&self, exchange: &str) -> Result<Receiver<Vec<Delivery>>, BrokerError> {
+    async fn listen(&self, exchange: &str) -> Result<Listening, BrokerError> {
         let refused = Arc::new(CloseReason::default());
         let listening = async {
             let channel = self.open(&refused).await?;
@@ -97,11 +103,12 @@ impl Channels {
             channel.queue_bind(QueueBindArguments::new(&queue, exchange, "")).await?;
             let consume = BasicConsumeArguments::new(&queue, "").manual_ack(false).finish();
             let (_, messages) = channel.basic_consume_rx(consume).await?;
-            Ok((channel, messages))
+            Ok((channel, queue, messages))
         };
-        let (channel, mut messages) = within(self.deadline, listening)
-            .await
-            .map_err(|e| BrokerError::new(format!("listen to exchange {exchange}: {e}")))?;
+        let (channel, queue, mut messages) = within(self.deadline, listening).await.map_err(|e| {
+            let reason = refused.get().map_or(e, BrokerError);
+            BrokerError::new(format!("listen to exchange {exchange}: {reason}"))
+        })?;
         let (sender, batches): (Sender<Vec<Delivery>>, _) = mpsc::channel();
         tokio::spawn(async move {
             // Keeps the channel open while somebody listens.
@@ -112,7 +119,7 @@ impl Channels {
                 }
             }
         });
-        Ok(batches)
+        Ok((queue, batches))
     }
 
     /// Opens a channel whose end does not end the connection; `refused` is set to the reason if the broker closes it.

@@ -7,9 +7,13 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::super::confirms::Confirms;
-use super::super::{BrokerError, ConfirmSender, Delivery, Event, Properties};
+use super::super::{BrokerError, BrowseLimits, ConfirmSender, Delivery, Event, Properties};
+use super::browse::Taken;
 
 pub(in super::super) type Reply<T> = SyncSender<Result<T, BrokerError>>;
+
+/// The name of the exclusive queue that [`Command::Listen`] has made, and what arrives in it.
+pub(in super::super) type Listening = (String, Receiver<Vec<Delivery>>);
 
 /// A command from a blocking caller or from a callback of the library.
 pub(in super::super) enum Command {
@@ -27,6 +31,8 @@ pub(in super::super) enum Command {
     },
     DeclareQueue {
         queue: String,
+        /// Whether the broker deletes it once its last consumer has gone.
+        auto_delete: bool,
         reply: Reply<u32>,
     },
     CountMessages {
@@ -51,6 +57,7 @@ pub(in super::super) enum Command {
     /// Publish without waiting for a confirm.
     Announce {
         exchange: String,
+        routing_key: String,
         properties: Properties,
         body: Vec<u8>,
     },
@@ -61,7 +68,13 @@ pub(in super::super) enum Command {
     /// Receive a copy of every message published to an exchange.
     Listen {
         exchange: String,
-        reply: Reply<Receiver<Vec<Delivery>>>,
+        reply: Reply<Listening>,
+    },
+    /// Take messages off a queue without acknowledging them.
+    Browse {
+        queue: String,
+        limits: BrowseLimits,
+        reply: Reply<Taken>,
     },
     Consume {
         queue: String,

@@ -33,7 +33,7 @@ impl Channels {
         topics: &[String],
     ) -> Result<(), BrokerError> {
         self.declare_topic_exchange(exchange).await?;
-        self.declare_queue(queue).await?;
+        self.declare_queue(queue, false).await?;
         let bound = self.on_own_channel(async |channel: &Channel| {
             for topic in topics {
                 channel.queue_bind(QueueBindArguments::new(queue, exchange, topic)).await?;
