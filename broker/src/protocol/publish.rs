@@ -15,6 +15,7 @@ use crate::protocol::connection::Session;
 use crate::protocol::fault::{
     ACCESS_REFUSED, FRAME_ERROR, Fault, Outcome, PRECONDITION_FAILED, SYNTAX_ERROR, UNEXPECTED_FRAME,
 };
+use crate::queues::arguments::check_expiration;
 use crate::queues::topology::Routes;
 
 /// A buffer that grew beyond this for a large message is given back.
@@ -134,6 +135,9 @@ impl Publisher {
                 session.agreement.user
             );
             return Fault::channel(PRECONDITION_FAILED, text);
+        }
+        if let Some(expiration) = properties.expiration {
+            check_expiration(expiration)?;
         }
         self.persistent = properties.persistent;
         self.properties.clear();

@@ -20,6 +20,7 @@ use crate::log::storage::Storage;
 use crate::queues::fault::Outcome;
 use crate::queues::subscriber::Subscriber as _;
 use crate::queues::topology::{SharedQueue, Topology};
+use crate::queues::upkeep;
 use crate::sync::{join, lock, spawn};
 
 /// What can be set of a store.
@@ -59,6 +60,7 @@ impl Store {
         let recovered = recovery::survey(&*storage, header, &stored)?.take_over(&*storage, segment_bytes)?;
         let definitions = stored.definitions()?;
         let topology = Topology::new(Arc::clone(&storage), header, definitions, max_queues);
+        let topology = topology.map_err(|fault| Error::format("definitions", fault.to_string()))?;
         let mut recovered_queues = recovered.queues;
         let (mut messages, queues) = (0, topology.queues());
         for queue in &queues {
@@ -67,7 +69,11 @@ impl Store {
                 queue.set_next_position(found.next_position);
                 let mut state = queue.lock();
                 state.restore(found.runs, found.redelivered_through);
+                state.restore_rules(found.timed, found.body_bytes, found.returns);
                 messages += state.waiting();
+            } else {
+                // The guard sets the timer of a queue that ends when nobody uses it.
+                drop(queue.lock());
             }
         }
         let took = started.elapsed().as_millis();
@@ -97,19 +103,22 @@ impl Store {
             }
         })?;
         let housekeeper = spawn("housekeeper", self, |store| housekeeper::run(&**store))?;
-        Ok(StoreThreads { persister, housekeeper })
+        let upkeep = spawn("upkeep", self, |store| upkeep::run(store))?;
+        Ok(StoreThreads { persister, housekeeper, upkeep })
     }
 
     /// Ends the threads, once everything that was published is written, and notes that the end was in good order.
     /// Fails with whatever made the store give up before.
     pub(crate) fn stop(&self, threads: StoreThreads) -> Result<(), Error> {
         self.shutdown.request();
+        self.topology.timers().stop();
         self.persister.stop();
         // The housekeeper may be asleep, or the persister be waiting for it.
         self.segment_table.wake(false);
         let ended = join(threads.housekeeper, "housekeeper");
         self.segment_table.wake(true);
         join(threads.persister, "persister")?;
+        join(threads.upkeep, "upkeep")?;
         ended?;
         if let Some(failure) = self.take_failure() {
             return Err(failure);
@@ -190,4 +199,5 @@ impl LogOwner for Store {
 pub(crate) struct StoreThreads {
     persister: JoinHandle<()>,
     housekeeper: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
 }
