@@ -8,7 +8,7 @@ use crate::log::record::Message;
 use crate::queues::dead_letters::Reason;
 
 const DEATHS: &str = "x-death";
-const FIRST: [&str; 3] = ["x-first-death-reason", "x-first-death-queue", "x-first-death-exchange"];
+const FIRST: [&str; 3] = ["x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"];
 
 /// One death of a message.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,7 @@ pub(super) fn properties(message: &Message<'_>, death: &Death<'_>) -> Result<Vec
     }
     headers.put_name(DEATHS).put_array_value(|out| put_deaths(out, known, message, death, read.expiration));
     if known.is_none() {
-        let values = [death.reason.name().as_bytes(), death.queue.as_bytes(), message.exchange];
+        let values = [message.exchange, death.queue.as_bytes(), death.reason.name().as_bytes()];
         for (name, value) in FIRST.iter().zip(values) {
             headers.put_name(name).put_text_value(value);
         }
@@ -160,7 +160,7 @@ mod tests {
         let read = Properties::read(&one).unwrap();
         assert_eq!(read.expiration, None, "the letter does not expire");
         assert_eq!(read.headers.get("h").and_then(RawValue::boolean), Some(true));
-        for (name, value) in FIRST.iter().zip(["expired", "q", "ex"]) {
+        for (name, value) in FIRST.iter().zip(["ex", "q", "expired"]) {
             assert_eq!(read.headers.get(name).unwrap().to_string(), value);
         }
         let first = read.headers.get(DEATHS).and_then(RawValue::members).unwrap()[0].table().unwrap();
@@ -173,7 +173,7 @@ mod tests {
             [("q".to_owned(), "expired".to_owned(), 2), ("r".to_owned(), "rejected".to_owned(), 1)];
         assert_eq!(deaths(&three), expected);
         let headers = Properties::read(&three).unwrap().headers;
-        assert_eq!(headers.get(FIRST[0]).unwrap().to_string(), "expired");
+        assert_eq!(headers.get(FIRST[2]).unwrap().to_string(), "expired");
         assert_eq!(headers.fields().filter(|(name, _)| *name == FIRST[0]).count(), 1);
     }
 

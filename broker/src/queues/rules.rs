@@ -8,6 +8,9 @@ use crate::log::record;
 use crate::queues::arguments::{Arguments, Overflow};
 use crate::queues::dead_letters::Dead;
 
+/// The most dead letters that wait to be fetched.
+const MOST_PENDING: usize = 1 << 16;
+
 /// The rules that a queue's arguments set, and what has to be known to keep them.
 pub(super) struct Rules {
     pub(super) arguments: Arc<Arguments>,
@@ -54,8 +57,10 @@ impl Rules {
     }
 
     /// Whether a new message is refused because the queue is full.
+    /// If very many dead letters wait to be fetched, it is taken although there is no room, so that they do not grow
+    /// without bounds.
     pub(super) fn refuses(&self, waiting: u64, payload: &[u8]) -> bool {
-        self.arguments.rejects_publishes() && {
+        self.arguments.rejects_publishes() && self.pending.len() < MOST_PENDING && {
             let body = if self.arguments.max_bytes.is_some() { record::body_length(payload) } else { 0 };
             !self.is_within(waiting + 1, self.body_bytes + body)
         }
