@@ -144,6 +144,7 @@ impl Channel {
     /// Ends its consumers and its sending side; returns the deliveries that have to be requeued.
     pub(crate) fn silence(&mut self) -> Vec<Unsettled> {
         let unsettled = self.output.close();
+        self.session.peer.set_unfinished(self.number, None);
         for (tag, consuming) in self.consumers.drain() {
             self.session.peer.consumes_no_more(&consuming.queue);
             if let Err(fault) = self.session.broker.remove_consumer(&consuming.queue, consuming.id) {

@@ -75,7 +75,7 @@ const COMPARED: [&str; 20] = [
 ];
 
 /// Arguments that only other types of queues know.
-const NOT_CLASSIC: [&str; 10] = [
+const NOT_CLASSIC: [&str; 9] = [
     "x-delivery-limit",
     "x-dead-letter-strategy",
     "x-max-in-memory-length",
@@ -85,9 +85,8 @@ const NOT_CLASSIC: [&str; 10] = [
     "x-queue-leader-locator",
     "x-max-age",
     "x-stream-max-segment-size-bytes",
-    "x-stream-offset",
 ];
-const NOT_QUORUM: [&str; 8] = [
+const NOT_QUORUM: [&str; 7] = [
     "x-max-priority",
     "x-queue-mode",
     "x-queue-version",
@@ -95,7 +94,6 @@ const NOT_QUORUM: [&str; 8] = [
     "x-max-age",
     "x-stream-max-segment-size-bytes",
     "x-initial-cluster-size",
-    "x-stream-offset",
 ];
 
 /// What is wrong with a value, as RabbitMQ words it.

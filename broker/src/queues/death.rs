@@ -130,6 +130,7 @@ pub(crate) fn with_delivery_count(properties: &[u8], count: u32) -> Result<Vec<u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn message(properties: &[u8]) -> Message<'_> {
         Message { exchange: b"ex", routing_key: b"key", properties, body: b"" }
@@ -209,5 +210,26 @@ mod tests {
         let read = Properties::read(&two).unwrap();
         assert_eq!(read.headers.get("x-delivery-count").and_then(RawValue::integer), Some(3));
         assert_eq!((read.headers.fields().count(), read.persistent), (1, true));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_client_wrote_becomes_a_letter_that_can_be_read(
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..6),
+        ) {
+            let one = properties(&message(b"\0\0"), &death(Reason::Expired, "q")).unwrap();
+            let mut bytes = properties(&message(&one), &death(Reason::Rejected, "r")).unwrap();
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            if Properties::read(&bytes).is_ok() {
+                let letter = properties(&message(&bytes), &death(Reason::Expired, "q")).unwrap();
+                let read = Properties::read(&letter).unwrap();
+                prop_assert!(read.headers.get(DEATHS).and_then(RawValue::members).is_some());
+                prop_assert!(is_cycle(&letter, "q"));
+                prop_assert!(Properties::read(&with_delivery_count(&letter, 1).unwrap()).is_ok());
+            }
+        }
     }
 }

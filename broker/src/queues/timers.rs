@@ -74,3 +74,37 @@ impl Timers {
         self.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queues::lifetimes::NEVER;
+    use crate::queues::shared_queue::QueueAttributes;
+
+    #[test]
+    fn queues_come_when_they_are_due_and_once() {
+        let timers = Arc::new(Timers::default());
+        let queue = |id| SharedQueue::new(id, "q", QueueAttributes::default(), None, &timers);
+        let queues: Vec<_> = (0..5).map(queue).collect();
+        let schedule =
+            |id: u32, before, due| timers.schedule(id, &Arc::downgrade(&queues[id as usize]), before, due);
+        let now = clock::now_ms();
+        schedule(0, NEVER, now + 40);
+        schedule(1, NEVER, now + 3_600_000);
+        schedule(2, NEVER, now);
+        schedule(3, NEVER, now);
+        schedule(4, NEVER, now + 3_600_000);
+        timers.cancel(3, now);
+        // Earlier than it was.
+        schedule(4, now + 3_600_000, now + 20);
+        let mut order = Vec::new();
+        while order.len() < 3 {
+            order.extend(timers.wait().unwrap().iter().map(|queue| queue.id));
+        }
+        assert_eq!(order, [2, 4, 0]);
+        assert!(clock::now_ms() >= now + 40);
+        assert_eq!(lock(&timers.state).queues.len(), 1, "nothing is left behind");
+        timers.stop();
+        assert!(timers.wait().is_none());
+    }
+}

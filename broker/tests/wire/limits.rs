@@ -1,312 +1,233 @@
-//! Lives of messages and queues, lengths of queues, and the single active consumer.
+//! Limits of the process: descriptors and memory, however many clients share them.
 
-use std::time::{Duration, Instant};
+use std::net::TcpStream;
+use std::time::Duration;
 
-use crate::properties::{living, number, obituary, text};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::server::{Server, eventually};
-use crate::support::{Args, Client, DURABLE, PASSIVE};
+use crate::support::{Args, Client, DURABLE, HEADER, PERSISTENT};
 
-/// Declares a durable queue with arguments.
-fn declare(client: &mut Client, name: &str, arguments: &[(&str, Vec<u8>)]) {
-    let arguments: Vec<(&str, &[u8])> = arguments.iter().map(|(name, value)| (*name, &value[..])).collect();
-    client.send_declare(1, name, DURABLE, &arguments);
-    client.expect(1, 50, 11);
+/// What a broker may take at its peak, in KiB.
+const MEMORY_KIB: u64 = 64 << 10;
+const BODY_BYTES: usize = 16 << 20;
+
+/// Raises this process' own limit of open files, for many sockets.
+fn raise_own_limit() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
 }
 
-/// Arguments that send dead letters to a queue.
-fn buried_in(queue: &str) -> [(&'static str, Vec<u8>); 2] {
-    [("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text(queue))]
+/// A message of 60 bytes.
+fn numbered(number: u64) -> Vec<u8> {
+    let mut body = number.to_be_bytes().to_vec();
+    body.resize(60, 0);
+    body
 }
 
-fn bodies(client: &mut Client, queue: &str) -> Vec<Vec<u8>> {
-    std::iter::from_fn(|| client.get(1, queue, true).map(|got| got.content.body)).collect()
-}
-
-fn publish_living(client: &mut Client, queue: &str, expiration: &str, body: &[u8]) {
-    client.queue_publish(1, "", queue, false, (&living(expiration), body));
-    client.flush();
-    client.expect(1, 60, 80);
-}
-
-/// Lets time pass that a test is about.
-fn pass(milliseconds: u64) {
-    std::thread::sleep(Duration::from_millis(milliseconds));
-}
-
-fn wait_for_depth(client: &mut Client, queue: &str, depth: u32) {
-    let what = format!("{queue} has {depth} messages");
-    eventually(&what, || (client.depth(1, queue) == depth).then_some(()));
-}
-
-#[test]
-fn messages_expire_without_anybody_asking_and_become_dead_letters() {
-    let server = Server::start();
-    let mut client = server.publisher();
-    client.declare(1, "dead", DURABLE);
-    let [exchange, key] = buried_in("dead");
-    declare(&mut client, "q", &[("x-message-ttl", number(100)), exchange, key]);
-    for body in [b"1", b"2"] {
-        client.publish_confirmed(1, "q", body);
-    }
-    wait_for_depth(&mut client, "dead", 2);
-    assert_eq!(client.depth(1, "q"), 0);
-    assert_eq!(bodies(&mut client, "dead"), [b"1", b"2"]);
-    // The shorter of both lives counts.
-    publish_living(&mut client, "q", "60000", b"3");
-    wait_for_depth(&mut client, "dead", 1);
-    let letter = client.get(1, "dead", true).unwrap();
-    assert_eq!(obituary(&letter.content.properties), [("q".into(), "expired".into(), 1)]);
-}
-
-#[test]
-fn a_life_of_zero_is_long_enough_for_a_consumer_that_waits() {
-    let server = Server::start();
-    let mut client = server.publisher();
-    declare(&mut client, "q", &[("x-message-ttl", number(0))]);
-    client.publish_confirmed(1, "q", b"nobody");
-    assert_eq!((client.depth(1, "q"), client.get(1, "q", true)), (0, None));
-    let mut consumer = server.client();
-    consumer.consume(1, "q", "t", 0);
-    client.publish_confirmed(1, "q", b"somebody");
-    assert_eq!(consumer.delivery(1).content.body, b"somebody");
-}
-
-#[test]
-fn messages_leave_at_the_head_only() {
-    let server = Server::start();
-    let mut client = server.publisher();
-    client.declare(1, "q", DURABLE);
-    publish_living(&mut client, "q", "60000", b"long");
-    publish_living(&mut client, "q", "1", b"short");
-    publish_living(&mut client, "q", "60000", b"last");
-    pass(50);
-    assert_eq!(client.depth(1, "q"), 3, "the head has not expired");
-    assert_eq!(client.get(1, "q", false).unwrap().content.body, b"long");
-    wait_for_depth(&mut client, "q", 1);
-    // What comes back expired is dropped, too.
-    publish_living(&mut client, "q", "150", b"out");
-    let last = client.get(1, "q", false).unwrap();
-    let out = client.get(1, "q", false).unwrap();
-    pass(200);
-    client.nack(1, out.tag, 2);
-    wait_for_depth(&mut client, "q", 0);
-    client.nack(1, last.tag, 2);
-    assert_eq!(client.get(1, "q", true).unwrap().content.body, b"last");
-}
-
-#[test]
-fn an_expiration_that_is_no_number_is_refused() {
-    let server = Server::start();
-    for (expiration, problem) in [
-        ("abc", "no_integer"),
-        ("-1", "{value_negative,-1}"),
-        ("1.5", "{leftover_string,\".5\"}"),
-        ("315360000001", "{value_too_large,315360000001}"),
-    ] {
-        let mut client = server.client();
-        client.queue_publish(1, "", "q", false, (&living(expiration), b"x"));
-        client.flush();
-        let text = format!("invalid expiration '{expiration}': {problem}");
-        client.expect_channel_close(1, 406, &text);
-    }
-}
-
-#[test]
-fn lives_go_on_while_the_broker_is_dead() {
-    let mut server = Server::start();
-    let mut client = server.publisher();
-    client.declare(1, "own", DURABLE);
-    client.declare(1, "dead", DURABLE);
-    let [exchange, key] = buried_in("dead");
-    declare(&mut client, "all", &[("x-message-ttl", number(400)), exchange, key]);
-    let published = Instant::now();
-    publish_living(&mut client, "own", "400", b"short");
-    publish_living(&mut client, "own", "3600000", b"long");
-    client.publish_confirmed(1, "all", b"short");
-    server.kill();
-    pass(450 - u64::try_from(published.elapsed().as_millis()).unwrap().min(450));
-    server.run();
-    let mut client = server.client();
-    // Were the time counted from the restart, they still would be there.
-    assert_eq!(bodies(&mut client, "own"), [b"long"]);
-    wait_for_depth(&mut client, "dead", 1);
-    assert_eq!(client.depth(1, "all"), 0);
-}
-
-#[test]
-fn queues_that_nobody_uses_end() {
-    let mut server = Server::start();
-    let mut client = server.publisher();
-    let exists = |client: &mut Client, name: &str| {
-        client.send_declare(1, name, PASSIVE, &[]);
-        let frame = client.frame();
-        if frame.ids() == (20, 40) {
-            client.method(1, 20, 41, Args::new());
-            client.open_channel(1);
-        }
-        frame.ids() == (50, 11)
-    };
-    declare(&mut client, "brief", &[("x-expires", number(300))]);
-    declare(&mut client, "consumed", &[("x-expires", number(300))]);
-    declare(&mut client, "long", &[("x-expires", number(3_600_000))]);
-    let mut consumer = server.client();
-    consumer.consume(1, "consumed", "t", 0);
-    // Looking at it counts as use, publishing does not.
-    let begin = Instant::now();
-    while begin.elapsed() < Duration::from_millis(600) {
-        pass(20);
-        client.get(1, "brief", true);
-    }
-    assert!(exists(&mut client, "brief"));
-    let mut publisher = server.publisher();
-    let mut look = server.client();
-    let begin = Instant::now();
-    while begin.elapsed() < Duration::from_millis(600) {
-        pass(20);
-        publisher.publish_confirmed(1, "brief", b"x");
-    }
-    assert!(!exists(&mut look, "brief") && exists(&mut look, "consumed"));
-    drop(consumer);
-    pass(600);
-    eventually("the consumer's queue ends", || (!exists(&mut look, "consumed")).then_some(()));
-    server.restart_after_kill();
-    let mut look = server.client();
-    assert!(exists(&mut look, "long") && !exists(&mut look, "brief"));
-}
-
-#[test]
-fn a_full_queue_drops_its_oldest_messages() {
-    let server = Server::start();
-    let mut client = server.publisher();
-    client.declare(1, "dead", DURABLE);
-    let [exchange, key] = buried_in("dead");
-    declare(&mut client, "two", &[("x-max-length", number(2)), exchange.clone(), key.clone()]);
-    for body in [b"1", b"2", b"3", b"4"] {
-        client.publish_confirmed(1, "two", body);
-    }
-    assert_eq!(client.depth(1, "two"), 2);
-    wait_for_depth(&mut client, "dead", 2);
-    assert_eq!(bodies(&mut client, "two"), [b"3", b"4"]);
-    let letter = client.get(1, "dead", true).unwrap();
-    assert_eq!(letter.content.body, b"1");
-    assert_eq!(obituary(&letter.content.properties), [("two".into(), "maxlen".into(), 1)]);
-    // Bytes of bodies count, of waiting messages only.
-    declare(&mut client, "ten", &[("x-max-length-bytes", number(10))]);
-    for body in [b"aaaa", b"bbbb", b"cccc"] {
-        client.publish_confirmed(1, "ten", body);
-    }
-    assert_eq!(client.depth(1, "ten"), 2);
-    let out = client.get(1, "ten", false).unwrap();
-    assert_eq!(out.content.body, b"bbbb");
-    client.publish_confirmed(1, "ten", b"dddd");
-    assert_eq!(client.depth(1, "ten"), 2);
-    // What comes back has no room any more: it is the oldest.
-    client.nack(1, out.tag, 2);
-    assert_eq!(client.depth(1, "ten"), 2);
-    assert_eq!(bodies(&mut client, "ten"), [b"cccc", b"dddd"]);
-    // Nothing may wait, and yet a consumer gets everything.
-    declare(&mut client, "none", &[("x-max-length", number(0))]);
-    client.publish_confirmed(1, "none", b"x");
-    assert_eq!(client.depth(1, "none"), 0);
-    let mut consumer = server.client();
-    consumer.consume(1, "none", "t", 2);
-    client.publish_confirmed(1, "none", b"y");
-    assert_eq!(consumer.delivery(1).content.body, b"y");
-}
-
-#[test]
-fn lengths_hold_after_a_restart() {
-    let mut server = Server::start();
-    let mut client = server.publisher();
-    declare(&mut client, "q", &[("x-max-length-bytes", number(10))]);
-    for body in [b"aaaa", b"bbbb", b"cccc"] {
-        client.publish_confirmed(1, "q", body);
-    }
-    assert_eq!(client.depth(1, "q"), 2);
-    server.restart_after_kill();
-    let mut client = server.publisher();
-    client.publish_confirmed(1, "q", b"dddd");
-    assert_eq!(client.depth(1, "q"), 2);
-    assert_eq!(bodies(&mut client, "q"), [b"cccc", b"dddd"]);
-}
-
-#[test]
-fn a_full_queue_refuses_new_messages_if_it_shall() {
-    let server = Server::start();
-    let mut client = server.publisher();
-    client.declare(1, "dead", DURABLE);
-    for (queue, overflow, letters) in [("one", "reject-publish", 0), ("two", "reject-publish-dlx", 2)] {
-        let [exchange, key] = buried_in("dead");
-        declare(
-            &mut client,
-            queue,
-            &[("x-max-length", number(1)), ("x-overflow", text(overflow)), exchange, key],
-        );
-        let mut publisher = server.publisher();
-        for body in [b"1", b"2", b"3"] {
-            publisher.queue_publish(1, "", queue, false, (crate::support::PERSISTENT, body));
-            publisher.queue_publish(1, "", "dead", false, (crate::support::TRANSIENT, b"other"));
+/// Publishes numbered messages, with a thousand unconfirmed at most.
+fn publish_numbered(publisher: &mut Client, queue: &str, count: u64) {
+    let (mut sent, mut confirmed) = (0, 0);
+    while confirmed < count {
+        while sent < count && sent < confirmed + 1000 {
+            publisher.queue_publish(1, "", queue, false, (PERSISTENT, &numbered(sent)));
+            sent += 1;
         }
         publisher.flush();
-        let mut refused = Vec::new();
-        let mut through = 0;
-        while through < 6 {
-            let frame = publisher.frame();
-            let tag = frame.arguments().long_long();
-            assert!(tag > through, "tags ascend");
-            through = tag;
-            match frame.ids() {
-                (60, 80) => {}
-                (60, 120) => refused.push(tag),
-                other => panic!("{other:?}"),
-            }
+        confirmed = publisher.expect(1, 60, 80).arguments().long_long();
+    }
+}
+
+fn expect_numbered(consumer: &mut Client, queue: &str, count: u64) {
+    consumer.qos(1, 1000, false);
+    consumer.consume(1, queue, "t", 0);
+    for number in 0..count {
+        let got = consumer.delivery(1);
+        assert_eq!(got.content.body, numbered(number));
+        if number % 500 == 499 || number + 1 == count {
+            consumer.ack(1, got.tag, true);
         }
-        assert_eq!(refused, [3, 5], "the second and the third of the queue");
-        wait_for_depth(&mut client, "dead", 3 + letters);
-        assert_eq!(bodies(&mut client, queue), [b"1"]);
-        bodies(&mut client, "dead");
-        // There is room again.
-        client.publish_confirmed(1, queue, b"4");
-        assert_eq!(bodies(&mut client, queue), [b"4"]);
+    }
+}
+
+/// The first part of a message of 16 MiB, all but `missing` bytes.
+fn queue_unfinished(client: &mut Client, missing: usize) {
+    let args = Args::new().short(0).short_string("").short_string("q").octet(0);
+    client.queue_method(1, 60, 40, &args);
+    let mut header = Args::new().short(60).short(0).long_long(BODY_BYTES as u64).0;
+    header.extend_from_slice(PERSISTENT);
+    client.queue_frame(HEADER, 1, &header);
+    let body = vec![0; BODY_BYTES - missing];
+    for piece in body.chunks(client.frame_max as usize - 8) {
+        client.queue_frame(crate::support::BODY, 1, piece);
     }
 }
 
 #[test]
-fn one_queue_that_refuses_is_enough_for_a_nack() {
-    let server = Server::start();
-    let mut client = server.publisher();
-    declare(&mut client, "full", &[("x-max-length", number(0)), ("x-overflow", text("reject-publish"))]);
-    client.declare(1, "open", DURABLE);
-    for queue in ["full", "open"] {
-        let args =
-            Args::new().short(0).short_string(queue).short_string("amq.fanout").short_string("").octet(0);
-        client.method(1, 50, 20, args.table(&[]));
-        client.expect(1, 50, 21);
-    }
-    client.publish(1, "amq.fanout", "", false, b"x");
-    client.expect(1, 60, 120);
-    assert_eq!((client.depth(1, "full"), client.depth(1, "open")), (0, 1));
+fn thousands_of_silent_sockets_take_no_place_from_others() {
+    raise_own_limit();
+    let mut server = Server::with_open_files(128, &[]);
+    let mut first = server.publisher();
+    first.declare(1, "q", DURABLE);
+    let sockets: Vec<_> = (0..3000).filter_map(|_| TcpStream::connect(server.address).ok()).collect();
+    first.publish_confirmed(1, "q", b"before");
+    // Whoever comes later finds a place, too, and the log can still open files.
+    let mut second = server.publisher();
+    second.publish_confirmed(1, "q", b"after");
+    assert_eq!(second.get(1, "q", true).unwrap().content.body, b"before");
+    assert!(server.log().contains("connections instead of 2048"), "{}", server.log());
+    drop(sockets);
+    assert!(server.stop().success());
 }
 
 #[test]
-fn only_one_consumer_is_active() {
-    let server = Server::start();
-    let mut client = server.publisher();
-    declare(&mut client, "q", &[("x-single-active-consumer", b"t\x01".to_vec())]);
-    let (mut first, mut second) = (server.client(), server.client());
-    first.qos(1, 2, false);
-    first.consume(1, "q", "first", 0);
-    second.consume(1, "q", "second", 0);
-    for body in [b"1", b"2", b"3"] {
-        client.publish_confirmed(1, "q", body);
-    }
-    let taken: Vec<_> = (0..2).map(|_| first.delivery(1)).collect();
-    assert!(first.is_silent() && second.is_silent(), "the second waits although the first is full");
-    first.cancel(1, "first");
-    assert_eq!(second.delivery(1).content.body, b"3");
-    first.nack(1, taken[1].tag, 1 | 2);
-    assert_eq!([second.delivery(1).content.body, second.delivery(1).content.body], [b"1", b"2"]);
+fn those_who_are_logged_in_never_make_room() {
+    let server = Server::with(&[("BROKER_MAX_CONNECTIONS", "3")]);
+    let mut first = server.client();
+    let silent = Client::dial(server.address);
+    let mut half = Client::dial(server.address);
+    half.raw(b"AMQP\x00\x00\x09\x01");
+    half.expect(0, 10, 10);
+    let mut second = server.client();
+    let mut silent = silent;
+    assert_eq!(silent.try_frame(), None, "the one that had said nothing made room");
     let mut third = server.client();
-    third.send_consume(1, "q", "third", 4);
-    third.expect_channel_close(1, 403, "queue 'q' in vhost '/' in exclusive use");
+    assert_eq!(half.try_frame(), None, "then the one that was not logged in");
+    let mut fourth = Client::dial(server.address);
+    assert_eq!(fourth.try_frame(), None, "and then there is no room");
+    for client in [&mut first, &mut second, &mut third] {
+        client.declare(1, "q", DURABLE);
+    }
+}
+
+#[test]
+fn a_backlog_over_many_segments_needs_few_descriptors() {
+    const COUNT: u64 = 100_000;
+    let settings = [("BROKER_SEGMENT_BYTES", "65536")];
+    let mut server = Server::with_open_files(128, &settings);
+    let mut publisher = server.publisher();
+    publisher.declare(1, "q", DURABLE);
+    publish_numbered(&mut publisher, "q", COUNT);
+    let segments = std::fs::read_dir(&server.folder).unwrap().count();
+    assert!(segments > 128, "only {segments} files");
+    server.restart_after_kill();
+    expect_numbered(&mut server.client(), "q", COUNT);
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_client_that_gets_and_returns_without_reading_takes_little_memory() {
+    let server = Server::with(&[("BROKER_SEND_TIMEOUT_MS", "3000")]);
+    let mut publisher = server.publisher();
+    publisher.declare(1, "q", DURABLE);
+    publisher.publish_confirmed(1, "q", &vec![7; 100_000]);
+    let mut greedy = server.client();
+    for tag in 1..=10_000 {
+        let args = Args::new().short(0).short_string("q").octet(0);
+        greedy.queue_method(1, 60, 70, &args);
+        greedy.queue_method(1, 60, 120, &Args::new().long_long(tag).octet(2));
+    }
+    let asked = std::thread::spawn(move || {
+        greedy.try_flush();
+        greedy
+    });
+    publisher.publish_confirmed(1, "q", b"served meanwhile");
+    eventually("the greedy client is dropped", || server.log().contains("connection dropped").then_some(()));
+    assert!(server.peak_kib() < MEMORY_KIB, "{} KiB", server.peak_kib());
+    drop(asked.join());
+    publisher.publish_confirmed(1, "q", b"and after");
+}
+
+#[test]
+fn unfinished_messages_share_one_budget() {
+    let server = Server::start();
+    let mut honest = server.publisher();
+    honest.declare(1, "q", DURABLE);
+    let clients: Vec<_> = (0..60)
+        .map(|_| {
+            let mut client = server.publisher();
+            std::thread::spawn(move || {
+                queue_unfinished(&mut client, 1);
+                client.try_flush();
+                client
+            })
+        })
+        .collect();
+    eventually("memory is short", || {
+        let text = crate::inspection::get(&server, "/metrics");
+        text.contains("rabbitmq_alarms_memory_used_watermark 1").then_some(())
+    });
+    honest.publish_confirmed(1, "q", b"a small one");
+    // A large one has to wait, and its turn comes: those who keep it waiting and send nothing are dropped.
+    honest.publish(1, "", "q", false, &vec![1; 300_000]);
+    loop {
+        let frame = honest.frame();
+        match (frame.channel, frame.ids()) {
+            (1, (60, 80)) => break,
+            (0, (10, 60)) => assert_eq!(frame.arguments().short_string(), "low on memory"),
+            other => assert_eq!(other, (0, (10, 61))),
+        }
+    }
+    assert!(server.peak_kib() < MEMORY_KIB, "{} KiB", server.peak_kib());
+    for client in clients {
+        drop(client.join());
+    }
+}
+
+#[test]
+fn clients_that_do_not_read_large_messages_hold_up_nobody() {
+    let server = Server::start();
+    let mut publisher = server.publisher();
+    publisher.declare(1, "large", DURABLE);
+    publisher.declare(1, "small", DURABLE);
+    let mut deaf = Vec::new();
+    for _ in 0..10 {
+        publisher.publish_confirmed(1, "large", &vec![1; 8 << 20]);
+        let mut client = server.client();
+        client.qos(1, 1, false);
+        client.send_consume(1, "large", "t", 0);
+        deaf.push(client);
+    }
+    let mut reader = server.client();
+    reader.consume(1, "small", "t", 0);
+    for number in 0..100_u64 {
+        publisher.publish_confirmed(1, "small", &number.to_be_bytes());
+        assert_eq!(reader.delivery(1).content.body, number.to_be_bytes());
+    }
+    // The large ones reach whoever reads them, once those are dropped that do not.
+    let mut honest = server.client();
+    honest.qos(1, 1, false);
+    honest.consume(1, "large", "t", 0);
+    for _ in 0..5 {
+        let got = honest.delivery(1);
+        assert_eq!(got.content.body.len(), 8 << 20);
+        honest.ack(1, got.tag, false);
+    }
+}
+
+#[test]
+fn a_message_that_is_larger_than_a_segment_waits_for_room() {
+    const MIB: u64 = 1 << 20;
+    let folder = std::env::temp_dir();
+    let status = rustix::fs::statvfs(&folder).unwrap();
+    // Room for a few small messages, and not for one of 16 MiB.
+    let minimum = (status.f_bavail * status.f_frsize).saturating_sub(512 * MIB);
+    let settings = [("BROKER_SEGMENT_BYTES", "65536"), ("BROKER_DISK_FREE_MIN_BYTES", &minimum.to_string())];
+    let server = Server::with(&settings);
+    let mut publisher = server.publisher();
+    publisher.declare(1, "q", DURABLE);
+    publisher.publish_confirmed(1, "q", &vec![1; BODY_BYTES]);
+    let path = server.folder.join("ballast");
+    let ballast = std::fs::File::create(&path).unwrap();
+    let status = rustix::fs::statvfs(&folder).unwrap();
+    let left = (status.f_bavail * status.f_frsize).saturating_sub(minimum);
+    let taken = left.saturating_sub(8 * MIB).max(1);
+    rustix::fs::fallocate(&ballast, rustix::fs::FallocateFlags::empty(), 0, taken).unwrap();
+    publisher.publish(1, "", "q", false, &vec![2; BODY_BYTES]);
+    publisher.stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    assert_eq!(publisher.stream.peek(&mut [0]).ok(), None, "it is not confirmed");
+    publisher.stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    std::fs::remove_file(path).unwrap();
+    drop(ballast);
+    while publisher.frame().ids() != (60, 80) {}
 }

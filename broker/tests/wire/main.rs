@@ -17,6 +17,7 @@ mod inspection;
 mod limits;
 mod properties;
 mod publishing;
+mod queue_limits;
 mod quorum;
 mod recovery;
 mod server;
