@@ -96,11 +96,20 @@ impl Store {
         Ok(Self { topology, persister, segment_table, alarm, shutdown, disk_free_min_bytes, failure })
     }
 
-    /// Starts the threads that write the log and keep its files in order.
+    /// Starts the threads that write the log, keep its files in order and look after queues.
     pub(crate) fn start(self: &Arc<Self>) -> Result<StoreThreads, Error> {
-        let persister = spawn("persister", self, |store| store.persister.run(|error| store.fail(error)))?;
-        let housekeeper = spawn("housekeeper", self, |store| housekeeper::run(&**store))?;
-        let upkeep = spawn("upkeep", self, |store| upkeep::run(store))?;
+        let persister = spawn("persister", self, |store| {
+            let _failing = FailOnPanic(store);
+            store.persister.run(|error| store.fail(error));
+        })?;
+        let housekeeper = spawn("housekeeper", self, |store| {
+            let _failing = FailOnPanic(store);
+            housekeeper::run(&**store);
+        })?;
+        let upkeep = spawn("upkeep", self, |store| {
+            let _failing = FailOnPanic(store);
+            upkeep::run(store);
+        })?;
         Ok(StoreThreads { persister, housekeeper, upkeep })
     }
 
@@ -109,14 +118,16 @@ impl Store {
     pub(crate) fn stop(&self, threads: StoreThreads) -> Result<(), Error> {
         self.shutdown.request();
         self.topology.timers().stop();
+        // What it settled and sent away is still written.
+        let upkeep_ended = join(threads.upkeep, "upkeep");
         self.persister.stop();
         // The housekeeper may be asleep, or the persister be waiting for it.
         self.segment_table.wake(false);
         let ended = join(threads.housekeeper, "housekeeper");
         self.segment_table.wake(true);
         join(threads.persister, "persister")?;
-        join(threads.upkeep, "upkeep")?;
         ended?;
+        upkeep_ended?;
         if let Some(failure) = self.take_failure() {
             return Err(failure);
         }
@@ -194,6 +205,20 @@ impl LogOwner for Store {
 
     fn fail(&self, error: Error) {
         Self::fail(self, error);
+    }
+}
+
+/// Has the store give up if the thread that holds this panics, so that nobody waits for that thread.
+struct FailOnPanic<'a>(&'a Store);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let panicked = std::io::Error::other("a thread panicked");
+            self.0.fail(Error::log("work on it")(panicked));
+            self.0.segment_table.wake(true);
+            self.0.persister.end();
+        }
     }
 }
 

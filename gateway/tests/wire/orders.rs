@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edge::EdgeSettings;
 use serde_json::Value;
@@ -85,6 +85,29 @@ fn an_idempotency_key_becomes_the_message_id() {
     let too_long = format!("Idempotency-Key: {longest}k\r\n");
     assert_eq!(post(&mut client, &too_long, ORDER).status, 400);
     assert_eq!(broker.messages().len(), 3);
+}
+
+#[test]
+fn a_key_stands_for_one_order_and_can_be_asked_for() {
+    let broker = Broker::start(|_| BrokerAnswer::Confirm);
+    let gateway = gateway(&broker, &[]);
+    let mut client = gateway.connect();
+    let field = "Idempotency-Key: a/../b.c#?&%+\"\r\n";
+    assert_eq!(post(&mut client, field, ORDER).status, 200);
+    let target = "/api/status/orders?message_id=a%2F..%2Fb.c%23%3F%26%25+%22";
+    let expected = serde_json::json!({ "message_id": "a/../b.c#?&%+\"", "state": "waiting" });
+    assert_eq!(serde_json::from_slice::<Value>(&client.get(target).body).unwrap(), expected);
+    assert_eq!(client.get("/api/status/orders").status, 400);
+    assert_eq!(client.get("/api/status/orders?message_id=a&message_id=b").status, 400);
+    // Another order, or the same with other white space.
+    let other = post(&mut client, field, &ORDER.replace("180.10", "180.11"));
+    assert_eq!(
+        (other.status, other.error().as_str()),
+        (422, "the Idempotency-Key was used for another order")
+    );
+    assert_eq!(member(&other, "message_id"), "a/../b.c#?&%+\"");
+    assert_eq!(post(&mut client, field, &ORDER.replace(' ', "")).status, 200);
+    assert_eq!(broker.messages().len(), 2);
 }
 
 #[test]
@@ -227,6 +250,17 @@ fn the_gateway_serves_without_a_broker_and_finds_it_when_it_is_back() {
         broker.stop();
         eventually("the loss is noticed", || post(&mut client, "", ORDER).status == 503);
     }
+}
+
+#[test]
+fn a_broker_that_ends_every_connection_is_asked_less_and_less() {
+    let broker = Broker::ending_connections();
+    let started = Instant::now();
+    let addr = broker.addr.to_string();
+    let _gateway = Gateway::start("http://127.0.0.1:1", &[("RABBITMQ_HOST", &addr)]);
+    eventually("it has come back five times", || broker.connections() == 6);
+    // The delays before it came back were at least half of 100, 200, 400, 800 and 1600 ms.
+    assert!(started.elapsed() >= Duration::from_millis(1550), "{:?}", started.elapsed());
 }
 
 #[test]
