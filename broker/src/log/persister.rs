@@ -18,6 +18,7 @@ use crate::log::stored_message::Settled;
 use crate::log::write_batch::{Confirm, LIMIT_BYTES, Routes, WriteBatch};
 use crate::sync::{lock, wait};
 
+mod answer;
 mod append;
 
 /// A batch of nothing but acks may wait this long for company; nobody waits for it.
@@ -296,38 +297,10 @@ impl<Q: LogQueue> Persister<Q> {
         self.distribute(batch);
         self.segment_table.seal(&batch.sealed);
         self.settle_origins(batch);
-        let mut conditional = batch.conditional.iter().peekable();
-        for (at, (confirm, count)) in batch.confirms.iter().enumerate() {
-            let item =
-                conditional.next_if(|(confirm, _)| *confirm == at).map(|(_, item)| &batch.items[*item]);
-            if item.is_some_and(|item| item.refused.get()) {
-                confirm.receiver.refuse(confirm.tag);
-            } else {
-                confirm.receiver.confirm(confirm.tag, *count > 1);
-            }
-        }
-        for (confirm, _) in &batch.confirms {
-            confirm.receiver.flush();
-        }
-        self.count(batch);
+        self.answer_publishers(batch);
         lock(&self.state).through = number + 1;
         self.progress.notify_all();
         Ok(true)
-    }
-
-    /// The dead letters of the batch are safe: the messages that they were are done with.
-    fn settle_origins(&self, batch: &WriteBatch<Q>) {
-        for (queue, position) in &batch.origins {
-            queue.settle(*position, self);
-        }
-    }
-
-    fn count(&self, batch: &WriteBatch<Q>) {
-        self.metrics.messages.add(batch.items.len() as u64);
-        self.metrics.confirmed.add(batch.confirms.iter().map(|(_, count)| count).sum());
-        if let Some(since) = batch.since {
-            self.metrics.confirm_latency.record(since.elapsed());
-        }
     }
 
     /// Exchanges the batch that gathered for the empty one in `batch` and returns its number; waits for work before.
@@ -377,20 +350,6 @@ impl<Q: LogQueue> Persister<Q> {
         drop(state);
         self.progress.notify_all();
         Some(number)
-    }
-
-    /// Hands the messages of a batch to their queues, in order.
-    fn distribute(&self, batch: &WriteBatch<Q>) {
-        let mut at = 0;
-        while let Some(item) = batch.items.get(at) {
-            // Most batches are for one queue, which then is locked once.
-            let together =
-                batch.items[at..].iter().take_while(|next| Arc::ptr_eq(&next.routes, &item.routes)).count();
-            for queue in item.routes.iter() {
-                queue.take_over(&batch.items[at..at + together], &batch.bytes, self);
-            }
-            at += together;
-        }
     }
 
     /// Writes down, durably, that the broker stopped in good order. The thread must have ended.
