@@ -18,6 +18,7 @@ use crate::log::storage::Storage;
 use crate::protocol::fault::Outcome;
 use crate::protocol::send_buffer::SendBuffer;
 use crate::protocol::throttle::Throttle;
+use crate::protocol::transaction::UncommittedBytes;
 use crate::queues::delivery;
 use crate::queues::topology::{SharedQueue, Topology};
 use crate::settings::Settings;
@@ -30,6 +31,7 @@ pub(crate) struct Broker {
     pub(crate) persister: Persister,
     pub(crate) segment_table: Arc<SegmentTable>,
     pub(crate) alarm: Alarm,
+    pub(crate) uncommitted: UncommittedBytes,
     pub(crate) shutdown: Shutdown,
     connections: Mutex<HashMap<u64, Arc<Peer>>>,
     /// Counts connections and consumers, so that each has its own number.
@@ -123,6 +125,7 @@ impl Broker {
             persister,
             segment_table,
             alarm: Alarm::default(),
+            uncommitted: UncommittedBytes::default(),
             shutdown,
             connections: Mutex::default(),
             next_id: AtomicU64::new(1),
@@ -155,7 +158,7 @@ impl Broker {
     }
 
     /// Deletes a queue with everything in it and tells its consumers. Returns how many messages waited.
-    pub(crate) fn delete_queue(&self, queue: &SharedQueue) -> Outcome<u64> {
+    pub(crate) fn delete_queue(&self, queue: &Arc<SharedQueue>) -> Outcome<u64> {
         if !self.topology.remove_queue(queue)? {
             return Ok(0);
         }

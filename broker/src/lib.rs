@@ -47,7 +47,7 @@ const FAREWELL: Duration = Duration::from_millis(300);
 /// A broker that has recovered its log and is bound, and does not accept yet.
 pub struct Server {
     broker: Arc<Broker>,
-    listener: Arc<TcpListener>,
+    listeners: Vec<Arc<TcpListener>>,
     address: SocketAddr,
     /// Held for as long as the data folder is ours.
     _lock: File,
@@ -59,16 +59,16 @@ pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Server, Error> {
     let storage: Arc<dyn Storage> =
         Arc::new(DiskStorage::open(&settings.data_dir).map_err(Error::io(format!("create {folder}")))?);
     let lock = log::folder_lock::take(&settings.data_dir)?;
-    let address = format!("{}:{}", settings.host, settings.port);
+    let (hosts, port) = (settings.host.clone(), settings.port);
     // Bound only when everything is recovered: a port that is open means a broker that answers.
     let broker = Broker::recover(settings, storage, shutdown)?;
-    let listener = TcpListener::bind(&address).map_err(Error::io(format!("listen on {address}")))?;
-    let address = listener.local_addr().map_err(Error::io("read the listening address"))?;
-    Ok(Server { broker: Arc::new(broker), listener: Arc::new(listener), address, _lock: lock })
+    let listeners = protocol::listen::bind_all(&hosts, port)?;
+    let address = listeners[0].local_addr().map_err(Error::io("read the listening address"))?;
+    Ok(Server { broker: Arc::new(broker), listeners, address, _lock: lock })
 }
 
 impl Server {
-    /// Where it listens.
+    /// Where it listens; the first address, if there are several.
     pub fn addr(&self) -> SocketAddr {
         self.address
     }
@@ -83,14 +83,19 @@ impl Server {
             }
         })?;
         let housekeeper = spawn("housekeeper", broker, |broker| log::housekeeper::run(broker))?;
-        let listener = Arc::clone(&self.listener);
-        spawn("accept", broker, move |broker| protocol::server::accept(broker, &listener))?;
+        for listener in &self.listeners {
+            let listener = Arc::clone(listener);
+            spawn("accept", broker, move |broker| protocol::server::accept(broker, &listener))?;
+        }
         let identity = Identity { name: "broker", version: env!("CARGO_PKG_VERSION") };
         let inspection = Arc::new(Inspection::new(Arc::clone(broker)));
         foundation::listener::start(&broker.settings.private, identity, inspection)?;
-        ::log::info!("listening on {}", self.address);
+        for listener in &self.listeners {
+            let address = listener.local_addr().map_err(Error::io("read the listening address"))?;
+            ::log::info!("listening on {address}");
+        }
         broker.shutdown.wait();
-        protocol::server::stop_accepting(&self.listener);
+        self.listeners.iter().for_each(|listener| protocol::server::stop_accepting(listener));
         say_farewell(broker);
         broker.persister.stop();
         // The housekeeper may be asleep, or the persister be waiting for it.

@@ -1,11 +1,32 @@
 //! The rules for declaring, binding and deleting exchanges, and for finding the queues that a message goes to.
+//!
+//! Exchanges can be bound to exchanges, in circles too: a message visits each exchange once, and each queue gets it
+//! once. An exchange of whose bindings a message takes none hands it to its alternate exchange.
 
 use std::sync::Arc;
 
 use crate::log::write_batch::Routes;
+use crate::protocol::codec::fields::Fields;
 use crate::protocol::fault::{Fault, NOT_FOUND, Outcome, PRECONDITION_FAILED};
-use crate::queues::exchange::Exchange;
+use crate::queues::exchange::{Destination, Exchange, ExchangeType, Target};
+use crate::queues::headers;
 use crate::queues::topology::{Registry, SharedQueue, Topology, check_equivalent};
+
+/// A binding as a client names it.
+pub(crate) struct Binding<'a> {
+    pub(crate) source: &'a str,
+    pub(crate) routing_key: &'a str,
+    pub(crate) destination: Destination,
+    /// The inside of a table.
+    pub(crate) arguments: &'a [u8],
+}
+
+/// Where a message goes, until [`Topology::version`] changes.
+pub(crate) struct Routed {
+    pub(crate) queues: Routes,
+    /// Another message with the same routing keys may go elsewhere, because its headers differ.
+    pub(crate) depends_on_headers: bool,
+}
 
 impl Topology {
     /// Creates an exchange, or checks that the one that exists is the same.
@@ -15,7 +36,8 @@ impl Topology {
             check_equivalent("type", &what, wanted.kind.name(), current.kind.name())?;
             check_equivalent("durable", &what, wanted.durable, current.durable)?;
             check_equivalent("auto_delete", &what, wanted.auto_delete, current.auto_delete)?;
-            return check_equivalent("internal", &what, wanted.internal, current.internal);
+            check_equivalent("internal", &what, wanted.internal, current.internal)?;
+            return check_alternate(&what, wanted.alternate.as_deref(), current.alternate.as_deref());
         }
         self.change(wanted.durable, |registry| {
             registry.exchanges.entry(name.to_owned()).or_insert(wanted);
@@ -29,50 +51,88 @@ impl Topology {
 
     /// Deletes an exchange; one that is not there counts as deleted.
     pub(crate) fn delete_exchange(&self, name: &str, if_unused: bool) -> Outcome {
-        let durable = match self.read().exchanges.get(name) {
+        let registry = self.read();
+        let durable = match registry.exchanges.get(name) {
             None => return Ok(()),
             Some(exchange) if if_unused && !exchange.is_unbound() => {
                 return Fault::channel(PRECONDITION_FAILED, format!("exchange '{name}' in vhost '/' in use"));
             }
-            Some(exchange) => exchange.durable,
+            Some(exchange) => {
+                exchange.durable || registry.loses_durable_exchange(Destination::Exchange(name.into()))
+            }
         };
-        self.change(durable, |registry| {
-            registry.exchanges.remove(name);
-        })
+        drop(registry);
+        self.change(durable, |registry| registry.remove_exchange(name))
     }
 
-    /// Binds a queue, or removes the binding; one that is there already, or is not, stays as it is.
-    pub(crate) fn set_binding(
-        &self,
-        exchange: &str,
-        routing_key: &str,
-        queue: &Arc<SharedQueue>,
-        bound: bool,
-    ) -> Outcome {
+    /// Adds a binding; one that is there already stays as it is. Fails with 404 if its source or destination does not
+    /// exist.
+    pub(crate) fn bind(&self, binding: &Binding<'_>) -> Outcome {
         let registry = self.read();
-        let found = registry.exchange(exchange)?;
-        if found.is_bound(routing_key, queue.id) == bound {
+        let source = registry.exchange(binding.source)?;
+        let durable = registry.is_durable(&binding.destination)? && source.durable;
+        if source.kind == ExchangeType::Headers && !headers::is_valid(binding.arguments) {
+            let text = "Invalid x-match field value; expected all, any, all-with-x or any-with-x";
+            return Fault::channel(PRECONDITION_FAILED, text);
+        }
+        let target = binding.target();
+        if source.is_bound(binding.routing_key, &target) {
             return Ok(());
         }
-        let durable = found.durable && (queue.durable || found.auto_delete);
         drop(registry);
         self.change(durable, |registry| {
-            let Some(found) = registry.exchanges.get_mut(exchange) else { return };
-            if bound {
-                found.bind(routing_key, queue);
-            } else if found.unbind(Some(routing_key), queue.id) {
-                registry.exchanges.remove(exchange);
+            if let Some(source) = registry.exchanges.get_mut(binding.source) {
+                source.bind(binding.routing_key, target);
             }
         })
     }
 
-    /// Where a message goes, until [`Topology::version`] changes. Fails with 404 if the exchange does not exist.
-    pub(crate) fn route(&self, exchange: &str, routing_key: &str) -> Outcome<Routes> {
+    /// Removes a binding; one that is not there counts as removed, whatever is missing of it.
+    pub(crate) fn unbind(&self, binding: &Binding<'_>) -> Outcome {
+        let registry = self.read();
+        let target = binding.target();
+        let found = registry.exchanges.get(binding.source);
+        let Some(source) = found.filter(|source| source.is_bound(binding.routing_key, &target)) else {
+            return Ok(());
+        };
+        let goes = || {
+            source.durable || registry.loses_durable_exchange(Destination::Exchange(binding.source.into()))
+        };
+        let durable = (source.durable && registry.is_durable(&binding.destination).unwrap_or(false))
+            || (source.auto_delete && goes());
+        drop(registry);
+        self.change(durable, |registry| {
+            let source = registry.exchanges.get_mut(binding.source);
+            if source.is_some_and(|source| source.unbind(binding.routing_key, &target)) {
+                registry.remove_exchange(binding.source);
+            }
+        })
+    }
+
+    /// Where a message with these routing keys and headers (the inside of a table) goes. Fails with 404 if the exchange
+    /// does not exist.
+    pub(crate) fn route(&self, exchange: &str, keys: &[&str], headers: &[u8]) -> Outcome<Routed> {
         let registry = self.read();
         if exchange.is_empty() {
-            return Ok(registry.queues.get(routing_key).cloned().into_iter().collect());
+            let queues = distinct(keys.iter().filter_map(|key| registry.queues.get(*key).cloned()).collect());
+            return Ok(Routed { queues, depends_on_headers: false });
         }
-        Ok(registry.exchange(exchange)?.route(routing_key).into())
+        let first = registry.exchange(exchange)?;
+        Ok(registry.route(exchange, first, keys, headers))
+    }
+}
+
+impl Binding<'_> {
+    fn target(&self) -> Target {
+        let mut fields: Vec<_> = Fields::new(self.arguments).collect();
+        fields.sort_by_key(|(name, _)| *name);
+        let mut sorted = Vec::with_capacity(self.arguments.len());
+        for (name, value) in fields {
+            sorted.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+            sorted.extend_from_slice(name);
+            sorted.extend_from_slice(value);
+        }
+        Target { destination: self.destination.clone(), arguments: sorted.into() }
     }
 }
 
@@ -81,4 +141,104 @@ impl Registry {
         let missing = || Fault::Channel(NOT_FOUND, format!("no exchange '{name}' in vhost '/'"));
         self.exchanges.get(name).ok_or_else(missing)
     }
+
+    /// Whether a binding's destination survives a restart. Fails with 404 if there is no such exchange.
+    fn is_durable(&self, destination: &Destination) -> Outcome<bool> {
+        match destination {
+            Destination::Queue(queue) => Ok(queue.durable),
+            Destination::Exchange(name) => self.exchange(name).map(|found| found.durable),
+        }
+    }
+
+    fn route(&self, name: &str, first: &Exchange, keys: &[&str], headers: &[u8]) -> Routed {
+        let (mut queues, mut depends_on_headers) = (Vec::new(), false);
+        let mut visited = vec![name];
+        let mut waiting = vec![first];
+        while let Some(exchange) = waiting.pop() {
+            depends_on_headers |= exchange.kind == ExchangeType::Headers;
+            let mut taken = false;
+            let mut visit = |name| {
+                if !visited.contains(&name)
+                    && let Some((name, next)) = self.exchanges.get_key_value(name)
+                {
+                    visited.push(name);
+                    waiting.push(next);
+                }
+            };
+            for destination in keys.iter().flat_map(|key| exchange.destinations(key, headers)) {
+                taken = true;
+                match destination {
+                    Destination::Queue(queue) => queues.push(Arc::clone(queue)),
+                    Destination::Exchange(name) => visit(name),
+                }
+            }
+            if let (false, Some(alternate)) = (taken, &exchange.alternate) {
+                visit(alternate);
+            }
+        }
+        Routed { queues: distinct(queues), depends_on_headers }
+    }
+
+    /// Removes an exchange, the bindings to it, and the exchanges that go with their last binding.
+    fn remove_exchange(&mut self, name: &str) {
+        if self.exchanges.remove(name).is_some() {
+            self.remove_bindings_to(&Destination::Exchange(name.into()));
+        }
+    }
+
+    /// Removes all bindings to what is gone, and the exchanges that go with their last binding.
+    pub(super) fn remove_bindings_to(&mut self, gone: &Destination) {
+        let mut waiting = vec![gone.clone()];
+        while let Some(gone) = waiting.pop() {
+            self.exchanges.retain(|name, exchange| {
+                let goes = exchange.unbind_all(&gone);
+                if goes {
+                    waiting.push(Destination::Exchange(name.as_str().into()));
+                }
+                !goes
+            });
+        }
+    }
+
+    /// Whether a durable exchange may go with the last of its bindings, when `gone` goes.
+    pub(super) fn loses_durable_exchange(&self, gone: Destination) -> bool {
+        let mut going = vec![gone];
+        let mut at = 0;
+        while let Some(gone) = going.get(at).cloned() {
+            at += 1;
+            let sources = self.exchanges.iter();
+            for (name, source) in sources.filter(|(_, known)| known.auto_delete && known.leads_to(&gone)) {
+                if source.durable {
+                    return true;
+                }
+                let source = Destination::Exchange(name.as_str().into());
+                if !going.iter().any(|known| known.is_same(&source)) {
+                    going.push(source);
+                }
+            }
+        }
+        false
+    }
+}
+
+/// Each queue once, in a fixed order.
+fn distinct(mut queues: Vec<Arc<SharedQueue>>) -> Routes {
+    queues.sort_unstable_by_key(|queue| queue.id);
+    queues.dedup_by_key(|queue| queue.id);
+    queues.into()
+}
+
+fn check_alternate(what: &str, received: Option<&str>, current: Option<&str>) -> Outcome {
+    if received == current {
+        return Ok(());
+    }
+    let name = |value: Option<&str>| match value {
+        Some(value) => format!("the value '{value}' of type 'longstr'"),
+        None => "none".to_owned(),
+    };
+    let (received, current) = (name(received), name(current));
+    let text = format!(
+        "inequivalent arg 'alternate-exchange' for {what} in vhost '/': received {received} but current is {current}"
+    );
+    Fault::channel(PRECONDITION_FAILED, text)
 }

@@ -3,6 +3,7 @@
 pub(crate) mod bindings;
 pub(crate) mod delivery;
 pub(crate) mod exchange;
+pub(crate) mod headers;
 pub(crate) mod queue;
 pub(crate) mod subscriber;
 pub(crate) mod topology;

@@ -13,7 +13,7 @@ use crate::protocol::channel_output::ChannelSubscriber;
 use crate::protocol::fault::{
     Fault, INTERNAL_ERROR, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR, RESOURCE_LOCKED,
 };
-use crate::queues::exchange::{Exchange, ExchangeType};
+use crate::queues::exchange::{Destination, Exchange, ExchangeType, Target};
 use crate::queues::queue::Queue;
 use crate::sync::lock;
 
@@ -125,6 +125,9 @@ impl Topology {
             let exchange = Exchange::new(kind, true, false, false);
             registry.exchanges.insert(format!("amq.{}", kind.name()), exchange);
         }
+        // The other name of amq.headers (AMQP 0-9-1 §3.1.3.4).
+        let also_headers = Exchange::new(ExchangeType::Headers, true, false, false);
+        registry.exchanges.insert("amq.match".to_owned(), also_headers);
         for definition in definitions {
             registry.restore(definition);
         }
@@ -240,15 +243,16 @@ impl Topology {
     }
 
     /// Forgets a queue and its bindings. False if it was gone already.
-    pub(crate) fn remove_queue(&self, queue: &SharedQueue) -> Outcome<bool> {
+    pub(crate) fn remove_queue(&self, queue: &Arc<SharedQueue>) -> Outcome<bool> {
         // A durable exchange may go with the last binding of a queue that is not durable.
-        let durable = queue.durable || self.read().exchanges.values().any(|known| known.may_go_with(queue));
+        let gone = Destination::Queue(Arc::clone(queue));
+        let durable = queue.durable || self.read().loses_durable_exchange(gone.clone());
         self.change(durable, |registry| {
             if registry.queues.get(&queue.name).is_none_or(|known| known.id != queue.id) {
                 return false;
             }
             registry.queues.remove(&queue.name);
-            registry.exchanges.retain(|_, exchange| !exchange.unbind(None, queue.id));
+            registry.remove_bindings_to(&gone);
             true
         })
     }
@@ -296,13 +300,28 @@ impl Registry {
                 }
             }
             Definition::Binding { exchange, routing_key, queue } => {
-                // Both are in front of it.
-                if let (Some(exchange), Some(queue)) =
-                    (self.exchanges.get_mut(exchange), self.queues.get(queue))
-                {
-                    exchange.bind(routing_key, queue);
+                self.restore_binding(exchange, routing_key, false, queue, &[]);
+            }
+            Definition::BindingWith { exchange, routing_key, to_exchange, destination, arguments } => {
+                self.restore_binding(exchange, routing_key, to_exchange, destination, arguments);
+            }
+            Definition::Alternate { exchange, alternate } => {
+                if let Some(exchange) = self.exchanges.get_mut(exchange) {
+                    exchange.alternate = Some(alternate.to_owned());
                 }
             }
+        }
+    }
+
+    /// Its source and its destination are there already.
+    fn restore_binding(&mut self, source: &str, key: &str, to_exchange: bool, name: &str, arguments: &[u8]) {
+        let destination = if to_exchange {
+            self.exchanges.get_key_value(name).map(|(name, _)| Destination::Exchange(name.as_str().into()))
+        } else {
+            self.queues.get(name).cloned().map(Destination::Queue)
+        };
+        if let (Some(source), Some(destination)) = (self.exchanges.get_mut(source), destination) {
+            source.bind(key, Target { destination, arguments: arguments.into() });
         }
     }
 
@@ -314,18 +333,36 @@ impl Registry {
             let SharedQueue { id, name, auto_delete, .. } = &**queue;
             Definition::Queue { id: *id, name, auto_delete: *auto_delete }
         }));
-        for (name, exchange) in self.exchanges.iter().filter(|(_, exchange)| exchange.durable) {
-            if !name.starts_with("amq.") {
-                let Exchange { auto_delete, internal, .. } = *exchange;
-                let kind = exchange.kind.name();
-                definitions.push(Definition::Exchange { name, kind, auto_delete, internal });
+        let durable = || self.exchanges.iter().filter(|(_, exchange)| exchange.durable);
+        for (name, exchange) in durable().filter(|(name, _)| !name.starts_with("amq.")) {
+            let Exchange { auto_delete, internal, .. } = *exchange;
+            let kind = exchange.kind.name();
+            definitions.push(Definition::Exchange { name, kind, auto_delete, internal });
+            if let Some(alternate) = &exchange.alternate {
+                definitions.push(Definition::Alternate { exchange: name, alternate });
             }
-            let bindings = exchange.bindings().filter(|(_, queue)| queue.durable);
-            definitions.extend(bindings.map(|(routing_key, queue)| Definition::Binding {
-                exchange: name,
-                routing_key,
-                queue: &queue.name,
-            }));
+        }
+        for (exchange, found) in durable() {
+            for (routing_key, Target { destination, arguments }) in found.bindings() {
+                let (to_exchange, destination) = match destination {
+                    Destination::Queue(queue) if queue.durable && arguments.is_empty() => {
+                        definitions.push(Definition::Binding { exchange, routing_key, queue: &queue.name });
+                        continue;
+                    }
+                    Destination::Queue(queue) if queue.durable => (false, &*queue.name),
+                    Destination::Exchange(name) if self.exchange(name).is_ok_and(|found| found.durable) => {
+                        (true, &**name)
+                    }
+                    _ => continue,
+                };
+                definitions.push(Definition::BindingWith {
+                    exchange,
+                    routing_key,
+                    to_exchange,
+                    destination,
+                    arguments,
+                });
+            }
         }
         definitions
     }

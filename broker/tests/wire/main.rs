@@ -14,8 +14,10 @@ mod hostile;
 mod inspection;
 mod publishing;
 mod recovery;
+mod routing;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
 mod throttle;
 mod topology;
+mod transactions;

@@ -1,5 +1,6 @@
 //! The methods that a client may send (AMQP 0-9-1 §1.8 and RabbitMQ's extensions), decoded from a method frame.
 
+use super::fields;
 use super::table::Table;
 use super::wire::{Malformed, Reader};
 
@@ -20,6 +21,8 @@ pub(crate) enum Method<'a> {
     ChannelCloseOk,
     ExchangeDeclare(ExchangeDeclare<'a>),
     ExchangeDelete { exchange: &'a str, if_unused: bool, no_wait: bool },
+    ExchangeBind(ExchangeBinding<'a>),
+    ExchangeUnbind(ExchangeBinding<'a>),
     QueueDeclare(QueueDeclare<'a>),
     QueueBind(Binding<'a>),
     QueueUnbind(Binding<'a>),
@@ -34,6 +37,9 @@ pub(crate) enum Method<'a> {
     BasicSettle { delivery_tag: u64, multiple: bool, requeue: bool },
     BasicRecover { requeue: bool, is_async: bool },
     ConfirmSelect { no_wait: bool },
+    TxSelect,
+    TxCommit,
+    TxRollback,
 }
 
 /// exchange.declare.
@@ -70,6 +76,19 @@ pub(crate) struct Binding<'a> {
     pub(crate) exchange: &'a str,
     pub(crate) routing_key: &'a str,
     pub(crate) no_wait: bool,
+    /// The inside of a table.
+    pub(crate) arguments: &'a [u8],
+}
+
+/// What RabbitMQ's exchange.bind and exchange.unbind name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExchangeBinding<'a> {
+    pub(crate) destination: &'a str,
+    pub(crate) source: &'a str,
+    pub(crate) routing_key: &'a str,
+    pub(crate) no_wait: bool,
+    /// The inside of a table.
+    pub(crate) arguments: &'a [u8],
 }
 
 /// basic.consume.
@@ -99,7 +118,7 @@ pub(crate) fn decode(payload: &[u8]) -> Decoded<'_> {
     let decoded = match ids.0 {
         10 | 20 => connection_or_channel(ids, &mut reader)?,
         40 | 50 => exchange_or_queue(ids, &mut reader)?,
-        60 | 85 => basic_or_confirm(ids, &mut reader)?,
+        60 | 85 | 90 => basic_confirm_or_tx(ids, &mut reader)?,
         _ => None,
     };
     if decoded.is_some() && !reader.is_empty() { Err(Malformed) } else { Ok(decoded) }
@@ -159,7 +178,7 @@ fn connection_or_channel<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decode
 }
 
 fn exchange_or_queue<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a> {
-    if !matches!(ids, (40, 10 | 20) | (50, 10 | 20 | 30 | 40 | 50)) {
+    if !matches!(ids, (40, 10 | 20 | 30 | 40) | (50, 10 | 20 | 30 | 40 | 50)) {
         return Ok(None);
     }
     reader.u16()?; // reserved
@@ -182,6 +201,13 @@ fn exchange_or_queue<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a
             };
             Method::ExchangeDeclare(declare)
         }
+        (40, method @ (30 | 40)) => {
+            let (source, routing_key) = (reader.short_string()?, reader.short_string()?);
+            let no_wait = bits(reader)?[0];
+            let arguments = fields::read_table(reader)?;
+            let binding = ExchangeBinding { destination: name, source, routing_key, no_wait, arguments };
+            if method == 30 { Method::ExchangeBind(binding) } else { Method::ExchangeUnbind(binding) }
+        }
         (40, _) => {
             let [if_unused, no_wait, ..] = bits(reader)?;
             Method::ExchangeDelete { exchange: name, if_unused, no_wait }
@@ -202,14 +228,14 @@ fn exchange_or_queue<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a
         (_, method) => {
             let (exchange, routing_key) = (reader.short_string()?, reader.short_string()?);
             let no_wait = method == 20 && bits(reader)?[0];
-            Table::read(reader)?; // arguments: none of the exchanges looks at them
-            let binding = Binding { queue: name, exchange, routing_key, no_wait };
+            let arguments = fields::read_table(reader)?;
+            let binding = Binding { queue: name, exchange, routing_key, no_wait, arguments };
             if method == 20 { Method::QueueBind(binding) } else { Method::QueueUnbind(binding) }
         }
     }))
 }
 
-fn basic_or_confirm<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a> {
+fn basic_confirm_or_tx<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a> {
     if matches!(ids, (60, 20 | 40 | 70)) {
         reader.u16()?; // reserved
     }
@@ -248,6 +274,9 @@ fn basic_or_confirm<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a>
             Method::BasicRecover { requeue: bits(reader)?[0], is_async: method == 100 }
         }
         (85, 10) => Method::ConfirmSelect { no_wait: bits(reader)?[0] },
+        (90, 10) => Method::TxSelect,
+        (90, 20) => Method::TxCommit,
+        (90, 30) => Method::TxRollback,
         _ => return Ok(None),
     }))
 }
@@ -274,7 +303,7 @@ mod tests {
         let ack = Method::BasicSettle { delivery_tag: 9, multiple: true, requeue: false };
         assert_eq!(decode(payload), Ok(Some(ack)));
         assert_eq!(decode(b"\0\x3c\0\x50\0\0\0\0\0\0\0\x09\x01\0"), Err(Malformed));
-        for unknown in [b"\0\x5a\0\x0a", b"\0\x3c\0\xff", b"\0\x28\0\x1e", b"\xff\xff\xff\xff"] {
+        for unknown in [b"\0\x5a\0\x0b", b"\0\x3c\0\xff", b"\0\x28\0\x32", b"\xff\xff\xff\xff"] {
             assert_eq!(decode(unknown), Ok(None));
         }
     }

@@ -1,7 +1,7 @@
 //! Basic properties (AMQP 0-9-1 §4.2.6.1). The broker carries their bytes through untouched; it only checks that
-//! they can be decoded, and looks at the two it acts on.
+//! they can be decoded, and looks at the few it acts on.
 
-use super::table::Table;
+use super::fields;
 use super::wire::{Malformed, Reader};
 
 /// What the broker needs to know of a message's properties.
@@ -11,6 +11,10 @@ pub(crate) struct Properties<'a> {
     pub(crate) persistent: bool,
     /// The user who claims to have sent the message.
     pub(crate) user_id: Option<&'a str>,
+    /// The inside of the table of headers; empty if there is none.
+    pub(crate) headers: &'a [u8],
+    /// Where that begins.
+    pub(crate) headers_start: usize,
 }
 
 /// The flags in the order of the properties, and how each is encoded.
@@ -60,7 +64,10 @@ impl<'a> Properties<'a> {
                     properties.user_id = Some(reader.short_string()?);
                 }
                 Encoding::ShortString => _ = reader.short_bytes()?,
-                Encoding::Table => _ = Table::read(&mut reader)?,
+                Encoding::Table => {
+                    properties.headers_start = bytes.len() - reader.rest().len() + 4;
+                    properties.headers = fields::read_table(&mut reader)?;
+                }
                 Encoding::Octet if flag == DELIVERY_MODE => properties.persistent = reader.u8()? == 2,
                 Encoding::Octet => _ = reader.u8()?,
                 Encoding::Timestamp => _ = reader.u64()?,
@@ -85,7 +92,9 @@ mod tests {
         assert_eq!(read, Malformed);
         let bytes = b"\xb0\x10\x04text\0\0\0\x04\x01kt\x01\x02\x05guest";
         let read = Properties::read(bytes).unwrap();
-        assert_eq!(read, Properties { persistent: true, user_id: Some("guest") });
+        let headers = &b"\x01kt\x01"[..];
+        assert_eq!(read, Properties { persistent: true, user_id: Some("guest"), headers, headers_start: 11 });
+        assert_eq!(&bytes[read.headers_start..][..headers.len()], headers);
         assert_eq!(Properties::read(b"\0\0"), Ok(Properties::default()));
     }
 
