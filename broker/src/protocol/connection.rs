@@ -22,7 +22,7 @@ use crate::queues::delivery;
 
 /// Both threads of a connection need little; a thousand connections should too.
 const STACK_BYTES: usize = 192 << 10;
-/// How long a client may take to answer the broker's connection.close.
+/// How long a client may take to answer the broker's connection.close, or to close its socket after its own.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How often channels are looked through for deliveries that are overdue, at least.
@@ -105,12 +105,28 @@ fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
         outcome
     });
     match outcome {
-        Ok(()) => log::debug!("{}: closed by the client", peer.address),
+        Ok(()) => {
+            log::debug!("{}: closed by the client", peer.address);
+            await_end(&mut input);
+        }
         Err(Fault::Gone(why)) if why.is_empty() => log::debug!("{}: disconnected", peer.address),
         Err(Fault::Gone(why)) => log::info!("{}: connection dropped: {why}", peer.address),
         Err(Fault::Connection(code, text) | Fault::Channel(code, text)) => {
             log::info!("{}: connection closed: {} {text}", peer.address, code.0);
             close(peer, &mut input, broker.settings.frame_max_bytes, code, &text);
+        }
+    }
+}
+
+/// Waits a moment until the client has closed its socket, and ignores what it still sends: some clients ask for the end
+/// of a connection before they have written what they published, and fail if nobody reads that.
+fn await_end(input: &mut Input) {
+    let deadline = Instant::now() + CLOSE_TIMEOUT;
+    loop {
+        input.take(input.pending().len());
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || input.set_patience(Some(left), None).and_then(|()| input.read(0)).is_err() {
+            return;
         }
     }
 }

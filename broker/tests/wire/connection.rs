@@ -351,3 +351,21 @@ fn several_addresses_are_served() {
         assert_eq!(there.depth(1, "q"), 0, "{host}");
     }
 }
+
+#[test]
+fn what_a_client_sends_after_its_close_is_read_and_ignored() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.declare(1, "q", 0);
+    client.method(0, 10, 50, Args::new().short(200).short_string("").short(0).short(0));
+    client.expect(0, 10, 51);
+    // More than the buffers of the sockets hold: it fails if nobody reads it, or if the connection is reset.
+    let body = vec![0; 1 << 20];
+    for _ in 0..16 {
+        client.queue_publish(1, "", "q", false, (b"\0\0", &body));
+        assert!(client.try_flush());
+    }
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.try_frame(), None);
+    assert_eq!(server.client().depth(1, "q"), 0);
+}

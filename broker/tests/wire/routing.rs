@@ -190,8 +190,8 @@ fn what_no_binding_takes_goes_to_the_alternate_exchange() {
 fn a_headers_exchange_compares_headers_and_not_keys() {
     let server = Server::start();
     let mut client = server.client();
-    let (one, two): ((&str, &[u8]), (&str, &[u8])) =
-        (("colour", b"S\0\0\0\x03red"), ("size", b"I\0\0\0\x05"));
+    let one = ("colour", &b"S\0\0\0\x03red"[..]);
+    let two = ("size", &b"I\0\0\0\x05"[..]);
     declare_exchange(&mut client, "h", "headers", 0);
     for queue in ["all", "any", "every"] {
         client.declare(1, queue, 0);
