@@ -9,6 +9,7 @@ use foundation::listener::{Dependency, Inspect};
 use foundation::metrics::Exposition;
 
 use crate::broker::Broker;
+use crate::queues::store::Store;
 
 /// A look inside a running broker.
 pub(crate) struct Inspection(Arc<Broker>);
@@ -61,7 +62,7 @@ impl Inspect for Inspection {
     }
 
     fn metrics(&self, text: &mut Exposition) {
-        let Broker { persister, segment_table, alarm, .. } = &*self.0;
+        let Store { persister, segment_table, alarm, .. } = &*self.0.store;
         let queues = self.queues();
         for (name, help, figure) in [
             (

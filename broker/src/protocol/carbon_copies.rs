@@ -1,9 +1,9 @@
 //! The headers CC and BCC, RabbitMQ's extension: arrays of further routing keys for a message. BCC is taken out of the
 //! message before anybody sees it.
 
-use crate::protocol::codec::fields::{Fields, array_members, text};
-use crate::protocol::codec::properties::Properties;
-use crate::protocol::codec::wire::Put;
+use crate::codec::fields::{Fields, array_members, text};
+use crate::codec::properties::Properties;
+use crate::codec::wire::Put;
 use crate::protocol::fault::{Fault, Outcome, PRECONDITION_FAILED};
 
 const CC: &[u8] = b"CC";

@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use crate::log::owner::ConfirmReceiver;
 use crate::log::record::{self, Message};
 use crate::protocol::age_of_deliveries::AgeOfDeliveries;
 use crate::protocol::codec::frame::put_content;
 use crate::protocol::codec::reply::{Delivered, Reply};
 use crate::protocol::send_buffer::SendBuffer;
+use crate::queues::delivery::Unsettled;
 use crate::queues::subscriber::{Delivery, Subscriber};
 use crate::queues::topology::SharedQueue;
 use crate::sync::lock;
@@ -36,23 +38,10 @@ struct State {
     age: AgeOfDeliveries,
 }
 
-/// A delivery that was not settled yet.
-pub(crate) struct Unsettled {
-    tag: u64,
-    pub(crate) queue: Arc<SharedQueue>,
-    pub(crate) position: u64,
-    /// 0 for basic.get.
-    consumer: u64,
-}
-
 impl ChannelOutput {
     pub(crate) fn new(channel: u16, frame_max: u32, send_buffer: Arc<SendBuffer>) -> Arc<Self> {
         let state = State { open: true, next_tag: 1, ..State::default() };
         Arc::new(Self { channel, frame_max, send_buffer, state: Mutex::new(state) })
-    }
-
-    pub(crate) fn send_buffer(&self) -> &Arc<SendBuffer> {
-        &self.send_buffer
     }
 
     /// Sends a method on the channel while it is open. The caller owes a flush.
@@ -177,25 +166,23 @@ impl State {
     }
 }
 
+impl ConfirmReceiver for ChannelOutput {
+    fn confirm(&self, tag: u64, multiple: bool) {
+        self.push(&Reply::BasicAck { tag, multiple });
+    }
+
+    fn flush(&self) {
+        self.send_buffer.flush();
+    }
+}
+
 /// A consumer of a channel, as its queue sees it.
-#[derive(Clone)]
 pub(crate) struct ChannelSubscriber {
     pub(crate) output: Arc<ChannelOutput>,
     pub(crate) consumer_tag: Arc<str>,
     pub(crate) queue: Weak<SharedQueue>,
     /// The client understands a basic.cancel that the broker sends.
     pub(crate) cancel_notify: bool,
-}
-
-impl ChannelSubscriber {
-    /// The consumer is gone because its queue is. Tells the client, if it understands that.
-    pub(crate) fn cancel(&self) {
-        lock(&self.output.state).cancelled.push(Arc::clone(&self.consumer_tag));
-        if self.cancel_notify {
-            self.output.push(&Reply::BasicCancel { consumer_tag: &self.consumer_tag });
-            self.output.send_buffer.flush();
-        }
-    }
 }
 
 impl Subscriber for ChannelSubscriber {
@@ -210,5 +197,17 @@ impl Subscriber for ChannelSubscriber {
         }
         let method = |delivered| Reply::BasicDeliver { consumer_tag: &self.consumer_tag, delivered };
         self.output.deliver(&mut state, self.queue.upgrade()?, delivery, method)
+    }
+
+    fn wake(&self) {
+        self.output.send_buffer.flush();
+    }
+
+    fn cancel(&self) {
+        lock(&self.output.state).cancelled.push(Arc::clone(&self.consumer_tag));
+        if self.cancel_notify {
+            self.output.push(&Reply::BasicCancel { consumer_tag: &self.consumer_tag });
+            self.output.send_buffer.flush();
+        }
     }
 }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use crate::log::stored_message::payload_at;
 use crate::protocol::channel::{Channel, Consuming};
-use crate::protocol::channel_output::{ChannelSubscriber, Unsettled};
+use crate::protocol::channel_output::ChannelSubscriber;
 use crate::protocol::codec::method::Consume;
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::declare::{check_arguments, clamp, random_name};
 use crate::protocol::fault::{
     ACCESS_REFUSED, Fault, NOT_ALLOWED, NOT_IMPLEMENTED, Outcome, PRECONDITION_FAILED,
 };
-use crate::queues::delivery::{self, Settlement};
+use crate::queues::delivery::{self, Settlement, Unsettled};
 use crate::queues::queue::Consumer;
-use crate::queues::subscriber::Delivery;
+use crate::queues::subscriber::{Delivery, SharedSubscriber};
 
 impl Channel {
     pub(crate) fn qos(&mut self, prefetch_size: u32, prefetch_count: u16, global: bool) -> Outcome {
@@ -51,12 +51,12 @@ impl Channel {
             tag => tag.to_owned(),
         };
         let id = self.session.broker.next_id();
-        let subscriber = ChannelSubscriber {
+        let subscriber: SharedSubscriber = Arc::new(ChannelSubscriber {
             output: Arc::clone(&self.output),
             consumer_tag: tag.as_str().into(),
             queue: Arc::downgrade(&queue),
             cancel_notify: self.session.agreement.cancel_notify,
-        };
+        });
         let mut state = queue.lock();
         let taken = state.consumers();
         if taken.iter().any(|other| other.exclusive) || (consume.exclusive && !taken.is_empty()) {

@@ -10,7 +10,6 @@ pub(crate) mod connection;
 pub(crate) mod consume;
 pub(crate) mod declare;
 pub(crate) mod exchanges;
-pub(crate) mod fault;
 pub(crate) mod handshake;
 pub(crate) mod listen;
 pub(crate) mod publish;
@@ -18,3 +17,5 @@ pub(crate) mod send_buffer;
 pub(crate) mod server;
 pub(crate) mod throttle;
 pub(crate) mod transaction;
+
+pub(crate) use crate::queues::fault;

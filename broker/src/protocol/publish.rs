@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::log::owner::ConfirmReceiver;
 use crate::log::record::Message;
-use crate::log::write_batch::{Confirm, Routes};
+use crate::log::write_batch::Confirm;
 use crate::protocol::carbon_copies;
 use crate::protocol::channel_output::ChannelOutput;
 use crate::protocol::codec::frame::{Frame, FrameKind, put_content};
@@ -17,6 +18,7 @@ use crate::protocol::fault::{
 };
 use crate::protocol::transaction::{StagedMessage, Transaction, UncommittedBytes};
 use crate::queues::bindings::Routed;
+use crate::queues::topology::Routes;
 
 /// A buffer that grew beyond this for a large message is given back.
 const KEEP_BYTES: usize = 64 << 10;
@@ -211,7 +213,8 @@ impl Publisher {
         let confirm = self.next_tag.as_mut().map(|next| {
             let tag = *next;
             *next += 1;
-            Confirm { output: Arc::clone(output), tag }
+            let receiver: Arc<dyn ConfirmReceiver> = output.clone();
+            Confirm { receiver, tag }
         });
         let message = Message {
             exchange: self.exchange.as_bytes(),

@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::log::record::Message;
-use crate::log::write_batch::Routes;
 use crate::protocol::channel::Channel;
-use crate::protocol::channel_output::Unsettled;
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::fault::{Fault, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR};
 use crate::protocol::publish::{self, wait_for_space};
-use crate::queues::delivery::{self, Settlement};
+use crate::queues::delivery::{self, Settlement, Unsettled};
+use crate::queues::topology::Routes;
 
 /// The uncommitted messages of all channels may take this much memory.
 const LIMIT_BYTES: usize = 32 << 20;

@@ -5,12 +5,11 @@
 
 use std::sync::Arc;
 
-use crate::log::write_batch::Routes;
-use crate::protocol::codec::fields::Fields;
-use crate::protocol::fault::{Fault, NOT_FOUND, Outcome, PRECONDITION_FAILED};
+use crate::codec::fields::Fields;
 use crate::queues::exchange::{Destination, Exchange, ExchangeType, Target};
+use crate::queues::fault::{Fault, NOT_FOUND, Outcome, PRECONDITION_FAILED};
 use crate::queues::headers;
-use crate::queues::topology::{Registry, SharedQueue, Topology, check_equivalent};
+use crate::queues::topology::{Registry, Routes, SharedQueue, Topology, check_equivalent};
 
 /// A binding as a client names it.
 pub(crate) struct Binding<'a> {

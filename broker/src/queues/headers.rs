@@ -1,7 +1,7 @@
 //! The headers exchange (AMQP 0-9-1 §3.1.3.4): a binding's arguments are compared with a message's headers, and its
 //! `x-match` says how many have to agree. Pure functions over encoded tables.
 
-use crate::protocol::codec::fields::{Fields, text};
+use crate::codec::fields::{Fields, text};
 
 /// How many of a binding's arguments have to be among the headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -65,7 +65,7 @@ pub(crate) struct Queue<S> {
     deleted: bool,
 }
 
-impl<S: Subscriber> Queue<S> {
+impl<S: Subscriber + Clone> Queue<S> {
     pub(crate) fn new(id: u32, durable: bool) -> Self {
         Self {
             id,
@@ -426,6 +426,10 @@ mod tests {
             state.taken.push((delivery.entry.position, delivery.entry.redelivered));
             Some(false)
         }
+
+        fn wake(&self) {}
+
+        fn cancel(&self) {}
     }
 
     /// A queue on a log of one segment.

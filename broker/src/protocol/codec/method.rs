@@ -1,8 +1,8 @@
 //! The methods that a client may send (AMQP 0-9-1 §1.8 and RabbitMQ's extensions), decoded from a method frame.
 
-use super::fields;
 use super::table::Table;
 use super::wire::{Malformed, Reader};
+use crate::codec::fields;
 
 /// A client's method. Texts are borrowed from the frame. `BasicSettle` is basic.ack, basic.nack or basic.reject: the
 /// first is a nack that does not requeue, the last one of a single delivery.

@@ -99,7 +99,7 @@ fn skip_value(reader: &mut Reader<'_>, depth: u8) -> Result<(), Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::codec::wire::Put;
+    use crate::codec::wire::Put;
 
     fn table(inside: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
