@@ -3,11 +3,12 @@
 //! Exchanges can be bound to exchanges, in circles too: a message visits each exchange once, and each queue gets it
 //! once. An exchange of whose bindings a message takes none hands it to its alternate exchange.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::codec::fields::Fields;
 use crate::queues::exchange::{Destination, Exchange, ExchangeType, Target};
-use crate::queues::fault::{Fault, NOT_FOUND, Outcome, PRECONDITION_FAILED};
+use crate::queues::fault::{Fault, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR};
 use crate::queues::headers;
 use crate::queues::topology::{Registry, Routes, SharedQueue, Topology, check_equivalent};
 
@@ -38,9 +39,15 @@ impl Topology {
             check_equivalent("internal", &what, wanted.internal, current.internal)?;
             return check_alternate(&what, wanted.alternate.as_deref(), current.alternate.as_deref());
         }
+        let limit = self.max_queues;
         self.change(wanted.durable, |registry| {
+            if registry.exchanges.len() >= limit {
+                let text = format!("there are {limit} exchanges, the most allowed");
+                return Fault::channel(RESOURCE_ERROR, text);
+            }
             registry.exchanges.entry(name.to_owned()).or_insert(wanted);
-        })
+            Ok(())
+        })?
     }
 
     /// Fails with 404 if there is no exchange called `name`; tells whether it is internal.
@@ -149,19 +156,22 @@ impl Registry {
         }
     }
 
-    fn route(&self, name: &str, first: &Exchange, keys: &[&str], headers: &[u8]) -> Routed {
+    fn route<'a>(&'a self, name: &'a str, first: &'a Exchange, keys: &[&str], headers: &[u8]) -> Routed {
         let (mut queues, mut depends_on_headers) = (Vec::new(), false);
-        let mut visited = vec![name];
-        let mut waiting = vec![first];
-        while let Some(exchange) = waiting.pop() {
+        // Most messages visit one exchange, which costs neither of them anything.
+        let (mut visited, mut waiting) = (HashSet::new(), Vec::new());
+        let mut current = Some(first);
+        while let Some(exchange) = current {
             depends_on_headers |= exchange.kind == ExchangeType::Headers;
             let mut taken = false;
-            let mut visit = |name| {
-                if !visited.contains(&name)
-                    && let Some((name, next)) = self.exchanges.get_key_value(name)
+            let mut visit = |next: &str| {
+                if visited.is_empty() {
+                    visited.insert(name);
+                }
+                if let Some((next, found)) = self.exchanges.get_key_value(next)
+                    && visited.insert(next)
                 {
-                    visited.push(name);
-                    waiting.push(next);
+                    waiting.push(found);
                 }
             };
             for destination in keys.iter().flat_map(|key| exchange.destinations(key, headers)) {
@@ -174,6 +184,7 @@ impl Registry {
             if let (false, Some(alternate)) = (taken, &exchange.alternate) {
                 visit(alternate);
             }
+            current = waiting.pop();
         }
         Routed { queues: distinct(queues), depends_on_headers }
     }

@@ -93,7 +93,8 @@ pub(crate) struct Topology {
     header: Mutex<Header>,
     /// Changes whenever a route may have changed, so that channels can keep routes they looked up.
     version: AtomicU64,
-    max_queues: usize,
+    /// The most queues, and the most exchanges.
+    pub(super) max_queues: usize,
 }
 
 /// The attributes in a declaration of a queue.
