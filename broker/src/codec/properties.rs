@@ -1,8 +1,8 @@
 //! Basic properties (AMQP 0-9-1 §4.2.6.1). The broker carries their bytes through untouched; it only checks that
 //! they can be decoded, and looks at the few it acts on.
 
-use super::fields;
-use super::wire::{Malformed, Reader};
+use super::raw_table::RawTable;
+use super::wire::{Malformed, Put, Reader};
 
 /// What the broker needs to know of a message's properties.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,10 +11,7 @@ pub(crate) struct Properties<'a> {
     pub(crate) persistent: bool,
     /// The user who claims to have sent the message.
     pub(crate) user_id: Option<&'a str>,
-    /// The inside of the table of headers; empty if there is none.
-    pub(crate) headers: &'a [u8],
-    /// Where that begins.
-    pub(crate) headers_start: usize,
+    pub(crate) headers: RawTable<'a>,
 }
 
 /// The flags in the order of the properties, and how each is encoded.
@@ -34,6 +31,7 @@ const FIELDS: [(u16, Encoding); 14] = [
     (1 << 3, Encoding::ShortString),  // app_id
     (1 << 2, Encoding::ShortString),  // cluster_id
 ];
+const HEADERS: u16 = 1 << 13;
 const DELIVERY_MODE: u16 = 1 << 12;
 const USER_ID: u16 = 1 << 4;
 
@@ -64,10 +62,7 @@ impl<'a> Properties<'a> {
                     properties.user_id = Some(reader.short_string()?);
                 }
                 Encoding::ShortString => _ = reader.short_bytes()?,
-                Encoding::Table => {
-                    properties.headers_start = bytes.len() - reader.rest().len() + 4;
-                    properties.headers = fields::read_table(&mut reader)?;
-                }
+                Encoding::Table => properties.headers = RawTable::read(&mut reader)?,
                 Encoding::Octet if flag == DELIVERY_MODE => properties.persistent = reader.u8()? == 2,
                 Encoding::Octet => _ = reader.u8()?,
                 Encoding::Timestamp => _ = reader.u64()?,
@@ -75,6 +70,31 @@ impl<'a> Properties<'a> {
         }
         if reader.is_empty() { Ok(properties) } else { Err(Malformed) }
     }
+}
+
+/// The same properties with other headers: the fields of a table.
+pub(crate) fn with_headers(bytes: &[u8], headers: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let mut reader = Reader::new(bytes);
+    let flags = reader.u16()?;
+    let mut out = Vec::with_capacity(bytes.len() + headers.len() + 4);
+    out.put_u16(flags | HEADERS);
+    for (flag, encoding) in FIELDS {
+        let before = reader.rest();
+        if flags & flag != 0 {
+            match encoding {
+                Encoding::ShortString => _ = reader.short_bytes()?,
+                Encoding::Table => _ = reader.long_string()?,
+                Encoding::Octet => _ = reader.u8()?,
+                Encoding::Timestamp => _ = reader.u64()?,
+            }
+        }
+        if flag == HEADERS {
+            out.put_long_string(headers);
+        } else {
+            out.put(&before[..before.len() - reader.rest().len()]);
+        }
+    }
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -92,9 +112,8 @@ mod tests {
         assert_eq!(read, Malformed);
         let bytes = b"\xb0\x10\x04text\0\0\0\x04\x01kt\x01\x02\x05guest";
         let read = Properties::read(bytes).unwrap();
-        let headers = &b"\x01kt\x01"[..];
-        assert_eq!(read, Properties { persistent: true, user_id: Some("guest"), headers, headers_start: 11 });
-        assert_eq!(&bytes[read.headers_start..][..headers.len()], headers);
+        let headers = RawTable::new(b"\x01kt\x01").unwrap();
+        assert_eq!(read, Properties { persistent: true, user_id: Some("guest"), headers });
         assert_eq!(Properties::read(b"\0\0"), Ok(Properties::default()));
     }
 

@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use crate::codec::fields;
+use crate::codec::raw_table::RawTable;
 use crate::codec::wire::{Malformed, Put, Reader};
 use crate::error::Error;
 use crate::log::storage::{self, Storage};
@@ -51,13 +51,13 @@ pub(crate) enum Definition<'a> {
         exchange: &'a str,
         alternate: &'a str,
     },
-    /// A binding that leads to an exchange or has arguments (the inside of a table).
+    /// A binding that leads to an exchange or has arguments.
     BindingWith {
         exchange: &'a str,
         routing_key: &'a str,
         to_exchange: bool,
         destination: &'a str,
-        arguments: &'a [u8],
+        arguments: RawTable<'a>,
     },
 }
 
@@ -81,7 +81,7 @@ impl<'a> Definition<'a> {
             }
             Self::BindingWith { exchange, routing_key, to_exchange, destination, arguments } => {
                 let out = out.put(&[17]).put_short_string(exchange).put_short_string(routing_key);
-                out.put_bool(to_exchange).put_short_string(destination).put_long_string(arguments)
+                out.put_bool(to_exchange).put_short_string(destination).put_long_string(arguments.bytes())
             }
         };
     }
@@ -107,7 +107,7 @@ impl<'a> Definition<'a> {
                 routing_key: reader.short_string()?,
                 to_exchange: reader.u8()? != 0,
                 destination: reader.short_string()?,
-                arguments: fields::read_table(reader)?,
+                arguments: RawTable::read(reader)?,
             },
             _ => return Err(Malformed),
         })
@@ -295,7 +295,7 @@ mod tests {
                 routing_key: "",
                 to_exchange: true,
                 destination: "rest",
-                arguments: b"\x01at\x01",
+                arguments: RawTable::new(b"\x01at\x01").unwrap(),
             },
         ]
     }

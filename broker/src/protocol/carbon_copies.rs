@@ -1,25 +1,25 @@
 //! The headers CC and BCC, RabbitMQ's extension: arrays of further routing keys for a message. BCC is taken out of the
 //! message before anybody sees it.
 
-use crate::codec::fields::{Fields, array_members, text};
-use crate::codec::properties::Properties;
+use crate::codec::properties::{Properties, with_headers};
+use crate::codec::raw_table::{RawTable, RawValue};
 use crate::codec::wire::Put;
 use crate::protocol::fault::{Fault, Outcome, PRECONDITION_FAILED};
 
-const CC: &[u8] = b"CC";
-const BCC: &[u8] = b"BCC";
-
-/// The further routing keys that `headers`, the inside of a table, name. Fails with 406 if CC or BCC is no array; its
-/// members that are no texts are passed over, as RabbitMQ does.
-pub(crate) fn routing_keys(headers: &[u8]) -> Outcome<Vec<String>> {
+/// The further routing keys that `headers` name. Fails with 406 if CC or BCC is no array; its members that are no texts
+/// are passed over, as RabbitMQ does.
+pub(crate) fn routing_keys(headers: RawTable<'_>) -> Outcome<Vec<String>> {
     let mut keys = Vec::new();
-    for (name, value) in Fields::new(headers).filter(|(name, _)| matches!(*name, CC | BCC)) {
-        let Some(members) = array_members(value) else {
-            let text = format!("invalid message: header {} is not an array", String::from_utf8_lossy(name));
+    if !may_have_copies(headers) {
+        return Ok(keys);
+    }
+    for (name, value) in headers.fields().filter(|(name, _)| matches!(*name, "CC" | "BCC")) {
+        let Some(members) = value.members() else {
+            let text = format!("invalid message: header {name} is not an array");
             return Fault::channel(PRECONDITION_FAILED, text);
         };
         // A key that is longer than a short string, or no UTF-8, is that of no binding.
-        let texts = members.filter_map(text).filter(|key| key.len() <= 255);
+        let texts = members.into_iter().filter_map(RawValue::text).filter(|key| key.len() <= 255);
         keys.extend(texts.filter_map(|key| std::str::from_utf8(key).ok()).map(str::to_owned));
     }
     Ok(keys)
@@ -27,18 +27,23 @@ pub(crate) fn routing_keys(headers: &[u8]) -> Outcome<Vec<String>> {
 
 /// Appends a message's properties without the header BCC. `bytes` are the properties as they came.
 pub(crate) fn put_without_bcc(out: &mut Vec<u8>, bytes: &[u8], properties: &Properties<'_>) {
-    let Properties { headers, headers_start, .. } = *properties;
-    if !Fields::new(headers).any(|(name, _)| name == BCC) {
-        out.extend_from_slice(bytes);
-        return;
-    }
-    // The table's length is in the four bytes before it.
-    out.put(&bytes[..headers_start - 4]).put_counted(|out| {
-        for (name, value) in Fields::new(headers).filter(|(name, _)| *name != BCC) {
-            out.put(&[u8::try_from(name.len()).unwrap_or(u8::MAX)]).put(name).put(value);
+    let headers = properties.headers;
+    if may_have_copies(headers) && headers.get("BCC").is_some() {
+        let mut visible = Vec::with_capacity(headers.bytes().len());
+        for (name, value) in headers.fields().filter(|(name, _)| *name != "BCC") {
+            visible.put_short_string(name).put(value.bytes());
         }
-    });
-    out.extend_from_slice(&bytes[headers_start + headers.len()..]);
+        if let Ok(stripped) = with_headers(bytes, &visible) {
+            out.extend_from_slice(&stripped);
+            return;
+        }
+    }
+    out.extend_from_slice(bytes);
+}
+
+/// False for nearly every message, without its headers being taken apart.
+fn may_have_copies(headers: RawTable<'_>) -> bool {
+    headers.bytes().windows(2).any(|pair| pair == b"CC")
 }
 
 #[cfg(test)]
@@ -58,7 +63,7 @@ mod tests {
         let mut out = Vec::new();
         put_without_bcc(&mut out, &bytes, &properties);
         let stripped = Properties::read(&out).unwrap();
-        assert_eq!(stripped.headers, b"\x02CCA\0\0\0\x0eS\0\0\0\x01at\x01S\0\0\0\x01b\x01kV");
+        assert_eq!(stripped.headers.bytes(), b"\x02CCA\0\0\0\x0eS\0\0\0\x01at\x01S\0\0\0\x01b\x01kV");
         assert!(stripped.persistent && out.starts_with(b"\xb0\0\x04text") && out.ends_with(b"\x02"));
         let mut again = Vec::new();
         put_without_bcc(&mut again, &out, &stripped);
@@ -67,8 +72,8 @@ mod tests {
 
     #[test]
     fn what_is_no_array_is_refused_by_name() {
-        let fault = routing_keys(b"\x02CCS\0\0\0\x01a").unwrap_err().to_string();
+        let fault = routing_keys(RawTable::new(b"\x02CCS\0\0\0\x01a").unwrap()).unwrap_err().to_string();
         assert!(fault.contains("406") && fault.contains("header CC"), "{fault}");
-        assert!(routing_keys(b"\x02ccS\0\0\0\x01a").unwrap().is_empty());
+        assert!(routing_keys(RawTable::new(b"\x02ccS\0\0\0\x01a").unwrap()).unwrap().is_empty());
     }
 }

@@ -22,11 +22,14 @@ use crate::queues::delivery;
 
 /// Both threads of a connection need little; a thousand connections should too.
 const STACK_BYTES: usize = 192 << 10;
-/// How long a client may take to answer the broker's connection.close, or to close its socket after its own.
+/// How long a client may take to answer the broker's connection.close, or be silent after its own.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How often channels are looked through for deliveries that are overdue, at least.
 const MOST_BETWEEN_ROUNDS: Duration = Duration::from_secs(60);
+
+/// How long a client may still send after its connection.close.
+const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a channel needs to know of its connection.
 pub(crate) struct Session {
@@ -121,13 +124,11 @@ fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
 /// Waits a moment until the client has closed its socket, and ignores what it still sends: some clients ask for the end
 /// of a connection before they have written what they published, and fail if nobody reads that.
 fn await_end(input: &mut Input) {
-    let deadline = Instant::now() + CLOSE_TIMEOUT;
-    loop {
+    let deadline = Instant::now() + LAST_WRITES_TIMEOUT;
+    let mut open = input.set_patience(Some(CLOSE_TIMEOUT), None).is_ok();
+    while open && Instant::now() < deadline {
         input.take(input.pending().len());
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || input.set_patience(Some(left), None).and_then(|()| input.read(0)).is_err() {
-            return;
-        }
+        open = input.read(0).is_ok();
     }
 }
 

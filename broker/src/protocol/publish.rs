@@ -244,7 +244,7 @@ impl Publisher {
         {
             return Ok(Arc::clone(routes));
         }
-        let headers = Properties::read(&self.properties).map_or(&[][..], |properties| properties.headers);
+        let headers = Properties::read(&self.properties).unwrap_or_default().headers;
         let further_keys = self.further_keys.iter().map(String::as_str);
         let keys: Vec<&str> = std::iter::once(self.routing_key.as_str()).chain(further_keys).collect();
         let Routed { queues, depends_on_headers } = topology.route(&self.exchange, &keys, headers)?;

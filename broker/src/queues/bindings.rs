@@ -6,7 +6,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::codec::fields::Fields;
+use crate::codec::raw_table::RawTable;
+use crate::codec::wire::Put;
 use crate::queues::exchange::{Destination, Exchange, ExchangeType, Target};
 use crate::queues::fault::{Fault, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR};
 use crate::queues::headers;
@@ -17,8 +18,7 @@ pub(crate) struct Binding<'a> {
     pub(crate) source: &'a str,
     pub(crate) routing_key: &'a str,
     pub(crate) destination: Destination,
-    /// The inside of a table.
-    pub(crate) arguments: &'a [u8],
+    pub(crate) arguments: RawTable<'a>,
 }
 
 /// Where a message goes, until [`Topology::version`] changes.
@@ -115,9 +115,9 @@ impl Topology {
         })
     }
 
-    /// Where a message with these routing keys and headers (the inside of a table) goes. Fails with 404 if the exchange
+    /// Where a message with these routing keys and headers goes. Fails with 404 if the exchange
     /// does not exist.
-    pub(crate) fn route(&self, exchange: &str, keys: &[&str], headers: &[u8]) -> Outcome<Routed> {
+    pub(crate) fn route(&self, exchange: &str, keys: &[&str], headers: RawTable<'_>) -> Outcome<Routed> {
         let registry = self.read();
         if exchange.is_empty() {
             let queues = distinct(keys.iter().filter_map(|key| registry.queues.get(*key).cloned()).collect());
@@ -130,13 +130,11 @@ impl Topology {
 
 impl Binding<'_> {
     fn target(&self) -> Target {
-        let mut fields: Vec<_> = Fields::new(self.arguments).collect();
+        let mut fields: Vec<_> = self.arguments.fields().collect();
         fields.sort_by_key(|(name, _)| *name);
-        let mut sorted = Vec::with_capacity(self.arguments.len());
+        let mut sorted = Vec::with_capacity(self.arguments.bytes().len());
         for (name, value) in fields {
-            sorted.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
-            sorted.extend_from_slice(name);
-            sorted.extend_from_slice(value);
+            sorted.put_short_string(name).put(value.bytes());
         }
         Target { destination: self.destination.clone(), arguments: sorted.into() }
     }
@@ -156,7 +154,13 @@ impl Registry {
         }
     }
 
-    fn route<'a>(&'a self, name: &'a str, first: &'a Exchange, keys: &[&str], headers: &[u8]) -> Routed {
+    fn route<'a>(
+        &'a self,
+        name: &'a str,
+        first: &'a Exchange,
+        keys: &[&str],
+        headers: RawTable<'_>,
+    ) -> Routed {
         let (mut queues, mut depends_on_headers) = (Vec::new(), false);
         // Most messages visit one exchange, which costs neither of them anything.
         let (mut visited, mut waiting) = (HashSet::new(), Vec::new());

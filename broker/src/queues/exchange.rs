@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::codec::raw_table::RawTable;
 use crate::queues::headers;
 use crate::queues::topology::SharedQueue;
 
@@ -54,11 +55,15 @@ impl Destination {
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) destination: Destination,
-    /// The inside of a table, with its fields sorted by name.
+    /// The fields of a table, sorted by name.
     pub(crate) arguments: Arc<[u8]>,
 }
 
 impl Target {
+    pub(crate) fn arguments(&self) -> RawTable<'_> {
+        RawTable::new(&self.arguments).unwrap_or_default()
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         self.destination.is_same(&other.destination) && self.arguments == other.arguments
     }
@@ -133,12 +138,11 @@ impl Exchange {
         self.bindings().any(|(_, target)| target.destination.is_same(destination))
     }
 
-    /// The destinations of the bindings that a message takes; one may be named more than once. `headers` is the inside
-    /// of a table.
+    /// The destinations of the bindings that a message takes; one may be named more than once.
     pub(crate) fn destinations<'a>(
         &'a self,
         routing_key: &'a str,
-        headers: &'a [u8],
+        headers: RawTable<'a>,
     ) -> impl Iterator<Item = &'a Destination> {
         let kind = self.kind;
         // The keys of a direct exchange are looked up, those of all others are gone through.
@@ -149,7 +153,7 @@ impl Exchange {
         let taken = move |key: &str, target: &Target| match kind {
             ExchangeType::Direct | ExchangeType::Fanout => true,
             ExchangeType::Topic => topic_matches(key, routing_key),
-            ExchangeType::Headers => headers::matches(&target.arguments, headers),
+            ExchangeType::Headers => headers::matches(target.arguments(), headers),
         };
         let bindings = one.into_iter().chain(all.into_iter().flatten());
         let targets = bindings.flat_map(|(key, targets)| targets.iter().map(move |target| (key, target)));

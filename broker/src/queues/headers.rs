@@ -1,7 +1,7 @@
 //! The headers exchange (AMQP 0-9-1 §3.1.3.4): a binding's arguments are compared with a message's headers, and its
-//! `x-match` says how many have to agree. Pure functions over encoded tables.
+//! `x-match` says how many have to agree. Pure functions.
 
-use crate::codec::fields::{Fields, text};
+use crate::codec::raw_table::{RawTable, RawValue};
 
 /// How many of a binding's arguments have to be among the headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,11 +14,9 @@ enum Match {
 
 impl Match {
     /// None if the binding's `x-match` means nothing.
-    fn of(arguments: &[u8]) -> Option<Self> {
-        let Some((_, value)) = Fields::new(arguments).find(|(name, _)| *name == b"x-match") else {
-            return Some(Self::All { with_x: false });
-        };
-        match text(value)? {
+    fn of(arguments: RawTable<'_>) -> Option<Self> {
+        let Some(value) = arguments.get("x-match") else { return Some(Self::All { with_x: false }) };
+        match value.text()? {
             b"all" => Some(Self::All { with_x: false }),
             b"any" => Some(Self::Any { with_x: false }),
             b"all-with-x" => Some(Self::All { with_x: true }),
@@ -29,20 +27,19 @@ impl Match {
 }
 
 /// Whether a headers exchange can have a binding with these arguments.
-pub(crate) fn is_valid(arguments: &[u8]) -> bool {
+pub(crate) fn is_valid(arguments: RawTable<'_>) -> bool {
     Match::of(arguments).is_some()
 }
 
 /// Whether a message with these headers takes a binding with these arguments. Arguments that begin with `x-` do not
 /// count, unless `x-match` says so; an argument without a value asks only that the header be there.
-pub(crate) fn matches(arguments: &[u8], headers: &[u8]) -> bool {
+pub(crate) fn matches(arguments: RawTable<'_>, headers: RawTable<'_>) -> bool {
     let Some(wanted) = Match::of(arguments) else { return false };
     let (Match::All { with_x } | Match::Any { with_x }) = wanted;
-    let mut counted = Fields::new(arguments)
-        .filter(|(name, _)| *name != b"x-match" && (with_x || !name.starts_with(b"x-")));
-    let agrees = |(name, value): (&[u8], &[u8])| {
-        let header = Fields::new(headers).find(|(known, _)| *known == name);
-        header.is_some_and(|(_, header)| value == b"V" || same(value, header))
+    let counts = |name: &str| name != "x-match" && (with_x || !name.starts_with("x-"));
+    let mut counted = arguments.fields().filter(|(name, _)| counts(name));
+    let agrees = |(name, value): (&str, RawValue<'_>)| {
+        headers.get(name).is_some_and(|header| value.bytes() == b"V" || value.is_equivalent(header))
     };
     match wanted {
         Match::All { .. } => counted.all(agrees),
@@ -50,31 +47,17 @@ pub(crate) fn matches(arguments: &[u8], headers: &[u8]) -> bool {
     }
 }
 
-/// Whether two values are the same. Integers are compared by their value, whatever their width.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    match (integer(a), integer(b)) {
-        (Some(a), Some(b)) => a == b,
-        _ => a == b,
-    }
-}
-
-fn integer(value: &[u8]) -> Option<i64> {
-    let (kind, bytes) = value.split_first()?;
-    Some(match (kind, bytes) {
-        (b'b', &[byte]) => i8::from_be_bytes([byte]).into(),
-        (b'B', &[byte]) => byte.into(),
-        (b's', &[a, b]) => i16::from_be_bytes([a, b]).into(),
-        (b'u', &[a, b]) => u16::from_be_bytes([a, b]).into(),
-        (b'I', &[a, b, c, d]) => i32::from_be_bytes([a, b, c, d]).into(),
-        (b'i', &[a, b, c, d]) => u32::from_be_bytes([a, b, c, d]).into(),
-        (b'l', bytes) => i64::from_be_bytes(bytes.try_into().ok()?),
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn matches(arguments: &[u8], headers: &[u8]) -> bool {
+        super::matches(RawTable::new(arguments).unwrap(), RawTable::new(headers).unwrap())
+    }
+
+    fn is_valid(arguments: &[u8]) -> bool {
+        super::is_valid(RawTable::new(arguments).unwrap())
+    }
 
     const ONE: &[u8] = b"\x01aI\0\0\0\x01";
     const TWO: &[u8] = b"\x01bS\0\0\0\x02hi";

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use crate::codec::raw_table::RawTable;
 use crate::error::Error;
 use crate::log::definitions::{self, Definition, Header};
 use crate::log::storage::Storage;
@@ -302,7 +303,7 @@ impl Registry {
                 }
             }
             Definition::Binding { exchange, routing_key, queue } => {
-                self.restore_binding(exchange, routing_key, false, queue, &[]);
+                self.restore_binding(exchange, routing_key, false, queue, RawTable::default());
             }
             Definition::BindingWith { exchange, routing_key, to_exchange, destination, arguments } => {
                 self.restore_binding(exchange, routing_key, to_exchange, destination, arguments);
@@ -316,14 +317,21 @@ impl Registry {
     }
 
     /// Its source and its destination are there already.
-    fn restore_binding(&mut self, source: &str, key: &str, to_exchange: bool, name: &str, arguments: &[u8]) {
+    fn restore_binding(
+        &mut self,
+        source: &str,
+        key: &str,
+        to_exchange: bool,
+        name: &str,
+        arguments: RawTable<'_>,
+    ) {
         let destination = if to_exchange {
             self.exchanges.get_key_value(name).map(|(name, _)| Destination::Exchange(name.as_str().into()))
         } else {
             self.queues.get(name).cloned().map(Destination::Queue)
         };
         if let (Some(source), Some(destination)) = (self.exchanges.get_mut(source), destination) {
-            source.bind(key, Target { destination, arguments: arguments.into() });
+            source.bind(key, Target { destination, arguments: arguments.bytes().into() });
         }
     }
 
@@ -345,9 +353,10 @@ impl Registry {
             }
         }
         for (exchange, found) in durable() {
-            for (routing_key, Target { destination, arguments }) in found.bindings() {
-                let (to_exchange, destination) = match destination {
-                    Destination::Queue(queue) if queue.durable && arguments.is_empty() => {
+            for (routing_key, target) in found.bindings() {
+                let arguments = target.arguments();
+                let (to_exchange, destination) = match &target.destination {
+                    Destination::Queue(queue) if queue.durable && arguments == RawTable::default() => {
                         definitions.push(Definition::Binding { exchange, routing_key, queue: &queue.name });
                         continue;
                     }

@@ -2,7 +2,7 @@
 
 use super::table::Table;
 use super::wire::{Malformed, Reader};
-use crate::codec::fields;
+use crate::codec::raw_table::RawTable;
 
 /// A client's method. Texts are borrowed from the frame. `BasicSettle` is basic.ack, basic.nack or basic.reject: the
 /// first is a nack that does not requeue, the last one of a single delivery.
@@ -76,8 +76,7 @@ pub(crate) struct Binding<'a> {
     pub(crate) exchange: &'a str,
     pub(crate) routing_key: &'a str,
     pub(crate) no_wait: bool,
-    /// The inside of a table.
-    pub(crate) arguments: &'a [u8],
+    pub(crate) arguments: RawTable<'a>,
 }
 
 /// What RabbitMQ's exchange.bind and exchange.unbind name.
@@ -87,8 +86,7 @@ pub(crate) struct ExchangeBinding<'a> {
     pub(crate) source: &'a str,
     pub(crate) routing_key: &'a str,
     pub(crate) no_wait: bool,
-    /// The inside of a table.
-    pub(crate) arguments: &'a [u8],
+    pub(crate) arguments: RawTable<'a>,
 }
 
 /// basic.consume.
@@ -204,7 +202,7 @@ fn exchange_or_queue<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a
         (40, method @ (30 | 40)) => {
             let (source, routing_key) = (reader.short_string()?, reader.short_string()?);
             let no_wait = bits(reader)?[0];
-            let arguments = fields::read_table(reader)?;
+            let arguments = RawTable::read(reader)?;
             let binding = ExchangeBinding { destination: name, source, routing_key, no_wait, arguments };
             if method == 30 { Method::ExchangeBind(binding) } else { Method::ExchangeUnbind(binding) }
         }
@@ -228,7 +226,7 @@ fn exchange_or_queue<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a
         (_, method) => {
             let (exchange, routing_key) = (reader.short_string()?, reader.short_string()?);
             let no_wait = method == 20 && bits(reader)?[0];
-            let arguments = fields::read_table(reader)?;
+            let arguments = RawTable::read(reader)?;
             let binding = Binding { queue: name, exchange, routing_key, no_wait, arguments };
             if method == 20 { Method::QueueBind(binding) } else { Method::QueueUnbind(binding) }
         }
