@@ -247,6 +247,9 @@ fn cc_and_bcc_add_routing_keys_and_bcc_is_not_seen() {
     assert_eq!(drain(&mut client, &["a", "b", "c"]), [0, 0, 0], "each queue got it once");
     publish_with(&mut client, "amq.topic", "nobody", true, &[("CC", &cc)]);
     assert_eq!(drain(&mut client, &["a", "b", "c"]), [0, 0, 1]);
+    client.publish(1, "amq.topic", "nobody", true, b"the same key without copies");
+    client.expect(1, 60, 50);
+    client.content(1);
     client.publish(1, "", "a", true, b"without");
     assert_eq!(drain(&mut client, &["a", "b", "c"]), [1, 0, 0]);
     publish_with(&mut client, "", "a", true, &[("BCC", b"S\0\0\0\x01b")]);
