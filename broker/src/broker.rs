@@ -1,30 +1,29 @@
 //! What all connections share: the store with its queues and log, the settings, and who is connected.
 
-use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use foundation::Shutdown;
 
 use crate::error::Error;
 use crate::log::storage::Storage;
+use crate::protocol::connections::{Connections, Peer};
 use crate::protocol::fault::Outcome;
-use crate::protocol::send_buffer::SendBuffer;
-use crate::protocol::throttle::Throttle;
+use crate::protocol::memory::MemoryBudget;
 use crate::protocol::transaction::UncommittedBytes;
 use crate::queues::delivery;
 use crate::queues::store::{Store, StoreSettings};
 use crate::queues::topology::SharedQueue;
 use crate::settings::Settings;
-use crate::sync::lock;
 
 /// The broker behind its connections.
 pub(crate) struct Broker {
     pub(crate) store: Arc<Store>,
     pub(crate) settings: Settings,
+    pub(crate) connections: Connections,
+    pub(crate) memory: Arc<MemoryBudget>,
     pub(crate) uncommitted: UncommittedBytes,
-    connections: Mutex<HashMap<u64, Arc<Peer>>>,
     /// Counts connections and consumers, so that each has its own number.
     next_id: AtomicU64,
 }
@@ -35,44 +34,6 @@ impl Deref for Broker {
 
     fn deref(&self) -> &Store {
         &self.store
-    }
-}
-
-/// What others need to know of a connection.
-pub(crate) struct Peer {
-    pub(crate) id: u64,
-    pub(crate) address: String,
-    pub(crate) send_buffer: Arc<SendBuffer>,
-    pub(crate) throttle: Throttle,
-    /// The queues that it consumes from: they are tried again when its socket has room.
-    consumed: Mutex<Vec<Arc<SharedQueue>>>,
-}
-
-impl Peer {
-    pub(crate) fn new(id: u64, address: String, send_buffer: Arc<SendBuffer>) -> Arc<Self> {
-        let throttle = Throttle::new(Arc::clone(&send_buffer));
-        Arc::new(Self { id, address, send_buffer, throttle, consumed: Mutex::new(Vec::new()) })
-    }
-
-    /// A consumer of `queue` was added.
-    pub(crate) fn consumes(&self, queue: &Arc<SharedQueue>) {
-        lock(&self.consumed).push(Arc::clone(queue));
-    }
-
-    /// A consumer of `queue` was removed.
-    pub(crate) fn consumes_no_more(&self, queue: &SharedQueue) {
-        let mut consumed = lock(&self.consumed);
-        if let Some(index) = consumed.iter().position(|known| known.id == queue.id) {
-            consumed.swap_remove(index);
-        }
-    }
-
-    /// The queues that it consumes from, each once.
-    pub(crate) fn consumed(&self) -> Vec<Arc<SharedQueue>> {
-        let mut queues = lock(&self.consumed).clone();
-        queues.sort_unstable_by_key(|queue| queue.id);
-        queues.dedup_by_key(|queue| queue.id);
-        queues
     }
 }
 
@@ -89,9 +50,10 @@ impl Broker {
             disk_free_min_bytes: settings.disk_free_min_bytes,
         };
         let store = Arc::new(Store::recover(store, storage, shutdown)?);
-        let uncommitted = UncommittedBytes::default();
-        let (connections, next_id) = (Mutex::default(), AtomicU64::new(1));
-        Ok(Self { store, settings, uncommitted, connections, next_id })
+        let connections = Connections::new(settings.max_connections);
+        let memory = MemoryBudget::new(settings.max_connections);
+        let (uncommitted, next_id) = (UncommittedBytes::default(), AtomicU64::new(1));
+        Ok(Self { store, settings, connections, memory, uncommitted, next_id })
     }
 
     /// A number that no other connection or consumer has.
@@ -99,23 +61,27 @@ impl Broker {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Admits a connection, unless there are too many.
-    pub(crate) fn admit(&self, peer: &Arc<Peer>) -> bool {
-        let mut connections = lock(&self.connections);
-        let room = connections.len() < self.settings.max_connections;
-        if room {
-            connections.insert(peer.id, Arc::clone(peer));
-        }
-        room
-    }
-
-    pub(crate) fn dismiss(&self, id: u64) {
-        lock(&self.connections).remove(&id);
-    }
-
     /// The connections that are open.
     pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
-        lock(&self.connections).values().cloned().collect()
+        self.connections.all()
+    }
+
+    /// Closes connections that keep others waiting for memory because they hardly send or read.
+    pub(crate) fn close_slow_connections(&self) {
+        if !self.memory.is_short() {
+            return;
+        }
+        for peer in self.peers().iter().filter(|peer| peer.is_too_slow()) {
+            log::warn!("{}: connection dropped: it is too slow while memory is short", peer.address);
+            peer.send_buffer.close();
+        }
+    }
+
+    /// Whether the disk has room for a large message beyond what has to stay free. If it cannot be asked, the log will
+    /// find out.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        let needed = self.settings.disk_free_min_bytes.saturating_add(bytes as u64);
+        self.segment_table.storage().free_bytes().map_or(true, |free| free >= needed)
     }
 
     /// Removes a consumer from its queue, and the queue if that was the last one of an auto-delete queue.

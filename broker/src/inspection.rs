@@ -9,6 +9,7 @@ use foundation::listener::{Dependency, Inspect};
 use foundation::metrics::Exposition;
 
 use crate::broker::Broker;
+use crate::descriptors;
 use crate::queues::store::Store;
 
 /// A look inside a running broker.
@@ -55,6 +56,44 @@ impl Inspection {
     }
 }
 
+impl Inspection {
+    /// The limits of the process, and how near it is to them.
+    fn limits(&self, text: &mut Exposition) {
+        let connections = &self.0.connections;
+        text.single("broker_connections_limit", "gauge", "Connections there may be.", connections.limit());
+        for (name, help, counter) in [
+            ("broker_connections_refused_total", "Connections that found no place.", &connections.refused),
+            (
+                "broker_connections_displaced_total",
+                "Connections closed before their login to make room for newer ones.",
+                &connections.displaced,
+            ),
+        ] {
+            text.single(name, "counter", help, counter.get());
+        }
+        let (used, limit) = self.0.memory.usage();
+        let name = "broker_memory_buffered_bytes";
+        text.single(name, "gauge", "Unfinished messages, and what waits for clients to read it.", used);
+        let name = "broker_memory_buffered_limit_bytes";
+        text.single(name, "gauge", "Publishers and deliveries wait beyond this.", limit);
+        let (used, limit) = self.0.uncommitted.usage();
+        let name = "broker_memory_uncommitted_bytes";
+        text.single(name, "gauge", "Messages in transactions that are not committed.", used);
+        let name = "broker_memory_uncommitted_limit_bytes";
+        text.single(name, "gauge", "Channels that publish beyond this in transactions are closed.", limit);
+        let short = u8::from(self.0.memory.is_short());
+        text.single(
+            "rabbitmq_alarms_memory_used_watermark",
+            "gauge",
+            "1 while clients wait for memory.",
+            short,
+        );
+        if let Some(open) = descriptors::open() {
+            text.single("rabbitmq_process_open_fds", "gauge", "Open files and sockets.", open);
+        }
+    }
+}
+
 impl Inspect for Inspection {
     fn dependencies(&self) -> Vec<Dependency> {
         let problem = "nearly full: publishers wait until there is room".to_owned();
@@ -82,6 +121,7 @@ impl Inspect for Inspection {
         }
         text.single("rabbitmq_queues", "gauge", "Queues.", queues.len());
         text.single("rabbitmq_connections", "gauge", "Open connections.", self.0.peers().len());
+        self.limits(text);
         let counters = &persister.metrics;
         for (name, help, counter) in [
             (

@@ -1,4 +1,5 @@
-//! An embedded AMQP 0-9-1 broker: durable work queues for one machine, that any AMQP client can use.
+//! An embedded AMQP 0-9-1 broker: durable work queues for one machine, that any AMQP client can use. [`Spool`] is one
+//! such queue as a library, without sockets.
 //!
 //! A message's way through the folders: in [`protocol`], `server` accepts, `connection` reads frames and `channel`
 //! handles methods (`declare`, `consume`, `publish`). In [`log`], `persister` and `segment_table` write the message to
@@ -25,12 +26,14 @@ use foundation::listener::Identity;
 
 mod broker;
 mod codec;
+mod descriptors;
 mod error;
 mod inspection;
 mod log;
 mod protocol;
 mod queues;
 mod settings;
+mod spool;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -38,14 +41,18 @@ mod tests;
 pub use crate::log::check::{check_log, salvage_log};
 pub use error::Error;
 pub use settings::Settings;
+pub use spool::{PublishError, Spool, SpoolOptions, SpooledMessage};
 
 use crate::broker::Broker;
 use crate::inspection::Inspection;
 use crate::log::storage::{DiskStorage, Storage};
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::fault::{CONNECTION_FORCED, close_text};
+use crate::protocol::throttle::Shortage;
 use crate::sync::spawn;
 
+/// How often connections are looked for that keep others waiting for memory.
+const SLOW_INTERVAL: Duration = Duration::from_secs(1);
 /// How long clients get to take note that the broker stops.
 const FAREWELL: Duration = Duration::from_millis(300);
 
@@ -59,11 +66,12 @@ pub struct Server {
 }
 
 /// Takes the data folder, recovers what is in it, and binds. `shutdown` ends [`Server::run`].
-pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Server, Error> {
+pub fn build(mut settings: Settings, shutdown: Shutdown) -> Result<Server, Error> {
     let folder = settings.data_dir.display().to_string();
     let storage: Arc<dyn Storage> =
         Arc::new(DiskStorage::open(&settings.data_dir).map_err(Error::io(format!("create {folder}")))?);
     let lock = log::folder_lock::take(&settings.data_dir)?;
+    settings.max_connections = descriptors::connections(descriptors::raise_limit(), settings.max_connections);
     let (hosts, port) = (settings.host.clone(), settings.port);
     // Bound only when everything is recovered: a port that is open means a broker that answers.
     let broker = Broker::recover(settings, storage, shutdown)?;
@@ -85,7 +93,7 @@ impl Server {
         let told = Arc::downgrade(broker);
         broker.alarm.listen(move |raised| {
             for peer in told.upgrade().iter().flat_map(|broker| broker.peers()) {
-                peer.throttle.set(raised);
+                peer.throttle.set(Shortage::Disk, raised);
             }
         });
         let threads = broker.store.start()?;
@@ -100,7 +108,9 @@ impl Server {
             let address = listener.local_addr().map_err(Error::io("read the listening address"))?;
             ::log::info!("listening on {address}");
         }
-        broker.shutdown.wait();
+        while !broker.shutdown.wait_timeout(SLOW_INTERVAL) {
+            broker.close_slow_connections();
+        }
         self.listeners.iter().for_each(|listener| protocol::server::stop_accepting(listener));
         say_farewell(broker);
         broker.store.stop(threads)?;

@@ -1,7 +1,7 @@
 //! The gateway: the only public program of the platform.
 //!
 //! The path of a request: `crates/edge` (reads it, strictly and within limits) → `routes` → `proxy` and `upstream` for
-//! the services, `orders` and `publisher` for /api/billing, `status`, `health` or `assets` for the gateway's own paths.
+//! the services, `orders`, `publisher` and `outbox` for /api/billing, `status`, `health` or `assets` for the gateway's own paths.
 
 mod assets;
 mod billing_activity;
@@ -10,14 +10,16 @@ mod health;
 mod inspection;
 mod metrics;
 mod orders;
+mod outbox;
 mod proxy;
 mod publisher;
+mod recent_orders;
 mod routes;
 mod settings;
 mod status;
 mod upstream;
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
@@ -26,7 +28,7 @@ use foundation::Shutdown;
 use foundation::listener::{self, Identity};
 
 pub use error::{Error, Problem};
-pub use settings::{QueueSettings, ServiceSettings, Settings, UpstreamSettings};
+pub use settings::{OutboxSettings, QueueSettings, ServiceSettings, Settings, UpstreamSettings};
 pub use upstream::Reason;
 
 use billing_activity::BillingActivity;
@@ -34,10 +36,12 @@ use health::Health;
 use inspection::Inspection;
 use metrics::Metrics;
 use orders::Orders;
+use outbox::Outbox;
 use proxy::Proxy;
 use publisher::Publisher;
+use recent_orders::RecentOrders;
 use routes::Routes;
-use status::Status;
+use status::{Placed, Status};
 use upstream::UpstreamService;
 
 /// A gateway that is bound to its address.
@@ -46,6 +50,7 @@ pub struct Gateway {
     routes: Arc<Routes>,
     services: Box<[&'static UpstreamService]>,
     publisher: Arc<Publisher>,
+    outbox: Option<Arc<Outbox>>,
     settings: Settings,
     shutdown: Shutdown,
 }
@@ -54,26 +59,49 @@ impl Gateway {
     /// Binds the addresses and starts to connect to the broker. Only the private listener is served before
     /// [`Gateway::run`].
     pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Self, Error> {
-        let server = bind(&settings)?;
+        let server = Server::bind(&settings.host, settings.port).map_err(|source| {
+            let addr = format!("{}:{}", settings.host, settings.port);
+            Error::Listen { addr, source }
+        })?;
         let services = services(&settings)?;
         let labels = routes::labels(&settings.services);
         let metrics = Arc::new(Metrics::new(labels, server.connections(), services.clone()));
         let billing_activity = Arc::new(BillingActivity::default());
         let publisher = Publisher::start(settings.queue.clone(), metrics.clone(), billing_activity.clone())?;
+        let recent = Arc::new(RecentOrders::new());
+        let outbox = settings.outbox.as_ref();
+        let outbox = outbox.map(|settings| Outbox::start(settings, publisher.clone(), recent.clone()));
+        let outbox = outbox.transpose()?;
         let proxies = services.iter().zip(&settings.services);
         let routes = Arc::new(Routes {
             services: proxies
                 .map(|(service, settings)| (settings.clone(), Proxy::new(service, settings.body_max_bytes)))
                 .collect(),
-            orders: Orders::new(publisher.clone(), settings.billing_body_max_bytes),
+            orders: Orders::new(
+                publisher.clone(),
+                outbox.clone(),
+                recent.clone(),
+                settings.billing_body_max_bytes,
+            ),
             health: Health::new(services.clone(), publisher.clone()),
-            status: Status::new(services.clone(), publisher.clone(), metrics.clone(), billing_activity),
+            status: Status::new(
+                services.clone(),
+                publisher.clone(),
+                Placed { outbox: outbox.clone(), recent },
+                metrics.clone(),
+                billing_activity,
+            ),
             metrics: metrics.clone(),
         });
         let identity = Identity { name: "api-gateway", version: env!("CARGO_PKG_VERSION") };
-        let inspection = Inspection { services: services.clone(), publisher: publisher.clone(), metrics };
+        let inspection = Inspection {
+            services: services.clone(),
+            publisher: publisher.clone(),
+            outbox: outbox.clone(),
+            metrics,
+        };
         listener::start(&settings.private, identity, Arc::new(inspection))?;
-        Ok(Self { server, routes, services, publisher, settings, shutdown })
+        Ok(Self { server, routes, services, publisher, outbox, settings, shutdown })
     }
 
     /// The address that was bound.
@@ -92,19 +120,13 @@ impl Gateway {
         self.server
             .run(&self.settings.edge, self.routes, &self.shutdown)
             .map_err(|source| Error::Io { action: "serve", source })?;
+        if let Some(outbox) = self.outbox {
+            outbox.stop();
+        }
         self.publisher.stop();
         log::info!("stopped");
         Ok(())
     }
-}
-
-fn bind(settings: &Settings) -> Result<Server, Error> {
-    let name = format!("{}:{}", settings.host, settings.port);
-    let failed = |source| Error::Listen { addr: name.clone(), source };
-    let host = settings.host.trim_matches(['[', ']']);
-    let mut addrs = (host, settings.port).to_socket_addrs().map_err(failed)?;
-    let addr = addrs.next().ok_or_else(|| failed(std::io::ErrorKind::AddrNotAvailable.into()))?;
-    Server::bind(addr).map_err(failed)
 }
 
 /// Creates the configured services; refuses one whose prefix overlaps with the gateway's own paths.

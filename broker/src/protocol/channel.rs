@@ -150,6 +150,7 @@ impl Channel {
         if let Some(transaction) = self.publisher.transaction() {
             unsettled.extend(transaction.take_deliveries());
         }
+        self.session.peer.set_unfinished(self.number, None);
         for (tag, consuming) in self.consumers.drain() {
             self.session.peer.consumes_no_more(&consuming.queue);
             if let Err(fault) = self.session.broker.remove_consumer(&consuming.queue, consuming.id) {

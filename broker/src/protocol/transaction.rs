@@ -17,14 +17,22 @@ use crate::protocol::publish::{self, wait_for_space};
 use crate::queues::delivery::{self, Settlement, Unsettled};
 use crate::queues::topology::Routes;
 
-/// The uncommitted messages of all channels may take this much memory.
-const LIMIT_BYTES: usize = 32 << 20;
+/// The uncommitted messages of all channels may take this much memory: one of the largest messages fits. It is no part
+/// of [`crate::protocol::memory`], for nobody can tell how long a client takes to commit.
+const LIMIT_BYTES: usize = 17 << 20;
 /// What a message takes besides its bytes.
 const OVERHEAD_BYTES: usize = 256;
 
 /// The memory that the uncommitted messages of all channels take.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UncommittedBytes(Arc<AtomicUsize>);
+
+impl UncommittedBytes {
+    /// Bytes that are taken now, and how many may be.
+    pub(crate) fn usage(&self) -> (usize, usize) {
+        (self.0.load(Ordering::Relaxed), LIMIT_BYTES)
+    }
+}
 
 /// A message that waits for its transaction to be committed.
 pub(crate) struct StagedMessage {
@@ -122,7 +130,7 @@ impl Channel {
         if messages.is_empty() {
             return Ok(());
         }
-        wait_for_space(&self.session)?;
+        wait_for_space(&self.session, messages.iter().map(|message| message.body.len()).sum())?;
         let persister = &self.session.broker.persister;
         let mut batch = None;
         for message in messages {

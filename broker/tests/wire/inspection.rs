@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use crate::server::{Server, eventually};
 use crate::support::{DURABLE, PATIENCE};
 
-fn get(server: &Server, path: &str) -> String {
+pub(crate) fn get(server: &Server, path: &str) -> String {
     let log = server.log();
     let addr: SocketAddr =
         log.lines().find_map(|line| line.split("private listener at ").nth(1)).unwrap().parse().unwrap();

@@ -12,6 +12,7 @@ mod consuming;
 mod durability;
 mod hostile;
 mod inspection;
+mod limits;
 mod publishing;
 mod recovery;
 mod routing;

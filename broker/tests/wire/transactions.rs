@@ -167,7 +167,6 @@ fn uncommitted_messages_have_a_limit_for_all_channels() {
     let body = vec![0; 12 << 20];
     select(&mut client);
     client.publish(1, "", "q", false, &body);
-    client.publish(1, "", "q", false, &body);
     let mut other = server.client();
     select(&mut other);
     other.publish(1, "", "q", false, &body);
