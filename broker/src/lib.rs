@@ -2,11 +2,11 @@
 //! such queue as a library, without sockets.
 //!
 //! A message's way through the folders: in [`protocol`], `server` accepts, `connection` reads frames and `channel`
-//! handles methods (`declare`, `consume`, `publish`). In [`log`], `persister` and `segment_table` write the message to
-//! disk before it enters a `queue` of [`queues`], from which `delivery` moves it to the `channel_output` of a consumer
-//! and the `send_buffer` of its connection. `log::recovery` reads the log back after a start, `log::check` and
-//! `log::salvage` do so without serving, `log::housekeeper` and `log::compaction` keep it small. [`inspection`] shows
-//! queues and figures on the private listener.
+//! handles methods (`declare`, `exchanges`, `consume`, `publish`, `transaction`). In [`log`], `persister` and
+//! `segment_table` write the message to disk before it enters a `queue` of [`queues`], from which `delivery` moves it to
+//! the `channel_output` of a consumer and the `send_buffer` of its connection. `log::recovery` reads the log back after
+//! a start, `log::check` and `log::salvage` do so without serving, `log::housekeeper` and `log::compaction` keep it
+//! small. [`inspection`] shows queues and figures on the private listener.
 //!
 //! The folders know each other in one direction: `protocol` knows `queues`, `queues` knows `log`. What the log needs of
 //! queues and publishers is in the traits of `log::owner`, what queues need of consumers in `queues::subscriber`. A
