@@ -11,6 +11,7 @@ use crate::log::storage::Storage;
 use crate::protocol::connections::{Connections, Peer};
 use crate::protocol::fault::Outcome;
 use crate::protocol::memory::MemoryBudget;
+use crate::protocol::transaction::UncommittedBytes;
 use crate::queues::delivery;
 use crate::queues::store::{Store, StoreSettings};
 use crate::queues::topology::SharedQueue;
@@ -22,6 +23,7 @@ pub(crate) struct Broker {
     pub(crate) settings: Settings,
     pub(crate) connections: Connections,
     pub(crate) memory: Arc<MemoryBudget>,
+    pub(crate) uncommitted: UncommittedBytes,
     /// Counts connections and consumers, so that each has its own number.
     next_id: AtomicU64,
 }
@@ -50,7 +52,8 @@ impl Broker {
         let store = Arc::new(Store::recover(store, storage, shutdown)?);
         let connections = Connections::new(settings.max_connections);
         let memory = MemoryBudget::new(settings.max_connections);
-        Ok(Self { store, settings, connections, memory, next_id: AtomicU64::new(1) })
+        let (uncommitted, next_id) = (UncommittedBytes::default(), AtomicU64::new(1));
+        Ok(Self { store, settings, connections, memory, uncommitted, next_id })
     }
 
     /// A number that no other connection or consumer has.

@@ -76,6 +76,11 @@ impl Inspection {
         text.single(name, "gauge", "Unfinished messages, and what waits for clients to read it.", used);
         let name = "broker_memory_buffered_limit_bytes";
         text.single(name, "gauge", "Publishers and deliveries wait beyond this.", limit);
+        let (used, limit) = self.0.uncommitted.usage();
+        let name = "broker_memory_uncommitted_bytes";
+        text.single(name, "gauge", "Messages in transactions that are not committed.", used);
+        let name = "broker_memory_uncommitted_limit_bytes";
+        text.single(name, "gauge", "Channels that publish beyond this in transactions are closed.", limit);
         let short = u8::from(self.0.memory.is_short());
         text.single(
             "rabbitmq_alarms_memory_used_watermark",

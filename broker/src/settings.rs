@@ -9,7 +9,7 @@ use foundation::{Environment, Error};
 /// Everything that can be set, with every limit.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `BROKER_HOST`, default 127.0.0.1.
+    /// `BROKER_HOST`, default 127.0.0.1: names or addresses, comma-separated.
     pub(crate) host: String,
     /// `BROKER_PORT`, default 5672; 0 lets the operating system choose.
     pub(crate) port: u16,
@@ -35,6 +35,8 @@ pub struct Settings {
     pub(crate) handshake_timeout: Duration,
     /// `BROKER_SEND_TIMEOUT_MS`, default 30 seconds in which a client that was sent something must read some of it.
     pub(crate) send_timeout: Duration,
+    /// `BROKER_CONSUMER_TIMEOUT_MS`, default 30 minutes in which a delivery must be acked; none if it is 0.
+    pub(crate) consumer_timeout: Option<Duration>,
     /// `BROKER_SEGMENT_BYTES`, default 8 MiB per file of the log.
     pub(crate) segment_bytes: u32,
     /// `BROKER_DISK_FREE_MIN_BYTES`, default 64 MiB: publishers wait while less is free.
@@ -63,6 +65,14 @@ impl Settings {
             heartbeat_s: 60,
             handshake_timeout: environment.millis("BROKER_HANDSHAKE_TIMEOUT_MS", 10_000)?,
             send_timeout: environment.millis("BROKER_SEND_TIMEOUT_MS", 30_000)?,
+            consumer_timeout: match environment.number(
+                "BROKER_CONSUMER_TIMEOUT_MS",
+                30 * 60_000,
+                0..=1 << 40,
+            )? {
+                0 => None,
+                millis => Some(Duration::from_millis(millis)),
+            },
             segment_bytes: u32::try_from(segment_bytes).unwrap_or(u32::MAX),
             disk_free_min_bytes: environment.number("BROKER_DISK_FREE_MIN_BYTES", 64 << 20, 0..=1 << 50)?,
         })

@@ -20,6 +20,8 @@ package_of() {
         logrotate) say logrotate ;;
         ruby) say ruby ;;
         python3-venv) say python3-venv ;;
+        unshare) say util-linux ;;
+        ip) say iproute2 ;;
         chromium) say chromium ;;
         promtool) say prometheus ;;
         *) fail "no package is known for $1" ;;

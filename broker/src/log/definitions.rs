@@ -30,9 +30,36 @@ const MAGIC: &[u8; 8] = b"AMQPDEF2";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Definition<'a> {
     NextQueue(u32),
-    Queue { id: u32, name: &'a str, auto_delete: bool, arguments: RawTable<'a> },
-    Exchange { name: &'a str, kind: &'a str, auto_delete: bool, internal: bool },
-    Binding { exchange: &'a str, routing_key: &'a str, queue: &'a str },
+    Queue {
+        id: u32,
+        name: &'a str,
+        auto_delete: bool,
+        arguments: RawTable<'a>,
+    },
+    Exchange {
+        name: &'a str,
+        kind: &'a str,
+        auto_delete: bool,
+        internal: bool,
+    },
+    Binding {
+        exchange: &'a str,
+        routing_key: &'a str,
+        queue: &'a str,
+    },
+    /// The alternate exchange of an exchange.
+    Alternate {
+        exchange: &'a str,
+        alternate: &'a str,
+    },
+    /// A binding that leads to an exchange or has arguments.
+    BindingWith {
+        exchange: &'a str,
+        routing_key: &'a str,
+        to_exchange: bool,
+        destination: &'a str,
+        arguments: RawTable<'a>,
+    },
 }
 
 const QUEUE: u8 = 2;
@@ -59,6 +86,13 @@ impl<'a> Definition<'a> {
                 let out = out.put(&[4]).put_short_string(exchange);
                 out.put_short_string(routing_key).put_short_string(queue)
             }
+            Self::Alternate { exchange, alternate } => {
+                out.put(&[16]).put_short_string(exchange).put_short_string(alternate)
+            }
+            Self::BindingWith { exchange, routing_key, to_exchange, destination, arguments } => {
+                let out = out.put(&[17]).put_short_string(exchange).put_short_string(routing_key);
+                out.put_bool(to_exchange).put_short_string(destination).put_long_string(arguments.bytes())
+            }
         };
     }
 
@@ -81,6 +115,14 @@ impl<'a> Definition<'a> {
                 let (exchange, routing_key) = (reader.short_string()?, reader.short_string()?);
                 Self::Binding { exchange, routing_key, queue: reader.short_string()? }
             }
+            16 => Self::Alternate { exchange: reader.short_string()?, alternate: reader.short_string()? },
+            17 => Self::BindingWith {
+                exchange: reader.short_string()?,
+                routing_key: reader.short_string()?,
+                to_exchange: reader.u8()? != 0,
+                destination: reader.short_string()?,
+                arguments: RawTable::read(reader)?,
+            },
             _ => return Err(Malformed),
         })
     }
@@ -130,7 +172,10 @@ impl Stored {
                 Definition::Queue { id, .. } => {
                     queues.ids.insert(id);
                 }
-                Definition::Exchange { .. } | Definition::Binding { .. } => {}
+                Definition::Exchange { .. }
+                | Definition::Binding { .. }
+                | Definition::Alternate { .. }
+                | Definition::BindingWith { .. } => {}
             }
         }
         Ok(queues)
@@ -264,6 +309,14 @@ mod tests {
             },
             Definition::Exchange { name: "events", kind: "topic", auto_delete: true, internal: false },
             Definition::Binding { exchange: "events", routing_key: "a.#", queue: "orders" },
+            Definition::Alternate { exchange: "events", alternate: "rest" },
+            Definition::BindingWith {
+                exchange: "events",
+                routing_key: "",
+                to_exchange: true,
+                destination: "rest",
+                arguments: RawTable::new(b"\x01at\x01").unwrap(),
+            },
         ]
     }
 

@@ -234,11 +234,12 @@ impl<Q: LogQueue> Persister<Q> {
         }
     }
 
-    /// Waits until batch `number` is in its queues.
-    pub(crate) fn wait_through(&self, number: u64) {
+    /// Waits until batch `number` is in its queues. False if the log ended before.
+    pub(crate) fn wait_through(&self, number: u64) -> bool {
         let mut state = lock(&self.state);
         self.wake(&mut state);
-        drop(self.progress.wait_while(state, |state| state.through <= number && !state.ended));
+        let waited = self.progress.wait_while(state, |state| state.through <= number && !state.ended);
+        waited.unwrap_or_else(PoisonError::into_inner).through > number
     }
 
     /// The same until `deadline` at most; tells how far the batch has come.

@@ -1,5 +1,6 @@
-//! A channel: what a client set up on it, and the methods that concern it alone. Methods about queues and exchanges
-//! are in [`crate::protocol::declare`], about consuming in [`crate::protocol::consume`], publishing is in [`crate::protocol::publish`].
+//! A channel: what a client set up on it, and the methods that concern it alone. Methods about queues are in
+//! [`crate::protocol::declare`], about exchanges in [`crate::protocol::exchanges`], about consuming in
+//! [`crate::protocol::consume`]; publishing is in [`crate::protocol::publish`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -79,6 +80,8 @@ impl Channel {
             Method::ExchangeDelete { exchange, if_unused, no_wait } => {
                 self.delete_exchange(exchange, if_unused, no_wait)?;
             }
+            Method::ExchangeBind(binding) => self.bind_exchange(&binding)?,
+            Method::ExchangeUnbind(binding) => self.unbind_exchange(&binding)?,
             Method::QueueDeclare(declare) => self.declare_queue(&declare)?,
             Method::QueueBind(binding) => self.bind(&binding)?,
             Method::QueueUnbind(binding) => self.unbind(&binding)?,
@@ -108,10 +111,13 @@ impl Channel {
             }
             Method::BasicRecover { requeue, is_async } => self.recover(requeue, is_async)?,
             Method::ConfirmSelect { no_wait } => {
-                self.publisher.select_confirms();
+                self.publisher.select_confirms()?;
                 self.answer(no_wait, &Reply::ConfirmSelectOk);
                 self.enlist();
             }
+            Method::TxSelect => self.select_transactions()?,
+            Method::TxCommit => self.commit()?,
+            Method::TxRollback => self.roll_back()?,
             _ => return Fault::connection(COMMAND_INVALID, "a connection method on a channel"),
         }
         Ok(true)
@@ -143,7 +149,10 @@ impl Channel {
 
     /// Ends its consumers and its sending side; returns the deliveries that have to be requeued.
     pub(crate) fn silence(&mut self) -> Vec<Unsettled> {
-        let unsettled = self.output.close();
+        let mut unsettled = self.output.close();
+        if let Some(transaction) = self.publisher.transaction() {
+            unsettled.extend(transaction.take_deliveries());
+        }
         self.session.peer.set_unfinished(self.number, None);
         for (tag, consuming) in self.consumers.drain() {
             self.session.peer.consumes_no_more(&consuming.queue);

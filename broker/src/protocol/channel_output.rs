@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use crate::log::owner::ConfirmReceiver;
 use crate::log::record::{self, Message};
+use crate::protocol::age_of_deliveries::AgeOfDeliveries;
 use crate::protocol::codec::frame::put_content;
 use crate::protocol::codec::reply::{Delivered, Reply};
 use crate::protocol::send_buffer::SendBuffer;
@@ -22,6 +24,7 @@ pub(crate) struct ChannelOutput {
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
     open: bool,
     next_tag: u64,
@@ -31,12 +34,14 @@ struct State {
     prefetch: u32,
     /// Unsettled deliveries to consumers, which that limit counts.
     to_consumers: u32,
+    /// The tags of consumers that ended because their queues did, and that the channel does not know of yet.
+    cancelled: Vec<Arc<str>>,
+    age: AgeOfDeliveries,
 }
 
 impl ChannelOutput {
     pub(crate) fn new(channel: u16, frame_max: u32, send_buffer: Arc<SendBuffer>) -> Arc<Self> {
-        let state =
-            State { open: true, next_tag: 1, unsettled: VecDeque::new(), prefetch: 0, to_consumers: 0 };
+        let state = State { open: true, next_tag: 1, ..State::default() };
         Arc::new(Self { channel, frame_max, send_buffer, state: Mutex::new(state) })
     }
 
@@ -99,19 +104,40 @@ impl ChannelOutput {
     /// Takes the deliveries that `tag` settles out of the unsettled ones. None if there is no such delivery.
     pub(crate) fn settle(&self, tag: u64, multiple: bool) -> Option<Vec<Unsettled>> {
         let mut state = lock(&self.state);
-        let settled: Vec<Unsettled> = if multiple && tag == 0 {
-            state.unsettled.drain(..).collect()
-        } else {
-            let index = state.unsettled.binary_search_by_key(&tag, |unsettled| unsettled.tag).ok()?;
-            if multiple {
-                state.unsettled.drain(..=index).collect()
-            } else {
-                state.unsettled.remove(index).into_iter().collect()
-            }
-        };
-        let to_consumers = settled.iter().filter(|unsettled| unsettled.consumer != 0).count();
-        state.to_consumers -= u32::try_from(to_consumers).unwrap_or(u32::MAX);
+        let settled = state.take(tag, multiple)?;
+        state.release(&settled);
         Some(settled)
+    }
+
+    /// Like [`ChannelOutput::settle`], but the deliveries count for the channel's limit until they are released or
+    /// restored.
+    pub(crate) fn withhold(&self, tag: u64, multiple: bool) -> Option<Vec<Unsettled>> {
+        lock(&self.state).take(tag, multiple)
+    }
+
+    /// Withheld deliveries are settled.
+    pub(crate) fn release(&self, withheld: &[Unsettled]) {
+        lock(&self.state).release(withheld);
+    }
+
+    /// Withheld deliveries are unsettled again.
+    pub(crate) fn restore(&self, withheld: Vec<Unsettled>) {
+        let mut state = lock(&self.state);
+        state.unsettled.extend(withheld);
+        state.unsettled.make_contiguous().sort_unstable_by_key(|unsettled| unsettled.tag);
+    }
+
+    /// The tags of the consumers that ended because their queues did since this was last asked.
+    pub(crate) fn take_cancelled(&self) -> Vec<Arc<str>> {
+        std::mem::take(&mut lock(&self.state).cancelled)
+    }
+
+    /// Whether a delivery is unsettled for `timeout`. It is noticed only if this is called several times in that time.
+    pub(crate) fn is_overdue(&self, now: Instant, timeout: Duration) -> bool {
+        let mut state = lock(&self.state);
+        let State { age, unsettled, next_tag, .. } = &mut *state;
+        let first = unsettled.front().map(|unsettled| unsettled.tag);
+        age.is_overdue(first, *next_tag, now, timeout)
     }
 
     /// Sends nothing from now on, and gives up all unsettled deliveries.
@@ -124,6 +150,25 @@ impl ChannelOutput {
 }
 
 impl State {
+    /// Takes the deliveries that `tag` names out of the unsettled ones. None if there is no such delivery.
+    fn take(&mut self, tag: u64, multiple: bool) -> Option<Vec<Unsettled>> {
+        if multiple && tag == 0 {
+            return Some(self.unsettled.drain(..).collect());
+        }
+        let index = self.unsettled.binary_search_by_key(&tag, |unsettled| unsettled.tag).ok()?;
+        Some(if multiple {
+            self.unsettled.drain(..=index).collect()
+        } else {
+            self.unsettled.remove(index).into_iter().collect()
+        })
+    }
+
+    /// The channel's limit counts these deliveries no more.
+    fn release(&mut self, settled: &[Unsettled]) {
+        let to_consumers = settled.iter().filter(|unsettled| unsettled.consumer != 0).count();
+        self.to_consumers -= u32::try_from(to_consumers).unwrap_or(u32::MAX);
+    }
+
     /// Whether the channel takes another delivery. Its own limit counts what has to be acked, but once it is reached,
     /// it holds back everything, as RabbitMQ's does.
     fn has_room(&self) -> bool {
@@ -174,6 +219,7 @@ impl Subscriber for ChannelSubscriber {
     }
 
     fn cancel(&self) {
+        lock(&self.output.state).cancelled.push(Arc::clone(&self.consumer_tag));
         if self.cancel_notify {
             self.output.push(&Reply::BasicCancel { consumer_tag: &self.consumer_tag });
             self.output.send_buffer.flush();

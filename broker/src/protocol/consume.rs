@@ -13,7 +13,7 @@ use crate::protocol::fault::{
     ACCESS_REFUSED, Fault, NOT_ALLOWED, NOT_IMPLEMENTED, Outcome, PRECONDITION_FAILED,
 };
 use crate::queues::arguments::check_consumer;
-use crate::queues::delivery::{self, Settlement};
+use crate::queues::delivery::{self, Settlement, Unsettled};
 use crate::queues::queue::Consumer;
 use crate::queues::subscriber::{Delivery, SharedSubscriber};
 
@@ -34,7 +34,7 @@ impl Channel {
     }
 
     /// Lets every queue that this channel consumes from try again, after the channel's own limit made room.
-    fn pump_consumers(&self) {
+    pub(crate) fn pump_consumers(&self) {
         for consuming in self.consumers.values() {
             delivery::pump(&self.session.broker, &consuming.queue);
         }
@@ -43,6 +43,7 @@ impl Channel {
     pub(crate) fn consume(&mut self, consume: &Consume<'_>) -> Outcome {
         let queue = self.find_queue(consume.queue)?;
         check_consumer(consume.arguments, &queue.name)?;
+        self.forget_cancelled();
         if self.consumers.contains_key(consume.consumer_tag) {
             let text = format!("attempt to reuse consumer tag '{}'", consume.consumer_tag);
             return Fault::connection(NOT_ALLOWED, text);
@@ -79,8 +80,18 @@ impl Channel {
         Ok(())
     }
 
+    /// Forgets the consumers whose queues are gone; their tags can be used again.
+    fn forget_cancelled(&mut self) {
+        for tag in self.output.take_cancelled() {
+            if let Some(consuming) = self.consumers.remove(&*tag) {
+                self.session.peer.consumes_no_more(&consuming.queue);
+            }
+        }
+    }
+
     /// Cancelling what is not there succeeds. Unsettled deliveries stay as they are.
     pub(crate) fn cancel(&mut self, consumer_tag: &str, no_wait: bool) -> Outcome {
+        self.forget_cancelled();
         if let Some(consuming) = self.consumers.remove(consumer_tag) {
             self.session.peer.consumes_no_more(&consuming.queue);
             self.session.broker.remove_consumer(&consuming.queue, consuming.id)?;
@@ -115,22 +126,35 @@ impl Channel {
     }
 
     pub(crate) fn settle(&mut self, tag: u64, multiple: bool, settlement: Settlement) -> Outcome {
-        let Some(deliveries) = self.output.settle(tag, multiple) else {
+        let transaction = self.publisher.transaction();
+        let found = match &transaction {
+            Some(_) => self.output.withhold(tag, multiple),
+            None => self.output.settle(tag, multiple),
+        };
+        let Some(deliveries) = found else {
             return Fault::channel(PRECONDITION_FAILED, format!("unknown delivery tag {tag}"));
         };
-        delivery::end_deliveries(&self.session.broker, &deliveries, settlement);
-        if self.limited {
-            self.pump_consumers();
+        match transaction {
+            Some(transaction) => transaction.settle(deliveries, settlement),
+            None => self.end_deliveries(&deliveries, settlement),
         }
         Ok(())
     }
 
-    /// Gives everything back that is unsettled.
+    fn end_deliveries(&self, deliveries: &[Unsettled], settlement: Settlement) {
+        delivery::end_deliveries(&self.session.broker, deliveries, settlement);
+        if self.limited {
+            self.pump_consumers();
+        }
+    }
+
+    /// Gives everything back that is unsettled, at once on a transactional channel too.
     pub(crate) fn recover(&mut self, requeue: bool, is_async: bool) -> Outcome {
         if !requeue {
             return Fault::connection(NOT_IMPLEMENTED, "requeue=false");
         }
-        self.settle(0, true, Settlement::Requeue)?;
+        let deliveries = self.output.settle(0, true).unwrap_or_default();
+        self.end_deliveries(&deliveries, Settlement::Requeue);
         self.answer(is_async, &Reply::BasicRecoverOk);
         Ok(())
     }

@@ -1,16 +1,13 @@
-//! The methods that make, bind and remove queues and exchanges.
+//! The methods that make, purge and remove queues. Those about exchanges and bindings are in
+//! [`crate::protocol::exchanges`].
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use crate::protocol::channel::Channel;
-use crate::protocol::codec::method::{Binding, ExchangeDeclare, QueueDeclare};
+use crate::protocol::codec::method::QueueDeclare;
 use crate::protocol::codec::reply::Reply;
-use crate::protocol::codec::table::Table;
-use crate::protocol::fault::{
-    ACCESS_REFUSED, COMMAND_INVALID, Fault, NOT_FOUND, NOT_IMPLEMENTED, Outcome, PRECONDITION_FAILED,
-};
-use crate::queues::exchange::{Exchange, ExchangeType};
+use crate::protocol::fault::{ACCESS_REFUSED, Fault, NOT_FOUND, Outcome, PRECONDITION_FAILED};
 use crate::queues::topology::{QueueAttributes, SharedQueue};
 use crate::queues::upkeep;
 
@@ -63,27 +60,6 @@ impl Channel {
         self.session.broker.topology.queue(&self.queue_name(name)?, self.session.peer.id)
     }
 
-    pub(crate) fn bind(&mut self, binding: &Binding<'_>) -> Outcome {
-        check_not_default(binding.exchange)?;
-        let queue = self.find_queue(binding.queue)?;
-        let topology = &self.session.broker.topology;
-        topology.set_binding(binding.exchange, binding_key(binding, &queue), &queue, true)?;
-        self.answer(binding.no_wait, &Reply::QueueBindOk);
-        Ok(())
-    }
-
-    /// Removing a binding succeeds whatever is missing of it.
-    pub(crate) fn unbind(&mut self, binding: &Binding<'_>) -> Outcome {
-        check_not_default(binding.exchange)?;
-        let topology = &self.session.broker.topology;
-        if let Some(queue) = topology.find_queue(&self.queue_name(binding.queue)?) {
-            queue.check_access(self.session.peer.id)?;
-            topology.set_binding(binding.exchange, binding_key(binding, &queue), &queue, false)?;
-        }
-        self.reply(&Reply::QueueUnbindOk);
-        Ok(())
-    }
-
     pub(crate) fn purge(&mut self, name: &str, no_wait: bool) -> Outcome {
         let queue = self.find_queue(name)?;
         self.settle_publishes();
@@ -124,69 +100,12 @@ impl Channel {
         self.answer(no_wait, &Reply::QueueDeleteOk { messages });
         Ok(())
     }
-
-    pub(crate) fn declare_exchange(&self, declare: &ExchangeDeclare<'_>) -> Outcome {
-        let topology = &self.session.broker.topology;
-        check_not_default(declare.exchange)?;
-        if declare.passive {
-            topology.exchange_is_internal(declare.exchange)?;
-        } else {
-            let Some(kind) = ExchangeType::parse(declare.kind) else {
-                let text = format!("unknown exchange type '{}'", declare.kind);
-                let code = if declare.kind == "headers" { NOT_IMPLEMENTED } else { COMMAND_INVALID };
-                return Fault::connection(code, text);
-            };
-            check_arguments(&declare.arguments, "exchange")?;
-            if topology.exchange_is_internal(declare.exchange).is_err() {
-                check_name(declare.exchange, "exchange")?;
-            }
-            let wanted = Exchange::new(kind, declare.durable, declare.auto_delete, declare.internal);
-            topology.declare_exchange(declare.exchange, wanted)?;
-        }
-        self.answer(declare.no_wait, &Reply::ExchangeDeclareOk);
-        Ok(())
-    }
-
-    pub(crate) fn delete_exchange(&self, exchange: &str, if_unused: bool, no_wait: bool) -> Outcome {
-        check_not_default(exchange)?;
-        check_name(exchange, "exchange")?;
-        self.session.broker.topology.delete_exchange(exchange, if_unused)?;
-        self.answer(no_wait, &Reply::ExchangeDeleteOk);
-        Ok(())
-    }
 }
 
-fn binding_key<'a>(binding: &Binding<'a>, queue: &'a SharedQueue) -> &'a str {
-    // Both empty means the last declared queue under its own name (AMQP 0-9-1 §1.7.2.2, routing-key).
-    if binding.queue.is_empty() && binding.routing_key.is_empty() { &queue.name } else { binding.routing_key }
-}
-
-fn check_not_default(exchange: &str) -> Outcome {
-    if exchange.is_empty() {
-        return Fault::channel(ACCESS_REFUSED, "operation not permitted on the default exchange");
-    }
-    Ok(())
-}
-
-fn check_name(name: &str, what: &str) -> Outcome {
+pub(crate) fn check_name(name: &str, what: &str) -> Outcome {
     if name.starts_with("amq.") {
         let text = format!("{what} name '{name}' contains reserved prefix 'amq.*'");
         return Fault::channel(ACCESS_REFUSED, text);
-    }
-    Ok(())
-}
-
-/// Refuses arguments that ask for something this broker does not do. To accept them would drop a promise silently.
-pub(crate) fn check_arguments(arguments: &Table, what: &str) -> Outcome {
-    for (name, _) in &arguments.0 {
-        let honoured = match name.as_str() {
-            "alternate-exchange" => false,
-            name => !name.starts_with("x-"),
-        };
-        if !honoured {
-            let text = format!("invalid arg '{name}' for {what}: this broker does not support it");
-            return Fault::channel(PRECONDITION_FAILED, text);
-        }
     }
     Ok(())
 }
@@ -206,17 +125,6 @@ pub(crate) fn clamp(count: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::codec::table::Value;
-
-    #[test]
-    fn promises_that_cannot_be_kept_are_refused_by_name() {
-        let table = |name: &str, value| Table(vec![(name.to_owned(), value)]);
-        for name in ["x-anything", "alternate-exchange"] {
-            let fault = check_arguments(&table(name, Value::Other), "exchange").unwrap_err();
-            assert!(fault.to_string().contains(name), "{fault}");
-        }
-        assert!(check_arguments(&table("note", Value::Other), "exchange").is_ok());
-    }
 
     #[test]
     fn random_names_differ() {

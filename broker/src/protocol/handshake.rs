@@ -44,6 +44,18 @@ pub(crate) struct Input {
     /// The part of the buffer that is not yet handled.
     start: usize,
     end: usize,
+    patience: Patience,
+}
+
+/// How long a read waits for a client that is silent.
+#[derive(Default)]
+struct Patience {
+    /// The connection ends when nothing was heard for so long.
+    limit: Option<Duration>,
+    /// A read returns after this time.
+    slice: Option<Duration>,
+    /// For how long nothing was heard.
+    silence: Duration,
 }
 
 /// The input buffer of a new connection; it doubles whenever one read fills it.
@@ -54,7 +66,8 @@ const IDLE_BUFFER_BYTES: usize = 32 << 10;
 
 impl Input {
     pub(crate) fn new(socket: Arc<TcpStream>) -> Self {
-        Self { socket, buffer: vec![0; FIRST_BUFFER_BYTES], start: 0, end: 0 }
+        let buffer = vec![0; FIRST_BUFFER_BYTES];
+        Self { socket, buffer, start: 0, end: 0, patience: Patience::default() }
     }
 
     /// What was read and not yet taken.
@@ -66,12 +79,15 @@ impl Input {
         self.start += bytes;
     }
 
-    /// Ends reads that see nothing for this long.
-    pub(crate) fn set_timeout(&self, timeout: Option<Duration>) -> Outcome {
-        self.socket.set_read_timeout(timeout).or_else(|error| Fault::gone(error.to_string()))
+    /// Ends the connection when nothing was heard for `limit`. A read of silence returns after `slice`, if that is
+    /// shorter.
+    pub(crate) fn set_patience(&mut self, limit: Option<Duration>, slice: Option<Duration>) -> Outcome {
+        let slice = limit.into_iter().chain(slice).min();
+        self.patience = Patience { limit, slice, silence: Duration::ZERO };
+        self.socket.set_read_timeout(slice).or_else(|error| Fault::gone(error.to_string()))
     }
 
-    /// Reads once. At least `wanted` bytes will fit, counted from the first that is not yet taken.
+    /// Reads once; nothing, if the client is silent for a while. At least `wanted` bytes will fit, counted from the first that is not yet taken.
     pub(crate) fn read(&mut self, wanted: usize) -> Outcome {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -90,10 +106,16 @@ impl Input {
                 Ok((0, _)) => return Fault::gone("the client closed the connection within a frame"),
                 Ok((count, _)) => {
                     self.end += count;
+                    self.patience.silence = Duration::ZERO;
                     return Ok(());
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) if waits => {
+                    let Patience { limit, slice, silence } = &mut self.patience;
+                    *silence += slice.unwrap_or_default();
+                    if limit.is_none_or(|limit| *silence < limit) {
+                        return Ok(());
+                    }
                     return Fault::gone("nothing was heard of the client in time");
                 }
                 Err(Errno::AGAIN) => {
@@ -144,7 +166,7 @@ fn read_before(input: &mut Input, wanted: usize, deadline: Instant) -> Outcome {
     if left.is_zero() {
         return Fault::gone("the client did not finish the handshake in time");
     }
-    input.set_timeout(Some(left))?;
+    input.set_patience(Some(left), None)?;
     input.read(wanted)
 }
 
@@ -189,7 +211,10 @@ fn next_method<T>(
             Method::ConnectionClose { .. } => Fault::gone("the client gave up"),
             method => handle(method),
         };
-        input.take(taken);
+        // What is wrong stays in front, for the answer to name it.
+        if outcome.is_ok() {
+            input.take(taken);
+        }
         return outcome;
     }
 }
@@ -287,7 +312,7 @@ fn open(method: &Method<'_>) -> Outcome {
 fn server_properties() -> Vec<u8> {
     let capabilities = [
         ("publisher_confirms", true),
-        ("exchange_exchange_bindings", false),
+        ("exchange_exchange_bindings", true),
         ("basic.nack", true),
         ("consumer_cancel_notify", true),
         ("connection.blocked", true),

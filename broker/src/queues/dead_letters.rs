@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::clock;
+use crate::codec::properties::Properties;
 use crate::log::owner::LogQueue;
 use crate::log::record::{self, Message};
 use crate::log::stored_message::{Fetch, StoredMessage, payload_at};
@@ -99,14 +100,11 @@ fn write(
         Some(key) => vec![key.as_bytes()],
         None => death::routing_keys(message),
     };
-    let mut routes: Vec<Arc<SharedQueue>> = Vec::new();
-    for key in keys.iter().filter_map(|key| std::str::from_utf8(key).ok()) {
-        // An exchange that does not exist leads nowhere.
-        let found = store.topology.route(&target.exchange, key);
-        routes.extend(found.into_iter().flat_map(|routes| routes.to_vec()));
-    }
-    routes.sort_unstable_by_key(|queue| queue.id);
-    routes.dedup_by_key(|queue| queue.id);
+    let texts: Vec<&str> = keys.iter().filter_map(|key| std::str::from_utf8(key).ok()).collect();
+    let headers = Properties::read(&properties).ok()?.headers;
+    // An exchange that does not exist leads nowhere.
+    let found = store.topology.route(&target.exchange, &texts, headers);
+    let mut routes = found.map(|routed| routed.queues.to_vec()).unwrap_or_default();
     if reason != Reason::Rejected {
         routes.retain(|queue| !death::is_cycle(&properties, &queue.name));
     }

@@ -3,11 +3,13 @@
 
 pub(crate) mod arguments;
 mod backlog;
+pub(crate) mod bindings;
 pub(crate) mod dead_letters;
 pub(crate) mod death;
 pub(crate) mod delivery;
 pub(crate) mod exchange;
 pub(crate) mod fault;
+pub(crate) mod headers;
 mod lifetimes;
 mod limits;
 pub(crate) mod queue;

@@ -139,7 +139,7 @@ impl Store {
     }
 
     /// Deletes a queue with everything in it and tells its consumers. Returns how many messages waited.
-    pub(crate) fn delete_queue(&self, queue: &SharedQueue) -> Outcome<u64> {
+    pub(crate) fn delete_queue(&self, queue: &Arc<SharedQueue>) -> Outcome<u64> {
         if !self.topology.remove_queue(queue)? {
             return Ok(0);
         }

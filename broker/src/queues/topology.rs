@@ -1,15 +1,17 @@
-//! The queues and exchanges that exist, and the rules for declaring, binding and deleting them.
+//! The queues and exchanges that exist, and the rules for declaring and deleting queues. Those for exchanges and
+//! bindings are in [`crate::queues::bindings`].
 
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use crate::codec::raw_table::RawTable;
 use crate::error::Error;
 use crate::log::definitions::{self, Definition, Header};
 use crate::log::storage::Storage;
 use crate::log::stored_message::FIRST_TRANSIENT_ID;
-use crate::queues::exchange::{Exchange, ExchangeType};
+use crate::queues::exchange::{Destination, Exchange, ExchangeType, Target};
 use crate::queues::fault::{
     Fault, INTERNAL_ERROR, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR, RESOURCE_LOCKED,
 };
@@ -23,9 +25,9 @@ pub(crate) type Routes = crate::log::write_batch::Routes<SharedQueue>;
 
 /// What exists. Cloning shares the queues themselves.
 #[derive(Clone, Default)]
-struct Registry {
-    queues: HashMap<String, Arc<SharedQueue>>,
-    exchanges: HashMap<String, Exchange>,
+pub(super) struct Registry {
+    pub(super) queues: HashMap<String, Arc<SharedQueue>>,
+    pub(super) exchanges: HashMap<String, Exchange>,
     next_id: u32,
     next_transient_id: u32,
     timers: Arc<Timers>,
@@ -39,7 +41,8 @@ pub(crate) struct Topology {
     header: Mutex<Header>,
     /// Changes whenever a route may have changed, so that channels can keep routes they looked up.
     version: AtomicU64,
-    max_queues: usize,
+    /// The most queues, and the most exchanges.
+    pub(super) max_queues: usize,
     /// When queues have to be looked after.
     timers: Arc<Timers>,
 }
@@ -59,6 +62,9 @@ impl Topology {
             let exchange = Exchange::new(kind, true, false, false);
             registry.exchanges.insert(format!("amq.{}", kind.name()), exchange);
         }
+        // The other name of amq.headers (AMQP 0-9-1 §3.1.3.4).
+        let also_headers = Exchange::new(ExchangeType::Headers, true, false, false);
+        registry.exchanges.insert("amq.match".to_owned(), also_headers);
         for definition in definitions {
             registry.restore(definition)?;
         }
@@ -70,12 +76,12 @@ impl Topology {
         &self.timers
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Registry> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Registry> {
         self.registry.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the registry; what `change` says is durable is on disk before anybody sees it.
-    fn change<T>(&self, durable: bool, change: impl FnOnce(&mut Registry) -> T) -> Outcome<T> {
+    pub(super) fn change<T>(&self, durable: bool, change: impl FnOnce(&mut Registry) -> T) -> Outcome<T> {
         let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
         let result = if durable {
             let mut next = registry.clone();
@@ -181,88 +187,22 @@ impl Topology {
     }
 
     /// Forgets a queue and its bindings. False if it was gone already.
-    pub(crate) fn remove_queue(&self, queue: &SharedQueue) -> Outcome<bool> {
+    pub(crate) fn remove_queue(&self, queue: &Arc<SharedQueue>) -> Outcome<bool> {
         // A durable exchange may go with the last binding of a queue that is not durable.
-        let durable = queue.durable || self.read().exchanges.values().any(|known| known.may_go_with(queue));
+        let gone = Destination::Queue(Arc::clone(queue));
+        let durable = queue.durable || self.read().loses_durable_exchange(gone.clone());
         self.change(durable, |registry| {
             if registry.queues.get(&queue.name).is_none_or(|known| known.id != queue.id) {
                 return false;
             }
             registry.queues.remove(&queue.name);
-            registry.exchanges.retain(|_, exchange| !exchange.unbind(None, queue.id));
+            registry.remove_bindings_to(&gone);
             true
         })
     }
-
-    /// Creates an exchange, or checks that the one that exists is the same.
-    pub(crate) fn declare_exchange(&self, name: &str, wanted: Exchange) -> Outcome {
-        if let Some(current) = self.read().exchanges.get(name) {
-            let what = format!("exchange '{name}'");
-            check_equivalent("type", &what, wanted.kind.name(), current.kind.name())?;
-            check_equivalent("durable", &what, wanted.durable, current.durable)?;
-            check_equivalent("auto_delete", &what, wanted.auto_delete, current.auto_delete)?;
-            return check_equivalent("internal", &what, wanted.internal, current.internal);
-        }
-        self.change(wanted.durable, |registry| {
-            registry.exchanges.entry(name.to_owned()).or_insert(wanted);
-        })
-    }
-
-    /// Fails with 404 if there is no exchange called `name`; tells whether it is internal.
-    pub(crate) fn exchange_is_internal(&self, name: &str) -> Outcome<bool> {
-        if name.is_empty() { Ok(false) } else { self.read().exchange(name).map(|found| found.internal) }
-    }
-
-    /// Deletes an exchange; one that is not there counts as deleted.
-    pub(crate) fn delete_exchange(&self, name: &str, if_unused: bool) -> Outcome {
-        let durable = match self.read().exchanges.get(name) {
-            None => return Ok(()),
-            Some(exchange) if if_unused && !exchange.is_unbound() => {
-                return Fault::channel(PRECONDITION_FAILED, format!("exchange '{name}' in vhost '/' in use"));
-            }
-            Some(exchange) => exchange.durable,
-        };
-        self.change(durable, |registry| {
-            registry.exchanges.remove(name);
-        })
-    }
-
-    /// Binds a queue, or removes the binding; one that is there already, or is not, stays as it is.
-    pub(crate) fn set_binding(
-        &self,
-        exchange: &str,
-        routing_key: &str,
-        queue: &Arc<SharedQueue>,
-        bound: bool,
-    ) -> Outcome {
-        let registry = self.read();
-        let found = registry.exchange(exchange)?;
-        if found.is_bound(routing_key, queue.id) == bound {
-            return Ok(());
-        }
-        let durable = found.durable && (queue.durable || found.auto_delete);
-        drop(registry);
-        self.change(durable, |registry| {
-            let Some(found) = registry.exchanges.get_mut(exchange) else { return };
-            if bound {
-                found.bind(routing_key, queue);
-            } else if found.unbind(Some(routing_key), queue.id) {
-                registry.exchanges.remove(exchange);
-            }
-        })
-    }
-
-    /// Where a message goes, until [`Topology::version`] changes. Fails with 404 if the exchange does not exist.
-    pub(crate) fn route(&self, exchange: &str, routing_key: &str) -> Outcome<Routes> {
-        let registry = self.read();
-        if exchange.is_empty() {
-            return Ok(registry.queues.get(routing_key).cloned().into_iter().collect());
-        }
-        Ok(registry.exchange(exchange)?.route(routing_key).into())
-    }
 }
 
-fn check_equivalent<T: Copy + Display + PartialEq>(
+pub(super) fn check_equivalent<T: Copy + Display + PartialEq>(
     argument: &str,
     what: &str,
     received: T,
@@ -278,11 +218,6 @@ fn check_equivalent<T: Copy + Display + PartialEq>(
 }
 
 impl Registry {
-    fn exchange(&self, name: &str) -> Outcome<&Exchange> {
-        let missing = || Fault::Channel(NOT_FOUND, format!("no exchange '{name}' in vhost '/'"));
-        self.exchanges.get(name).ok_or_else(missing)
-    }
-
     fn restore(&mut self, definition: Definition<'_>) -> Outcome {
         match definition {
             Definition::NextQueue(id) => self.next_id = self.next_id.max(id),
@@ -300,15 +235,37 @@ impl Registry {
                 }
             }
             Definition::Binding { exchange, routing_key, queue } => {
-                // Both are in front of it.
-                if let (Some(exchange), Some(queue)) =
-                    (self.exchanges.get_mut(exchange), self.queues.get(queue))
-                {
-                    exchange.bind(routing_key, queue);
+                self.restore_binding(exchange, routing_key, false, queue, RawTable::default());
+            }
+            Definition::BindingWith { exchange, routing_key, to_exchange, destination, arguments } => {
+                self.restore_binding(exchange, routing_key, to_exchange, destination, arguments);
+            }
+            Definition::Alternate { exchange, alternate } => {
+                if let Some(exchange) = self.exchanges.get_mut(exchange) {
+                    exchange.alternate = Some(alternate.to_owned());
                 }
             }
         }
         Ok(())
+    }
+
+    /// Its source and its destination are there already.
+    fn restore_binding(
+        &mut self,
+        source: &str,
+        key: &str,
+        to_exchange: bool,
+        name: &str,
+        arguments: RawTable<'_>,
+    ) {
+        let destination = if to_exchange {
+            self.exchanges.get_key_value(name).map(|(name, _)| Destination::Exchange(name.as_str().into()))
+        } else {
+            self.queues.get(name).cloned().map(Destination::Queue)
+        };
+        if let (Some(source), Some(destination)) = (self.exchanges.get_mut(source), destination) {
+            source.bind(key, Target { destination, arguments: arguments.bytes().into() });
+        }
     }
 
     /// Everything that survives a restart, in an order that [`Registry::restore`] can follow.
@@ -319,18 +276,37 @@ impl Registry {
             let SharedQueue { id, name, auto_delete, .. } = &**queue;
             Definition::Queue { id: *id, name, auto_delete: *auto_delete, arguments: queue.argument_table() }
         }));
-        for (name, exchange) in self.exchanges.iter().filter(|(_, exchange)| exchange.durable) {
-            if !name.starts_with("amq.") {
-                let Exchange { auto_delete, internal, .. } = *exchange;
-                let kind = exchange.kind.name();
-                definitions.push(Definition::Exchange { name, kind, auto_delete, internal });
+        let durable = || self.exchanges.iter().filter(|(_, exchange)| exchange.durable);
+        for (name, exchange) in durable().filter(|(name, _)| !name.starts_with("amq.")) {
+            let Exchange { auto_delete, internal, .. } = *exchange;
+            let kind = exchange.kind.name();
+            definitions.push(Definition::Exchange { name, kind, auto_delete, internal });
+            if let Some(alternate) = &exchange.alternate {
+                definitions.push(Definition::Alternate { exchange: name, alternate });
             }
-            let bindings = exchange.bindings().filter(|(_, queue)| queue.durable);
-            definitions.extend(bindings.map(|(routing_key, queue)| Definition::Binding {
-                exchange: name,
-                routing_key,
-                queue: &queue.name,
-            }));
+        }
+        for (exchange, found) in durable() {
+            for (routing_key, target) in found.bindings() {
+                let arguments = target.arguments();
+                let (to_exchange, destination) = match &target.destination {
+                    Destination::Queue(queue) if queue.durable && arguments == RawTable::default() => {
+                        definitions.push(Definition::Binding { exchange, routing_key, queue: &queue.name });
+                        continue;
+                    }
+                    Destination::Queue(queue) if queue.durable => (false, &*queue.name),
+                    Destination::Exchange(name) if self.exchange(name).is_ok_and(|found| found.durable) => {
+                        (true, &**name)
+                    }
+                    _ => continue,
+                };
+                definitions.push(Definition::BindingWith {
+                    exchange,
+                    routing_key,
+                    to_exchange,
+                    destination,
+                    arguments,
+                });
+            }
         }
         definitions
     }

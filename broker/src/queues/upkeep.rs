@@ -1,6 +1,8 @@
 //! The thread that looks after queues when nobody uses them: it drops or dead-letters what expired or has no room, and
 //! deletes queues that were unused for too long.
 
+use std::sync::Arc;
+
 use crate::queues::dead_letters;
 use crate::queues::delivery;
 use crate::queues::store::Store;
@@ -17,7 +19,7 @@ pub(crate) fn run(store: &Store) {
 }
 
 /// Does what is due in a queue, or the first part of it.
-pub(crate) fn look_after(store: &Store, queue: &SharedQueue) {
+pub(crate) fn look_after(store: &Store, queue: &Arc<SharedQueue>) {
     loop {
         let mut effects = Effects::default();
         let mut state = queue.lock();

@@ -20,8 +20,10 @@ mod publishing;
 mod queue_limits;
 mod quorum;
 mod recovery;
+mod routing;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
 mod throttle;
 mod topology;
+mod transactions;

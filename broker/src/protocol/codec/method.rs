@@ -21,6 +21,8 @@ pub(crate) enum Method<'a> {
     ChannelCloseOk,
     ExchangeDeclare(ExchangeDeclare<'a>),
     ExchangeDelete { exchange: &'a str, if_unused: bool, no_wait: bool },
+    ExchangeBind(ExchangeBinding<'a>),
+    ExchangeUnbind(ExchangeBinding<'a>),
     QueueDeclare(QueueDeclare<'a>),
     QueueBind(Binding<'a>),
     QueueUnbind(Binding<'a>),
@@ -36,6 +38,9 @@ pub(crate) enum Method<'a> {
     BasicReject { delivery_tag: u64, multiple: bool, requeue: bool },
     BasicRecover { requeue: bool, is_async: bool },
     ConfirmSelect { no_wait: bool },
+    TxSelect,
+    TxCommit,
+    TxRollback,
 }
 
 /// exchange.declare.
@@ -72,6 +77,17 @@ pub(crate) struct Binding<'a> {
     pub(crate) exchange: &'a str,
     pub(crate) routing_key: &'a str,
     pub(crate) no_wait: bool,
+    pub(crate) arguments: RawTable<'a>,
+}
+
+/// What RabbitMQ's exchange.bind and exchange.unbind name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExchangeBinding<'a> {
+    pub(crate) destination: &'a str,
+    pub(crate) source: &'a str,
+    pub(crate) routing_key: &'a str,
+    pub(crate) no_wait: bool,
+    pub(crate) arguments: RawTable<'a>,
 }
 
 /// basic.consume.
@@ -101,7 +117,7 @@ pub(crate) fn decode(payload: &[u8]) -> Decoded<'_> {
     let decoded = match ids.0 {
         10 | 20 => connection_or_channel(ids, &mut reader)?,
         40 | 50 => exchange_or_queue(ids, &mut reader)?,
-        60 | 85 => basic_or_confirm(ids, &mut reader)?,
+        60 | 85 | 90 => basic_confirm_or_tx(ids, &mut reader)?,
         _ => None,
     };
     if decoded.is_some() && !reader.is_empty() { Err(Malformed) } else { Ok(decoded) }
@@ -161,7 +177,7 @@ fn connection_or_channel<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decode
 }
 
 fn exchange_or_queue<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a> {
-    if !matches!(ids, (40, 10 | 20) | (50, 10 | 20 | 30 | 40 | 50)) {
+    if !matches!(ids, (40, 10 | 20 | 30 | 40) | (50, 10 | 20 | 30 | 40 | 50)) {
         return Ok(None);
     }
     reader.u16()?; // reserved
@@ -184,6 +200,13 @@ fn exchange_or_queue<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a
             };
             Method::ExchangeDeclare(declare)
         }
+        (40, method @ (30 | 40)) => {
+            let (source, routing_key) = (reader.short_string()?, reader.short_string()?);
+            let no_wait = bits(reader)?[0];
+            let arguments = RawTable::read(reader)?;
+            let binding = ExchangeBinding { destination: name, source, routing_key, no_wait, arguments };
+            if method == 30 { Method::ExchangeBind(binding) } else { Method::ExchangeUnbind(binding) }
+        }
         (40, _) => {
             let [if_unused, no_wait, ..] = bits(reader)?;
             Method::ExchangeDelete { exchange: name, if_unused, no_wait }
@@ -204,14 +227,14 @@ fn exchange_or_queue<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a
         (_, method) => {
             let (exchange, routing_key) = (reader.short_string()?, reader.short_string()?);
             let no_wait = method == 20 && bits(reader)?[0];
-            Table::read(reader)?; // arguments: none of the exchanges looks at them
-            let binding = Binding { queue: name, exchange, routing_key, no_wait };
+            let arguments = RawTable::read(reader)?;
+            let binding = Binding { queue: name, exchange, routing_key, no_wait, arguments };
             if method == 20 { Method::QueueBind(binding) } else { Method::QueueUnbind(binding) }
         }
     }))
 }
 
-fn basic_or_confirm<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a> {
+fn basic_confirm_or_tx<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a> {
     if matches!(ids, (60, 20 | 40 | 70)) {
         reader.u16()?; // reserved
     }
@@ -249,6 +272,9 @@ fn basic_or_confirm<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a>
             Method::BasicRecover { requeue: bits(reader)?[0], is_async: method == 100 }
         }
         (85, 10) => Method::ConfirmSelect { no_wait: bits(reader)?[0] },
+        (90, 10) => Method::TxSelect,
+        (90, 20) => Method::TxCommit,
+        (90, 30) => Method::TxRollback,
         _ => return Ok(None),
     }))
 }
@@ -275,7 +301,7 @@ mod tests {
         let ack = Method::BasicAck { delivery_tag: 9, multiple: true };
         assert_eq!(decode(payload), Ok(Some(ack)));
         assert_eq!(decode(b"\0\x3c\0\x50\0\0\0\0\0\0\0\x09\x01\0"), Err(Malformed));
-        for unknown in [b"\0\x5a\0\x0a", b"\0\x3c\0\xff", b"\0\x28\0\x1e", b"\xff\xff\xff\xff"] {
+        for unknown in [b"\0\x5a\0\x0b", b"\0\x3c\0\xff", b"\0\x28\0\x32", b"\xff\xff\xff\xff"] {
             assert_eq!(decode(unknown), Ok(None));
         }
     }
