@@ -8,13 +8,17 @@
 //! `log::salvage` do so without serving, `log::housekeeper` and `log::compaction` keep it small. [`inspection`] shows
 //! queues and figures on the private listener.
 //!
+//! What a queue's [`queues::arguments`] ask for is kept by `queues::rules`, `queues::lifetimes` and `queues::limits`.
+//! `queues::timers` know when a queue is due, `queues::upkeep` looks after it then, and `queues::dead_letters` sends away
+//! what died.
+//!
 //! The folders know each other in one direction: `protocol` knows `queues`, `queues` knows `log`. What the log needs of
 //! queues and publishers is in the traits of `log::owner`, what queues need of consumers in `queues::subscriber`. A
 //! `queues::store::Store` is everything of a broker but its connections.
 //!
 //! Only `log::storage` touches files; `queues::queue`, `queues::exchange`, `log::record`, `codec` and `protocol::codec`
 //! do no I/O at all. Locks are taken in one order: a queue, then a channel's output, then a connection's send buffer; or a queue,
-//! then the log's write batch or segment table.
+//! then the log's write batch, segment table or the timers.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -25,6 +29,7 @@ use foundation::Shutdown;
 use foundation::listener::Identity;
 
 mod broker;
+mod clock;
 mod codec;
 mod descriptors;
 mod error;

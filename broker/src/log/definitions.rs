@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use crate::codec::raw_table::RawTable;
 use crate::codec::wire::{Malformed, Put, Reader};
 use crate::error::Error;
 use crate::log::storage::{self, Storage};
@@ -29,17 +30,26 @@ const MAGIC: &[u8; 8] = b"AMQPDEF2";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Definition<'a> {
     NextQueue(u32),
-    Queue { id: u32, name: &'a str, auto_delete: bool },
+    Queue { id: u32, name: &'a str, auto_delete: bool, arguments: RawTable<'a> },
     Exchange { name: &'a str, kind: &'a str, auto_delete: bool, internal: bool },
     Binding { exchange: &'a str, routing_key: &'a str, queue: &'a str },
 }
+
+const QUEUE: u8 = 2;
+const QUEUE_WITH_ARGUMENTS: u8 = 10;
 
 impl<'a> Definition<'a> {
     fn put(&self, out: &mut Vec<u8>) {
         match *self {
             Self::NextQueue(id) => out.put(&[1]).put_u32(id),
-            Self::Queue { id, name, auto_delete } => {
-                out.put(&[2]).put_u32(id).put_short_string(name).put_bool(auto_delete)
+            Self::Queue { id, name, auto_delete, arguments } => {
+                // Without arguments it is written as it was before there were any.
+                let kind = if arguments.bytes().is_empty() { QUEUE } else { QUEUE_WITH_ARGUMENTS };
+                out.put(&[kind]).put_u32(id).put_short_string(name).put_bool(auto_delete);
+                if kind == QUEUE_WITH_ARGUMENTS {
+                    out.put_long_string(arguments.bytes());
+                }
+                out
             }
             Self::Exchange { name, kind, auto_delete, internal } => {
                 let out = out.put(&[3]).put_short_string(name).put_short_string(kind);
@@ -55,9 +65,13 @@ impl<'a> Definition<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         Ok(match reader.u8()? {
             1 => Self::NextQueue(reader.u32()?),
-            2 => {
-                let (id, name) = (reader.u32()?, reader.short_string()?);
-                Self::Queue { id, name, auto_delete: reader.u8()? != 0 }
+            kind @ (QUEUE | QUEUE_WITH_ARGUMENTS) => {
+                let (id, name, auto_delete) = (reader.u32()?, reader.short_string()?, reader.u8()? != 0);
+                let mut arguments = RawTable::default();
+                if kind == QUEUE_WITH_ARGUMENTS {
+                    arguments = RawTable::read(reader)?;
+                }
+                Self::Queue { id, name, auto_delete, arguments }
             }
             3 => {
                 let (name, kind) = (reader.short_string()?, reader.short_string()?);
@@ -241,7 +255,13 @@ mod tests {
     fn sample() -> Vec<Definition<'static>> {
         vec![
             Definition::NextQueue(9),
-            Definition::Queue { id: 1, name: "orders", auto_delete: false },
+            Definition::Queue { id: 1, name: "orders", auto_delete: false, arguments: RawTable::default() },
+            Definition::Queue {
+                id: 2,
+                name: "dead",
+                auto_delete: true,
+                arguments: RawTable::new(b"\x01kt\x01").unwrap(),
+            },
             Definition::Exchange { name: "events", kind: "topic", auto_delete: true, internal: false },
             Definition::Binding { exchange: "events", routing_key: "a.#", queue: "orders" },
         ]
@@ -257,7 +277,7 @@ mod tests {
         assert_eq!((stored.header, stored.damaged.len()), (Some(HEADER), 0));
         assert_eq!(stored.definitions().unwrap(), sample());
         let queues = stored.queues().unwrap();
-        assert_eq!((queues.next, queues.ids), (9, HashSet::from([1])));
+        assert_eq!((queues.next, queues.ids), (9, HashSet::from([1, 2])));
     }
 
     #[test]

@@ -99,8 +99,11 @@ impl Channel {
             Method::BasicConsume(consume) => self.consume(&consume)?,
             Method::BasicCancel { consumer_tag, no_wait } => self.cancel(consumer_tag, no_wait)?,
             Method::BasicGet { queue, no_ack } => self.get(queue, no_ack)?,
-            Method::BasicSettle { delivery_tag, multiple, requeue } => {
-                let settlement = if requeue { Settlement::Requeue } else { Settlement::Settle };
+            Method::BasicAck { delivery_tag, multiple } => {
+                self.settle(delivery_tag, multiple, Settlement::Settle)?;
+            }
+            Method::BasicReject { delivery_tag, multiple, requeue } => {
+                let settlement = if requeue { Settlement::Requeue } else { Settlement::Reject };
                 self.settle(delivery_tag, multiple, settlement)?;
             }
             Method::BasicRecover { requeue, is_async } => self.recover(requeue, is_async)?,

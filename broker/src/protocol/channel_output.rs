@@ -8,6 +8,7 @@ use crate::log::record::{self, Message};
 use crate::protocol::codec::frame::put_content;
 use crate::protocol::codec::reply::{Delivered, Reply};
 use crate::protocol::send_buffer::SendBuffer;
+use crate::queues::death;
 use crate::queues::delivery::Unsettled;
 use crate::queues::subscriber::{Delivery, Subscriber};
 use crate::queues::topology::SharedQueue;
@@ -65,6 +66,11 @@ impl ChannelOutput {
         method: impl FnOnce(Delivered<'m>) -> Reply<'m>,
     ) -> Option<bool> {
         let Message { exchange, routing_key, properties, body } = record::read_message(delivery.payload)?;
+        let counted = match delivery.returns {
+            Some(count) => death::with_delivery_count(properties, count).ok(),
+            None => None,
+        };
+        let properties = counted.as_deref().unwrap_or(properties);
         let (tag, redelivered) = (state.next_tag, delivery.entry.redelivered);
         state.next_tag += 1;
         let first = self.send_buffer.push(|out| {
@@ -128,6 +134,10 @@ impl State {
 impl ConfirmReceiver for ChannelOutput {
     fn confirm(&self, tag: u64, multiple: bool) {
         self.push(&Reply::BasicAck { tag, multiple });
+    }
+
+    fn refuse(&self, tag: u64) {
+        self.push(&Reply::BasicNack { tag });
     }
 
     fn flush(&self) {

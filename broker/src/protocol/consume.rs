@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use crate::log::owner::LogQueue;
 use crate::log::stored_message::payload_at;
 use crate::protocol::channel::{Channel, Consuming};
 use crate::protocol::channel_output::ChannelSubscriber;
 use crate::protocol::codec::method::Consume;
 use crate::protocol::codec::reply::Reply;
-use crate::protocol::declare::{check_arguments, clamp, random_name};
+use crate::protocol::declare::{clamp, random_name};
 use crate::protocol::fault::{
     ACCESS_REFUSED, Fault, NOT_ALLOWED, NOT_IMPLEMENTED, Outcome, PRECONDITION_FAILED,
 };
+use crate::queues::arguments::check_consumer;
 use crate::queues::delivery::{self, Settlement};
 use crate::queues::queue::Consumer;
 use crate::queues::subscriber::{Delivery, SharedSubscriber};
@@ -40,7 +42,7 @@ impl Channel {
 
     pub(crate) fn consume(&mut self, consume: &Consume<'_>) -> Outcome {
         let queue = self.find_queue(consume.queue)?;
-        check_arguments(&consume.arguments, "consumer")?;
+        check_consumer(consume.arguments, &queue.name)?;
         if self.consumers.contains_key(consume.consumer_tag) {
             let text = format!("attempt to reuse consumer tag '{}'", consume.consumer_tag);
             return Fault::connection(NOT_ALLOWED, text);
@@ -58,7 +60,10 @@ impl Channel {
         });
         let mut state = queue.lock();
         let taken = state.consumers();
-        if taken.iter().any(|other| other.exclusive) || (consume.exclusive && !taken.is_empty()) {
+        let is_single = queue.arguments().is_some_and(|arguments| arguments.single_active_consumer);
+        if taken.iter().any(|other| other.exclusive)
+            || (consume.exclusive && (is_single || !taken.is_empty()))
+        {
             drop(state);
             let text = format!("queue '{}' in vhost '/' in exclusive use", queue.name);
             return Fault::channel(ACCESS_REFUSED, text);
@@ -87,7 +92,11 @@ impl Channel {
     pub(crate) fn get(&mut self, name: &str, no_ack: bool) -> Outcome {
         let queue = self.find_queue(name)?;
         self.settle_publishes();
-        let Some((entry, page, start, left)) = delivery::take(&self.session.broker, &queue, no_ack) else {
+        queue.touch();
+        // A queue that counts deliveries knows the count until the message is settled.
+        let is_counted = queue.arguments().is_some_and(|arguments| arguments.is_quorum);
+        let broker = &self.session.broker;
+        let Some((entry, page, start, left)) = delivery::take(broker, &queue, no_ack && !is_counted) else {
             self.reply(&Reply::BasicGetEmpty);
             return Ok(());
         };
@@ -95,8 +104,12 @@ impl Channel {
             if !self.session.peer.send_buffer.reserve_patiently(payload.len()) {
                 return Fault::gone("the connection ended while its answer waited for memory");
             }
-            let delivery = Delivery { entry, consumer: 0, no_ack, payload };
+            let returns = is_counted.then(|| queue.lock().delivery_count(entry.position));
+            let delivery = Delivery { entry, consumer: 0, no_ack, returns, payload };
             self.output.push_get(&queue, &delivery, clamp(left));
+        }
+        if no_ack && is_counted {
+            LogQueue::settle(&*queue, entry.position, &broker.persister);
         }
         Ok(())
     }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use crate::protocol::channel::Channel;
 use crate::protocol::codec::method::{Binding, ExchangeDeclare, QueueDeclare};
 use crate::protocol::codec::reply::Reply;
-use crate::protocol::codec::table::{Table, Value};
+use crate::protocol::codec::table::Table;
 use crate::protocol::fault::{
     ACCESS_REFUSED, COMMAND_INVALID, Fault, NOT_FOUND, NOT_IMPLEMENTED, Outcome, PRECONDITION_FAILED,
 };
 use crate::queues::exchange::{Exchange, ExchangeType};
 use crate::queues::topology::{QueueAttributes, SharedQueue};
+use crate::queues::upkeep;
 
 impl Channel {
     pub(crate) fn declare_queue(&mut self, declare: &QueueDeclare<'_>) -> Outcome {
@@ -19,9 +20,10 @@ impl Channel {
         let connection = self.session.peer.id;
         let topology = &self.session.broker.topology;
         let queue = if declare.passive {
-            self.find_queue(declare.queue)?
+            let queue = self.find_queue(declare.queue)?;
+            queue.touch();
+            queue
         } else {
-            check_arguments(&declare.arguments, "queue")?;
             let name = match declare.queue {
                 "" => random_name("amq.gen-"),
                 name => {
@@ -33,11 +35,13 @@ impl Channel {
                 durable: declare.durable,
                 auto_delete: declare.auto_delete,
                 owner: declare.exclusive.then_some(connection),
+                arguments: declare.arguments,
             };
             topology.declare_queue(&name, attributes, connection)?
         };
         self.last_queue.clone_from(&queue.name);
         if !declare.no_wait {
+            upkeep::look_after(&self.session.broker, &queue);
             let state = queue.lock();
             let (messages, consumers) = (clamp(state.waiting()), clamp(state.consumers().len() as u64));
             drop(state);
@@ -174,11 +178,8 @@ fn check_name(name: &str, what: &str) -> Outcome {
 
 /// Refuses arguments that ask for something this broker does not do. To accept them would drop a promise silently.
 pub(crate) fn check_arguments(arguments: &Table, what: &str) -> Outcome {
-    for (name, value) in &arguments.0 {
+    for (name, _) in &arguments.0 {
         let honoured = match name.as_str() {
-            "x-queue-type" => *value == Value::Text(b"classic".to_vec()),
-            // Every queue keeps its messages on disk, which is what lazy asks for and default allows.
-            "x-queue-mode" => true,
             "alternate-exchange" => false,
             name => !name.starts_with("x-"),
         };
@@ -205,20 +206,16 @@ pub(crate) fn clamp(count: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::codec::table::Value;
 
     #[test]
     fn promises_that_cannot_be_kept_are_refused_by_name() {
         let table = |name: &str, value| Table(vec![(name.to_owned(), value)]);
-        for name in
-            ["x-message-ttl", "x-dead-letter-exchange", "x-max-length", "x-anything", "alternate-exchange"]
-        {
-            let fault = check_arguments(&table(name, Value::Other), "queue").unwrap_err();
+        for name in ["x-anything", "alternate-exchange"] {
+            let fault = check_arguments(&table(name, Value::Other), "exchange").unwrap_err();
             assert!(fault.to_string().contains(name), "{fault}");
         }
-        let kind = |kind: &str| table("x-queue-type", Value::Text(kind.as_bytes().to_vec()));
-        assert!(check_arguments(&kind("classic"), "queue").is_ok());
-        assert!(check_arguments(&kind("quorum"), "queue").is_err());
-        assert!(check_arguments(&table("note", Value::Other), "queue").is_ok());
+        assert!(check_arguments(&table("note", Value::Other), "exchange").is_ok());
     }
 
     #[test]

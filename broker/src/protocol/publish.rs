@@ -17,6 +17,7 @@ use crate::protocol::fault::{
 };
 use crate::protocol::memory::{BodyMemory, Pace};
 use crate::protocol::throttle::Shortage;
+use crate::queues::arguments::check_expiration;
 use crate::queues::topology::Routes;
 
 /// A buffer that grew beyond this for a large message is given back.
@@ -140,6 +141,9 @@ impl Publisher {
                 session.agreement.user
             );
             return Fault::channel(PRECONDITION_FAILED, text);
+        }
+        if let Some(expiration) = properties.expiration {
+            check_expiration(expiration)?;
         }
         self.persistent = properties.persistent;
         self.properties.clear();

@@ -21,6 +21,7 @@ use crate::log::storage::Storage;
 use crate::queues::fault::Outcome;
 use crate::queues::subscriber::Subscriber as _;
 use crate::queues::topology::{SharedQueue, Topology};
+use crate::queues::upkeep;
 use crate::sync::{join, lock, spawn};
 
 /// What can be set of a store.
@@ -60,6 +61,7 @@ impl Store {
         let recovered = recovery::survey(&*storage, header, &stored)?.take_over(&*storage, segment_bytes)?;
         let definitions = stored.definitions()?;
         let topology = Topology::new(Arc::clone(&storage), header, definitions, max_queues);
+        let topology = topology.map_err(|fault| Error::format("definitions", fault.to_string()))?;
         let mut recovered_queues = recovered.queues;
         let (mut messages, queues) = (0, topology.queues());
         for queue in &queues {
@@ -68,7 +70,11 @@ impl Store {
                 queue.set_next_position(found.next_position);
                 let mut state = queue.lock();
                 state.restore(found.runs, found.redelivered_through);
+                state.restore_rules(found.timed, found.body_bytes, found.returns);
                 messages += state.waiting();
+            } else {
+                // The guard sets the timer of a queue that ends when nobody uses it.
+                drop(queue.lock());
             }
         }
         let took = started.elapsed().as_millis();
@@ -90,17 +96,30 @@ impl Store {
         Ok(Self { topology, persister, segment_table, alarm, shutdown, disk_free_min_bytes, failure })
     }
 
-    /// Starts the threads that write the log and keep its files in order.
+    /// Starts the threads that write the log, keep its files in order and look after queues.
     pub(crate) fn start(self: &Arc<Self>) -> Result<StoreThreads, Error> {
-        let persister = spawn("persister", self, |store| store.persister.run(|error| store.fail(error)))?;
-        let housekeeper = spawn("housekeeper", self, |store| housekeeper::run(&**store))?;
-        Ok(StoreThreads { persister, housekeeper })
+        let persister = spawn("persister", self, |store| {
+            let _failing = FailOnPanic(store);
+            store.persister.run(|error| store.fail(error));
+        })?;
+        let housekeeper = spawn("housekeeper", self, |store| {
+            let _failing = FailOnPanic(store);
+            housekeeper::run(&**store);
+        })?;
+        let upkeep = spawn("upkeep", self, |store| {
+            let _failing = FailOnPanic(store);
+            upkeep::run(store);
+        })?;
+        Ok(StoreThreads { persister, housekeeper, upkeep })
     }
 
     /// Ends the threads, once everything that was published is written, and notes that the end was in good order.
     /// Fails with whatever made the store give up before.
     pub(crate) fn stop(&self, threads: StoreThreads) -> Result<(), Error> {
         self.shutdown.request();
+        self.topology.timers().stop();
+        // What it settled and sent away is still written.
+        let upkeep_ended = join(threads.upkeep, "upkeep");
         self.persister.stop();
         // The housekeeper may be asleep, or the persister be waiting for it.
         self.segment_table.wake(false);
@@ -108,6 +127,7 @@ impl Store {
         self.segment_table.wake(true);
         join(threads.persister, "persister")?;
         ended?;
+        upkeep_ended?;
         if let Some(failure) = self.take_failure() {
             return Err(failure);
         }
@@ -188,8 +208,23 @@ impl LogOwner for Store {
     }
 }
 
+/// Has the store give up if the thread that holds this panics, so that nobody waits for that thread.
+struct FailOnPanic<'a>(&'a Store);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let panicked = std::io::Error::other("a thread panicked");
+            self.0.fail(Error::log("work on it")(panicked));
+            self.0.segment_table.wake(true);
+            self.0.persister.end();
+        }
+    }
+}
+
 /// The threads of a store.
 pub(crate) struct StoreThreads {
     persister: JoinHandle<()>,
     housekeeper: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
 }

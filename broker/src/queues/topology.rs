@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::error::Error;
 use crate::log::definitions::{self, Definition, Header};
@@ -13,64 +13,10 @@ use crate::queues::exchange::{Exchange, ExchangeType};
 use crate::queues::fault::{
     Fault, INTERNAL_ERROR, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR, RESOURCE_LOCKED,
 };
-use crate::queues::queue::Queue;
-use crate::queues::subscriber::SharedSubscriber;
+use crate::queues::shared_queue::locked_text;
+pub(crate) use crate::queues::shared_queue::{QueueAttributes, SharedQueue};
+use crate::queues::timers::Timers;
 use crate::sync::lock;
-
-/// A queue with its name and attributes.
-pub(crate) struct SharedQueue {
-    pub(crate) id: u32,
-    pub(crate) name: String,
-    /// As declared.
-    pub(crate) declared_durable: bool,
-    pub(crate) auto_delete: bool,
-    /// The connection that owns it exclusively.
-    pub(crate) owner: Option<u64>,
-    /// It survives a restart: declared durable, and not exclusive.
-    pub(crate) durable: bool,
-    next_position: AtomicU64,
-    state: Mutex<Queue<SharedSubscriber>>,
-}
-
-impl SharedQueue {
-    fn new(id: u32, name: &str, attributes: QueueAttributes) -> Self {
-        let QueueAttributes { durable, auto_delete, owner } = attributes;
-        let survives = attributes.survive();
-        Self {
-            id,
-            name: name.to_owned(),
-            declared_durable: durable,
-            auto_delete,
-            owner,
-            durable: survives,
-            next_position: AtomicU64::new(1),
-            state: Mutex::new(Queue::new(id, survives)),
-        }
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Queue<SharedSubscriber>> {
-        lock(&self.state)
-    }
-
-    /// The position of the next message. Only called under the lock of the log's batch, so positions ascend in the
-    /// order of the log.
-    pub(crate) fn next_position(&self) -> u64 {
-        self.next_position.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Continues after a restart.
-    pub(crate) fn set_next_position(&self, position: u64) {
-        self.next_position.store(position.max(1), Ordering::Relaxed);
-    }
-
-    /// Refuses other connections than the owner's (error 405).
-    pub(crate) fn check_access(&self, connection: u64) -> Outcome {
-        match self.owner {
-            Some(owner) if owner != connection => Fault::channel(RESOURCE_LOCKED, locked_text(&self.name)),
-            _ => Ok(()),
-        }
-    }
-}
 
 /// The queues that a message goes to.
 pub(crate) type Routes = crate::log::write_batch::Routes<SharedQueue>;
@@ -82,6 +28,7 @@ struct Registry {
     exchanges: HashMap<String, Exchange>,
     next_id: u32,
     next_transient_id: u32,
+    timers: Arc<Timers>,
 }
 
 /// The queues, exchanges and bindings of the one vhost.
@@ -93,22 +40,8 @@ pub(crate) struct Topology {
     /// Changes whenever a route may have changed, so that channels can keep routes they looked up.
     version: AtomicU64,
     max_queues: usize,
-}
-
-/// The attributes in a declaration of a queue.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct QueueAttributes {
-    pub(crate) durable: bool,
-    pub(crate) auto_delete: bool,
-    /// The connection, if the queue shall be exclusive to it.
-    pub(crate) owner: Option<u64>,
-}
-
-impl QueueAttributes {
-    /// Whether such a queue is there again after a restart.
-    fn survive(self) -> bool {
-        self.durable && self.owner.is_none()
-    }
+    /// When queues have to be looked after.
+    timers: Arc<Timers>,
 }
 
 impl Topology {
@@ -118,18 +51,23 @@ impl Topology {
         header: Header,
         definitions: Vec<Definition<'_>>,
         max_queues: usize,
-    ) -> Self {
+    ) -> Outcome<Self> {
         let mut registry =
             Registry { next_id: 1, next_transient_id: FIRST_TRANSIENT_ID, ..Registry::default() };
+        let timers = Arc::clone(&registry.timers);
         for kind in ExchangeType::ALL {
             let exchange = Exchange::new(kind, true, false, false);
             registry.exchanges.insert(format!("amq.{}", kind.name()), exchange);
         }
         for definition in definitions {
-            registry.restore(definition);
+            registry.restore(definition)?;
         }
         let (registry, header) = (RwLock::new(registry), Mutex::new(header));
-        Self { storage, registry, header, version: AtomicU64::new(1), max_queues }
+        Ok(Self { storage, registry, header, version: AtomicU64::new(1), max_queues, timers })
+    }
+
+    pub(crate) fn timers(&self) -> &Timers {
+        &self.timers
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Registry> {
@@ -206,10 +144,10 @@ impl Topology {
     pub(crate) fn declare_queue(
         &self,
         name: &str,
-        attributes: QueueAttributes,
+        attributes: QueueAttributes<'_>,
         connection: u64,
     ) -> Outcome<Arc<SharedQueue>> {
-        let QueueAttributes { durable, auto_delete, owner } = attributes;
+        let QueueAttributes { durable, auto_delete, owner, .. } = attributes;
         if let Some(queue) = self.find_queue(name) {
             queue.check_access(connection)?;
             let what = format!("queue '{name}'");
@@ -219,8 +157,11 @@ impl Topology {
                 return Fault::channel(RESOURCE_LOCKED, locked_text(name));
             }
             check_equivalent("auto_delete", &what, auto_delete, queue.auto_delete)?;
+            queue.check_arguments(attributes.arguments)?;
+            queue.touch();
             return Ok(queue);
         }
+        let arguments = attributes.parse(name)?;
         let limit = self.max_queues;
         self.change(attributes.survive(), |registry| {
             if let Some(queue) = registry.queues.get(name) {
@@ -233,7 +174,7 @@ impl Topology {
             let counter = if survives { &mut registry.next_id } else { &mut registry.next_transient_id };
             let id = *counter;
             *counter += 1;
-            let queue = Arc::new(SharedQueue::new(id, name, attributes));
+            let queue = SharedQueue::new(id, name, attributes, arguments, &registry.timers);
             registry.queues.insert(name.to_owned(), Arc::clone(&queue));
             Ok(queue)
         })?
@@ -321,13 +262,6 @@ impl Topology {
     }
 }
 
-fn locked_text(name: &str) -> String {
-    format!(
-        "cannot obtain exclusive access to locked queue '{name}' in vhost '/'. It could be originally declared on \
-         another connection or the exclusive property value does not match that of the original declaration."
-    )
-}
-
 fn check_equivalent<T: Copy + Display + PartialEq>(
     argument: &str,
     what: &str,
@@ -349,16 +283,14 @@ impl Registry {
         self.exchanges.get(name).ok_or_else(missing)
     }
 
-    fn restore(&mut self, definition: Definition<'_>) {
+    fn restore(&mut self, definition: Definition<'_>) -> Outcome {
         match definition {
             Definition::NextQueue(id) => self.next_id = self.next_id.max(id),
-            Definition::Queue { id, name, auto_delete } => {
+            Definition::Queue { id, name, auto_delete, arguments } => {
                 self.next_id = self.next_id.max(id + 1);
-                let queue = Arc::new(SharedQueue::new(
-                    id,
-                    name,
-                    QueueAttributes { durable: true, auto_delete, owner: None },
-                ));
+                let attributes = QueueAttributes { durable: true, auto_delete, owner: None, arguments };
+                let arguments = attributes.parse(name)?;
+                let queue = SharedQueue::new(id, name, attributes, arguments, &self.timers);
                 self.queues.insert(name.to_owned(), queue);
             }
             Definition::Exchange { name, kind, auto_delete, internal } => {
@@ -376,6 +308,7 @@ impl Registry {
                 }
             }
         }
+        Ok(())
     }
 
     /// Everything that survives a restart, in an order that [`Registry::restore`] can follow.
@@ -384,7 +317,7 @@ impl Registry {
         let queues = self.queues.values().filter(|queue| queue.durable);
         definitions.extend(queues.map(|queue| {
             let SharedQueue { id, name, auto_delete, .. } = &**queue;
-            Definition::Queue { id: *id, name, auto_delete: *auto_delete }
+            Definition::Queue { id: *id, name, auto_delete: *auto_delete, arguments: queue.argument_table() }
         }));
         for (name, exchange) in self.exchanges.iter().filter(|(_, exchange)| exchange.durable) {
             if !name.starts_with("amq.") {

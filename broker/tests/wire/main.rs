@@ -7,13 +7,18 @@
     reason = "a test ends at the first surprise"
 )]
 
+mod arguments;
 mod connection;
 mod consuming;
+mod dead_letters;
 mod durability;
 mod hostile;
 mod inspection;
 mod limits;
+mod properties;
 mod publishing;
+mod queue_limits;
+mod quorum;
 mod recovery;
 mod server;
 #[path = "../support/mod.rs"]

@@ -65,24 +65,6 @@ fn queues_are_declared_again_only_as_they_are() {
 }
 
 #[test]
-fn promises_that_are_not_kept_are_refused_by_name() {
-    let server = Server::start();
-    let mut client = server.client();
-    let cases: [(&str, &[u8]); 4] = [
-        ("x-message-ttl", b"I\0\0\0\x01"),
-        ("x-dead-letter-exchange", b"S\0\0\0\0"),
-        ("x-queue-type", b"S\0\0\0\x06quorum"),
-        ("x-max-priority", b"B\x05"),
-    ];
-    for (name, value) in cases {
-        client.send_declare(1, "q", 0, &[(name, value)]);
-        refused(&mut client, 406, name);
-    }
-    client.send_declare(1, "q", 0, &[("x-queue-type", b"S\0\0\0\x07classic"), ("note", b"V")]);
-    client.expect(1, 50, 11);
-}
-
-#[test]
 fn an_empty_name_is_generated_and_remembered() {
     let server = Server::start();
     let mut client = server.client();

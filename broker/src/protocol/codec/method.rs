@@ -1,10 +1,11 @@
 //! The methods that a client may send (AMQP 0-9-1 §1.8 and RabbitMQ's extensions), decoded from a method frame.
 
+use super::raw_table::RawTable;
 use super::table::Table;
 use super::wire::{Malformed, Reader};
 
-/// A client's method. Texts are borrowed from the frame. `BasicSettle` is basic.ack, basic.nack or basic.reject: the
-/// first is a nack that does not requeue, the last one of a single delivery.
+/// A client's method. Texts are borrowed from the frame. `BasicReject` is basic.nack or basic.reject: that is a nack of
+/// a single delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Method<'a> {
     ConnectionStartOk { client_properties: Table, mechanism: &'a str, response: &'a [u8] },
@@ -31,7 +32,8 @@ pub(crate) enum Method<'a> {
     BasicCancelOk,
     BasicPublish { exchange: &'a str, routing_key: &'a str, mandatory: bool, immediate: bool },
     BasicGet { queue: &'a str, no_ack: bool },
-    BasicSettle { delivery_tag: u64, multiple: bool, requeue: bool },
+    BasicAck { delivery_tag: u64, multiple: bool },
+    BasicReject { delivery_tag: u64, multiple: bool, requeue: bool },
     BasicRecover { requeue: bool, is_async: bool },
     ConfirmSelect { no_wait: bool },
 }
@@ -60,7 +62,7 @@ pub(crate) struct QueueDeclare<'a> {
     pub(crate) exclusive: bool,
     pub(crate) auto_delete: bool,
     pub(crate) no_wait: bool,
-    pub(crate) arguments: Table,
+    pub(crate) arguments: RawTable<'a>,
 }
 
 /// What queue.bind and queue.unbind name; the latter is always answered.
@@ -80,7 +82,7 @@ pub(crate) struct Consume<'a> {
     pub(crate) no_ack: bool,
     pub(crate) exclusive: bool,
     pub(crate) no_wait: bool,
-    pub(crate) arguments: Table,
+    pub(crate) arguments: RawTable<'a>,
 }
 
 /// Class and method number of a method frame; zeros when it is too short to have them.
@@ -189,7 +191,7 @@ fn exchange_or_queue<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a
         (_, 10) => {
             let queue = name;
             let [passive, durable, exclusive, auto_delete, no_wait] = bits(reader)?;
-            let arguments = Table::read(reader)?;
+            let arguments = RawTable::read(reader)?;
             let declare =
                 QueueDeclare { queue, passive, durable, exclusive, auto_delete, no_wait, arguments };
             Method::QueueDeclare(declare)
@@ -221,7 +223,7 @@ fn basic_or_confirm<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a>
         (60, 20) => {
             let (queue, consumer_tag) = (reader.short_string()?, reader.short_string()?);
             let [_no_local, no_ack, exclusive, no_wait, _] = bits(reader)?;
-            let arguments = Table::read(reader)?;
+            let arguments = RawTable::read(reader)?;
             Method::BasicConsume(Consume { queue, consumer_tag, no_ack, exclusive, no_wait, arguments })
         }
         (60, 30) => Method::BasicCancel { consumer_tag: reader.short_string()?, no_wait: bits(reader)?[0] },
@@ -237,12 +239,11 @@ fn basic_or_confirm<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a>
         (60, 70) => Method::BasicGet { queue: reader.short_string()?, no_ack: bits(reader)?[0] },
         (60, 80 | 90 | 120) => {
             let (delivery_tag, [first, second, ..]) = (reader.u64()?, bits(reader)?);
-            let (multiple, requeue) = match ids.1 {
-                80 => (first, false),
-                90 => (false, first),
-                _ => (first, second),
-            };
-            Method::BasicSettle { delivery_tag, multiple, requeue }
+            match ids.1 {
+                80 => Method::BasicAck { delivery_tag, multiple: first },
+                90 => Method::BasicReject { delivery_tag, multiple: false, requeue: first },
+                _ => Method::BasicReject { delivery_tag, multiple: first, requeue: second },
+            }
         }
         (60, method @ (100 | 110)) => {
             Method::BasicRecover { requeue: bits(reader)?[0], is_async: method == 100 }
@@ -271,7 +272,7 @@ mod tests {
         for end in 4..payload.len() {
             assert_eq!(decode(&payload[..end]), Err(Malformed), "{end}");
         }
-        let ack = Method::BasicSettle { delivery_tag: 9, multiple: true, requeue: false };
+        let ack = Method::BasicAck { delivery_tag: 9, multiple: true };
         assert_eq!(decode(payload), Ok(Some(ack)));
         assert_eq!(decode(b"\0\x3c\0\x50\0\0\0\0\0\0\0\x09\x01\0"), Err(Malformed));
         for unknown in [b"\0\x5a\0\x0a", b"\0\x3c\0\xff", b"\0\x28\0\x1e", b"\xff\xff\xff\xff"] {

@@ -84,6 +84,10 @@ pub(crate) enum Reply<'a> {
         tag: u64,
         multiple: bool,
     },
+    /// A message that was not taken.
+    BasicNack {
+        tag: u64,
+    },
     BasicRecoverOk,
     ConfirmSelectOk,
 }
@@ -155,6 +159,8 @@ impl Reply<'_> {
             Self::BasicGetOk { delivered, messages } => delivered.put(method(out, 60, 71)).put_u32(messages),
             Self::BasicGetEmpty => method(out, 60, 72).put_short_string(""),
             Self::BasicAck { tag, multiple } => method(out, 60, 80).put_u64(tag).put_bool(multiple),
+            // Bits: multiple, requeue.
+            Self::BasicNack { tag } => method(out, 60, 120).put_u64(tag).put(&[0]),
             Self::BasicRecoverOk => method(out, 60, 111),
             Self::ConfirmSelectOk => method(out, 85, 11),
         };
