@@ -67,14 +67,13 @@ impl SegmentTable {
     pub(crate) fn narrow(&self, queue: u32, fetch: Fetch) -> Result<Option<Fetch>, Error> {
         let slot = fetch.at.slot;
         let known = lock(&self.indexes).find(slot);
-        let index = match known {
-            Some(index) => index,
-            None => {
-                let made = self.make_index(slot).map_err(Error::log(format!("index segment {slot}")))?;
-                let Some(index) = made.map(Arc::new) else { return Ok(None) };
-                lock(&self.indexes).keep(slot, Arc::clone(&index));
-                index
-            }
+        let index = if let Some(index) = known {
+            index
+        } else {
+            let made = self.make_index(slot).map_err(Error::log(format!("index segment {slot}")))?;
+            let Some(index) = made.map(Arc::new) else { return Ok(None) };
+            lock(&self.indexes).keep(slot, Arc::clone(&index));
+            index
         };
         let stretch = index.stretch(queue, fetch.at.offset).filter(|(_, end)| *end <= fetch.end);
         Ok(stretch.map(|(offset, end)| Fetch { at: Location { slot, offset }, end }))
