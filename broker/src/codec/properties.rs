@@ -1,5 +1,5 @@
 //! Basic properties (AMQP 0-9-1 §4.2.6.1). The broker carries their bytes through untouched; it only checks that
-//! they can be decoded, and looks at the two it acts on.
+//! they can be decoded, and looks at the few it acts on.
 
 use super::raw_table::RawTable;
 use super::wire::{Malformed, Put, Reader};
