@@ -156,3 +156,27 @@ fn one_old_message_does_not_keep_the_log() {
     let found = Life::begin(life.storage.after_kill()).unwrap();
     assert_eq!(found.contents("two"), [501]);
 }
+
+#[test]
+fn a_record_that_is_larger_than_a_segment_waits_until_the_disk_has_room() {
+    let mut stored = 0;
+    for nth in 1..12 {
+        let life = Life::begin(MemoryStorage::default()).unwrap();
+        life.declare();
+        assert!(life.broker.has_room_for(10_000));
+        *life.storage.free.lock().unwrap() = Some(10_000);
+        assert!(!life.broker.has_room_for(10_000), "what has to stay free is not given away");
+        life.publish(1, &["one"], true, 10_000);
+        life.storage.fuse.arm(nth, io::ErrorKind::StorageFull);
+        std::thread::scope(|scope| {
+            let step = scope.spawn(|| life.broker.persister.step(&mut WriteBatch::default()));
+            while !step.is_finished() && !life.storage.fuse.has_burnt() {
+                std::thread::yield_now();
+            }
+            life.storage.fuse.disarm();
+            stored += u32::from(step.join().unwrap().is_ok());
+        });
+    }
+    // Other calls fail for good: they would with a prepared segment on no full disk.
+    assert!(stored > 0, "growing fails");
+}
