@@ -10,6 +10,11 @@ use std::sync::Arc;
 use crate::log::record::{self, RecordKind};
 use crate::log::stored_message::{Fetch, Location, Run, Settled, StoredMessage};
 
+/// A stretch of the log is read as it is if it is not longer than this,
+const SPARSE_BYTES: u64 = 64 << 10;
+/// or if at least one of this many bytes is the queue's.
+const SPARSE_SHARE: u64 = 4;
+
 /// A page of the log, and where a message's record begins in it.
 pub(crate) type Paged = (Arc<Vec<u8>>, usize);
 
@@ -108,6 +113,26 @@ impl Backlog {
             end = entry.at.offset + entry.length;
         }
         Some(Fetch { at: front.entry.at, end })
+    }
+
+    /// Whether the messages at the head lie so far between those of other queues that reading all of them is a waste.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.ready.is_empty()
+            && self.runs.front().is_some_and(|run| {
+                let span = u64::from(run.end.saturating_sub(run.offset));
+                span > SPARSE_BYTES && run.bytes * SPARSE_SHARE < span
+            })
+    }
+
+    /// Nothing of this queue is before `found` in what `fetch` would read.
+    pub(super) fn skip(&mut self, fetch: Fetch, found: Location) {
+        if self.ready.is_empty()
+            && let Some(run) = self.runs.front_mut()
+            && (run.slot, run.offset) == (fetch.at.slot, fetch.at.offset)
+            && run.slot == found.slot
+        {
+            run.offset = run.offset.max(found.offset);
+        }
     }
 
     /// Takes a page that [`Backlog::next_fetch`] asked for: whole records of segment `number`. A page that no longer

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::log::owner::{Ledger, LogQueue};
 use crate::log::record;
 use crate::log::stored_message::{Fetch, StoredMessage, payload_at};
@@ -117,8 +118,10 @@ pub(crate) fn pump(store: &Store, queue: &SharedQueue) {
 
 /// Reads the page that a queue needs to go on. False if the log cannot be read, which ends the store.
 pub(crate) fn fetch_page(store: &Store, queue: &SharedQueue, fetch: Fetch) -> bool {
-    match store.segment_table.read(fetch) {
-        Ok(Some((number, page))) => queue.lock().install(fetch, number, &Arc::new(page)),
+    let page = narrow(store, queue, fetch)
+        .and_then(|fetch| store.segment_table.read(fetch).map(|page| page.map(|page| (fetch, page))));
+    match page {
+        Ok(Some((fetch, (number, page)))) => queue.lock().install(fetch, number, &Arc::new(page)),
         // The log was rearranged meanwhile; the queue knows the new place.
         Ok(None) => {}
         Err(error) => {
@@ -127,6 +130,16 @@ pub(crate) fn fetch_page(store: &Store, queue: &SharedQueue, fetch: Fetch) -> bo
         }
     }
     true
+}
+
+/// Leaves out what belongs to other queues, if that is most of what would be read.
+fn narrow(store: &Store, queue: &SharedQueue, fetch: Fetch) -> Result<Fetch, Error> {
+    if !queue.lock().is_sparse() {
+        return Ok(fetch);
+    }
+    let Some(narrowed) = store.segment_table.narrow(queue.id, fetch)? else { return Ok(fetch) };
+    queue.lock().skip(fetch, narrowed.at);
+    Ok(narrowed)
 }
 
 /// Takes the message at the head of a queue, for basic.get. Returns it with its page, where its record begins there,

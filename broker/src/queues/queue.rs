@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::log::record::Returned;
-use crate::log::stored_message::{Fetch, Run, Settled, StoredMessage, payload_at};
+use crate::log::stored_message::{Fetch, Location, Run, Settled, StoredMessage, payload_at};
 use crate::queues::backlog::Backlog;
 use crate::queues::dead_letters::{Dead, Reason};
 use crate::queues::lifetimes::Lifetimes;
@@ -250,6 +250,16 @@ impl<S: Subscriber + Clone> Queue<S> {
             self.hand_out(&entry, payload, 0, no_ack, effects);
             return Taken::Message(entry, page, start);
         }
+    }
+
+    /// Whether what has to be read next is mostly of other queues.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.backlog.is_sparse()
+    }
+
+    /// Nothing of this queue is before `found` in what `fetch` would read.
+    pub(crate) fn skip(&mut self, fetch: Fetch, found: Location) {
+        self.backlog.skip(fetch, found);
     }
 
     /// Takes a page that [`Queue::dispatch`] or [`Queue::take`] asked for: whole records of segment `number`. A page
