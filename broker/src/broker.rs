@@ -1,12 +1,14 @@
 //! What all connections share: topology, log, users, and the ways in which the whole broker can be held up or end.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use foundation::Shutdown;
 
+use crate::counters::Counters;
 use crate::error::Error;
 use crate::log::definitions::{self, Header};
 use crate::log::persister::Persister;
@@ -15,6 +17,9 @@ use crate::log::recovery;
 use crate::log::salvage;
 use crate::log::segment_table::SegmentTable;
 use crate::log::storage::Storage;
+use crate::logins::{Logins, Protocol};
+use crate::protocol::channel_output::ChannelOutput;
+use crate::protocol::client::ClientFacts;
 use crate::protocol::fault::Outcome;
 use crate::protocol::send_buffer::SendBuffer;
 use crate::protocol::throttle::Throttle;
@@ -22,6 +27,7 @@ use crate::queues::delivery;
 use crate::queues::topology::{SharedQueue, Topology};
 use crate::settings::Settings;
 use crate::sync::lock;
+use crate::users::User;
 
 /// The broker behind its connections.
 pub(crate) struct Broker {
@@ -31,6 +37,8 @@ pub(crate) struct Broker {
     pub(crate) segment_table: Arc<SegmentTable>,
     pub(crate) alarm: Alarm,
     pub(crate) shutdown: Shutdown,
+    pub(crate) counters: Counters,
+    pub(crate) logins: Logins,
     connections: Mutex<HashMap<u64, Arc<Peer>>>,
     /// Counts connections and consumers, so that each has its own number.
     next_id: AtomicU64,
@@ -44,6 +52,10 @@ pub(crate) struct Peer {
     pub(crate) address: String,
     pub(crate) send_buffer: Arc<SendBuffer>,
     pub(crate) throttle: Throttle,
+    /// What the client said of itself; empty until its handshake is over.
+    pub(crate) client: OnceLock<ClientFacts>,
+    /// Its channels, also those that were closed.
+    channels: Mutex<Vec<Weak<ChannelOutput>>>,
     /// The queues that it consumes from: they are tried again when its socket has room.
     consumed: Mutex<Vec<Arc<SharedQueue>>>,
 }
@@ -51,7 +63,33 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new(id: u64, address: String, send_buffer: Arc<SendBuffer>) -> Arc<Self> {
         let throttle = Throttle::new(Arc::clone(&send_buffer));
-        Arc::new(Self { id, address, send_buffer, throttle, consumed: Mutex::new(Vec::new()) })
+        Arc::new(Self {
+            id,
+            address,
+            send_buffer,
+            throttle,
+            client: OnceLock::new(),
+            channels: Mutex::default(),
+            consumed: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// A channel was opened.
+    pub(crate) fn add_channel(&self, channel: &Arc<ChannelOutput>) {
+        let mut channels = lock(&self.channels);
+        channels.retain(|known| known.strong_count() > 0);
+        channels.push(Arc::downgrade(channel));
+    }
+
+    /// The channels that are open.
+    pub(crate) fn channels(&self) -> Vec<Arc<ChannelOutput>> {
+        let open = |channel: &Arc<ChannelOutput>| channel.figures().is_some();
+        lock(&self.channels).iter().filter_map(Weak::upgrade).filter(open).collect()
+    }
+
+    /// Where the client is.
+    pub(crate) fn socket_addr(&self) -> Option<SocketAddr> {
+        self.address.parse().ok()
     }
 
     /// A consumer of `queue` was added.
@@ -124,6 +162,8 @@ impl Broker {
             segment_table,
             alarm: Alarm::default(),
             shutdown,
+            counters: Counters::default(),
+            logins: Logins::default(),
             connections: Mutex::default(),
             next_id: AtomicU64::new(1),
             failure: Mutex::default(),
@@ -141,12 +181,15 @@ impl Broker {
         let room = connections.len() < self.settings.max_connections;
         if room {
             connections.insert(peer.id, Arc::clone(peer));
+            self.counters.connections_opened.increment();
         }
         room
     }
 
     pub(crate) fn dismiss(&self, id: u64) {
-        lock(&self.connections).remove(&id);
+        if lock(&self.connections).remove(&id).is_some() {
+            self.counters.connections_closed.increment();
+        }
     }
 
     /// The connections that are open.
@@ -154,8 +197,28 @@ impl Broker {
         lock(&self.connections).values().cloned().collect()
     }
 
+    /// The user who logs in; see [`Logins::log_in`].
+    pub(crate) fn log_in(
+        &self,
+        credentials: (&[u8], &[u8]),
+        client: Option<SocketAddr>,
+        protocol: Protocol,
+    ) -> Option<&User> {
+        self.logins.log_in(&self.settings.users, credentials, client, protocol, &self.shutdown)
+    }
+
+    /// Drops everything that waits in a queue. Returns how many messages that were.
+    pub(crate) fn purge(&self, queue: &SharedQueue) -> u64 {
+        let mut state = queue.lock();
+        let messages = state.waiting();
+        let settled = state.purge();
+        self.persister.settle(&settled);
+        messages
+    }
+
     /// Deletes a queue with everything in it and tells its consumers. Returns how many messages waited.
     pub(crate) fn delete_queue(&self, queue: &SharedQueue) -> Outcome<u64> {
+        let mut deleted = lock(&self.counters.deleted_queues);
         if !self.topology.remove_queue(queue)? {
             return Ok(0);
         }
@@ -163,7 +226,10 @@ impl Broker {
         let waiting = state.waiting();
         let (settled, consumers) = state.delete();
         self.persister.settle(&settled);
+        *deleted += std::mem::take(&mut state.counts);
         drop(state);
+        drop(deleted);
+        self.counters.queues_deleted.increment();
         for consumer in consumers {
             consumer.subscriber.cancel();
         }

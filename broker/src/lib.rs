@@ -4,8 +4,8 @@
 //! handles methods (`declare`, `consume`, `publish`). In [`log`], `persister` and `segment_table` write the message to
 //! disk before it enters a `queue` of [`queues`], from which `delivery` moves it to the `channel_output` of a consumer
 //! and the `send_buffer` of its connection. `log::recovery` reads the log back after a start, `log::check` and
-//! `log::salvage` do so without serving, `log::housekeeper` and `log::compaction` keep it small. [`inspection`] shows
-//! queues and figures on the private listener.
+//! `log::salvage` do so without serving, `log::housekeeper` and `log::compaction` keep it small. [`management`] shows
+//! everything on the private listener, and changes it with the operations that [`protocol`] uses.
 //!
 //! Only `log::storage` touches files; `queues::queue`, `queues::exchange`, `log::record` and `protocol::codec` do no I/O
 //! at all. Locks are taken in one order: a queue, then a channel's output, then a connection's send buffer; or a queue,
@@ -21,23 +21,26 @@ use foundation::Shutdown;
 use foundation::listener::Identity;
 
 mod broker;
+mod counters;
 mod error;
-mod inspection;
 mod log;
+mod logins;
+mod management;
 mod protocol;
 mod queues;
 mod settings;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use crate::log::check::{check_log, salvage_log};
 pub use error::Error;
 pub use settings::Settings;
 
 use crate::broker::Broker;
-use crate::inspection::Inspection;
 use crate::log::storage::{DiskStorage, Storage};
+use crate::management::Management;
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::fault::{CONNECTION_FORCED, close_text};
 
@@ -86,8 +89,8 @@ impl Server {
         let listener = Arc::clone(&self.listener);
         spawn("accept", broker, move |broker| protocol::server::accept(broker, &listener))?;
         let identity = Identity { name: "broker", version: env!("CARGO_PKG_VERSION") };
-        let inspection = Arc::new(Inspection::new(Arc::clone(broker)));
-        foundation::listener::start(&broker.settings.private, identity, inspection)?;
+        let management = Arc::new(Management::new(Arc::clone(broker)));
+        foundation::listener::start(&broker.settings.private, identity, management)?;
         ::log::info!("listening on {}", self.address);
         broker.shutdown.wait();
         protocol::server::stop_accepting(&self.listener);

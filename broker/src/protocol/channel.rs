@@ -44,9 +44,12 @@ pub(crate) struct Consuming {
 impl Channel {
     pub(crate) fn new(session: Arc<Session>, number: u16) -> Self {
         let send_buffer = Arc::clone(&session.peer.send_buffer);
+        let output = ChannelOutput::new(number, session.agreement.frame_max, send_buffer);
+        session.peer.add_channel(&output);
+        session.broker.counters.channels_opened.increment();
         Self {
             number,
-            output: ChannelOutput::new(number, session.agreement.frame_max, send_buffer),
+            output,
             consumers: HashMap::new(),
             prefetch: 0,
             limited: false,
@@ -106,6 +109,7 @@ impl Channel {
             Method::BasicRecover { requeue, is_async } => self.recover(requeue, is_async)?,
             Method::ConfirmSelect { no_wait } => {
                 self.publisher.select_confirms();
+                self.output.note_confirms();
                 self.answer(no_wait, &Reply::ConfirmSelectOk);
                 self.enlist();
             }
@@ -141,6 +145,7 @@ impl Channel {
     /// Ends its consumers and its sending side; returns the deliveries that have to be requeued.
     pub(crate) fn silence(&mut self) -> Vec<Unsettled> {
         let unsettled = self.output.close();
+        self.session.broker.counters.channels_closed.increment();
         for (tag, consuming) in self.consumers.drain() {
             self.session.peer.consumes_no_more(&consuming.queue);
             if let Err(fault) = self.session.broker.remove_consumer(&consuming.queue, consuming.id) {

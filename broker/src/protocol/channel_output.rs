@@ -28,6 +28,20 @@ struct State {
     prefetch: u32,
     /// Unsettled deliveries to consumers, which that limit counts.
     to_consumers: u32,
+    /// The limit of consumers that start from now on (basic.qos with global=false).
+    consumer_prefetch: u16,
+    /// Confirms are selected.
+    confirms: bool,
+}
+
+/// A channel at one moment, for people who look at it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChannelFigures {
+    pub(crate) number: u16,
+    pub(crate) unsettled: usize,
+    pub(crate) prefetch: u32,
+    pub(crate) consumer_prefetch: u16,
+    pub(crate) confirms: bool,
 }
 
 /// A delivery that was not settled yet.
@@ -39,15 +53,51 @@ pub(crate) struct Unsettled {
     consumer: u64,
 }
 
+impl Unsettled {
+    /// One that was taken outside of any channel.
+    pub(crate) fn got(queue: &Arc<SharedQueue>, position: u64) -> Self {
+        Self { tag: 0, queue: Arc::clone(queue), position, consumer: 0 }
+    }
+}
+
 impl ChannelOutput {
     pub(crate) fn new(channel: u16, frame_max: u32, send_buffer: Arc<SendBuffer>) -> Arc<Self> {
-        let state =
-            State { open: true, next_tag: 1, unsettled: VecDeque::new(), prefetch: 0, to_consumers: 0 };
+        let state = State {
+            open: true,
+            next_tag: 1,
+            unsettled: VecDeque::new(),
+            prefetch: 0,
+            to_consumers: 0,
+            consumer_prefetch: 0,
+            confirms: false,
+        };
         Arc::new(Self { channel, frame_max, send_buffer, state: Mutex::new(state) })
     }
 
     pub(crate) fn send_buffer(&self) -> &Arc<SendBuffer> {
         &self.send_buffer
+    }
+
+    /// How the channel stands; None once it is closed.
+    pub(crate) fn figures(&self) -> Option<ChannelFigures> {
+        let state = lock(&self.state);
+        state.open.then(|| ChannelFigures {
+            number: self.channel,
+            unsettled: state.unsettled.len(),
+            prefetch: state.prefetch,
+            consumer_prefetch: state.consumer_prefetch,
+            confirms: state.confirms,
+        })
+    }
+
+    /// Notes, to be shown, that confirms were selected.
+    pub(crate) fn note_confirms(&self) {
+        lock(&self.state).confirms = true;
+    }
+
+    /// Notes, to be shown, the limit of consumers that start from now on.
+    pub(crate) fn note_consumer_prefetch(&self, limit: u16) {
+        lock(&self.state).consumer_prefetch = limit;
     }
 
     /// Sends a method on the channel while it is open. The caller owes a flush.

@@ -53,7 +53,8 @@ pub(crate) fn start(broker: &Arc<Broker>, socket: TcpStream, address: String) ->
     let spawned = spawn_writer(broker, &peer).and_then(|()| {
         let (broker, peer) = (Arc::clone(broker), Arc::clone(&peer));
         let reader = move || {
-            serve(&broker, &peer, Input::new(socket));
+            let traffic = Arc::clone(&peer.send_buffer.traffic);
+            serve(&broker, &peer, Input::new(socket, traffic));
             peer.send_buffer.finish();
             broker.dismiss(peer.id);
         };
@@ -84,7 +85,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()
 
 /// The life of a connection, on its reader thread.
 fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
-    let outcome = shake(broker, &mut input, &peer.send_buffer).and_then(|agreement| {
+    let outcome = shake(broker, peer, &mut input).and_then(|agreement| {
         log::debug!("{}: user '{}' connected", peer.address, agreement.user);
         let heartbeat = Duration::from_secs(agreement.heartbeat_s.into());
         let beats = !heartbeat.is_zero();

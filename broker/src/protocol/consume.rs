@@ -27,6 +27,7 @@ impl Channel {
             self.pump_consumers();
         } else {
             self.prefetch = prefetch_count;
+            self.output.note_consumer_prefetch(prefetch_count);
         }
         Ok(())
     }

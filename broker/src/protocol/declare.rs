@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use crate::broker::Broker;
 use crate::protocol::channel::Channel;
 use crate::protocol::codec::method::{Binding, ExchangeDeclare, QueueDeclare};
 use crate::protocol::codec::reply::Reply;
@@ -16,25 +17,10 @@ use crate::queues::topology::{QueueAttributes, SharedQueue};
 impl Channel {
     pub(crate) fn declare_queue(&mut self, declare: &QueueDeclare<'_>) -> Outcome {
         self.settle_publishes();
-        let connection = self.session.peer.id;
-        let topology = &self.session.broker.topology;
         let queue = if declare.passive {
             self.find_queue(declare.queue)?
         } else {
-            check_arguments(&declare.arguments, "queue")?;
-            let name = match declare.queue {
-                "" => random_name("amq.gen-"),
-                name => {
-                    check_name(name, "queue")?;
-                    name.to_owned()
-                }
-            };
-            let attributes = QueueAttributes {
-                durable: declare.durable,
-                auto_delete: declare.auto_delete,
-                owner: declare.exclusive.then_some(connection),
-            };
-            topology.declare_queue(&name, attributes, connection)?
+            declare_queue(&self.session.broker, declare, self.session.peer.id)?
         };
         self.last_queue.clone_from(&queue.name);
         if !declare.no_wait {
@@ -83,11 +69,7 @@ impl Channel {
     pub(crate) fn purge(&mut self, name: &str, no_wait: bool) -> Outcome {
         let queue = self.find_queue(name)?;
         self.settle_publishes();
-        let mut state = queue.lock();
-        let messages = clamp(state.waiting());
-        let settled = state.purge();
-        self.session.broker.persister.settle(&settled);
-        drop(state);
+        let messages = clamp(self.session.broker.purge(&queue));
         self.answer(no_wait, &Reply::QueuePurgeOk { messages });
         Ok(())
     }
@@ -104,52 +86,101 @@ impl Channel {
         if let Some(queue) = self.session.broker.topology.find_queue(&self.queue_name(name)?) {
             queue.check_access(self.session.peer.id)?;
             self.settle_publishes();
-            let state = queue.lock();
-            let problem = match () {
-                () if if_unused && !state.consumers().is_empty() => Some("in use"),
-                () if if_empty && state.waiting() > 0 => Some("not empty"),
-                () => None,
-            };
-            drop(state);
-            if let Some(problem) = problem {
-                let text = format!("queue '{}' in vhost '/' {problem}", queue.name);
-                return Fault::channel(PRECONDITION_FAILED, text);
-            }
-            messages = clamp(self.session.broker.delete_queue(&queue)?);
+            messages = clamp(delete_queue(&self.session.broker, &queue, if_unused, if_empty)?);
         }
         self.answer(no_wait, &Reply::QueueDeleteOk { messages });
         Ok(())
     }
 
     pub(crate) fn declare_exchange(&self, declare: &ExchangeDeclare<'_>) -> Outcome {
-        let topology = &self.session.broker.topology;
-        check_not_default(declare.exchange)?;
         if declare.passive {
-            topology.exchange_is_internal(declare.exchange)?;
+            check_not_default(declare.exchange)?;
+            self.session.broker.topology.exchange_is_internal(declare.exchange)?;
         } else {
-            let Some(kind) = ExchangeType::parse(declare.kind) else {
-                let text = format!("unknown exchange type '{}'", declare.kind);
-                let code = if declare.kind == "headers" { NOT_IMPLEMENTED } else { COMMAND_INVALID };
-                return Fault::connection(code, text);
-            };
-            check_arguments(&declare.arguments, "exchange")?;
-            if topology.exchange_is_internal(declare.exchange).is_err() {
-                check_name(declare.exchange, "exchange")?;
-            }
-            let wanted = Exchange::new(kind, declare.durable, declare.auto_delete, declare.internal);
-            topology.declare_exchange(declare.exchange, wanted)?;
+            declare_exchange(&self.session.broker, declare)?;
         }
         self.answer(declare.no_wait, &Reply::ExchangeDeclareOk);
         Ok(())
     }
 
     pub(crate) fn delete_exchange(&self, exchange: &str, if_unused: bool, no_wait: bool) -> Outcome {
-        check_not_default(exchange)?;
-        check_name(exchange, "exchange")?;
-        self.session.broker.topology.delete_exchange(exchange, if_unused)?;
+        delete_exchange(&self.session.broker, exchange, if_unused)?;
         self.answer(no_wait, &Reply::ExchangeDeleteOk);
         Ok(())
     }
+}
+
+/// Creates a queue, or checks that the one that exists is the same. An empty name stands for one that is made up.
+/// `connection` is who asks; no connection has the number 0.
+pub(crate) fn declare_queue(
+    broker: &Broker,
+    declare: &QueueDeclare<'_>,
+    connection: u64,
+) -> Outcome<Arc<SharedQueue>> {
+    check_arguments(&declare.arguments, "queue")?;
+    let name = match declare.queue {
+        "" => random_name("amq.gen-"),
+        name => {
+            check_name(name, "queue")?;
+            name.to_owned()
+        }
+    };
+    let attributes = QueueAttributes {
+        durable: declare.durable,
+        auto_delete: declare.auto_delete,
+        owner: declare.exclusive.then_some(connection),
+    };
+    let is_new = broker.topology.find_queue(&name).is_none();
+    let queue = broker.topology.declare_queue(&name, attributes, connection)?;
+    broker.counters.queues_declared.increment();
+    if is_new {
+        broker.counters.queues_created.increment();
+    }
+    Ok(queue)
+}
+
+/// Deletes a queue unless it is in use or holds messages, if that matters. Returns how many messages waited.
+pub(crate) fn delete_queue(
+    broker: &Broker,
+    queue: &SharedQueue,
+    if_unused: bool,
+    if_empty: bool,
+) -> Outcome<u64> {
+    let state = queue.lock();
+    let problem = match () {
+        () if if_unused && !state.consumers().is_empty() => Some("in use"),
+        () if if_empty && state.waiting() > 0 => Some("not empty"),
+        () => None,
+    };
+    drop(state);
+    if let Some(problem) = problem {
+        let text = format!("queue '{}' in vhost '/' {problem}", queue.name);
+        return Fault::channel(PRECONDITION_FAILED, text);
+    }
+    broker.delete_queue(queue)
+}
+
+/// Creates an exchange, or checks that the one that exists is the same.
+pub(crate) fn declare_exchange(broker: &Broker, declare: &ExchangeDeclare<'_>) -> Outcome {
+    check_not_default(declare.exchange)?;
+    let Some(kind) = ExchangeType::parse(declare.kind) else {
+        let text = format!("unknown exchange type '{}'", declare.kind);
+        let code = if declare.kind == "headers" { NOT_IMPLEMENTED } else { COMMAND_INVALID };
+        return Fault::connection(code, text);
+    };
+    check_arguments(&declare.arguments, "exchange")?;
+    if broker.topology.exchange_is_internal(declare.exchange).is_err() {
+        check_name(declare.exchange, "exchange")?;
+    }
+    let wanted = Exchange::new(kind, declare.durable, declare.auto_delete, declare.internal);
+    broker.topology.declare_exchange(declare.exchange, wanted)
+}
+
+/// Deletes an exchange; one that is not there counts as deleted.
+pub(crate) fn delete_exchange(broker: &Broker, exchange: &str, if_unused: bool) -> Outcome {
+    check_not_default(exchange)?;
+    check_name(exchange, "exchange")?;
+    broker.topology.delete_exchange(exchange, if_unused)
 }
 
 fn binding_key<'a>(binding: &Binding<'a>, queue: &'a SharedQueue) -> &'a str {
@@ -157,7 +188,7 @@ fn binding_key<'a>(binding: &Binding<'a>, queue: &'a SharedQueue) -> &'a str {
     if binding.queue.is_empty() && binding.routing_key.is_empty() { &queue.name } else { binding.routing_key }
 }
 
-fn check_not_default(exchange: &str) -> Outcome {
+pub(crate) fn check_not_default(exchange: &str) -> Outcome {
     if exchange.is_empty() {
         return Fault::channel(ACCESS_REFUSED, "operation not permitted on the default exchange");
     }

@@ -2,9 +2,12 @@
 
 use std::io::Read;
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Peer};
+use crate::logins::Protocol;
+use crate::protocol::client::{ClientFacts, outline};
 use crate::protocol::codec::frame::{FrameKind, MIN_FRAME_MAX, PROTOCOL_HEADER, ParsedFrame, scan};
 use crate::protocol::codec::method::{self, Method};
 use crate::protocol::codec::reply::Reply;
@@ -14,11 +17,8 @@ use crate::protocol::fault::{
     ACCESS_REFUSED, CHANNEL_ERROR, COMMAND_INVALID, FRAME_ERROR, Fault, NOT_ALLOWED, NOT_IMPLEMENTED,
     Outcome, SYNTAX_ERROR,
 };
-use crate::protocol::send_buffer::SendBuffer;
+use crate::protocol::send_buffer::Traffic;
 use crate::settings::Settings;
-
-/// A client that cannot be told why it is refused waits this long, so that guessing passwords is slow.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the handshake settled.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ pub(crate) struct Agreement {
 pub(crate) struct Input {
     socket: TcpStream,
     buffer: Vec<u8>,
+    traffic: Arc<Traffic>,
     /// The part of the buffer that is not yet handled.
     start: usize,
     end: usize,
@@ -48,8 +49,8 @@ const FIRST_BUFFER_BYTES: usize = 4 << 10;
 const MAX_BUFFER_BYTES: usize = 128 << 10;
 
 impl Input {
-    pub(crate) fn new(socket: TcpStream) -> Self {
-        Self { socket, buffer: vec![0; FIRST_BUFFER_BYTES], start: 0, end: 0 }
+    pub(crate) fn new(socket: TcpStream, traffic: Arc<Traffic>) -> Self {
+        Self { socket, buffer: vec![0; FIRST_BUFFER_BYTES], traffic, start: 0, end: 0 }
     }
 
     /// What was read and not yet taken.
@@ -83,6 +84,7 @@ impl Input {
                 Ok(0) => return Fault::gone("the client closed the connection within a frame"),
                 Ok(count) => {
                     self.end += count;
+                    self.traffic.received.count(count);
                     return Ok(());
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -96,7 +98,8 @@ impl Input {
 }
 
 /// Leads a client to an open connection. Everything has to happen before the deadline.
-pub(crate) fn shake(broker: &Broker, input: &mut Input, send_buffer: &SendBuffer) -> Outcome<Agreement> {
+pub(crate) fn shake(broker: &Broker, peer: &Peer, input: &mut Input) -> Outcome<Agreement> {
+    let send_buffer = &peer.send_buffer;
     let deadline = Instant::now() + broker.settings.handshake_timeout;
     while input.pending().len() < PROTOCOL_HEADER.len() && PROTOCOL_HEADER.starts_with(input.pending()) {
         read_before(input, 0, deadline)?;
@@ -107,13 +110,26 @@ pub(crate) fn shake(broker: &Broker, input: &mut Input, send_buffer: &SendBuffer
     }
     input.take(PROTOCOL_HEADER.len());
     send_buffer.send(&Reply::ConnectionStart { server_properties: &server_properties() }, 0);
-    let (user, capabilities) = next_method(input, deadline, |method| login(broker, method))?;
+    let Login { user, mechanism, capabilities, properties } =
+        next_method(input, deadline, |method| login(broker, peer, method))?;
     let Settings { channel_max, frame_max_bytes, heartbeat_s, .. } = broker.settings;
     let (frame_max, heartbeat) = (frame_max_bytes, heartbeat_s);
     send_buffer.send(&Reply::ConnectionTune { channel_max, frame_max, heartbeat }, 0);
     let (channel_max, frame_max, heartbeat_s) =
         next_method(input, deadline, |method| tuned(broker, &method))?;
     next_method(input, deadline, |method| open(&method))?;
+    let connected_at = SystemTime::now();
+    let facts = ClientFacts {
+        user: user.clone(),
+        mechanism,
+        channel_max,
+        frame_max,
+        heartbeat_s,
+        properties: outline(properties),
+        connected_at,
+    };
+    // Nobody else sets it.
+    let _ = peer.client.set(facts);
     send_buffer.send(&Reply::ConnectionOpenOk, 0);
     Ok(Agreement {
         user,
@@ -180,7 +196,15 @@ fn next_method<T>(
     }
 }
 
-fn login(broker: &Broker, method: Method<'_>) -> Outcome<(String, Table)> {
+/// A login that was accepted, and what came with it.
+struct Login {
+    user: String,
+    mechanism: &'static str,
+    capabilities: Table,
+    properties: Table,
+}
+
+fn login(broker: &Broker, peer: &Peer, method: Method<'_>) -> Outcome<Login> {
     let Method::ConnectionStartOk { client_properties, mechanism, response } = method else {
         return Fault::connection(COMMAND_INVALID, "expected connection.start-ok");
     };
@@ -188,9 +212,9 @@ fn login(broker: &Broker, method: Method<'_>) -> Outcome<(String, Table)> {
         Some(Value::Table(capabilities)) => capabilities.clone(),
         _ => Table::default(),
     };
-    let credentials = match mechanism {
-        "PLAIN" => plain(response),
-        "AMQPLAIN" => amqplain(response),
+    let (mechanism, credentials) = match mechanism {
+        "PLAIN" => ("PLAIN", plain(response)),
+        "AMQPLAIN" => ("AMQPLAIN", amqplain(response)),
         _ => {
             let text = format!("unknown authentication mechanism '{mechanism}'");
             return Fault::connection(COMMAND_INVALID, text);
@@ -199,8 +223,9 @@ fn login(broker: &Broker, method: Method<'_>) -> Outcome<(String, Table)> {
     let Some((name, password)) = credentials else {
         return Fault::connection(SYNTAX_ERROR, format!("invalid {mechanism} response"));
     };
-    if broker.settings.users.accepts(&name, &password) {
-        return Ok((String::from_utf8_lossy(&name).into_owned(), capabilities));
+    if let Some(user) = broker.log_in((&name, &password), peer.socket_addr(), Protocol::Amqp) {
+        let user = user.name.clone();
+        return Ok(Login { user, mechanism, capabilities, properties: client_properties });
     }
     let text = format!(
         "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
@@ -208,8 +233,7 @@ fn login(broker: &Broker, method: Method<'_>) -> Outcome<(String, Table)> {
     if capabilities.is_true("authentication_failure_close") {
         return Fault::connection(ACCESS_REFUSED, text);
     }
-    broker.shutdown.wait_timeout(REFUSAL_PAUSE);
-    Fault::gone(format!("{text} (user '{}')", String::from_utf8_lossy(&name)))
+    Fault::gone("its login was refused")
 }
 
 type Credentials = (Vec<u8>, Vec<u8>);

@@ -3,6 +3,7 @@
 
 pub(crate) mod channel;
 pub(crate) mod channel_output;
+pub(crate) mod client;
 pub(crate) mod codec;
 pub(crate) mod connection;
 pub(crate) mod consume;

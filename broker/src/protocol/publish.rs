@@ -14,6 +14,7 @@ use crate::protocol::connection::Session;
 use crate::protocol::fault::{
     ACCESS_REFUSED, FRAME_ERROR, Fault, Outcome, PRECONDITION_FAILED, SYNTAX_ERROR, UNEXPECTED_FRAME,
 };
+use crate::queues::topology::Topology;
 
 /// A buffer that grew beyond this for a large message is given back.
 const KEEP_BYTES: usize = 64 << 10;
@@ -69,10 +70,7 @@ impl Publisher {
         routing_key: &str,
         mandatory: bool,
     ) -> Outcome {
-        if !exchange.is_empty() && session.broker.topology.exchange_is_internal(exchange)? {
-            let text = format!("cannot publish to internal exchange '{exchange}' in vhost '/'");
-            return Fault::channel(ACCESS_REFUSED, text);
-        }
+        check_exchange(&session.broker.topology, exchange)?;
         if self.exchange != exchange || self.routing_key != routing_key {
             self.route = None;
             exchange.clone_into(&mut self.exchange);
@@ -124,15 +122,7 @@ impl Publisher {
             let text = format!("message size {size} is larger than configured max size {limit}");
             return Fault::channel(PRECONDITION_FAILED, text);
         };
-        if let Some(user) = properties.user_id
-            && user != session.agreement.user
-        {
-            let text = format!(
-                "user_id property set to '{user}' but authenticated user was '{}'",
-                session.agreement.user
-            );
-            return Fault::channel(PRECONDITION_FAILED, text);
-        }
+        check_properties(&properties, &session.agreement.user)?;
         self.persistent = properties.persistent;
         self.properties.clear();
         self.properties.extend_from_slice(reader.rest());
@@ -179,7 +169,10 @@ impl Publisher {
             Confirm { output: Arc::clone(output), tag }
         });
         if routes.is_empty() && self.mandatory {
+            session.broker.counters.returned.increment();
             self.return_unroutable(session, output, body);
+        } else if routes.is_empty() {
+            session.broker.counters.dropped.increment();
         }
         if routes.is_empty() && confirm.is_none() {
             return Ok(());
@@ -218,6 +211,26 @@ impl Publisher {
             put_content(out, channel, &self.properties, body, frame_max);
         });
     }
+}
+
+/// Refuses messages for an exchange that does not exist or that takes none from clients.
+pub(crate) fn check_exchange(topology: &Topology, exchange: &str) -> Outcome {
+    if !exchange.is_empty() && topology.exchange_is_internal(exchange)? {
+        let text = format!("cannot publish to internal exchange '{exchange}' in vhost '/'");
+        return Fault::channel(ACCESS_REFUSED, text);
+    }
+    Ok(())
+}
+
+/// Refuses properties that claim what is not so. `user` is who publishes.
+pub(crate) fn check_properties(properties: &Properties<'_>, user: &str) -> Outcome {
+    if let Some(claimed) = properties.user_id
+        && claimed != user
+    {
+        let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
+        return Fault::channel(PRECONDITION_FAILED, text);
+    }
+    Ok(())
 }
 
 /// Holds a publisher up while the disk is nearly full. Its client was told; see [`crate::protocol::throttle`].

@@ -1,5 +1,6 @@
 //! What queues and exchanges are and do, whoever asks.
 
+pub(crate) mod counts;
 pub(crate) mod delivery;
 pub(crate) mod exchange;
 pub(crate) mod queue;

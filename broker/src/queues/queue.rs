@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::log::record::{self, Range, RecordKind};
 use crate::log::stored_message::{Fetch, Location, Run, Settled, StoredMessage, payload_at};
+use crate::queues::counts::QueueCounts;
 use crate::queues::subscriber::{Delivery, Effects, Subscriber};
 
 /// A message at the head, with its record if its page was read.
@@ -63,6 +64,8 @@ pub(crate) struct Queue<S> {
     /// Messages up to this position may have been delivered before the last start.
     redelivered_through: u64,
     deleted: bool,
+    /// What happened since the start.
+    pub(crate) counts: QueueCounts,
 }
 
 impl<S: Subscriber> Queue<S> {
@@ -79,6 +82,7 @@ impl<S: Subscriber> Queue<S> {
             delivered_through: 0,
             redelivered_through: 0,
             deleted: false,
+            counts: QueueCounts::default(),
         }
     }
 
@@ -119,6 +123,7 @@ impl<S: Subscriber> Queue<S> {
         if self.deleted {
             return false;
         }
+        self.counts.published += 1;
         if self.waiting == 0 && self.offer(&entry, payload, effects) {
             return true;
         }
@@ -155,6 +160,7 @@ impl<S: Subscriber> Queue<S> {
     /// Notes that a message went to a consumer, 0 for basic.get.
     fn hand_out(&mut self, entry: &StoredMessage, consumer: u64, no_ack: bool, effects: &mut Effects<S>) {
         self.delivered_through = self.delivered_through.max(entry.position);
+        self.counts.went_out(consumer != 0, no_ack, entry.redelivered);
         if no_ack {
             effects.settled.push(self.settled(entry));
         } else {
@@ -185,7 +191,9 @@ impl<S: Subscriber> Queue<S> {
     /// Takes the message at the head for basic.get, whatever consumers there are.
     pub(crate) fn take(&mut self, no_ack: bool, effects: &mut Effects<S>) -> Taken {
         let Some((entry, page, start)) = self.head() else {
-            return self.next_fetch().map_or(Taken::Empty, Taken::Fetch);
+            let fetch = self.next_fetch();
+            self.counts.get_empty += u64::from(fetch.is_none());
+            return fetch.map_or(Taken::Empty, Taken::Fetch);
         };
         self.ready.pop_front();
         self.waiting -= 1;
@@ -272,6 +280,7 @@ impl<S: Subscriber> Queue<S> {
     /// Settles a delivered message. None if it is not out.
     pub(crate) fn settle(&mut self, position: u64) -> Option<Settled> {
         let (entry, consumer) = self.unsettled.remove(&position)?;
+        self.counts.acknowledged += 1;
         self.release(consumer);
         Some(self.settled(&entry))
     }
