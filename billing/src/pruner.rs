@@ -67,12 +67,12 @@ mod tests {
     #[test]
     fn a_failure_is_an_error_of_the_pruner_alone_and_passes() {
         let database = Postgres::shared().create_database();
-        let mut settings = database.settings("BILLING_DB");
-        // The machine may be busy with other tests.
-        settings.insert("BILLING_DB_CONNECT_TIMEOUT_MS".to_owned(), "60000".to_owned());
+        let settings = database.settings("BILLING_DB");
         let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let environment = Environment::from_pairs(pairs);
-        let settings = DatabaseSettings::read(&environment, "BILLING_DB", "test").unwrap();
+        let mut settings = DatabaseSettings::read(&environment, "BILLING_DB", "test").unwrap();
+        // The machine may be busy with other tests.
+        settings.connect_timeout = Duration::from_secs(60);
         let (mut repository, shutdown) = (Repository::new(settings), Shutdown::new());
         repository.connect().unwrap();
         let mut client = database.client();

@@ -154,6 +154,8 @@ fn classify(error: &postgres::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use foundation::Environment;
     use testkit::{Database, Postgres};
 
@@ -161,12 +163,13 @@ mod tests {
     use crate::service::digest;
 
     fn repository(database: &Database) -> Repository {
-        let mut settings = database.settings("BILLING_DB");
-        // The machine may be busy with other tests.
-        settings.insert("BILLING_DB_CONNECT_TIMEOUT_MS".to_owned(), "60000".to_owned());
+        let settings = database.settings("BILLING_DB");
         let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let environment = Environment::from_pairs(pairs);
-        Repository::new(DatabaseSettings::read(&environment, "BILLING_DB", "test").unwrap())
+        let mut settings = DatabaseSettings::read(&environment, "BILLING_DB", "test").unwrap();
+        // The machine may be busy with other tests.
+        settings.connect_timeout = Duration::from_secs(60);
+        Repository::new(settings)
     }
 
     fn incoming(message_id: Option<&str>, user_id: u32) -> IncomingOrder {

@@ -15,13 +15,13 @@ pub struct Settings {
     pub queue: String,
     /// Most unacknowledged messages at a time, and most in one transaction.
     pub prefetch: u16,
-    /// How long the broker may take to confirm a message in the dead-letter queue.
+    /// 5 s: how long the broker may take to confirm a message in the dead-letter queue.
     pub confirm_timeout: Duration,
     /// For how many days message ids are kept to recognise repetitions.
     pub inbox_days: u32,
-    /// Longest delay between attempts to reach the broker or the database.
+    /// 5 s: the longest delay between attempts to reach the broker or the database.
     pub retry_max: Duration,
-    /// `BILLING_PRIVATE_HOST` (127.0.0.1) and `BILLING_PRIVATE_PORT` (9303): where `/ready` and `/metrics` are.
+    /// `PRIVATE_HOST` (127.0.0.1) and `BILLING_PRIVATE_PORT` (9303): where `/ready` and `/metrics` are.
     pub private: ListenerSettings,
     /// Where the broker is.
     pub broker: AmqpSettings,
@@ -39,9 +39,9 @@ impl Settings {
         Ok(Self {
             queue: environment.text("BILLING_QUEUE", "billing_queue"),
             prefetch: u16::try_from(number("BILLING_PREFETCH", 500, 10_000)?).unwrap_or(u16::MAX),
-            confirm_timeout: environment.millis("BILLING_CONFIRM_TIMEOUT_MS", 5_000)?,
+            confirm_timeout: Duration::from_secs(5),
             inbox_days: number("BILLING_INBOX_DAYS", 30, 36_500)?,
-            retry_max: environment.millis("BILLING_RETRY_MAX_MS", 5_000)?,
+            retry_max: Duration::from_secs(5),
             private: ListenerSettings::read(environment, "BILLING", 9_303)?,
             broker: AmqpSettings::read(environment)?,
             database: DatabaseSettings::read(environment, "BILLING_DB", "billing-app")?,

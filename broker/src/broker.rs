@@ -1,21 +1,15 @@
-//! What all connections share: topology, log, users, and the ways in which the whole broker can be held up or end.
+//! What all connections share: the store with its queues and log, the settings, and who is connected.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use foundation::Shutdown;
 
-use crate::counters::Counters;
+use crate::counters::ConnectionCounters;
 use crate::error::Error;
-use crate::log::definitions::{self, Header};
-use crate::log::persister::Persister;
-use crate::log::prepare;
-use crate::log::recovery;
-use crate::log::salvage;
-use crate::log::segment_table::SegmentTable;
 use crate::log::storage::Storage;
 use crate::logins::{Logins, Protocol};
 use crate::protocol::channel_output::ChannelOutput;
@@ -24,26 +18,30 @@ use crate::protocol::fault::Outcome;
 use crate::protocol::send_buffer::SendBuffer;
 use crate::protocol::throttle::Throttle;
 use crate::queues::delivery;
-use crate::queues::topology::{SharedQueue, Topology};
+use crate::queues::store::{Store, StoreSettings};
+use crate::queues::topology::SharedQueue;
 use crate::settings::Settings;
 use crate::sync::lock;
 use crate::users::User;
 
 /// The broker behind its connections.
 pub(crate) struct Broker {
+    pub(crate) store: Arc<Store>,
     pub(crate) settings: Settings,
-    pub(crate) topology: Topology,
-    pub(crate) persister: Persister,
-    pub(crate) segment_table: Arc<SegmentTable>,
-    pub(crate) alarm: Alarm,
-    pub(crate) shutdown: Shutdown,
-    pub(crate) counters: Counters,
+    pub(crate) counters: ConnectionCounters,
     pub(crate) logins: Logins,
     connections: Mutex<HashMap<u64, Arc<Peer>>>,
     /// Counts connections and consumers, so that each has its own number.
     next_id: AtomicU64,
-    /// What made the broker give up.
-    failure: Mutex<Option<Error>>,
+}
+
+/// Most of what connections ask of their broker is its store's.
+impl Deref for Broker {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
 }
 
 /// What others need to know of a connection.
@@ -115,58 +113,25 @@ impl Peer {
 }
 
 impl Broker {
-    /// Puts the parts together on top of what recovery finds.
+    /// A broker without connections on top of what recovery finds.
     pub(crate) fn recover(
         settings: Settings,
         storage: Arc<dyn Storage>,
         shutdown: Shutdown,
     ) -> Result<Self, Error> {
-        let started = Instant::now();
-        salvage::refuse_interrupted(&*storage)?;
-        let stored = definitions::load(&*storage, recovery::is_new(&*storage)?)?;
-        let header = stored.header.unwrap_or_else(Header::new);
-        let recovered =
-            recovery::survey(&*storage, header, &stored)?.take_over(&*storage, settings.segment_bytes)?;
-        let definitions = stored.definitions()?;
-        let topology = Topology::new(Arc::clone(&storage), header, definitions, settings.max_queues);
-        let mut recovered_queues = recovered.queues;
-        let (mut messages, queues) = (0, topology.queues());
-        for queue in &queues {
-            queue.set_next_position(recovered.first_position);
-            if let Some(found) = recovered_queues.remove(&queue.id) {
-                queue.set_next_position(found.next_position);
-                let mut state = queue.lock();
-                state.restore(found.runs, found.redelivered_through);
-                messages += state.waiting();
-            }
-        }
-        let took = started.elapsed().as_millis();
-        log::info!("recovered {messages} messages in {} durable queues within {took} ms", queues.len());
-        if stored.header.is_none() {
-            // Before the first record, so that a log always has definitions with its salt.
-            topology.save_first()?;
-        }
-        let (segments, prepared) = (recovered.segments, recovered.prepared);
-        let segment_table =
-            Arc::new(SegmentTable::new(storage, header.salt, settings.segment_bytes, segments, prepared));
-        let persister = Persister::new(Arc::clone(&segment_table), recovered.position);
-        if prepare::prepare(&segment_table)? {
-            persister.begin()?;
-        } else {
-            log::error!("the disk is full: nothing can be written before there is room again");
-        }
+        let store = StoreSettings {
+            segment_bytes: settings.segment_bytes,
+            max_queues: settings.max_queues,
+            disk_free_min_bytes: settings.disk_free_min_bytes,
+        };
+        let store = Arc::new(Store::recover(store, storage, shutdown)?);
         Ok(Self {
+            store,
             settings,
-            topology,
-            persister,
-            segment_table,
-            alarm: Alarm::default(),
-            shutdown,
-            counters: Counters::default(),
+            counters: ConnectionCounters::default(),
             logins: Logins::default(),
             connections: Mutex::default(),
             next_id: AtomicU64::new(1),
-            failure: Mutex::default(),
         })
     }
 
@@ -207,35 +172,6 @@ impl Broker {
         self.logins.log_in(&self.settings.users, credentials, client, protocol, &self.shutdown)
     }
 
-    /// Drops everything that waits in a queue. Returns how many messages that were.
-    pub(crate) fn purge(&self, queue: &SharedQueue) -> u64 {
-        let mut state = queue.lock();
-        let messages = state.waiting();
-        let settled = state.purge();
-        self.persister.settle(&settled);
-        messages
-    }
-
-    /// Deletes a queue with everything in it and tells its consumers. Returns how many messages waited.
-    pub(crate) fn delete_queue(&self, queue: &SharedQueue) -> Outcome<u64> {
-        let mut deleted = lock(&self.counters.deleted_queues);
-        if !self.topology.remove_queue(queue)? {
-            return Ok(0);
-        }
-        let mut state = queue.lock();
-        let waiting = state.waiting();
-        let (settled, consumers) = state.delete();
-        self.persister.settle(&settled);
-        *deleted += std::mem::take(&mut state.counts);
-        drop(state);
-        drop(deleted);
-        self.counters.queues_deleted.increment();
-        for consumer in consumers {
-            consumer.subscriber.cancel();
-        }
-        Ok(waiting)
-    }
-
     /// Removes a consumer from its queue, and the queue if that was the last one of an auto-delete queue.
     pub(crate) fn remove_consumer(&self, queue: &Arc<SharedQueue>, consumer: u64) -> Outcome {
         let mut state = queue.lock();
@@ -248,47 +184,5 @@ impl Broker {
             delivery::pump(self, queue);
         }
         Ok(())
-    }
-
-    /// Gives up: the process ends with this error. Only the first one counts.
-    pub(crate) fn fail(&self, error: Error) {
-        let mut failure = lock(&self.failure);
-        if failure.is_none() {
-            log::error!("{error}");
-            *failure = Some(error);
-        }
-        drop(failure);
-        self.shutdown.request();
-    }
-
-    /// What made the broker give up, if something did.
-    pub(crate) fn take_failure(&self) -> Option<Error> {
-        lock(&self.failure).take()
-    }
-}
-
-/// Raised while the disk is nearly full. Publishers wait for it to be lowered.
-#[derive(Default)]
-pub(crate) struct Alarm {
-    raised: Mutex<bool>,
-    lowered: Condvar,
-}
-
-impl Alarm {
-    /// Raises or lowers the alarm; tells whether that changed it.
-    pub(crate) fn set(&self, raised: bool) -> bool {
-        let changed = std::mem::replace(&mut *lock(&self.raised), raised) != raised;
-        self.lowered.notify_all();
-        changed
-    }
-
-    pub(crate) fn is_raised(&self) -> bool {
-        *lock(&self.raised)
-    }
-
-    /// Waits until the alarm is lowered, or for `timeout`; tells whether it still is raised.
-    pub(crate) fn wait(&self, timeout: Duration) -> bool {
-        let waited = self.lowered.wait_timeout_while(lock(&self.raised), timeout, |raised| *raised);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }

@@ -1,4 +1,4 @@
-//! The one error type of this crate. What a client is told is in [`crate::protocol::fault`]; this is what ends the process.
+//! The one error type of this crate. What a client is told is in [`crate::queues::fault`]; this is what ends the process.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -7,20 +7,25 @@
 //! `log::salvage` do so without serving, `log::housekeeper` and `log::compaction` keep it small. [`management`] shows
 //! everything on the private listener, and changes it with the operations that [`protocol`] uses.
 //!
-//! Only `log::storage` touches files; `queues::queue`, `queues::exchange`, `log::record` and `protocol::codec` do no I/O
-//! at all. Locks are taken in one order: a queue, then a channel's output, then a connection's send buffer; or a queue,
+//! The folders know each other in one direction: `management` knows `protocol`, `protocol` knows `queues`, `queues`
+//! knows `log`. What the log needs of
+//! queues and publishers is in the traits of `log::owner`, what queues need of consumers in `queues::subscriber`. A
+//! `queues::store::Store` is everything of a broker but its connections.
+//!
+//! Only `log::storage` touches files; `queues::queue`, `queues::exchange`, `log::record`, `codec` and `protocol::codec`
+//! do no I/O at all. Locks are taken in one order: a queue, then a channel's output, then a connection's send buffer; or a queue,
 //! then the log's write batch or segment table.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use foundation::Shutdown;
 use foundation::listener::Identity;
 
 mod broker;
+mod codec;
 mod counters;
 mod error;
 mod log;
@@ -43,6 +48,7 @@ use crate::log::storage::{DiskStorage, Storage};
 use crate::management::Management;
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::fault::{CONNECTION_FORCED, close_text};
+use crate::sync::spawn;
 
 /// How long clients get to take note that the broker stops.
 const FAREWELL: Duration = Duration::from_millis(300);
@@ -80,12 +86,13 @@ impl Server {
     /// and clients are told that the broker goes.
     pub fn run(self) -> Result<(), Error> {
         let broker = &self.broker;
-        let persister = spawn("persister", broker, |broker| {
-            if let Err(error) = broker.persister.run() {
-                broker.fail(error);
+        let told = Arc::downgrade(broker);
+        broker.alarm.listen(move |raised| {
+            for peer in told.upgrade().iter().flat_map(|broker| broker.peers()) {
+                peer.throttle.set(raised);
             }
-        })?;
-        let housekeeper = spawn("housekeeper", broker, |broker| log::housekeeper::run(broker))?;
+        });
+        let threads = broker.store.start()?;
         let listener = Arc::clone(&self.listener);
         spawn("accept", broker, move |broker| protocol::server::accept(broker, &listener))?;
         let identity = Identity { name: "broker", version: env!("CARGO_PKG_VERSION") };
@@ -95,21 +102,7 @@ impl Server {
         broker.shutdown.wait();
         protocol::server::stop_accepting(&self.listener);
         say_farewell(broker);
-        broker.persister.stop();
-        // The housekeeper may be asleep, or the persister be waiting for it.
-        broker.segment_table.wake(false);
-        let ended = join(housekeeper, "housekeeper");
-        broker.segment_table.wake(true);
-        join(persister, "persister")?;
-        ended?;
-        if let Some(failure) = broker.take_failure() {
-            return Err(failure);
-        }
-        let queues = broker.topology.queues();
-        let durable = queues.iter().filter(|queue| queue.durable);
-        let delivered: Vec<(u32, u64)> =
-            durable.map(|queue| (queue.id, queue.lock().delivered_through())).collect();
-        broker.persister.write_close(&delivered)?;
+        broker.store.stop(threads)?;
         ::log::info!("stopped");
         Ok(())
     }
@@ -130,18 +123,4 @@ fn say_farewell(broker: &Broker) {
     for peer in broker.peers() {
         peer.send_buffer.close();
     }
-}
-
-fn spawn(
-    name: &str,
-    broker: &Arc<Broker>,
-    body: impl FnOnce(&Arc<Broker>) + Send + 'static,
-) -> Result<JoinHandle<()>, Error> {
-    let (thread, broker) = (std::thread::Builder::new().name(name.to_owned()), Arc::clone(broker));
-    thread.spawn(move || body(&broker)).map_err(Error::io(format!("start the thread {name}")))
-}
-
-fn join(thread: JoinHandle<()>, name: &str) -> Result<(), Error> {
-    let panicked = || std::io::Error::other("it panicked");
-    thread.join().map_err(|_| Error::io(format!("end the thread {name}"))(panicked()))
 }

@@ -10,14 +10,12 @@ const ABOUT: &str = "An embedded AMQP 0-9-1 broker: durable work queues for one 
 
 Settings (environment, or the nearest .env):
   BROKER_HOST, BROKER_PORT     where to listen (127.0.0.1, 5672; port 0: any free one)
-  BROKER_PRIVATE_HOST, BROKER_PRIVATE_PORT  where /health, /ready, /metrics and /api/queues are (127.0.0.1, 9304)
+  PRIVATE_HOST, BROKER_PRIVATE_PORT  where /health, /ready, /metrics and /api/queues are (127.0.0.1, 9304)
   BROKER_DATA_DIR              the folder for queues and messages (.data/broker)
   RABBITMQ_USER, RABBITMQ_PASSWORD  the first user
   BROKER_USERS                 names of further users, comma-separated; the password of NAME is in
                                BROKER_PASSWORD_NAME
-  limits                       BROKER_MAX_CONNECTIONS, BROKER_MAX_QUEUES, BROKER_CHANNEL_MAX,
-                               BROKER_FRAME_MAX_BYTES, BROKER_BODY_MAX_BYTES, BROKER_HEARTBEAT_S,
-                               BROKER_HANDSHAKE_TIMEOUT_MS, BROKER_SEND_TIMEOUT_MS,
+  limits                       BROKER_MAX_CONNECTIONS, BROKER_HANDSHAKE_TIMEOUT_MS, BROKER_SEND_TIMEOUT_MS,
                                BROKER_SEGMENT_BYTES, BROKER_DISK_FREE_MIN_BYTES
   LOG_LEVEL                    error, warn, info, debug (info)";
 

@@ -18,10 +18,10 @@ pub struct Settings {
     pub host: String,
     /// `GATEWAY_PORT` (3000): the port to listen on; 0 lets the operating system choose.
     pub port: u16,
-    /// `GATEWAY_PRIVATE_HOST` (127.0.0.1) and `GATEWAY_PRIVATE_PORT` (9301): where `/metrics` and the causes in `/ready`
-    /// are.
+    /// `PRIVATE_HOST` (127.0.0.1) and `GATEWAY_PRIVATE_PORT` (9301): where `/metrics` and the causes in `/ready` are.
     pub private: ListenerSettings,
-    /// `GATEWAY_…`: the edge's limits for clients; see [`EdgeSettings::read`].
+    /// `GATEWAY_MAX_CONNECTIONS` (1024), `GATEWAY_MAX_CONNECTIONS_PER_CLIENT` (256) and `GATEWAY_IDLE_TIMEOUT_MS` (60000);
+    /// the other limits for clients are the edge's defaults.
     pub edge: EdgeSettings,
     /// The services behind the gateway: inventory, then those of `GATEWAY_SERVICES` in order.
     pub services: Vec<ServiceSettings>,
@@ -40,7 +40,7 @@ pub struct QueueSettings {
     pub amqp: AmqpSettings,
     /// `BILLING_QUEUE` (`billing_queue`): the name of the queue.
     pub queue: String,
-    /// `GATEWAY_CONFIRM_TIMEOUT_MS` (5000): how long the broker may take to confirm an order.
+    /// 5 s: how long the broker may take to confirm an order.
     pub confirm_timeout: Duration,
 }
 
@@ -61,20 +61,20 @@ pub struct ServiceSettings {
     pub body_max_bytes: u64,
 }
 
-/// How services are reached, and how long they may take.
+/// How services are reached, and how long they may take. Only tests change what no variable is named for.
 #[derive(Clone, Debug)]
 pub struct UpstreamSettings {
-    /// `GATEWAY_UPSTREAM_CONNECT_TIMEOUT_MS` (2000): to resolve the name and connect.
+    /// 2 s: to resolve the name and connect.
     pub connect_timeout: Duration,
     /// `GATEWAY_UPSTREAM_HEAD_TIMEOUT_MS` (10000): from the end of the request to the end of the response's head.
     pub head_timeout: Duration,
-    /// `GATEWAY_UPSTREAM_BODY_TIMEOUT_MS` (15000): how long a body may make no progress, in either direction.
+    /// 15 s: how long a body may make no progress, in either direction.
     pub body_timeout: Duration,
-    /// `GATEWAY_UPSTREAM_MAX_IN_FLIGHT` (256): most requests that may wait for one instance, so that a hung service
-    /// cannot occupy all threads. Beyond it another instance is tried, else the answer is 503. Also the most idle
-    /// connections that are kept for each instance.
+    /// 256: most requests that may wait for one instance, so that a hung service cannot occupy all threads. Beyond it
+    /// another instance is tried, else the answer is 503. Also the most idle connections that are kept for each
+    /// instance.
     pub max_in_flight: usize,
-    /// `GATEWAY_READY_TIMEOUT_MS` (1000): how long an instance may take to answer a readiness probe.
+    /// 1 s: how long an instance may take to answer a readiness probe.
     pub ready_timeout: Duration,
 }
 
@@ -92,17 +92,26 @@ impl Settings {
             host: environment.text("GATEWAY_HOST", "0.0.0.0"),
             port: environment.port("GATEWAY_PORT", 3000)?,
             private: ListenerSettings::read(environment, "GATEWAY", 9_301)?,
-            edge: EdgeSettings::read(environment, "GATEWAY")?,
+            edge: edge(environment)?,
             services: ServiceSettings::read_all(environment)?,
             upstream: UpstreamSettings::read(environment)?,
             billing_body_max_bytes: body_max_bytes(environment, "GATEWAY_BILLING_BODY_MAX_BYTES", 16 << 10)?,
             queue: QueueSettings {
                 amqp: AmqpSettings::read(environment)?,
                 queue: environment.text("BILLING_QUEUE", "billing_queue"),
-                confirm_timeout: environment.millis("GATEWAY_CONFIRM_TIMEOUT_MS", 5_000)?,
+                confirm_timeout: Duration::from_secs(5),
             },
         })
     }
+}
+
+fn edge(environment: &Environment) -> Result<EdgeSettings, foundation::Error> {
+    Ok(EdgeSettings {
+        max_connections: environment.size("GATEWAY_MAX_CONNECTIONS", 1024, 65_536)?,
+        max_connections_per_client: environment.size("GATEWAY_MAX_CONNECTIONS_PER_CLIENT", 256, 65_536)?,
+        idle_timeout: environment.millis("GATEWAY_IDLE_TIMEOUT_MS", 60_000)?,
+        ..EdgeSettings::default()
+    })
 }
 
 impl ServiceSettings {
@@ -208,11 +217,11 @@ fn body_max_bytes(environment: &Environment, variable: &str, default: u64) -> Re
 impl UpstreamSettings {
     fn read(environment: &Environment) -> Result<Self, Error> {
         Ok(Self {
-            connect_timeout: environment.millis("GATEWAY_UPSTREAM_CONNECT_TIMEOUT_MS", 2_000)?,
+            connect_timeout: Duration::from_secs(2),
             head_timeout: environment.millis("GATEWAY_UPSTREAM_HEAD_TIMEOUT_MS", 10_000)?,
-            body_timeout: environment.millis("GATEWAY_UPSTREAM_BODY_TIMEOUT_MS", 15_000)?,
-            max_in_flight: environment.size("GATEWAY_UPSTREAM_MAX_IN_FLIGHT", 256, 65_536)?,
-            ready_timeout: environment.millis("GATEWAY_READY_TIMEOUT_MS", 1_000)?,
+            body_timeout: Duration::from_secs(15),
+            max_in_flight: 256,
+            ready_timeout: Duration::from_secs(1),
         })
     }
 }
@@ -260,7 +269,7 @@ pub(crate) mod tests {
         let settings = Settings::read(&environment([])).unwrap();
         assert_eq!((settings.host.as_str(), settings.port), ("0.0.0.0", 3000));
         assert_eq!(settings.edge.max_connections, 1024);
-        assert_eq!(settings.edge.head_timeout, Duration::from_secs(10));
+        assert_eq!(settings.edge.idle_timeout, Duration::from_secs(60));
         assert_eq!(settings.services.len(), 1);
         assert_eq!(settings.services[0].authorities, ["127.0.0.1:8080"]);
         assert_eq!(settings.services[0].body_max_bytes, 256 * 1024);

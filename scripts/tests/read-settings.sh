@@ -146,12 +146,12 @@ copy_of_project() {
 checks() {
     local folder=$work/checks
     mkdir -- "$folder"
-    printf '%s\n' A_PORT=3000 GATEWAY_PORT=3000 '#GATEWAY_HEAD_TIMEOUT_MS=10000' '#GATEWAY_MAX_CONNECTIONS=1024' \
+    printf '%s\n' A_PORT=3000 GATEWAY_PORT=3000 '#GATEWAY_IDLE_TIMEOUT_MS=60000' '#GATEWAY_MAX_CONNECTIONS=1024' \
         '#INVENTORY_URL=http://a:1' '#RABBITMQ_HOST=' "RABBITMQ_PASSWORD='s3cret'" LOG_LEVEL=info '#BROKER_USERS=' \
         >"$folder/.env"
     says ''
-    says '' GATEWAY_PORT=1 GATEWAY_HEAD_TIMEOUT_MS=1 GATEWAY_MAX_CONNECTIONS=0 LOG_LEVEL=Debug INVENTORY_URL=x
-    says '' GATEWAY_PORT=65535 GATEWAY_HEAD_TIMEOUT_MS= LOG_LEVEL=
+    says '' GATEWAY_PORT=1 GATEWAY_IDLE_TIMEOUT_MS=1 GATEWAY_MAX_CONNECTIONS=0 LOG_LEVEL=Debug INVENTORY_URL=x
+    says '' GATEWAY_PORT=65535 GATEWAY_IDLE_TIMEOUT_MS= LOG_LEVEL=
     says 'GATEWAY_PORT must be a port, from 1 to 65535' GATEWAY_PORT=65536
     says 'GATEWAY_PORT must be a port, from 1 to 65535' GATEWAY_PORT=0
     says 'GATEWAY_PORT must be a port, from 1 to 65535' GATEWAY_PORT=0x10
@@ -160,7 +160,7 @@ checks() {
     says 'GATEWAY_PORT must be a port, from 1 to 65535' GATEWAY_PORT=s3cret
     says 'A_PORT must be a port, from 1 to 65535' A_PORT=99999999999999999999
     says 'GATEWAY_PORT is empty' GATEWAY_PORT=
-    says 'GATEWAY_HEAD_TIMEOUT_MS must be a number of milliseconds, from 1 to 86400000' GATEWAY_HEAD_TIMEOUT_MS=0
+    says 'GATEWAY_IDLE_TIMEOUT_MS must be a number of milliseconds, from 1 to 86400000' GATEWAY_IDLE_TIMEOUT_MS=0
     says 'GATEWAY_MAX_CONNECTIONS must be a whole number' GATEWAY_MAX_CONNECTIONS=-1
     says 'LOG_LEVEL must be one of error, warn, info, debug and trace' LOG_LEVEL=loud
     says 'RABBITMQ_PASSWORD is empty'$'\n''LOG_LEVEL must be one of error, warn, info, debug and trace' \

@@ -43,7 +43,8 @@ begin() {
 start() {
     # What an earlier run has logged must not be taken for the word of this one.
     : >"$log"
-    "$run" >>"$log" 2>&1 &
+    # Under nohup, SIGHUP would be ignored for good.
+    env --default-signal=HUP "$run" >>"$log" 2>&1 &
     supervisor=$!
     wait_for 20 grep -q 'The platform is ready' "$log" || fail "it did not start: $(<"$log")"
 }

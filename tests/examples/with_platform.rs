@@ -75,8 +75,8 @@ fn step(platform: &mut Platform, state: State, command: &str) -> bool {
     platform.gateway.set("INVENTORY_URL", &url);
     platform.gateway.set("GATEWAY_MAX_CONNECTIONS_PER_CLIENT", connections);
     // A connection that is held is held for as long as the command takes.
-    let patience_ms = if state == State::OneConnection { "600000" } else { "10000" };
-    platform.gateway.set("GATEWAY_HEAD_TIMEOUT_MS", patience_ms);
+    let patience_ms = if state == State::OneConnection { "600000" } else { "60000" };
+    platform.gateway.set("GATEWAY_IDLE_TIMEOUT_MS", patience_ms);
     keep(&mut platform.inventory, state != State::NoInventory);
     keep(&mut platform.billing, state != State::NoBilling);
     platform.gateway.restart();
@@ -112,13 +112,11 @@ fn step(platform: &mut Platform, state: State, command: &str) -> bool {
     }
 }
 
-/// A connection in the middle of a request, since an idle one might have to make room; `None` while an earlier one of
-/// this client still has the place.
+/// An idle connection; `None` while an earlier one of this client still has the place.
 fn hold_connection(gateway: SocketAddr) -> Option<Connection> {
     let mut connection = Connection::open(gateway).ok()?;
     let answer = connection.request("GET", "/health", &[], None).ok()?;
-    let held = answer.status == 200 && connection.send(b"GET /health HTTP/1.1\r\n").is_ok();
-    held.then_some(connection)
+    (answer.status == 200).then_some(connection)
 }
 
 /// Starts or stops a service, if need be.

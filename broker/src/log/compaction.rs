@@ -10,13 +10,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 
-use crate::broker::Broker;
 use crate::error::Error;
+use crate::log::owner::{LogOwner, LogQueue};
 use crate::log::record::{self, Head, MAGIC, Previous, Range, RecordKind};
 use crate::log::segment_table::{self, FIRST_MERGED_SLOT, Segment, SegmentTable, file_name};
 use crate::log::storage;
 use crate::log::stored_message::{Location, StoredMessage};
-use crate::queues::topology::SharedQueue;
 
 /// A file that is being merged.
 const TEMPORARY: &str = segment_table::TEMPORARY[1];
@@ -24,11 +23,11 @@ const TEMPORARY: &str = segment_table::TEMPORARY[1];
 const GAIN: u64 = 2;
 
 /// One round of giving space back.
-pub(crate) fn reclaim(broker: &Broker) -> Result<(), Error> {
-    let segment_table = &broker.segment_table;
+pub(crate) fn reclaim<O: LogOwner>(owner: &O) -> Result<(), Error> {
+    let segment_table = owner.segment_table();
     remove_unwanted(segment_table)?;
     while let Some(group) = choose(&segment_table.segments(), u64::from(segment_table.segment_bytes())) {
-        match Merge::new(broker, &group).and_then(Merge::run) {
+        match Merge::new(owner, &group).and_then(Merge::run) {
             Ok(()) => {}
             Err(error) if storage::is_full(&error) => {
                 // There is no room for the copy; removing whole segments has to do for now.
@@ -102,10 +101,10 @@ fn choose(segments: &[(u32, Segment)], segment_bytes: u64) -> Option<Vec<(u32, S
 }
 
 /// A merge in progress.
-struct Merge<'a> {
-    broker: &'a Broker,
+struct Merge<'a, O: LogOwner> {
+    segment_table: &'a SegmentTable,
     group: &'a [(u32, Segment)],
-    queues: HashMap<u32, Arc<SharedQueue>>,
+    queues: HashMap<u32, Arc<O::Queue>>,
     /// The new file's bytes so far.
     bytes: Vec<u8>,
     number: u32,
@@ -119,14 +118,14 @@ struct Merge<'a> {
     replaces: u32,
 }
 
-impl<'a> Merge<'a> {
-    fn new(broker: &'a Broker, group: &'a [(u32, Segment)]) -> io::Result<Self> {
+impl<'a, O: LogOwner> Merge<'a, O> {
+    fn new(owner: &'a O, group: &'a [(u32, Segment)]) -> io::Result<Self> {
         let (Some((_, first)), Some((_, last))) = (group.first(), group.last()) else {
             return Err(io::Error::other("nothing to merge"));
         };
-        let queues = broker.topology.queues().into_iter().map(|queue| (queue.id, queue)).collect();
+        let queues = owner.queues().into_iter().map(|queue| (queue.id(), queue)).collect();
         Ok(Self {
-            broker,
+            segment_table: owner.segment_table(),
             group,
             queues,
             bytes: Vec::new(),
@@ -141,7 +140,7 @@ impl<'a> Merge<'a> {
 
     fn put(&mut self, kind: RecordKind, flags: u8, sequence: u64, fill: impl FnOnce(&mut Vec<u8>)) {
         self.sequence = self.sequence.max(sequence);
-        let head = Head { kind, flags, origin: self.broker.segment_table.origin(self.number), sequence };
+        let head = Head { kind, flags, origin: self.segment_table.origin(self.number), sequence };
         record::put(&mut self.bytes, head, fill);
     }
 
@@ -152,15 +151,15 @@ impl<'a> Merge<'a> {
         self.copy_acks();
         let (sequence, replaces) = (self.sequence, self.replaces);
         self.put(RecordKind::End, record::FLAG_SYNCED, sequence, |out| record::put_end(out, replaces));
-        let storage = self.broker.segment_table.storage();
+        let storage = self.segment_table.storage();
         let name = file_name(self.number);
         let file = storage::replace(storage, TEMPORARY, &name, &self.bytes)?;
         // From here on a restart sees the new file.
         let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        let slot = self.broker.segment_table.add_merged(self.number, file, end);
+        let slot = self.segment_table.add_merged(self.number, file, end);
         let slots: Vec<u32> = self.group.iter().map(|(slot, _)| *slot).collect();
         self.relocate(&slots, slot);
-        self.broker.segment_table.forget(&slots);
+        self.segment_table.forget(&slots);
         for (_, segment) in &self.group[..self.group.len() - 1] {
             storage.remove(&file_name(segment.number))?;
         }
@@ -174,7 +173,7 @@ impl<'a> Merge<'a> {
         segment.file.read_at(&mut bytes, 0)?;
         let mut read = MAGIC.len();
         let records = bytes.get(read..).unwrap_or_default();
-        for (at, found) in record::iterate(records, self.broker.segment_table.origin(segment.number)) {
+        for (at, found) in record::iterate(records, self.segment_table.origin(segment.number)) {
             read = MAGIC.len() + at + found.total;
             match found.kind {
                 RecordKind::Message => self.copy_message(slot, &found),
@@ -209,7 +208,7 @@ impl<'a> Merge<'a> {
         for (id, position) in record::message_places(found.payload) {
             self.lowest.entry(id).or_insert(position);
             let queue = self.queues.get(&id);
-            if queue.is_some_and(|queue| queue.lock().holds(position, slot)) {
+            if queue.is_some_and(|queue| queue.holds(position, slot)) {
                 wanted.push((id, position));
             }
         }
@@ -233,7 +232,7 @@ impl<'a> Merge<'a> {
     fn copy_acks(&mut self) {
         let mut kept: Vec<Range> = Vec::new();
         for mut range in std::mem::take(&mut self.acks) {
-            let queue_exists = self.queues.get(&range.queue).is_some_and(|queue| queue.durable);
+            let queue_exists = self.queues.get(&range.queue).is_some_and(|queue| queue.is_durable());
             if let Some(&lowest) = self.lowest.get(&range.queue) {
                 range.to = range.to.min(lowest.saturating_sub(1));
             }
@@ -242,7 +241,7 @@ impl<'a> Merge<'a> {
             }
         }
         let slot = |segments: &[(u32, Segment)]| segments.first().map(|(slot, _)| *slot);
-        let is_oldest = slot(&self.broker.segment_table.segments()) == slot(self.group);
+        let is_oldest = slot(&self.segment_table.segments()) == slot(self.group);
         if !is_oldest {
             record::join(&mut kept);
             let sequence = self.sequence;
@@ -259,9 +258,8 @@ impl<'a> Merge<'a> {
                 entry.at.slot = slot;
             }
             if let Some(queue) = self.queues.get(id) {
-                let mut state = queue.lock();
-                let (count, bytes) = state.relocate(slots, moved);
-                self.broker.segment_table.add(slot, count.into(), bytes);
+                let segment_table = self.segment_table;
+                queue.relocate(slots, moved, |count, bytes| segment_table.add(slot, count.into(), bytes));
             }
         }
     }

@@ -9,9 +9,9 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use crate::codec::wire::{Malformed, Put, Reader};
 use crate::error::Error;
 use crate::log::storage::{self, Storage};
-use crate::protocol::codec::wire::{Malformed, Put, Reader};
 
 /// The names of the two copies in the data folder.
 pub(crate) const FILES: [&str; 2] = ["definitions-1", "definitions-2"];

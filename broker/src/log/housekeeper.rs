@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::broker::Broker;
 use crate::error::Error;
 use crate::log::compaction;
+use crate::log::owner::LogOwner;
 use crate::log::prepare::prepare;
 use crate::log::storage;
 
@@ -14,14 +14,14 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How often, while space is short.
 const SHORT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The body of the housekeeper's thread; ends with the broker.
-pub(crate) fn run(broker: &Broker) {
-    while !broker.shutdown.requested() {
-        match keep(broker) {
-            Ok(short) => broker.segment_table.wait_for_change(if short { SHORT_INTERVAL } else { INTERVAL }),
+/// The body of the housekeeper's thread; ends with its owner.
+pub(crate) fn run(owner: &impl LogOwner) {
+    while !owner.shutdown().requested() {
+        match keep(owner) {
+            Ok(short) => owner.segment_table().wait_for_change(if short { SHORT_INTERVAL } else { INTERVAL }),
             Err(error) => {
-                broker.fail(error);
-                broker.segment_table.wake(true);
+                owner.fail(error);
+                owner.segment_table().wake(true);
                 return;
             }
         }
@@ -29,30 +29,27 @@ pub(crate) fn run(broker: &Broker) {
 }
 
 /// One round; tells whether space is short.
-pub(crate) fn keep(broker: &Broker) -> Result<bool, Error> {
-    let segment_table = &broker.segment_table;
+pub(crate) fn keep(owner: &impl LogOwner) -> Result<bool, Error> {
+    let segment_table = owner.segment_table();
     let mut full = !prepare(segment_table)?;
-    compaction::reclaim(broker)?;
+    compaction::reclaim(owner)?;
     if full {
         // Segments that were just removed may have made room.
         full = !prepare(segment_table)?;
     }
-    match broker.topology.note_segment(segment_table.begun()) {
+    match owner.note_segment(segment_table.begun()) {
         // The old copies are still there, and the next round tries again.
         Err(Error::Io { source, .. }) if storage::is_full(&source) => {}
         noted => noted?,
     }
     let free = segment_table.storage().free_bytes().map_err(Error::io("measure free disk space"))?;
-    let minimum = broker.settings.disk_free_min_bytes;
+    let minimum = owner.disk_free_min_bytes();
     let short = full || free < minimum;
-    if broker.alarm.set(short) {
+    if owner.alarm().set(short) {
         if short {
             log::error!("the disk is nearly full: {free} bytes are free, publishers wait for {minimum}");
         } else {
             log::info!("the disk has room again: {free} bytes are free, publishers go on");
-        }
-        for peer in broker.peers() {
-            peer.throttle.set(short);
         }
     }
     Ok(short)

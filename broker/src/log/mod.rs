@@ -1,12 +1,14 @@
 //! The write-ahead log: its records, its files, and how they are written, read back after a start and kept small.
-//! `docs/broker.md` describes the bytes.
+//! `docs/broker.md` describes the bytes. Nothing here knows what queues or the protocol are; see [`owner`].
 
+pub(crate) mod alarm;
 pub(crate) mod check;
 pub(crate) mod compaction;
 pub(crate) mod definitions;
 pub(crate) mod folder_lock;
 pub(crate) mod housekeeper;
 pub(crate) mod intervals;
+pub(crate) mod owner;
 pub(crate) mod persister;
 pub(crate) mod prepare;
 pub(crate) mod record;

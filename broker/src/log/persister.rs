@@ -1,4 +1,5 @@
-//! The one writer of the log, and with it the only place where messages enter queues and confirms are sent.
+//! The one writer of the log, and with it the only place where messages enter queues and publishers are told that they
+//! are safe.
 //!
 //! Channels append to a batch in memory. One thread takes the batch, writes it, makes it durable if a message in it
 //! asked for that, hands its messages to their queues in the order of the log, and confirms. While it does so the
@@ -10,14 +11,11 @@ use std::time::{Duration, Instant};
 use foundation::metrics::{Counter, Histogram};
 
 use crate::error::Error;
+use crate::log::owner::{Ledger, LogQueue};
 use crate::log::record::{self, Message, Position, Previous, Range, RecordKind};
 use crate::log::segment_table::{Chunk, SegmentTable};
-use crate::log::stored_message::{Settled, StoredMessage, payload_at};
-use crate::log::write_batch::{BatchedMessage, Confirm, LIMIT_BYTES, Routes, WriteBatch};
-use crate::protocol::codec::reply::Reply;
-use crate::queues::delivery;
-use crate::queues::subscriber::Effects;
-use crate::queues::topology::SharedQueue;
+use crate::log::stored_message::Settled;
+use crate::log::write_batch::{Confirm, LIMIT_BYTES, Routes, WriteBatch};
 use crate::sync::{lock, wait};
 
 mod append;
@@ -41,10 +39,10 @@ pub(crate) struct PersisterMetrics {
 }
 
 /// Accepts messages and acks for the log.
-pub(crate) struct Persister {
+pub(crate) struct Persister<Q> {
     pub(crate) metrics: PersisterMetrics,
     segment_table: Arc<SegmentTable>,
-    state: Mutex<State>,
+    state: Mutex<State<Q>>,
     /// Wakes the persister's thread.
     work: Condvar,
     /// Wakes those who wait for room or for a batch to be through.
@@ -55,10 +53,9 @@ pub(crate) struct Persister {
     clippy::struct_excessive_bools,
     reason = "each is a condition of its own, and all combinations occur"
 )]
-#[derive(Default)]
-struct State {
+struct State<Q> {
     segment_bytes: u32,
-    batch: WriteBatch,
+    batch: WriteBatch<Q>,
     /// Messages settled since the last batch was taken.
     acks: Vec<Range>,
     salt: u64,
@@ -82,18 +79,24 @@ struct State {
     ended: bool,
 }
 
-impl Persister {
+impl<Q: LogQueue> Persister<Q> {
     pub(crate) fn new(segment_table: Arc<SegmentTable>, position: Position) -> Self {
         let state = State {
             segment_bytes: segment_table.segment_bytes(),
+            batch: WriteBatch::default(),
+            acks: Vec::new(),
             salt: position.salt,
             previous: position.previous,
             segment: position.segment,
+            offset: 0,
             sequence: position.sequence,
             number: 1,
             through: 1,
             synced: true,
-            ..State::default()
+            unsynced_since: None,
+            idle: false,
+            stopping: false,
+            ended: false,
         };
         Self {
             metrics: PersisterMetrics::default(),
@@ -118,7 +121,7 @@ impl Persister {
     pub(crate) fn publish(
         &self,
         message: &Message<'_>,
-        routes: &Routes,
+        routes: &Routes<Q>,
         persistent: bool,
         confirm: Option<Confirm>,
     ) -> u64 {
@@ -136,7 +139,7 @@ impl Persister {
         if let Some(confirm) = confirm {
             state.batch.since.get_or_insert_with(Instant::now);
             match state.batch.confirms.last_mut() {
-                Some((last, count)) if Arc::ptr_eq(&last.output, &confirm.output) => {
+                Some((last, count)) if Arc::ptr_eq(&last.receiver, &confirm.receiver) => {
                     last.tag = confirm.tag;
                     *count += 1;
                 }
@@ -169,7 +172,7 @@ impl Persister {
         }
     }
 
-    fn wake(&self, state: &mut State) {
+    fn wake(&self, state: &mut State<Q>) {
         if std::mem::take(&mut state.idle) {
             self.work.notify_one();
         }
@@ -209,7 +212,7 @@ impl Persister {
     }
 
     /// Takes one batch through; false when the thread shall end.
-    pub(crate) fn step(&self, batch: &mut WriteBatch) -> Result<bool, Error> {
+    pub(crate) fn step(&self, batch: &mut WriteBatch<Q>) -> Result<bool, Error> {
         let Some(number) = self.take(batch) else { return Ok(false) };
         self.segment_table.write(&batch.bytes, &batch.chunks, batch.sync)?;
         if batch.bytes.is_empty() && batch.sync {
@@ -218,10 +221,10 @@ impl Persister {
         self.distribute(batch);
         self.segment_table.seal(&batch.sealed);
         for (confirm, count) in &batch.confirms {
-            confirm.output.push(&Reply::BasicAck { tag: confirm.tag, multiple: *count > 1 });
+            confirm.receiver.confirm(confirm.tag, *count > 1);
         }
         for (confirm, _) in &batch.confirms {
-            confirm.output.send_buffer().flush();
+            confirm.receiver.flush();
         }
         self.count(batch);
         lock(&self.state).through = number + 1;
@@ -229,7 +232,7 @@ impl Persister {
         Ok(true)
     }
 
-    fn count(&self, batch: &WriteBatch) {
+    fn count(&self, batch: &WriteBatch<Q>) {
         self.metrics.messages.add(batch.items.len() as u64);
         self.metrics.confirmed.add(batch.confirms.iter().map(|(_, count)| count).sum());
         if let Some(since) = batch.since {
@@ -239,7 +242,7 @@ impl Persister {
 
     /// Exchanges the batch that gathered for the empty one in `batch` and returns its number; waits for work before.
     /// None when the thread shall end.
-    fn take(&self, batch: &mut WriteBatch) -> Option<u64> {
+    fn take(&self, batch: &mut WriteBatch<Q>) -> Option<u64> {
         batch.clear();
         let mut state = lock(&self.state);
         let mut delayed = false;
@@ -285,41 +288,17 @@ impl Persister {
     }
 
     /// Hands the messages of a batch to their queues, in order.
-    fn distribute(&self, batch: &WriteBatch) {
+    fn distribute(&self, batch: &WriteBatch<Q>) {
         let mut at = 0;
         while let Some(item) = batch.items.get(at) {
             // Most batches are for one queue, which then is locked once.
             let together =
                 batch.items[at..].iter().take_while(|next| Arc::ptr_eq(&next.routes, &item.routes)).count();
             for queue in item.routes.iter() {
-                self.push_all(queue, &batch.items[at..at + together], &batch.bytes);
+                queue.take_over(&batch.items[at..at + together], &batch.bytes, self);
             }
             at += together;
         }
-    }
-
-    fn push_all(&self, queue: &SharedQueue, items: &[BatchedMessage], bytes: &[u8]) {
-        let mut effects = Effects::default();
-        let mut state = queue.lock();
-        for items in items.chunk_by(|item, next| item.at.slot == next.at.slot) {
-            let (mut count, mut bytes_added) = (0, 0);
-            for &BatchedMessage { at, start, length, persistent, .. } in items {
-                let Some(payload) = payload_at(bytes, start) else { continue };
-                let place = record::message_places(payload).find(|(id, _)| *id == queue.id);
-                let Some((_, position)) = place else { continue };
-                let entry = StoredMessage { position, at, length, persistent, redelivered: false };
-                if state.push(entry, payload, &mut effects) {
-                    count += 1;
-                    bytes_added += u64::from(length);
-                }
-            }
-            // Counted before anybody can settle it: the queue's lock is held, and what this very push settles is
-            // only subtracted below.
-            self.segment_table.add(items[0].at.slot, count, bytes_added);
-        }
-        self.settle(&effects.settled);
-        drop(state);
-        delivery::wake(&effects.wake);
     }
 
     /// Writes down, durably, that the broker stopped in good order. The thread must have ended.
@@ -338,5 +317,15 @@ impl Persister {
         let chunk = batch.chunks.first().map(|chunk| Chunk { start: 0, ..*chunk });
         self.segment_table.write(&[], chunk.as_slice(), true)?;
         self.segment_table.write(&batch.bytes, &batch.chunks, true)
+    }
+}
+
+impl<Q: LogQueue> Ledger for Persister<Q> {
+    fn add(&self, slot: u32, count: u64, bytes: u64) {
+        self.segment_table.add(slot, count, bytes);
+    }
+
+    fn settle(&self, settled: &[Settled]) {
+        Self::settle(self, settled);
     }
 }

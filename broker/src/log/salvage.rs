@@ -13,6 +13,7 @@ use crate::log::recovery;
 use crate::log::segment::SegmentContents;
 use crate::log::segment_table::{self, NEXT, file_name, file_number};
 use crate::log::storage::{self, Storage};
+use crate::log::stored_message::FIRST_TRANSIENT_ID;
 use crate::log::survey::{RecoveredQueue, Severity, Survey};
 
 /// How the names of new files begin until the old ones are out of the way.
@@ -221,8 +222,7 @@ impl<'a> Copying<'a> {
                 *name = format!("salvaged-{id}");
             }
         }
-        let highest =
-            self.survey.queues.keys().filter(|id| **id < crate::queues::topology::FIRST_TRANSIENT_ID).max();
+        let highest = self.survey.queues.keys().filter(|id| **id < FIRST_TRANSIENT_ID).max();
         all.push(Definition::NextQueue(highest.map_or(1, |highest| highest + 1)));
         let found = unknown.iter().map(|(id, name)| Definition::Queue { id: *id, name, auto_delete: false });
         all.extend(found);

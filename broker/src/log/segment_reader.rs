@@ -8,9 +8,9 @@ use crate::log::record::{self, MAX_TORN, Origin, Position, Previous, Record, Rec
 use crate::log::segment::{self, SegmentContents};
 use crate::log::segment_table::{NEXT, Segment, file_name};
 use crate::log::storage::{self, Storage};
+use crate::log::stored_message::FIRST_TRANSIENT_ID;
 use crate::log::stored_message::{Location, Run, StoredMessage};
 use crate::log::survey::{Chore, Finding, Log, RecoveredQueue, Severity, Survey};
-use crate::queues::topology::FIRST_TRANSIENT_ID;
 
 /// What a segment needs to know of the one after it.
 struct Newer {

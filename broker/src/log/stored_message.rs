@@ -2,6 +2,9 @@
 
 use crate::log::record::{self, Range};
 
+/// Queues that do not survive a restart have numbers from here on; they are counted anew after it.
+pub(crate) const FIRST_TRANSIENT_ID: u32 = 1 << 31;
+
 /// Where a record is: the slot of its segment in the segment table, and its offset there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Location {

@@ -3,30 +3,28 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::log::owner::ConfirmReceiver;
 use crate::log::segment_table::Chunk;
 use crate::log::stored_message::Location;
-use crate::protocol::channel_output::ChannelOutput;
-use crate::queues::topology::SharedQueue;
 
 /// Publishers wait while the gathering batch holds this much; TCP then slows their clients.
 pub(crate) const LIMIT_BYTES: usize = 1 << 20;
 
 /// The queues that a message goes to.
-pub(crate) type Routes = Arc<[Arc<SharedQueue>]>;
+pub(crate) type Routes<Q> = Arc<[Arc<Q>]>;
 
 /// Whom to tell that a message is safe.
 #[derive(Clone)]
 pub(crate) struct Confirm {
-    pub(crate) output: Arc<ChannelOutput>,
+    pub(crate) receiver: Arc<dyn ConfirmReceiver>,
     pub(crate) tag: u64,
 }
 
 /// What gathers between two writes of the log.
-#[derive(Default)]
-pub(crate) struct WriteBatch {
+pub(crate) struct WriteBatch<Q> {
     pub(crate) bytes: Vec<u8>,
     pub(crate) chunks: Vec<Chunk>,
-    pub(crate) items: Vec<BatchedMessage>,
+    pub(crate) items: Vec<BatchedMessage<Q>>,
     pub(crate) confirms: Vec<(Confirm, u64)>,
     /// When the first message came that wants a confirm.
     pub(crate) since: Option<Instant>,
@@ -39,8 +37,8 @@ pub(crate) struct WriteBatch {
 }
 
 /// A message of a batch.
-pub(crate) struct BatchedMessage {
-    pub(crate) routes: Routes,
+pub(crate) struct BatchedMessage<Q> {
+    pub(crate) routes: Routes<Q>,
     pub(crate) at: Location,
     /// Where its record begins in the batch.
     pub(crate) start: usize,
@@ -48,7 +46,22 @@ pub(crate) struct BatchedMessage {
     pub(crate) persistent: bool,
 }
 
-impl WriteBatch {
+impl<Q> Default for WriteBatch<Q> {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            chunks: Vec::new(),
+            items: Vec::new(),
+            confirms: Vec::new(),
+            since: None,
+            sealed: Vec::new(),
+            sync: false,
+            segment: 0,
+        }
+    }
+}
+
+impl<Q> WriteBatch<Q> {
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty() && self.confirms.is_empty()
     }

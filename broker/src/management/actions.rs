@@ -7,9 +7,9 @@ use super::queues::{bindings, find, find_exchange, properties_key};
 use super::request::{ApiError, ApiResult, Reply, Target, encode, flag, text};
 use super::routes::Ends;
 use crate::broker::Broker;
+use crate::codec::table::Table;
+use crate::codec::wire::{Put, Reader};
 use crate::protocol::codec::method::{ExchangeDeclare, QueueDeclare};
-use crate::protocol::codec::table::Table;
-use crate::protocol::codec::wire::{Put, Reader};
 use crate::protocol::declare;
 
 /// No connection has this number, so a queue that is exclusive to one is never ours.

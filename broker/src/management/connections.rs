@@ -10,18 +10,16 @@ use super::overview::NODE;
 use super::rates::{Rates, put};
 use super::request::{ApiError, ApiResult, Reply};
 use crate::broker::{Broker, Peer};
-use crate::protocol::channel_output::{ChannelFigures, ChannelOutput, ChannelSubscriber};
+use crate::codec::table::{Table, Value as Field};
+use crate::protocol::channel_output::ChannelFigures;
 use crate::protocol::codec::reply::Reply as Method;
-use crate::protocol::codec::table::{Table, Value as Field};
-use crate::protocol::fault::{CONNECTION_FORCED, close_text};
+use crate::queues::fault::{CONNECTION_FORCED, close_text};
 use crate::queues::queue::Consumer;
+use crate::queues::subscriber::SharedSubscriber;
 use crate::queues::topology::SharedQueue;
 
 /// How long a client may take to answer when its connection is closed from here.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Consumers by the address of their channel's output.
-type ConsumersOfChannels = HashMap<usize, u64>;
 
 /// The open connections, by name.
 fn peers(broker: &Broker) -> Vec<(String, Arc<Peer>)> {
@@ -136,18 +134,10 @@ pub(super) fn channels(broker: &Broker, connection: Option<&str>) -> ApiResult<i
         Some(name) => vec![find(broker, name)?],
         None => peers(broker),
     };
-    let consumers = consumers_of_channels(broker);
-    Ok(peers.into_iter().flat_map(move |(name, peer)| {
-        let mut channels: Vec<_> = peer
-            .channels()
-            .iter()
-            .filter_map(|output| Some((output.figures()?, consumers.get(&key(output)).copied())))
-            .collect();
-        channels.sort_unstable_by_key(|(figures, _)| figures.number);
-        let show = |(figures, consumers): (ChannelFigures, Option<u64>)| {
-            channel(&name, &peer, figures, consumers.unwrap_or_default())
-        };
-        channels.into_iter().map(show).collect::<Vec<_>>()
+    Ok(peers.into_iter().flat_map(|(name, peer)| {
+        let mut channels: Vec<_> = peer.channels().iter().filter_map(|output| output.figures()).collect();
+        channels.sort_unstable_by_key(|figures| figures.number);
+        channels.into_iter().map(move |figures| channel(&name, &peer, &figures))
     }))
 }
 
@@ -159,21 +149,7 @@ pub(super) fn one_channel(broker: &Broker, name: &str) -> ApiResult<Value> {
     found.find(|channel| channel["name"] == name).ok_or(ApiError::NotFound)
 }
 
-fn key(output: &Arc<ChannelOutput>) -> usize {
-    Arc::as_ptr(output).addr()
-}
-
-fn consumers_of_channels(broker: &Broker) -> ConsumersOfChannels {
-    let mut counts = HashMap::new();
-    for queue in broker.topology.queues() {
-        for consumer in queue.lock().consumers() {
-            *counts.entry(key(&consumer.subscriber.output)).or_default() += 1;
-        }
-    }
-    counts
-}
-
-fn channel(connection: &str, peer: &Peer, figures: ChannelFigures, consumers: u64) -> Value {
+fn channel(connection: &str, peer: &Peer, figures: &ChannelFigures) -> Value {
     let remote = peer.socket_addr();
     let user = peer.client.get().map(|client| client.user.as_str());
     json!({
@@ -183,7 +159,7 @@ fn channel(connection: &str, peer: &Peer, figures: ChannelFigures, consumers: u6
             "peer_host": remote.map(|remote| remote.ip().to_string()),
             "peer_port": remote.map(|remote| remote.port()),
         },
-        "consumer_count": consumers,
+        "consumer_count": figures.consumers.len(),
         "global_prefetch_count": figures.prefetch,
         "messages_unacknowledged": figures.unsettled,
         "name": format!("{connection} ({})", figures.number),
@@ -198,17 +174,26 @@ fn channel(connection: &str, peer: &Peer, figures: ChannelFigures, consumers: u6
     })
 }
 
-/// The channels that exist, with the names of their connections, by the address of their output.
-pub(super) struct Owners(HashMap<usize, (u16, String, Arc<Peer>)>);
+/// The consumers of all channels, by number: a consumer's tag, its channel's number, and the name of its connection.
+pub(super) struct Owners(HashMap<u64, Owner>);
+
+struct Owner {
+    tag: Arc<str>,
+    channel: u16,
+    connection: Arc<str>,
+    peer: Arc<Peer>,
+}
 
 impl Owners {
     pub(super) fn of(broker: &Broker) -> Self {
         let mut owners = HashMap::new();
         for (name, peer) in peers(broker) {
-            for output in peer.channels() {
-                if let Some(figures) = output.figures() {
-                    owners.insert(key(&output), (figures.number, name.clone(), Arc::clone(&peer)));
-                }
+            let connection: Arc<str> = name.into();
+            for figures in peer.channels().iter().filter_map(|output| output.figures()) {
+                let channel = figures.number;
+                owners.extend(figures.consumers.into_iter().map(|(id, tag)| {
+                    (id, Owner { tag, channel, connection: Arc::clone(&connection), peer: Arc::clone(&peer) })
+                }));
             }
         }
         Self(owners)
@@ -219,14 +204,15 @@ impl Owners {
         queue.lock().consumers().iter().map(|consumer| self.consumer(queue, consumer)).collect()
     }
 
-    fn consumer(&self, queue: &SharedQueue, consumer: &Consumer<ChannelSubscriber>) -> Value {
-        let owner = self.0.get(&key(&consumer.subscriber.output)).map(|(number, name, peer)| {
+    fn consumer(&self, queue: &SharedQueue, consumer: &Consumer<SharedSubscriber>) -> Value {
+        let owner = self.0.get(&consumer.id);
+        let details = owner.map(|Owner { channel, connection, peer, .. }| {
             let remote = peer.socket_addr();
             json!({
-                "connection_name": name,
-                "name": format!("{name} ({number})"),
+                "connection_name": &**connection,
+                "name": format!("{connection} ({channel})"),
                 "node": NODE,
-                "number": number,
+                "number": channel,
                 "peer_host": remote.map(|remote| remote.ip().to_string()),
                 "peer_port": remote.map(|remote| remote.port()),
                 "user": peer.client.get().map(|client| client.user.as_str()),
@@ -237,8 +223,8 @@ impl Owners {
             "active": true,
             "activity_status": "up",
             "arguments": {},
-            "channel_details": owner.unwrap_or_else(|| json!({})),
-            "consumer_tag": &*consumer.subscriber.consumer_tag,
+            "channel_details": details.unwrap_or_else(|| json!({})),
+            "consumer_tag": owner.map(|owner| &*owner.tag),
             "exclusive": consumer.exclusive,
             "prefetch_count": consumer.prefetch,
             "queue": { "name": queue.name, "vhost": "/" },

@@ -9,15 +9,14 @@ use super::properties::{properties, put_properties};
 use super::queues::find;
 use super::request::{ApiError, ApiResult, Reply, count, text};
 use crate::broker::Broker;
+use crate::codec::properties::Properties;
+use crate::codec::table::Table;
 use crate::log::record::{self, Message};
 use crate::log::stored_message::payload_at;
-use crate::protocol::channel_output::Unsettled;
 use crate::protocol::codec::method::QueueDeclare;
-use crate::protocol::codec::properties::Properties;
-use crate::protocol::codec::table::Table;
 use crate::protocol::declare;
 use crate::protocol::publish::{check_exchange, check_properties};
-use crate::queues::delivery::{self, Settlement};
+use crate::queues::delivery::{self, Settlement, Unsettled};
 use crate::users::User;
 
 /// An answer takes no further message once it holds this many bytes of payload.
@@ -69,7 +68,7 @@ fn store(
     }
     let routes = broker.topology.route(exchange, routing_key)?;
     if routes.is_empty() {
-        broker.counters.returned.increment();
+        broker.counts.returned.increment();
         return Ok(false);
     }
     let (exchange, routing_key) = (exchange.as_bytes(), routing_key.as_bytes());

@@ -8,6 +8,7 @@ use super::process::ProcessFigures;
 use super::totals::{QueueFigures, Totals};
 use crate::broker::Broker;
 use crate::logins::Protocol;
+use crate::queues::store::Store;
 
 /// What messages come and go by.
 const AMQP: (&str, &str) = ("protocol", "amqp091");
@@ -109,15 +110,15 @@ fn objects(broker: &Broker, text: &mut Exposition) {
     let publishers: usize = peers.iter().map(|peer| peer.throttle.publishers()).sum();
     text.family("rabbitmq_global_publishers", "gauge", "Channels that have published.");
     text.sample("rabbitmq_global_publishers", &[AMQP], publishers);
-    let counters = &broker.counters;
+    let (counters, counts) = (&broker.counters, &broker.counts);
     for (name, help, counter) in [
         ("rabbitmq_connections_opened_total", "Connections opened.", &counters.connections_opened),
         ("rabbitmq_connections_closed_total", "Connections closed.", &counters.connections_closed),
         ("rabbitmq_channels_opened_total", "Channels opened.", &counters.channels_opened),
         ("rabbitmq_channels_closed_total", "Channels closed.", &counters.channels_closed),
-        ("rabbitmq_queues_declared_total", "Declarations of queues.", &counters.queues_declared),
-        ("rabbitmq_queues_created_total", "Queues created.", &counters.queues_created),
-        ("rabbitmq_queues_deleted_total", "Queues deleted.", &counters.queues_deleted),
+        ("rabbitmq_queues_declared_total", "Declarations of queues.", &counts.queues_declared),
+        ("rabbitmq_queues_created_total", "Queues created.", &counts.queues_created),
+        ("rabbitmq_queues_deleted_total", "Queues deleted.", &counts.queues_deleted),
     ] {
         text.single(name, "counter", help, counter.get());
     }
@@ -192,7 +193,7 @@ fn process(broker: &Broker, text: &mut Exposition) {
 }
 
 fn storage(broker: &Broker, text: &mut Exposition) {
-    let Broker { persister, segment_table, alarm, .. } = broker;
+    let Store { persister, segment_table, alarm, .. } = &*broker.store;
     text.single(
         "broker_messages_settled_total",
         "counter",

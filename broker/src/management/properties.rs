@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::request::{ApiError, ApiResult};
-use crate::protocol::codec::wire::{Malformed, Put, Reader};
+use crate::codec::wire::{Malformed, Put, Reader};
 
 /// The properties in the order of their flags (AMQP 0-9-1 §4.2.6.1), from the highest bit on.
 const PROPERTIES: [(&str, Encoding); 14] = [
@@ -163,7 +163,7 @@ fn value(reader: &mut Reader<'_>) -> Result<Value, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::codec::properties::Properties;
+    use crate::codec::properties::Properties;
 
     fn object(value: &Value) -> Map<String, Value> {
         value.as_object().cloned().unwrap()

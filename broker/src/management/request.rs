@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use foundation::listener::Answer;
 use serde_json::{Value, json};
 
-use crate::protocol::fault::{Fault, INTERNAL_ERROR, PRECONDITION_FAILED};
+use crate::queues::fault::{Fault, INTERNAL_ERROR, PRECONDITION_FAILED};
 
 /// What a handler returns.
 pub(super) type ApiResult<T = Reply> = Result<T, ApiError>;

@@ -1,7 +1,6 @@
 //! Sums over the whole broker at one moment.
 
 use crate::broker::Broker;
-use crate::counters::Counters;
 use crate::queues::counts::QueueCounts;
 use crate::queues::topology::SharedQueue;
 use crate::sync::lock;
@@ -28,17 +27,17 @@ impl QueueFigures {
 }
 
 /// Takes one number out of the broker's counters.
-type PickCounter = fn(&Counters) -> u64;
+type PickCounter = fn(&Broker) -> u64;
 
 /// What comes and goes, as `churn_rates` names it.
 pub(super) const CHURN: [(&str, PickCounter); 7] = [
-    ("channel_closed", |counters| counters.channels_closed.get()),
-    ("channel_created", |counters| counters.channels_opened.get()),
-    ("connection_closed", |counters| counters.connections_closed.get()),
-    ("connection_created", |counters| counters.connections_opened.get()),
-    ("queue_created", |counters| counters.queues_created.get()),
-    ("queue_declared", |counters| counters.queues_declared.get()),
-    ("queue_deleted", |counters| counters.queues_deleted.get()),
+    ("channel_closed", |broker| broker.counters.channels_closed.get()),
+    ("channel_created", |broker| broker.counters.channels_opened.get()),
+    ("connection_closed", |broker| broker.counters.connections_closed.get()),
+    ("connection_created", |broker| broker.counters.connections_opened.get()),
+    ("queue_created", |broker| broker.counts.queues_created.get()),
+    ("queue_declared", |broker| broker.counts.queues_declared.get()),
+    ("queue_deleted", |broker| broker.counts.queues_deleted.get()),
 ];
 
 /// What all queues and publishers add up to.
@@ -65,9 +64,8 @@ pub(super) struct Totals {
 impl Totals {
     /// Those of this moment. Each queue is locked for a moment, one after the other.
     pub(super) fn of(broker: &Broker) -> Self {
-        let counters = &broker.counters;
         // Held, so that no queue moves from those that exist to those that are deleted meanwhile.
-        let deleted = lock(&counters.deleted_queues);
+        let deleted = lock(&broker.counts.deleted_queues);
         let mut totals = Self { counts: *deleted, ..Self::default() };
         for queue in broker.topology.queues() {
             let figures = QueueFigures::of(&queue);
@@ -80,9 +78,9 @@ impl Totals {
         drop(deleted);
         totals.routed = broker.persister.metrics.messages.get();
         totals.confirmed = broker.persister.metrics.confirmed.get();
-        totals.returned = counters.returned.get();
-        totals.dropped = counters.dropped.get();
-        totals.churn = CHURN.map(|(_, pick)| pick(counters));
+        totals.returned = broker.counts.returned.get();
+        totals.dropped = broker.counts.dropped.get();
+        totals.churn = CHURN.map(|(_, pick)| pick(broker));
         totals
     }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::protocol::channel_output::{ChannelOutput, Unsettled};
+use crate::protocol::channel_output::ChannelOutput;
 use crate::protocol::codec::frame::Frame;
 use crate::protocol::codec::method::Method;
 use crate::protocol::codec::reply::Reply;
@@ -13,7 +13,7 @@ use crate::protocol::fault::{
     CHANNEL_ERROR, COMMAND_INVALID, Fault, NOT_IMPLEMENTED, Outcome, UNEXPECTED_FRAME,
 };
 use crate::protocol::publish::Publisher;
-use crate::queues::delivery::Settlement;
+use crate::queues::delivery::{Settlement, Unsettled};
 use crate::queues::topology::SharedQueue;
 
 /// An open channel.

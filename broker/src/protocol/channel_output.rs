@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, Weak};
 
+use crate::log::owner::ConfirmReceiver;
 use crate::log::record::{self, Message};
 use crate::protocol::codec::frame::put_content;
 use crate::protocol::codec::reply::{Delivered, Reply};
 use crate::protocol::send_buffer::SendBuffer;
+use crate::queues::delivery::Unsettled;
 use crate::queues::subscriber::{Delivery, Subscriber};
 use crate::queues::topology::SharedQueue;
 use crate::sync::lock;
@@ -28,36 +30,31 @@ struct State {
     prefetch: u32,
     /// Unsettled deliveries to consumers, which that limit counts.
     to_consumers: u32,
+    /// What is noted only to be shown.
+    notes: Notes,
+}
+
+/// What was set up on a channel.
+#[derive(Clone, Debug, Default)]
+struct Notes {
     /// The limit of consumers that start from now on (basic.qos with global=false).
     consumer_prefetch: u16,
     /// Confirms are selected.
     confirms: bool,
+    /// The numbers and tags of its consumers.
+    consumers: Vec<(u64, Arc<str>)>,
 }
 
 /// A channel at one moment, for people who look at it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ChannelFigures {
     pub(crate) number: u16,
     pub(crate) unsettled: usize,
     pub(crate) prefetch: u32,
     pub(crate) consumer_prefetch: u16,
     pub(crate) confirms: bool,
-}
-
-/// A delivery that was not settled yet.
-pub(crate) struct Unsettled {
-    tag: u64,
-    pub(crate) queue: Arc<SharedQueue>,
-    pub(crate) position: u64,
-    /// 0 for basic.get.
-    consumer: u64,
-}
-
-impl Unsettled {
-    /// One that was taken outside of any channel.
-    pub(crate) fn got(queue: &Arc<SharedQueue>, position: u64) -> Self {
-        Self { tag: 0, queue: Arc::clone(queue), position, consumer: 0 }
-    }
+    /// The numbers and tags of its consumers.
+    pub(crate) consumers: Vec<(u64, Arc<str>)>,
 }
 
 impl ChannelOutput {
@@ -68,36 +65,43 @@ impl ChannelOutput {
             unsettled: VecDeque::new(),
             prefetch: 0,
             to_consumers: 0,
-            consumer_prefetch: 0,
-            confirms: false,
+            notes: Notes::default(),
         };
         Arc::new(Self { channel, frame_max, send_buffer, state: Mutex::new(state) })
-    }
-
-    pub(crate) fn send_buffer(&self) -> &Arc<SendBuffer> {
-        &self.send_buffer
     }
 
     /// How the channel stands; None once it is closed.
     pub(crate) fn figures(&self) -> Option<ChannelFigures> {
         let state = lock(&self.state);
+        let Notes { consumer_prefetch, confirms, consumers } = &state.notes;
         state.open.then(|| ChannelFigures {
             number: self.channel,
             unsettled: state.unsettled.len(),
             prefetch: state.prefetch,
-            consumer_prefetch: state.consumer_prefetch,
-            confirms: state.confirms,
+            consumer_prefetch: *consumer_prefetch,
+            confirms: *confirms,
+            consumers: consumers.clone(),
         })
     }
 
     /// Notes, to be shown, that confirms were selected.
     pub(crate) fn note_confirms(&self) {
-        lock(&self.state).confirms = true;
+        lock(&self.state).notes.confirms = true;
     }
 
     /// Notes, to be shown, the limit of consumers that start from now on.
     pub(crate) fn note_consumer_prefetch(&self, limit: u16) {
-        lock(&self.state).consumer_prefetch = limit;
+        lock(&self.state).notes.consumer_prefetch = limit;
+    }
+
+    /// Notes, to be shown, a consumer.
+    pub(crate) fn note_consumer(&self, id: u64, tag: &str) {
+        lock(&self.state).notes.consumers.push((id, tag.into()));
+    }
+
+    /// Notes that the consumer with this tag is gone.
+    pub(crate) fn note_cancel(&self, tag: &str) {
+        lock(&self.state).notes.consumers.retain(|(_, known)| &**known != tag);
     }
 
     /// Sends a method on the channel while it is open. The caller owes a flush.
@@ -182,24 +186,23 @@ impl State {
     }
 }
 
+impl ConfirmReceiver for ChannelOutput {
+    fn confirm(&self, tag: u64, multiple: bool) {
+        self.push(&Reply::BasicAck { tag, multiple });
+    }
+
+    fn flush(&self) {
+        self.send_buffer.flush();
+    }
+}
+
 /// A consumer of a channel, as its queue sees it.
-#[derive(Clone)]
 pub(crate) struct ChannelSubscriber {
     pub(crate) output: Arc<ChannelOutput>,
     pub(crate) consumer_tag: Arc<str>,
     pub(crate) queue: Weak<SharedQueue>,
     /// The client understands a basic.cancel that the broker sends.
     pub(crate) cancel_notify: bool,
-}
-
-impl ChannelSubscriber {
-    /// Tells the client that its consumer is gone because the queue is, if it understands that.
-    pub(crate) fn cancel(&self) {
-        if self.cancel_notify {
-            self.output.push(&Reply::BasicCancel { consumer_tag: &self.consumer_tag });
-            self.output.send_buffer.flush();
-        }
-    }
 }
 
 impl Subscriber for ChannelSubscriber {
@@ -214,5 +217,17 @@ impl Subscriber for ChannelSubscriber {
         }
         let method = |delivered| Reply::BasicDeliver { consumer_tag: &self.consumer_tag, delivered };
         self.output.deliver(&mut state, self.queue.upgrade()?, delivery, method)
+    }
+
+    fn wake(&self) {
+        self.output.send_buffer.flush();
+    }
+
+    fn cancel(&self) {
+        self.output.note_cancel(&self.consumer_tag);
+        if self.cancel_notify {
+            self.output.push(&Reply::BasicCancel { consumer_tag: &self.consumer_tag });
+            self.output.send_buffer.flush();
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::protocol::codec::table::{Table, Value};
+use crate::codec::table::{Table, Value};
 
 /// Fields of the client's properties that are kept.
 const MAX_FIELDS: usize = 32;

@@ -13,7 +13,7 @@ use crate::protocol::fault::{
 };
 use crate::queues::delivery::{self, Settlement};
 use crate::queues::queue::Consumer;
-use crate::queues::subscriber::Delivery;
+use crate::queues::subscriber::{Delivery, SharedSubscriber};
 
 impl Channel {
     pub(crate) fn qos(&mut self, prefetch_size: u32, prefetch_count: u16, global: bool) -> Outcome {
@@ -51,12 +51,12 @@ impl Channel {
             tag => tag.to_owned(),
         };
         let id = self.session.broker.next_id();
-        let subscriber = ChannelSubscriber {
+        let subscriber: SharedSubscriber = Arc::new(ChannelSubscriber {
             output: Arc::clone(&self.output),
             consumer_tag: tag.as_str().into(),
             queue: Arc::downgrade(&queue),
             cancel_notify: self.session.agreement.cancel_notify,
-        };
+        });
         let mut state = queue.lock();
         let taken = state.consumers();
         if taken.iter().any(|other| other.exclusive) || (consume.exclusive && !taken.is_empty()) {
@@ -69,6 +69,7 @@ impl Channel {
         let (no_ack, exclusive, prefetch) = (consume.no_ack, consume.exclusive, self.prefetch.into());
         state.add_consumer(Consumer { id, subscriber, no_ack, exclusive, prefetch, unsettled: 0 });
         drop(state);
+        self.output.note_consumer(id, &tag);
         self.session.peer.consumes(&queue);
         self.consumers.insert(tag, Consuming { id, queue: Arc::clone(&queue) });
         delivery::pump(&self.session.broker, &queue);
@@ -78,6 +79,7 @@ impl Channel {
     /// Cancelling what is not there succeeds. Unsettled deliveries stay as they are.
     pub(crate) fn cancel(&mut self, consumer_tag: &str, no_wait: bool) -> Outcome {
         if let Some(consuming) = self.consumers.remove(consumer_tag) {
+            self.output.note_cancel(consumer_tag);
             self.session.peer.consumes_no_more(&consuming.queue);
             self.session.broker.remove_consumer(&consuming.queue, consuming.id)?;
         }

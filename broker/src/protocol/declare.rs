@@ -4,10 +4,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use crate::broker::Broker;
+use crate::codec::table::{Table, Value};
 use crate::protocol::channel::Channel;
 use crate::protocol::codec::method::{Binding, ExchangeDeclare, QueueDeclare};
 use crate::protocol::codec::reply::Reply;
-use crate::protocol::codec::table::{Table, Value};
 use crate::protocol::fault::{
     ACCESS_REFUSED, COMMAND_INVALID, Fault, NOT_FOUND, NOT_IMPLEMENTED, Outcome, PRECONDITION_FAILED,
 };
@@ -132,9 +132,9 @@ pub(crate) fn declare_queue(
     };
     let is_new = broker.topology.find_queue(&name).is_none();
     let queue = broker.topology.declare_queue(&name, attributes, connection)?;
-    broker.counters.queues_declared.increment();
+    broker.counts.queues_declared.increment();
     if is_new {
-        broker.counters.queues_created.increment();
+        broker.counts.queues_created.increment();
     }
     Ok(queue)
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::broker::{Broker, Peer};
+use crate::codec::table::{Table, Value};
+use crate::codec::wire::{Put, Reader};
 use crate::logins::Protocol;
 use crate::protocol::client::{ClientFacts, outline};
 use crate::protocol::codec::frame::{FrameKind, MIN_FRAME_MAX, PROTOCOL_HEADER, ParsedFrame, scan};
 use crate::protocol::codec::method::{self, Method};
 use crate::protocol::codec::reply::Reply;
-use crate::protocol::codec::table::{Table, Value};
-use crate::protocol::codec::wire::{Put, Reader};
 use crate::protocol::fault::{
     ACCESS_REFUSED, CHANNEL_ERROR, COMMAND_INVALID, FRAME_ERROR, Fault, NOT_ALLOWED, NOT_IMPLEMENTED,
     Outcome, SYNTAX_ERROR,

@@ -8,9 +8,10 @@ pub(crate) mod codec;
 pub(crate) mod connection;
 pub(crate) mod consume;
 pub(crate) mod declare;
-pub(crate) mod fault;
 pub(crate) mod handshake;
 pub(crate) mod publish;
 pub(crate) mod send_buffer;
 pub(crate) mod server;
 pub(crate) mod throttle;
+
+pub(crate) use crate::queues::fault;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::log::owner::ConfirmReceiver;
 use crate::log::record::Message;
-use crate::log::write_batch::{Confirm, Routes};
+use crate::log::write_batch::Confirm;
 use crate::protocol::channel_output::ChannelOutput;
 use crate::protocol::codec::frame::{Frame, FrameKind, put_content};
 use crate::protocol::codec::properties::Properties;
@@ -14,7 +15,7 @@ use crate::protocol::connection::Session;
 use crate::protocol::fault::{
     ACCESS_REFUSED, FRAME_ERROR, Fault, Outcome, PRECONDITION_FAILED, SYNTAX_ERROR, UNEXPECTED_FRAME,
 };
-use crate::queues::topology::Topology;
+use crate::queues::topology::{Routes, Topology};
 
 /// A buffer that grew beyond this for a large message is given back.
 const KEEP_BYTES: usize = 64 << 10;
@@ -166,13 +167,14 @@ impl Publisher {
         let confirm = self.next_tag.as_mut().map(|next| {
             let tag = *next;
             *next += 1;
-            Confirm { output: Arc::clone(output), tag }
+            let receiver: Arc<dyn ConfirmReceiver> = output.clone();
+            Confirm { receiver, tag }
         });
         if routes.is_empty() && self.mandatory {
-            session.broker.counters.returned.increment();
+            session.broker.counts.returned.increment();
             self.return_unroutable(session, output, body);
         } else if routes.is_empty() {
-            session.broker.counters.dropped.increment();
+            session.broker.counts.dropped.increment();
         }
         if routes.is_empty() && confirm.is_none() {
             return Ok(());

@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
-use crate::broker::Alarm;
+use crate::log::alarm::Alarm;
 use crate::protocol::channel_output::ChannelOutput;
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::send_buffer::SendBuffer;

@@ -1,6 +1,26 @@
-//! What a queue counts. Plain numbers: they change under the queue's lock, so counting costs next to nothing.
+//! What queues count, for people who look at them. The numbers of a queue are plain: they change under its lock, so
+//! counting costs next to nothing.
 
 use std::ops::AddAssign;
+use std::sync::Mutex;
+
+use foundation::metrics::Counter;
+
+/// What a store counts besides what each queue counts for itself. Nothing here is on the way of a message that finds
+/// its queue.
+#[derive(Debug, Default)]
+pub(crate) struct StoreCounts {
+    pub(crate) queues_declared: Counter,
+    pub(crate) queues_created: Counter,
+    pub(crate) queues_deleted: Counter,
+    /// Messages that no queue was bound for and that went back to their publishers.
+    pub(crate) returned: Counter,
+    /// Messages that no queue was bound for and that were dropped.
+    pub(crate) dropped: Counter,
+    /// What queues counted that are deleted. Locked before any queue: whoever holds it sees every queue either here or
+    /// in the topology.
+    pub(crate) deleted_queues: Mutex<QueueCounts>,
+}
 
 /// What happened to the messages of a queue since the broker's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

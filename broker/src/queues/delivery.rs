@@ -1,46 +1,114 @@
-//! Moves messages from queues to consumers: the only place where a queue's wish for a page becomes a read.
+//! Moves messages from the log's batches into queues and from queues to consumers: the only place where a queue's wish
+//! for a page becomes a read.
 
 use std::sync::Arc;
 
-use crate::broker::Broker;
-use crate::log::stored_message::{Fetch, StoredMessage};
-use crate::protocol::channel_output::{ChannelSubscriber, Unsettled};
+use crate::log::owner::{Ledger, LogQueue};
+use crate::log::record;
+use crate::log::stored_message::{Fetch, StoredMessage, payload_at};
+use crate::log::write_batch::BatchedMessage;
 use crate::queues::queue::Taken;
-use crate::queues::subscriber::Effects;
+use crate::queues::store::Store;
+use crate::queues::subscriber::{Effects, SharedSubscriber, Subscriber as _};
 use crate::queues::topology::SharedQueue;
 
 /// Sends what was appended for these consumers.
-pub(crate) fn wake(subscribers: &[ChannelSubscriber]) {
+fn wake(subscribers: &[SharedSubscriber]) {
     for subscriber in subscribers {
-        subscriber.output.send_buffer().flush();
+        subscriber.wake();
+    }
+}
+
+impl LogQueue for SharedQueue {
+    fn id(&self) -> u32 {
+        self.id
+    }
+
+    fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    fn next_position(&self) -> u64 {
+        Self::next_position(self)
+    }
+
+    fn take_over(&self, messages: &[BatchedMessage<Self>], bytes: &[u8], ledger: &impl Ledger) {
+        let mut effects = Effects::default();
+        let mut state = self.lock();
+        for messages in messages.chunk_by(|message, next| message.at.slot == next.at.slot) {
+            let (mut count, mut bytes_added) = (0, 0);
+            for &BatchedMessage { at, start, length, persistent, .. } in messages {
+                let Some(payload) = payload_at(bytes, start) else { continue };
+                let place = record::message_places(payload).find(|(id, _)| *id == self.id);
+                let Some((_, position)) = place else { continue };
+                let entry = StoredMessage { position, at, length, persistent, redelivered: false };
+                if state.push(entry, payload, &mut effects) {
+                    count += 1;
+                    bytes_added += u64::from(length);
+                }
+            }
+            // Counted before anybody can settle it: the queue's lock is held, and what this very push settles is
+            // only subtracted below.
+            ledger.add(messages[0].at.slot, count, bytes_added);
+        }
+        ledger.settle(&effects.settled);
+        drop(state);
+        wake(&effects.wake);
+    }
+
+    fn holds(&self, position: u64, slot: u32) -> bool {
+        self.lock().holds(position, slot)
+    }
+
+    fn relocate(&self, slots: &[u32], moved: &[StoredMessage], counted: impl FnOnce(u32, u64)) {
+        let mut state = self.lock();
+        let (count, bytes) = state.relocate(slots, moved);
+        counted(count, bytes);
+    }
+}
+
+/// A delivery that was not settled yet.
+pub(crate) struct Unsettled {
+    /// The number that its channel gave it.
+    pub(crate) tag: u64,
+    pub(crate) queue: Arc<SharedQueue>,
+    pub(crate) position: u64,
+    /// 0 for basic.get.
+    pub(crate) consumer: u64,
+}
+
+impl Unsettled {
+    /// One that was taken outside of any channel.
+    pub(crate) fn got(queue: &Arc<SharedQueue>, position: u64) -> Self {
+        Self { tag: 0, queue: Arc::clone(queue), position, consumer: 0 }
     }
 }
 
 /// Delivers as much of a queue as its consumers have room for. No lock is held while a page is read or a socket is
 /// written.
-pub(crate) fn pump(broker: &Broker, queue: &SharedQueue) {
+pub(crate) fn pump(store: &Store, queue: &SharedQueue) {
     loop {
         let mut effects = Effects::default();
         let mut state = queue.lock();
         let fetch = state.dispatch(&mut effects);
-        broker.persister.settle(&effects.settled);
+        store.persister.settle(&effects.settled);
         drop(state);
         wake(&effects.wake);
         let Some(fetch) = fetch else { return };
-        if !fetch_page(broker, queue, fetch) {
+        if !fetch_page(store, queue, fetch) {
             return;
         }
     }
 }
 
-/// Reads the page that a queue needs to go on. False if the log cannot be read, which ends the broker.
-fn fetch_page(broker: &Broker, queue: &SharedQueue, fetch: Fetch) -> bool {
-    match broker.segment_table.read(fetch) {
+/// Reads the page that a queue needs to go on. False if the log cannot be read, which ends the store.
+fn fetch_page(store: &Store, queue: &SharedQueue, fetch: Fetch) -> bool {
+    match store.segment_table.read(fetch) {
         Ok(Some((number, page))) => queue.lock().install(fetch, number, &Arc::new(page)),
         // The log was rearranged meanwhile; the queue knows the new place.
         Ok(None) => {}
         Err(error) => {
-            broker.fail(error);
+            store.fail(error);
             return false;
         }
     }
@@ -50,7 +118,7 @@ fn fetch_page(broker: &Broker, queue: &SharedQueue, fetch: Fetch) -> bool {
 /// Takes the message at the head of a queue, for basic.get. Returns it with its page, where its record begins there,
 /// and how many messages are left.
 pub(crate) fn take(
-    broker: &Broker,
+    store: &Store,
     queue: &SharedQueue,
     no_ack: bool,
 ) -> Option<(StoredMessage, Arc<Vec<u8>>, usize, u64)> {
@@ -59,12 +127,12 @@ pub(crate) fn take(
         let mut state = queue.lock();
         let taken = state.take(no_ack, &mut effects);
         let left = state.waiting();
-        broker.persister.settle(&effects.settled);
+        store.persister.settle(&effects.settled);
         drop(state);
         match taken {
             Taken::Empty => return None,
             Taken::Message(entry, page, start) => return Some((entry, page, start, left)),
-            Taken::Fetch(fetch) if !fetch_page(broker, queue, fetch) => return None,
+            Taken::Fetch(fetch) if !fetch_page(store, queue, fetch) => return None,
             Taken::Fetch(_) => {}
         }
     }
@@ -80,7 +148,7 @@ pub(crate) enum Settlement {
 }
 
 /// Settles or requeues deliveries, and lets their queues go on.
-pub(crate) fn end_deliveries(broker: &Broker, deliveries: &[Unsettled], settlement: Settlement) {
+pub(crate) fn end_deliveries(store: &Store, deliveries: &[Unsettled], settlement: Settlement) {
     let mut queues: Vec<&Arc<SharedQueue>> = Vec::new();
     for group in deliveries.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
         let Some(first) = group.first() else { continue };
@@ -88,7 +156,7 @@ pub(crate) fn end_deliveries(broker: &Broker, deliveries: &[Unsettled], settleme
         match settlement {
             Settlement::Settle => {
                 let settled: Vec<_> = group.iter().filter_map(|one| state.settle(one.position)).collect();
-                broker.persister.settle(&settled);
+                store.persister.settle(&settled);
             }
             Settlement::Requeue => group.iter().for_each(|one| state.requeue(one.position)),
         }
@@ -98,6 +166,6 @@ pub(crate) fn end_deliveries(broker: &Broker, deliveries: &[Unsettled], settleme
         }
     }
     for queue in queues {
-        pump(broker, queue);
+        pump(store, queue);
     }
 }

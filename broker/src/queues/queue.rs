@@ -68,7 +68,7 @@ pub(crate) struct Queue<S> {
     pub(crate) counts: QueueCounts,
 }
 
-impl<S: Subscriber> Queue<S> {
+impl<S: Subscriber + Clone> Queue<S> {
     pub(crate) fn new(id: u32, durable: bool) -> Self {
         Self {
             id,
@@ -435,6 +435,10 @@ mod tests {
             state.taken.push((delivery.entry.position, delivery.entry.redelivered));
             Some(false)
         }
+
+        fn wake(&self) {}
+
+        fn cancel(&self) {}
     }
 
     /// A queue on a log of one segment.

@@ -1,5 +1,7 @@
 //! The border between a queue and those who take its messages. No I/O.
 
+use std::sync::Arc;
+
 use crate::log::stored_message::{Settled, StoredMessage};
 
 /// A message on its way to a consumer.
@@ -13,13 +15,38 @@ pub(crate) struct Delivery<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// The receiving side of a consumer. Clones are the same side.
-pub(crate) trait Subscriber: Clone {
+/// The receiving side of a consumer.
+pub(crate) trait Subscriber {
     /// Whether an offer has a chance at the moment.
     fn is_open(&self) -> bool;
     /// Takes the delivery, or refuses it for want of room, which is None. Never blocks. True asks that the subscriber appear
     /// in [`Effects::wake`]: nobody has promised to wake it yet.
     fn offer(&self, delivery: &Delivery<'_>) -> Option<bool>;
+    /// Sends what it took. Called without any lock.
+    fn wake(&self);
+    /// Tells the client that its consumer is gone because the queue is, if it understands that.
+    fn cancel(&self);
+}
+
+/// A consumer's side, whoever it is. Clones are the same side.
+pub(crate) type SharedSubscriber = Arc<dyn Subscriber + Send + Sync>;
+
+impl Subscriber for SharedSubscriber {
+    fn is_open(&self) -> bool {
+        (**self).is_open()
+    }
+
+    fn offer(&self, delivery: &Delivery<'_>) -> Option<bool> {
+        (**self).offer(delivery)
+    }
+
+    fn wake(&self) {
+        (**self).wake();
+    }
+
+    fn cancel(&self) {
+        (**self).cancel();
+    }
 }
 
 /// What a change to a queue asks its caller to do: write down what was settled before the queue's lock is released,

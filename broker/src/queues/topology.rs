@@ -8,17 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use crate::error::Error;
 use crate::log::definitions::{self, Definition, Header};
 use crate::log::storage::Storage;
-use crate::log::write_batch::Routes;
-use crate::protocol::channel_output::ChannelSubscriber;
-use crate::protocol::fault::{
+use crate::log::stored_message::FIRST_TRANSIENT_ID;
+use crate::queues::exchange::{Exchange, ExchangeType};
+use crate::queues::fault::{
     Fault, INTERNAL_ERROR, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR, RESOURCE_LOCKED,
 };
-use crate::queues::exchange::{Exchange, ExchangeType};
 use crate::queues::queue::Queue;
+use crate::queues::subscriber::SharedSubscriber;
 use crate::sync::lock;
-
-/// Queues that do not survive a restart have numbers from here on; they are counted anew after it.
-pub(crate) const FIRST_TRANSIENT_ID: u32 = 1 << 31;
 
 /// A queue with its name and attributes.
 pub(crate) struct SharedQueue {
@@ -32,7 +29,7 @@ pub(crate) struct SharedQueue {
     /// It survives a restart: declared durable, and not exclusive.
     pub(crate) durable: bool,
     next_position: AtomicU64,
-    state: Mutex<Queue<ChannelSubscriber>>,
+    state: Mutex<Queue<SharedSubscriber>>,
 }
 
 impl SharedQueue {
@@ -51,7 +48,7 @@ impl SharedQueue {
         }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Queue<ChannelSubscriber>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Queue<SharedSubscriber>> {
         lock(&self.state)
     }
 
@@ -74,6 +71,9 @@ impl SharedQueue {
         }
     }
 }
+
+/// The queues that a message goes to.
+pub(crate) type Routes = crate::log::write_batch::Routes<SharedQueue>;
 
 /// What exists. Cloning shares the queues themselves.
 #[derive(Clone, Default)]

@@ -55,7 +55,7 @@ pub(super) fn folder() -> Folder {
         }
     }
     life.step_acks();
-    housekeeper::keep(&life.broker).unwrap();
+    housekeeper::keep(&*life.broker).unwrap();
     let mut contents: BTreeSet<u64> = QUEUES.iter().flat_map(|queue| life.contents(queue)).collect();
     // The transient message that carried the acks.
     contents.retain(|number| *number <= 72);
@@ -357,7 +357,7 @@ fn a_damaged_segment_is_kept_until_it_is_wanted_no_more_and_then_set_aside() {
             }
         }
         life.step_acks();
-        housekeeper::keep(&life.broker).unwrap();
+        housekeeper::keep(&*life.broker).unwrap();
         assert_eq!(life.storage.bytes(&format!("damaged-{name}")), bytes);
         life = Life::begin(life.storage.after_kill()).unwrap();
         assert!(life.findings.is_empty(), "{:?}", life.findings);

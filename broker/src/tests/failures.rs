@@ -50,16 +50,16 @@ fn a_full_disk_raises_the_alarm_and_loses_nothing() {
     }
     assert!(!life.broker.alarm.is_raised());
     *life.storage.free.lock().unwrap() = Some(0);
-    housekeeper::keep(&life.broker).unwrap();
+    housekeeper::keep(&*life.broker).unwrap();
     assert!(life.broker.alarm.is_raised(), "too little is free");
     *life.storage.free.lock().unwrap() = None;
-    housekeeper::keep(&life.broker).unwrap();
+    housekeeper::keep(&*life.broker).unwrap();
     assert!(!life.broker.alarm.is_raised(), "it resumes by itself");
     // Now the disk is really full: nothing can be created. The prepared segment still takes acks.
     life.storage.fuse.arm(1, io::ErrorKind::StorageFull);
     let (position, ..) = life.get("one").unwrap();
     life.ack("one", position);
-    assert!(housekeeper::keep(&life.broker).is_ok());
+    assert!(housekeeper::keep(&*life.broker).is_ok());
     life.storage.fuse.disarm();
     life.publish(6, &["one"], true, 20);
     life.step().unwrap();
@@ -94,7 +94,7 @@ fn an_interrupted_merge_costs_nothing_and_is_no_damage() {
         life.broker.persister.step(&mut WriteBatch::default()).unwrap();
         assert!(logs(&life.storage).len() > before);
         life.storage.fuse.arm(nth, io::ErrorKind::Other);
-        let outcome = housekeeper::keep(&life.broker);
+        let outcome = housekeeper::keep(&*life.broker);
         (life, outcome.is_ok())
     };
     for merges in [1, 4] {
@@ -110,7 +110,7 @@ fn an_interrupted_merge_costs_nothing_and_is_no_damage() {
                 assert_eq!(next.damage(), 0, "call {nth}: {:?}", next.findings);
                 assert_eq!(next.contents("one"), [1], "call {nth}");
                 assert!(next.contents("two").len() <= 1, "call {nth}");
-                housekeeper::keep(&next.broker).unwrap();
+                housekeeper::keep(&*next.broker).unwrap();
                 let last = Life::begin(next.storage.after_kill()).unwrap();
                 assert_eq!((last.contents("one"), last.damage()), (vec![1], 0), "call {nth}");
             }
@@ -148,7 +148,7 @@ fn one_old_message_does_not_keep_the_log() {
         }
     }
     life.step_acks();
-    housekeeper::keep(&life.broker).unwrap();
+    housekeeper::keep(&*life.broker).unwrap();
     let files = logs(&life.storage);
     assert!(files.len() <= 4, "{files:?}");
     life.requeue("two", out);

@@ -15,9 +15,9 @@ use crate::log::recovery;
 use crate::log::storage::Storage;
 use crate::log::stored_message::payload_at;
 use crate::log::survey::{Finding, Severity};
-use crate::log::write_batch::{Routes, WriteBatch};
+use crate::log::write_batch::WriteBatch;
 use crate::queues::delivery;
-use crate::queues::topology::QueueAttributes;
+use crate::queues::topology::{QueueAttributes, Routes};
 use crate::settings::Settings;
 
 /// Small enough that a few messages fill a segment.
@@ -72,12 +72,12 @@ impl Life {
 
     /// Does something while segments are prepared and merged beside it.
     fn with_housekeeper<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        housekeeper::keep(&self.broker)?;
+        housekeeper::keep(&*self.broker)?;
         let (done, segment_table) = (AtomicBool::new(false), &self.broker.segment_table);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::SeqCst) {
-                    if housekeeper::keep(&self.broker).is_err() {
+                    if housekeeper::keep(&*self.broker).is_err() {
                         segment_table.wake(true);
                         return;
                     }
@@ -126,7 +126,7 @@ impl Life {
             while self.broker.persister.step(&mut WriteBatch::default())? {}
             Ok(())
         })?;
-        housekeeper::keep(&self.broker)?;
+        housekeeper::keep(&*self.broker)?;
         let delivered: Vec<_> = self
             .broker
             .topology

@@ -141,7 +141,7 @@ impl Model {
         if unwritten {
             self.life.step().unwrap();
         } else {
-            housekeeper::keep(&self.life.broker).unwrap();
+            housekeeper::keep(&*self.life.broker).unwrap();
         }
         for expected in &mut self.expected {
             expected.waiting.append(&mut expected.unconfirmed);

@@ -30,6 +30,9 @@ use channels::Channels;
 pub(super) use commands::{Command, Commands};
 use commands::{QueuedCommands, Reply, commands};
 
+/// The interval of heartbeats, in seconds: a dead connection is detected within two of them.
+const HEARTBEAT_S: u16 = 10;
+
 /// Marks the connection as closed however the thread ends, even by a panic in the library.
 struct CloseOnExit<'a>(&'a CloseReason);
 
@@ -112,7 +115,7 @@ impl Session {
         commands: Commands,
     ) -> Result<Self, AmqpError> {
         let mut arguments = OpenConnectionArguments::new(host, port, &settings.user, &settings.password);
-        arguments.virtual_host(&settings.vhost).connection_name(name).heartbeat(settings.heartbeat_s);
+        arguments.virtual_host(&settings.vhost).connection_name(name).heartbeat(HEARTBEAT_S);
         let connection = AmqpConnection::open(&arguments).await?;
         connection.register_callback(ConnectionEvents(commands.clone())).await?;
         let lost = (connection.clone(), commands.clone());

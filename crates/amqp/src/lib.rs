@@ -33,13 +33,13 @@ pub struct AmqpSettings {
     user: String,
     password: String,
     vhost: String,
-    connect_timeout: Duration,
-    heartbeat_s: u16,
+    /// 3 s: how long connecting to one host may take.
+    pub connect_timeout: Duration,
 }
 
 impl AmqpSettings {
     /// Reads `RABBITMQ_HOST` (one or several, comma-separated, each with an optional `:port`), `_PORT`, `_USER`,
-    /// `_PASSWORD`, `_VHOST`, `_CONNECT_TIMEOUT_MS` and `_HEARTBEAT_S`.
+    /// `_PASSWORD` and `_VHOST`.
     pub fn read(environment: &Environment) -> Result<Self, Error> {
         let port = environment.port("RABBITMQ_PORT", 5672)?;
         let hosts = environment
@@ -53,14 +53,12 @@ impl AmqpSettings {
                     .map_err(|_| Error::setting("RABBITMQ_HOST", "has a malformed port")),
             })
             .collect::<Result<_, _>>()?;
-        let heartbeat_s = environment.number("RABBITMQ_HEARTBEAT_S", 10, 2..=600)?;
         Ok(Self {
             hosts,
             user: environment.required("RABBITMQ_USER")?,
             password: environment.required("RABBITMQ_PASSWORD")?,
             vhost: environment.text("RABBITMQ_VHOST", "/"),
-            connect_timeout: environment.millis("RABBITMQ_CONNECT_TIMEOUT_MS", 3_000)?,
-            heartbeat_s: u16::try_from(heartbeat_s).unwrap_or(u16::MAX),
+            connect_timeout: Duration::from_secs(3),
         })
     }
 }
@@ -165,7 +163,7 @@ pub struct Connection {
 
 impl Connection {
     /// Connects to the first host that answers, under the connection name `name`. Each host may take up to
-    /// `RABBITMQ_CONNECT_TIMEOUT_MS`, and one that refuses another second to say why.
+    /// [`AmqpSettings::connect_timeout`], and one that refuses another second to say why.
     pub fn open(settings: &AmqpSettings, name: &str) -> Result<Self, BrokerError> {
         let closed = Arc::new(CloseReason::default());
         let (opened, result) = sync_channel(1);
@@ -399,9 +397,9 @@ mod tests {
             ("RABBITMQ_HOST", silent.local_addr().unwrap().to_string().as_str()),
             ("RABBITMQ_USER", "u"),
             ("RABBITMQ_PASSWORD", "p"),
-            ("RABBITMQ_CONNECT_TIMEOUT_MS", "50"),
         ]);
-        let settings = AmqpSettings::read(&environment).unwrap();
+        let mut settings = AmqpSettings::read(&environment).unwrap();
+        settings.connect_timeout = Duration::from_millis(50);
         let error = Connection::open(&settings, "test").err().unwrap().to_string();
         assert!(error.contains("in time"), "{error}");
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::AmqpSettings;
 
-/// How long to wait for the reason, if `RABBITMQ_CONNECT_TIMEOUT_MS` is not shorter.
+/// How long to wait for the reason, if the timeout for connecting is not shorter.
 const DEADLINE: Duration = Duration::from_secs(1);
 /// Largest frame that is read; no method of the handshake is longer.
 const FRAME_MAX_BYTES: usize = 64 << 10;

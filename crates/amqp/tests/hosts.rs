@@ -84,9 +84,10 @@ fn the_end_of_a_host_that_was_given_up_does_not_end_the_next_one_s_session() {
         ("RABBITMQ_HOST", format!("127.0.0.1:{},127.0.0.1:{}", silent.port, good.port).as_str()),
         ("RABBITMQ_USER", "u"),
         ("RABBITMQ_PASSWORD", "p"),
-        ("RABBITMQ_CONNECT_TIMEOUT_MS", "500"),
     ]);
-    let connection = Connection::open(&AmqpSettings::read(&environment).unwrap(), "test").unwrap();
+    let mut settings = AmqpSettings::read(&environment).unwrap();
+    settings.connect_timeout = Duration::from_millis(500);
+    let connection = Connection::open(&settings, "test").unwrap();
     // The first host is left in good order, by the attempt that failed and by the one that asked for the reason; its
     // answer comes when the other session is already open.
     let mut closes = 0;

@@ -14,16 +14,15 @@ pub struct Settings {
     pub host: String,
     /// `…_PORT`: the port to listen on; 0 lets the operating system choose.
     pub port: u16,
-    /// `…_PRIVATE_HOST` (127.0.0.1) and `…_PRIVATE_PORT`: where `/metrics` and the causes in `/ready` are.
+    /// `PRIVATE_HOST` (127.0.0.1) and `…_PRIVATE_PORT`: where `/metrics` and the causes in `/ready` are.
     pub private: ListenerSettings,
     /// `…_WORKERS` (8): worker threads, each with one connection to PostgreSQL.
     pub workers: usize,
     /// `…_BODY_MAX_BYTES` (262144): the largest request body, in bytes.
     pub body_max_bytes: usize,
-    /// `…_DEADLINE_MS` (6000): how long a request waits for PostgreSQL.
+    /// 6 s: how long a request waits for PostgreSQL before it is answered 503 or 504.
     pub deadline: Duration,
-    /// `…_MAX_CONNECTIONS` (1024): most open client connections. All may come from one address, since most come from
-    /// the gateway. The other limits for clients are the edge's defaults.
+    /// The edge's defaults, except that all connections may come from one address, since most come from the gateway.
     pub edge: EdgeSettings,
     /// `…_DB_…`: where the database is.
     pub database: DatabaseSettings,
@@ -38,16 +37,14 @@ impl Settings {
         application: &'static str,
     ) -> Result<Self, foundation::Error> {
         let edge = EdgeSettings::default();
-        let max_connections =
-            environment.size(&format!("{prefix}_MAX_CONNECTIONS"), edge.max_connections, 65_536)?;
         Ok(Self {
             host: environment.text(&format!("{prefix}_HOST"), "127.0.0.1"),
             port: environment.port(&format!("{prefix}_PORT"), default_port)?,
             private: ListenerSettings::read(environment, prefix, default_private_port)?,
             workers: environment.size(&format!("{prefix}_WORKERS"), 8, 256)?,
             body_max_bytes: environment.size(&format!("{prefix}_BODY_MAX_BYTES"), 256 << 10, 1 << 30)?,
-            deadline: environment.millis(&format!("{prefix}_DEADLINE_MS"), 6_000)?,
-            edge: EdgeSettings { max_connections, max_connections_per_client: max_connections, ..edge },
+            deadline: Duration::from_secs(6),
+            edge: EdgeSettings { max_connections_per_client: edge.max_connections, ..edge },
             database: DatabaseSettings::read(environment, &format!("{prefix}_DB"), application)?,
         })
     }

@@ -14,8 +14,8 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::NoTls;
 use postgres::config::Host;
+use postgres::{Config, NoTls};
 
 use crate::migrate::{self, Migration};
 use crate::{Connection, DatabaseSettings, Error};
@@ -41,8 +41,8 @@ enum ConnectProgress {
 }
 
 impl DatabaseSettings {
-    /// Opens a connection and brings the schema up to date. Returns within `{prefix}_CONNECT_TIMEOUT_MS`, or within
-    /// five minutes when migrations have to be applied.
+    /// Opens a connection and brings the schema up to date. Returns within [`DatabaseSettings::connect_timeout`], or
+    /// within five minutes when migrations have to be applied.
     pub fn connect(&self, migrations: &'static [Migration]) -> Result<Connection, Error> {
         let attempt = Attempt::begin(self)?;
         let (sender, progress) = sync_channel(2);
@@ -104,9 +104,10 @@ fn open(
     migrations: &[Migration],
     progress: &SyncSender<ConnectProgress>,
 ) -> Result<Connection, Error> {
-    probe(settings)?;
+    let config = settings.config();
+    probe(settings, &config)?;
     let refused = |source| Error::Connect { server: settings.server.clone(), source };
-    let mut client = settings.config.connect(NoTls).map_err(refused)?;
+    let mut client = config.connect(NoTls).map_err(refused)?;
     if !migrate::is_current(&mut client, migrations)? {
         let _ = progress.send(ConnectProgress::Migrating);
         migrate::apply(&mut client, migrations)?;
@@ -116,8 +117,8 @@ fn open(
 
 /// Checks that the server sends any answer at all. Fails only if none comes in time; the attempt that follows describes
 /// every other problem better.
-fn probe(settings: &DatabaseSettings) -> Result<(), Error> {
-    let (config, limit) = (&settings.config, settings.connect_timeout);
+fn probe(settings: &DatabaseSettings, config: &Config) -> Result<(), Error> {
+    let limit = settings.connect_timeout;
     let deadline = Instant::now() + limit;
     let remaining = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let port = config.get_ports().first().copied().unwrap_or(5432);

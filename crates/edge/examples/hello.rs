@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use edge::{EdgeSettings, Method, Refusal, Request, Response, Server, Service, path};
-use foundation::{Environment, Shutdown};
+use foundation::Shutdown;
 
 struct Hello;
 
@@ -29,9 +29,7 @@ impl Service for Hello {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let environment = Environment::load()?;
-    let settings = EdgeSettings::read(&environment, "HELLO")?;
-    let server = Server::bind(environment.text("HELLO_ADDR", "127.0.0.1:3999").parse()?)?;
-    server.run(&settings, Arc::new(Hello), &Shutdown::on_signals()?)?;
+    let server = Server::bind("127.0.0.1:3999".parse()?)?;
+    server.run(&EdgeSettings::default(), Arc::new(Hello), &Shutdown::on_signals()?)?;
     Ok(())
 }

@@ -40,11 +40,10 @@ pub struct ListenerSettings {
 }
 
 impl ListenerSettings {
-    /// Reads `{prefix}_PRIVATE_HOST`, 127.0.0.1 by default, and `{prefix}_PRIVATE_PORT`; 0 lets the operating system
-    /// choose.
+    /// Reads `PRIVATE_HOST`, 127.0.0.1 by default, and `{prefix}_PRIVATE_PORT`; 0 lets the operating system choose.
     pub fn read(environment: &Environment, prefix: &str, default_port: u16) -> Result<Self, Error> {
         Ok(Self {
-            host: environment.text(&format!("{prefix}_PRIVATE_HOST"), "127.0.0.1"),
+            host: environment.text("PRIVATE_HOST", "127.0.0.1"),
             port: environment.port(&format!("{prefix}_PRIVATE_PORT"), default_port)?,
         })
     }

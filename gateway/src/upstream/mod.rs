@@ -280,8 +280,8 @@ mod tests {
     use crate::settings::tests::environment;
 
     fn service(urls: &str) -> &'static UpstreamService {
-        let variables = [("INVENTORY_URL", urls), ("GATEWAY_UPSTREAM_MAX_IN_FLIGHT", "2")];
-        let settings = Settings::read(&environment(variables)).unwrap();
+        let mut settings = Settings::read(&environment([("INVENTORY_URL", urls)])).unwrap();
+        settings.upstream.max_in_flight = 2;
         UpstreamService::new(&settings.services[0], &settings.upstream)
     }
 

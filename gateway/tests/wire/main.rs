@@ -5,7 +5,6 @@
 mod edge_connection;
 mod edge_framing;
 mod edge_limits;
-mod edge_time;
 mod orders;
 mod paths;
 mod proxy_failures;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::thread;
 use std::time::Duration;
 
+use edge::EdgeSettings;
 use serde_json::Value;
 use testkit::free_port;
 
@@ -168,14 +169,14 @@ fn an_order_over_the_limit_is_413_however_it_is_framed() {
 
 #[test]
 fn without_a_confirm_there_is_no_200() {
-    for (broker_answer, reason, timeout_ms) in [
-        (BrokerAnswer::Refuse, "refused", "600000"),
-        (BrokerAnswer::Return, "returned", "600000"),
-        (BrokerAnswer::Ignore, "in time", "200"),
-        (BrokerAnswer::Disconnect, "closed", "600000"),
+    for (broker_answer, reason) in [
+        (BrokerAnswer::Refuse, "refused"),
+        (BrokerAnswer::Return, "returned"),
+        (BrokerAnswer::Ignore, "in time"),
+        (BrokerAnswer::Disconnect, "closed"),
     ] {
         let broker = Broker::start(move |_| broker_answer);
-        let gateway = gateway(&broker, &[("GATEWAY_CONFIRM_TIMEOUT_MS", timeout_ms)]);
+        let gateway = gateway(&broker, &[]);
         let mut client = gateway.connect();
         let answer = post(&mut client, "Idempotency-Key: the-key\r\n", ORDER);
         assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")), "{answer:?}");
@@ -192,7 +193,7 @@ fn orders_wait_for_their_confirms_side_by_side() {
     // No order is ever confirmed, and nevertheless all of them get there: none waits for the one before it. One after
     // the other, they would take longer than this test waits.
     let broker = Broker::start(|_| BrokerAnswer::Ignore);
-    let gateway = gateway(&broker, &[("GATEWAY_CONFIRM_TIMEOUT_MS", "4000")]);
+    let gateway = gateway(&broker, &[]);
     let addr = gateway.addr;
     let clients: Vec<_> =
         (0..32).map(|_| thread::spawn(move || post(&mut Client::connect(addr), "", ORDER).status)).collect();
@@ -228,14 +229,14 @@ fn a_gateway_that_stops_finishes_its_orders_and_says_goodbye() {
         thread::sleep(Duration::from_millis(300));
         BrokerAnswer::Confirm
     });
-    // A broker whose goodbye was waited for would be waited for that long.
-    let mut gateway = gateway(&broker, &[("GATEWAY_STOP_TIMEOUT_MS", "600000")]);
+    let mut gateway = gateway(&broker, &[]);
     let addr = gateway.addr;
     let order = thread::spawn(move || post(&mut Client::connect(addr), "", ORDER));
     eventually("the order is at the broker", || broker.messages().len() == 1);
     gateway.signal("TERM");
     let answer = order.join().unwrap();
     assert_eq!((answer.status, answer.closes()), (200, true));
-    let (status, _) = gateway.wait();
+    let (status, took) = gateway.wait();
     assert!(status.success(), "{status}");
+    assert!(took < EdgeSettings::default().stop_timeout, "{took:?}");
 }

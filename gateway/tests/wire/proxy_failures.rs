@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use testkit::free_port;
 
-use crate::support::{Gateway, Inventory, eventually, ok};
+use crate::support::{Gateway, Inventory, LocalGateway, eventually, ok};
 
 #[test]
 fn an_inventory_that_is_down_is_503_until_it_is_back() {
@@ -62,11 +62,15 @@ fn a_body_that_stalls_cuts_the_answer_off() {
         thread::sleep(crate::support::PATIENCE);
         false
     });
-    let gateway = Gateway::start(&inventory.url(), &[("GATEWAY_UPSTREAM_BODY_TIMEOUT_MS", "200")]);
+    let gateway = LocalGateway::start(&inventory.url(), |settings| {
+        settings.upstream.body_timeout = Duration::from_millis(200);
+    });
     let mut client = gateway.connect();
-    client.send(b"GET /api/movies HTTP/1.1\r\nHost: h\r\n\r\n");
+    client.send(b"GET /api/movies HTTP/1.1\r\nHost: h\r\nX-Request-Id: stalled\r\n\r\n");
     assert!(client.try_answer(false).is_err());
-    eventually("the log tells why", || gateway.log().contains("504 inventory did not answer in time"));
+    eventually("the log tells why", || {
+        LocalGateway::has_logged("stalled 504 inventory did not answer in time")
+    });
 }
 
 #[test]
@@ -273,7 +277,7 @@ fn an_address_that_swallows_connections_costs_no_more_than_the_connect_timeout()
     }
     let inventory = Inventory::fixed("[]");
     let urls = format!("http://{addr},{}", inventory.url());
-    let gateway = Gateway::start(&urls, &[("GATEWAY_UPSTREAM_CONNECT_TIMEOUT_MS", "300")]);
+    let gateway = Gateway::start(&urls, &[]);
     let started = Instant::now();
     for _ in 0..4 {
         assert_eq!(gateway.get("/api/movies").status, 200);

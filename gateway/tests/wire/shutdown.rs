@@ -4,22 +4,25 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::support::{Gateway, Inventory, eventually, ok};
+use edge::EdgeSettings;
+
+use crate::support::{Gateway, Inventory, LocalGateway, PATIENCE, eventually, ok};
 
 #[test]
 fn an_idle_gateway_stops_at_once() {
     for signal in ["TERM", "INT"] {
         let inventory = Inventory::fixed("[]");
-        // An idle connection that was waited for would be waited for that long.
-        let mut gateway = Gateway::start(&inventory.url(), &[("GATEWAY_STOP_TIMEOUT_MS", "600000")]);
+        let mut gateway = Gateway::start(&inventory.url(), &[]);
         let mut idle = gateway.connect();
         assert_eq!(idle.get("/api/movies").status, 200);
         let mut fresh = gateway.connect();
         gateway.signal(signal);
-        let (status, _) = gateway.wait();
+        let (status, took) = gateway.wait();
         assert!(status.success(), "{status}");
+        // An idle connection that was waited for would be waited for that long.
+        assert!(took < EdgeSettings::default().stop_timeout, "{took:?}");
         idle.assert_closed();
         fresh.assert_closed();
     }
@@ -50,18 +53,20 @@ fn what_runs_is_finished_and_nothing_new_is_taken() {
 #[test]
 fn a_request_that_does_not_end_holds_the_stop_up_for_a_limited_time() {
     let inventory = Inventory::serving(|_, _| {
-        std::thread::sleep(crate::support::PATIENCE);
+        std::thread::sleep(PATIENCE);
         false
     });
-    let mut gateway = Gateway::start(&inventory.url(), &[("GATEWAY_STOP_TIMEOUT_MS", "300")]);
+    let gateway = LocalGateway::start(&inventory.url(), |settings| {
+        settings.edge.stop_timeout = Duration::from_millis(300);
+    });
     let mut client = gateway.connect();
     client.send(b"GET /api/movies HTTP/1.1\r\nHost: h\r\n\r\n");
     eventually("inventory has the request", || inventory.requests().len() == 1);
-    gateway.signal("TERM");
-    let (status, took) = gateway.wait();
-    assert!(status.success());
-    assert!(took >= Duration::from_millis(250), "{took:?}");
-    eventually("the log says so", || gateway.log().contains("still busy"));
+    let started = Instant::now();
+    gateway.stop();
+    let took = started.elapsed();
+    assert!((Duration::from_millis(250)..PATIENCE / 2).contains(&took), "{took:?}");
+    assert!(LocalGateway::has_logged("stopped with 1 connections still busy"));
 }
 
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
@@ -91,7 +96,7 @@ fn bad_settings_name_themselves_and_nothing_starts() {
     for (name, value) in [
         ("GATEWAY_PORT", "http"),
         ("GATEWAY_MAX_CONNECTIONS", "0"),
-        ("GATEWAY_HEAD_TIMEOUT_MS", "soon"),
+        ("GATEWAY_IDLE_TIMEOUT_MS", "soon"),
         ("INVENTORY_URL", "inventory:8080"),
         ("RABBITMQ_PASSWORD", ""),
     ] {

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Gateway, Inventory, PATIENCE, eventually, ok};
+use crate::support::{Client, Gateway, Inventory, LocalGateway, PATIENCE, eventually, ok};
 
 const GET: &[u8] = b"GET /api/movies HTTP/1.1\r\nHost: h\r\n\r\n";
 const POST: &[u8] = b"POST /api/movies HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
@@ -139,7 +139,7 @@ fn one_slow_request_does_not_keep_others_from_an_only_instance() {
 #[test]
 fn what_waits_for_a_service_is_bounded_and_the_next_instance_helps_out() {
     let (frozen, freezer) = Inventory::freezable("1");
-    let gateway = Gateway::start(&frozen.url(), &[("GATEWAY_UPSTREAM_MAX_IN_FLIGHT", "2")]);
+    let gateway = LocalGateway::start(&frozen.url(), |settings| settings.upstream.max_in_flight = 2);
     freezer.freeze();
     let mut waiting: Vec<Client> = (0..2).map(|_| gateway.connect()).collect();
     for client in &mut waiting {
@@ -160,7 +160,8 @@ fn what_waits_for_a_service_is_bounded_and_the_next_instance_helps_out() {
 fn where_one_instance_has_all_that_it_may_have_the_next_one_is_asked() {
     let (slow, slow_freezer) = Inventory::freezable("1");
     let (other, other_freezer) = Inventory::freezable("2");
-    let gateway = gateway_of([&slow, &other], &[("GATEWAY_UPSTREAM_MAX_IN_FLIGHT", "2")]);
+    let urls = [slow.url(), other.url()].join(",");
+    let gateway = LocalGateway::start(&urls, |settings| settings.upstream.max_in_flight = 2);
     slow_freezer.freeze();
     other_freezer.freeze();
     let mut waiting: Vec<Client> = (0..4).map(|_| gateway.connect()).collect();

@@ -1,15 +1,18 @@
 //! PostgreSQL goes away, hangs and comes back; inventory says so, and recovers by itself.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use foundation::{Environment, Shutdown};
+use inventory::INVENTORY;
 
 use crate::support::{Inventory, json};
 use testkit::http::{request, try_request};
 use testkit::{Postgres, Service, patience, wait_until};
 
-fn assert_unavailable(inventory: &Inventory) {
+fn assert_unavailable(inventory: SocketAddr) {
     let started = Instant::now();
     for (method, target, body) in [
         ("GET", "/api/movies", None),
@@ -17,23 +20,23 @@ fn assert_unavailable(inventory: &Inventory) {
         ("POST", "/api/movies", Some(r#"{"title":"x"}"#)),
         ("GET", "/ready", None),
     ] {
-        let response = request(inventory.addr(), method, target, body);
+        let response = request(inventory, method, target, body);
         // A write that was begun may have been done; everything else has not.
         let is_unknown = method == "POST" && response.status == 504;
         assert!(response.status == 503 || is_unknown, "{method} {target}: {}", response.status);
         assert!(is_unknown || response.header("retry-after").is_some(), "{method} {target}");
         assert!(!response.text().contains("127.0.0.1"), "{}", response.text());
     }
-    assert_eq!(inventory.get("/health").status, 200);
+    assert_eq!(request(inventory, "GET", "/health", None).status, 200);
     assert!(started.elapsed() < Duration::from_secs(45), "took {:?}", started.elapsed());
 }
 
-fn assert_recovers(inventory: &Inventory) {
-    wait_until(patience(), "recovery", || inventory.get("/ready").status == 200);
+fn assert_recovers(inventory: SocketAddr) {
+    wait_until(patience(), "recovery", || request(inventory, "GET", "/ready", None).status == 200);
     for _ in 0..20 {
-        assert_eq!(inventory.get("/api/movies/1").status, 200);
+        assert_eq!(request(inventory, "GET", "/api/movies/1", None).status, 200);
     }
-    assert_eq!(inventory.send("POST", "/api/movies", r#"{"title":"after"}"#).status, 201);
+    assert_eq!(request(inventory, "POST", "/api/movies", Some(r#"{"title":"after"}"#)).status, 201);
 }
 
 #[test]
@@ -42,9 +45,9 @@ fn a_postgresql_that_is_killed_is_told_as_503_and_its_return_is_noticed() {
     let inventory = Inventory::start_on(&postgres, &[]);
     inventory.create("before");
     postgres.kill_9();
-    assert_unavailable(&inventory);
+    assert_unavailable(inventory.addr());
     postgres.start_again();
-    assert_recovers(&inventory);
+    assert_recovers(inventory.addr());
 }
 
 #[test]
@@ -65,14 +68,29 @@ fn a_postgresql_that_restarts_between_requests_is_not_noticed() {
 #[test]
 fn a_postgresql_that_hangs_is_told_as_503_within_the_deadline() {
     let postgres = Postgres::start();
-    let settings = [("INVENTORY_DEADLINE_MS", "2000"), ("INVENTORY_WORKERS", "1")];
-    let inventory = Inventory::start_on(&postgres, &settings);
-    inventory.create("before");
-    assert_eq!(inventory.get("/api/movies").status, 200);
+    let database = postgres.create_database();
+    let variables = database.settings("INVENTORY_DB");
+    let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let environment = Environment::from_pairs(variables.chain([
+        ("INVENTORY_PORT", "0"),
+        ("INVENTORY_PRIVATE_PORT", "0"),
+        ("INVENTORY_WORKERS", "1"),
+    ]));
+    // Only in this process can the deadline be so short that the test is quick.
+    let mut settings = inventory::settings(&environment).unwrap();
+    settings.deadline = Duration::from_secs(2);
+    let shutdown = Shutdown::new();
+    let running = INVENTORY.build(settings, shutdown.clone()).unwrap();
+    let addr = running.addr();
+    let thread = std::thread::spawn(move || running.run());
+    wait_until(patience(), "the schema", || request(addr, "GET", "/ready", None).status == 200);
+    assert_eq!(request(addr, "POST", "/api/movies", Some(r#"{"title":"before"}"#)).status, 201);
     postgres.pause();
-    assert_unavailable(&inventory);
+    assert_unavailable(addr);
     postgres.resume();
-    assert_recovers(&inventory);
+    assert_recovers(addr);
+    shutdown.request();
+    thread.join().unwrap().unwrap();
 }
 
 #[test]
@@ -81,7 +99,7 @@ fn inventory_starts_before_postgresql() {
     let mut inventory = Inventory::stopped_on(&postgres, &[]);
     postgres.stop();
     inventory.service.start();
-    assert_unavailable(&inventory);
+    assert_unavailable(inventory.addr());
     postgres.start_again();
     wait_until(patience(), "recovery", || inventory.get("/ready").status == 200);
     assert_eq!(inventory.create("first"), 1);
@@ -113,12 +131,12 @@ fn two_that_start_at_once_migrate_once() {
     wait_until(patience(), "the schema", || request(second.addr(), "GET", "/ready", None).status == 200);
     let mut client = first.database.client();
     let row = client.query_one("SELECT count(*) FROM schema_migrations", &[]).unwrap();
-    assert_eq!(usize::try_from(row.get::<_, i64>(0)), Ok(inventory::INVENTORY.migrations.len()));
+    assert_eq!(usize::try_from(row.get::<_, i64>(0)), Ok(INVENTORY.migrations.len()));
 }
 
 #[test]
 fn a_statement_that_postgresql_cancels_is_told_as_503() {
-    let inventory = Inventory::start_on(Postgres::shared(), &[("INVENTORY_DB_STATEMENT_TIMEOUT_MS", "1500")]);
+    let inventory = Inventory::start();
     let id = inventory.create("locked");
     let mut client = inventory.database.client();
     let mut transaction = client.transaction().unwrap();

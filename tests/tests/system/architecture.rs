@@ -100,6 +100,29 @@ fn only_foundation_reads_the_environment_of_the_process() {
 }
 
 #[test]
+fn the_folders_of_the_broker_know_each_other_in_one_direction() {
+    let sources = sources();
+    for (folder, above) in [
+        ("broker/src/codec/", &["log", "queues", "protocol", "broker"][..]),
+        ("broker/src/log/", &["queues", "protocol", "broker"]),
+        ("broker/src/queues/", &["protocol", "broker"]),
+    ] {
+        let inside: Vec<_> = sources.iter().filter(|(path, _)| path.starts_with(folder)).collect();
+        assert!(
+            inside.len() > 2,
+            "{folder} has {} sources: this test looks in the wrong place",
+            inside.len()
+        );
+        for (path, text) in inside {
+            for above in above {
+                let named = code(text).find(|line| line.contains(&format!("crate::{above}")));
+                assert_eq!(named, None, "{path} names {above}");
+            }
+        }
+    }
+}
+
+#[test]
 fn unsafe_code_occurs_nowhere() {
     for (path, text) in sources() {
         assert!(!code(&text).any(|line| has_word(line, "unsafe")), "{path} has unsafe code");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::State;
+use crate::log::owner::LogQueue;
 use crate::log::record::{self, ALIGNMENT, Head, MAGIC, Message, Origin, Previous, RecordKind};
 use crate::log::segment_table::Chunk;
 use crate::log::stored_message::Location;
@@ -11,15 +12,15 @@ use crate::log::write_batch::{BatchedMessage, Routes};
 /// Bytes kept free at the end of a segment for its end record.
 const END_BYTES: usize = (record::HEADER_BYTES + record::END_PAYLOAD_BYTES).next_multiple_of(ALIGNMENT);
 
-impl State {
-    pub(super) fn append_message(&mut self, message: &Message<'_>, routes: &Routes, persistent: bool) {
+impl<Q: LogQueue> State<Q> {
+    pub(super) fn append_message(&mut self, message: &Message<'_>, routes: &Routes<Q>, persistent: bool) {
         let length = record::message_bytes(message, routes.len());
         let flags = if persistent { record::FLAG_PERSISTENT } else { 0 };
         let (at, start) = self.append(RecordKind::Message, flags, length, |out| {
-            record::put_message(out, message, routes.iter().map(|queue| (queue.id, queue.next_position())));
+            record::put_message(out, message, routes.iter().map(|queue| (queue.id(), queue.next_position())));
         });
         let length = u32::try_from(self.batch.bytes.len() - start).unwrap_or(u32::MAX);
-        self.batch.sync |= persistent && routes.iter().any(|queue| queue.durable);
+        self.batch.sync |= persistent && routes.iter().any(|queue| queue.is_durable());
         self.batch.items.push(BatchedMessage { routes: Arc::clone(routes), at, start, length, persistent });
     }
 

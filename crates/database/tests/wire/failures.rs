@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Job, MIGRATIONS, settings, settings_with, soon, start, within};
+use crate::support::{Job, MIGRATIONS, settings, soon, start, within};
 use database::{DatabaseSettings, Error, Failure};
 use foundation::Environment;
 use testkit::{Postgres, patience, wait_until};
@@ -13,22 +13,23 @@ use testkit::{Postgres, patience, wait_until};
 /// Within this time after PostgreSQL is back, work is done again.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(3);
 
-fn settings_for(port: u16, connect_timeout_ms: &str) -> DatabaseSettings {
+fn settings_for(port: u16, connect_timeout: Duration) -> DatabaseSettings {
     let pairs = [
         ("TEST_DB_PORT", port.to_string()),
         ("TEST_DB_NAME", "n".to_owned()),
         ("TEST_DB_USER", "u".to_owned()),
         ("TEST_DB_PASSWORD", "p".to_owned()),
-        ("TEST_DB_CONNECT_TIMEOUT_MS", connect_timeout_ms.to_owned()),
     ];
     let pairs = pairs.iter().map(|(name, value)| (*name, value.as_str()));
-    DatabaseSettings::read(&Environment::from_pairs(pairs), "TEST_DB", "test").unwrap()
+    let mut settings = DatabaseSettings::read(&Environment::from_pairs(pairs), "TEST_DB", "test").unwrap();
+    settings.connect_timeout = connect_timeout;
+    settings
 }
 
 #[test]
 fn a_server_that_accepts_and_says_nothing_is_an_error_within_the_deadline() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let settings = settings_for(silent.local_addr().unwrap().port(), "200");
+    let settings = settings_for(silent.local_addr().unwrap().port(), Duration::from_millis(200));
     // More often than attempts may hang: none of these leaves a thread behind.
     for _ in 0..20 {
         let begun = Instant::now();
@@ -41,7 +42,7 @@ fn a_server_that_accepts_and_says_nothing_is_an_error_within_the_deadline() {
 #[test]
 fn a_server_that_hangs_after_its_first_word_leaves_few_threads_behind() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let settings = settings_for(listener.local_addr().unwrap().port(), "50");
+    let settings = settings_for(listener.local_addr().unwrap().port(), Duration::from_millis(50));
     thread::spawn(move || {
         let mut kept = Vec::new();
         while let Ok((mut stream, _)) = listener.accept() {
@@ -200,7 +201,8 @@ fn a_frozen_server_costs_nobody_more_than_their_deadline() {
 fn a_server_that_goes_on_is_used_again_soon() {
     let postgres = Postgres::start();
     let database = postgres.create_database();
-    let settings = settings_with(&database, &[("TEST_DB_CONNECT_TIMEOUT_MS", "500")]);
+    let mut settings = settings(&database);
+    settings.connect_timeout = Duration::from_millis(500);
     let (workers, _) = start(&settings, 2, 100);
     postgres.pause();
     for id in 0..4 {

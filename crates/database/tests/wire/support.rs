@@ -128,17 +128,12 @@ impl Gate {
 
 /// Settings whose statements may wait for a gate, and for a machine that is busy with other tests.
 pub(crate) fn settings(database: &Database) -> DatabaseSettings {
-    settings_with(
-        database,
-        &[("TEST_DB_STATEMENT_TIMEOUT_MS", "60000"), ("TEST_DB_CONNECT_TIMEOUT_MS", "60000")],
-    )
-}
-
-pub(crate) fn settings_with(database: &Database, more: &[(&str, &str)]) -> DatabaseSettings {
     let settings = database.settings("TEST_DB");
     let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    DatabaseSettings::read(&Environment::from_pairs(pairs.chain(more.iter().copied())), "TEST_DB", "test")
-        .unwrap()
+    let mut settings = DatabaseSettings::read(&Environment::from_pairs(pairs), "TEST_DB", "test").unwrap();
+    settings.statement_timeout = Duration::from_secs(60);
+    settings.connect_timeout = Duration::from_secs(60);
+    settings
 }
 
 /// Workers that have all connected.

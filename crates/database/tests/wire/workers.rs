@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Gate, Job, Things, figure, settings, settings_with, soon, start, within};
+use crate::support::{Gate, Job, Things, figure, settings, soon, start, within};
 use database::{Failure, Workers};
 use testkit::{Postgres, patience, wait_until};
 
@@ -124,10 +124,8 @@ fn a_write_that_outlasts_its_deadline_is_unknown_and_a_read_is_not() {
 #[test]
 fn a_statement_that_postgresql_cancels_was_not_done() {
     let database = Postgres::shared().create_database();
-    let settings = settings_with(
-        &database,
-        &[("TEST_DB_STATEMENT_TIMEOUT_MS", "100"), ("TEST_DB_CONNECT_TIMEOUT_MS", "60000")],
-    );
+    let mut settings = settings(&database);
+    settings.statement_timeout = Duration::from_millis(100);
     let (workers, _) = start(&settings, 1, 100);
     let answer = workers.ask(Job::SlowInsert(Duration::from_secs(5), 7), soon());
     assert!(matches!(answer, Err(Failure::TimedOut)), "{answer:?}");

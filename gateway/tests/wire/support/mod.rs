@@ -5,6 +5,7 @@
 mod broker;
 mod client;
 mod inventory;
+mod local;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 pub use broker::{Broker, BrokerAnswer};
 pub use client::{Answer, Client};
 pub use inventory::{Inventory, ok};
+pub use local::LocalGateway;
 use testkit::free_port;
 
 /// Longer than anything here may take on a busy machine.

@@ -80,7 +80,7 @@ impl Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::codec::wire::Put;
+    use crate::codec::wire::Put;
 
     #[test]
     fn what_the_broker_looks_at_is_read() {
