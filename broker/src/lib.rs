@@ -1,4 +1,5 @@
-//! An embedded AMQP 0-9-1 broker: durable work queues for one machine, that any AMQP client can use.
+//! An embedded AMQP 0-9-1 broker: durable work queues for one machine, that any AMQP client can use. [`Spool`] is one
+//! such queue as a library, without sockets.
 //!
 //! A message's way through the folders: in [`protocol`], `server` accepts, `connection` reads frames and `channel`
 //! handles methods (`declare`, `consume`, `publish`). In [`log`], `persister` and `segment_table` write the message to
@@ -13,7 +14,8 @@
 //! `queues::store::Store` is everything of a broker but its connections.
 //!
 //! Only `log::storage` touches files; `queues::queue`, `queues::exchange`, `log::record`, `codec` and `protocol::codec`
-//! do no I/O at all. Locks are taken in one order: a queue, then a channel's output, then a connection's send buffer; or a queue,
+//! do no I/O at all. Locks are taken in one order: the counts of
+//! deleted queues, then the topology; a queue, then a channel's output, then a connection's send buffer; or a queue,
 //! then the log's write batch or segment table.
 
 use std::fs::File;
@@ -26,7 +28,7 @@ use foundation::listener::Identity;
 
 mod broker;
 mod codec;
-mod counters;
+mod descriptors;
 mod error;
 mod log;
 mod logins;
@@ -34,6 +36,7 @@ mod management;
 mod protocol;
 mod queues;
 mod settings;
+mod spool;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -42,14 +45,18 @@ mod users;
 pub use crate::log::check::{check_log, salvage_log};
 pub use error::Error;
 pub use settings::Settings;
+pub use spool::{PublishError, Spool, SpoolOptions, SpooledMessage};
 
 use crate::broker::Broker;
 use crate::log::storage::{DiskStorage, Storage};
 use crate::management::Management;
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::fault::{CONNECTION_FORCED, close_text};
+use crate::protocol::throttle::Shortage;
 use crate::sync::spawn;
 
+/// How often connections are looked for that keep others waiting for memory.
+const SLOW_INTERVAL: Duration = Duration::from_secs(1);
 /// How long clients get to take note that the broker stops.
 const FAREWELL: Duration = Duration::from_millis(300);
 
@@ -63,11 +70,12 @@ pub struct Server {
 }
 
 /// Takes the data folder, recovers what is in it, and binds. `shutdown` ends [`Server::run`].
-pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Server, Error> {
+pub fn build(mut settings: Settings, shutdown: Shutdown) -> Result<Server, Error> {
     let folder = settings.data_dir.display().to_string();
     let storage: Arc<dyn Storage> =
         Arc::new(DiskStorage::open(&settings.data_dir).map_err(Error::io(format!("create {folder}")))?);
     let lock = log::folder_lock::take(&settings.data_dir)?;
+    settings.max_connections = descriptors::connections(descriptors::raise_limit(), settings.max_connections);
     let address = format!("{}:{}", settings.host, settings.port);
     // Bound only when everything is recovered: a port that is open means a broker that answers.
     let broker = Broker::recover(settings, storage, shutdown)?;
@@ -89,7 +97,7 @@ impl Server {
         let told = Arc::downgrade(broker);
         broker.alarm.listen(move |raised| {
             for peer in told.upgrade().iter().flat_map(|broker| broker.peers()) {
-                peer.throttle.set(raised);
+                peer.throttle.set(Shortage::Disk, raised);
             }
         });
         let threads = broker.store.start()?;
@@ -99,7 +107,9 @@ impl Server {
         let management = Arc::new(Management::new(Arc::clone(broker)));
         foundation::listener::start(&broker.settings.private, identity, management)?;
         ::log::info!("listening on {}", self.address);
-        broker.shutdown.wait();
+        while !broker.shutdown.wait_timeout(SLOW_INTERVAL) {
+            broker.close_slow_connections();
+        }
         protocol::server::stop_accepting(&self.listener);
         say_farewell(broker);
         broker.store.stop(threads)?;

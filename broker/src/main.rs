@@ -22,6 +22,7 @@ Settings (environment, or the nearest .env):
   LOG_LEVEL                    error, warn, info, debug (info)";
 
 fn main() -> ExitCode {
+    end_with_any_thread();
     let program = Program {
         name: "broker",
         version: env!("CARGO_PKG_VERSION"),
@@ -43,6 +44,15 @@ fn main() -> ExitCode {
         },
     ];
     program::run_with(&program, &commands, Settings::read, work)
+}
+
+/// A thread that panics would leave others waiting for it: the process ends instead, and what started it starts it again.
+fn end_with_any_thread() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 fn work(settings: Settings, mode: Mode) -> Result<(), Error> {

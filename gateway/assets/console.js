@@ -111,7 +111,15 @@ async function showStatus() {
   showNumber("waiting", answer.broker.messages_waiting);
   showNumber("dead", answer.broker.messages_dead);
   showNumber("stored", answer.billing.state === "ok" ? answer.billing.orders_stored : null);
+  showOutbox(answer.outbox);
   showChart(answer.minutes);
+}
+
+// Orders that wait for the broker in the gateway's own folder, and for how long; hidden while there are none.
+function showOutbox(outbox) {
+  const orders = outbox?.orders_waiting ?? 0;
+  find("outbox-figure").hidden = orders === 0;
+  find("outbox").textContent = `${orders.toLocaleString("en")}, for ${outbox?.oldest_s ?? 0} s`;
 }
 
 async function watchStatus() {
@@ -245,12 +253,19 @@ async function removeMovie() {
 
 // --- orders ---
 
+// The last order, while nobody knows whether it was stored.
+let unconfirmed = null;
+
 async function placeOrder(event) {
   event.preventDefault();
   const form = find("order");
   const message = find("order-message");
   const order = Object.fromEntries(new FormData(form));
-  const { ok, answer } = await call("POST", "/api/billing", order, { "Idempotency-Key": newKey() });
+  // The same order again, after an answer that leaves open whether it was stored, is a repetition and no second order.
+  const text = JSON.stringify(order);
+  const key = unconfirmed?.text === text ? unconfirmed.key : newKey();
+  const { ok, status, answer } = await call("POST", "/api/billing", order, { "Idempotency-Key": key });
+  unconfirmed = ok || (status >= 400 && status < 500) ? null : { text, key };
   if (!ok) {
     showProblems(form, message, answer);
     return;
@@ -291,7 +306,9 @@ async function follow(id, shown, attempt) {
     shown.className = "failed";
     return;
   }
-  if (attempt >= FOLLOW_MS.length) {
+  if (ok && answer.state === "outbox") {
+    shown.textContent = "waiting in the outbox";
+  } else if (attempt >= FOLLOW_MS.length) {
     shown.textContent = "waiting";
   }
   setTimeout(() => follow(id, shown, attempt + 1), FOLLOW_MS[Math.min(attempt, FOLLOW_MS.length - 1)]);

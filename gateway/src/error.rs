@@ -27,6 +27,8 @@ pub enum Error {
         /// The operating system's own report.
         source: std::io::Error,
     },
+    /// The outbox cannot be used.
+    Outbox(broker::Error),
     /// `--check` found a dependency that does not answer.
     Dependency(String),
 }
@@ -37,6 +39,7 @@ impl fmt::Display for Error {
             Self::Foundation(error) => error.fmt(f),
             Self::Listen { addr, source } => write!(f, "listen on {addr}: {source}"),
             Self::Io { action, source } => write!(f, "{action}: {source}"),
+            Self::Outbox(error) => write!(f, "GATEWAY_OUTBOX_DIR: {error}"),
             Self::Dependency(problem) => f.write_str(problem),
         }
     }
@@ -47,6 +50,7 @@ impl std::error::Error for Error {
         match self {
             Self::Foundation(error) => Some(error),
             Self::Listen { source, .. } | Self::Io { source, .. } => Some(source),
+            Self::Outbox(error) => Some(error),
             Self::Dependency(_) => None,
         }
     }
@@ -84,12 +88,19 @@ pub enum Problem {
         /// Why.
         cause: String,
     },
-    /// The broker did not confirm the order.
+    /// The order was not confirmed to be stored.
     NotPublished {
-        /// The id under which the order may or may not have reached the queue.
+        /// The id under which the order can be repeated.
         message_id: String,
+        /// Nobody knows whether it was stored.
+        may_be_stored: bool,
         /// Why.
         cause: String,
+    },
+    /// The key of the order was used for another one.
+    KeyUsed {
+        /// The key.
+        message_id: String,
     },
 }
 
@@ -113,6 +124,7 @@ impl Problem {
             Self::NotFound => 404,
             Self::MethodNotAllowed { .. } => 405,
             Self::UnsupportedMediaType => 415,
+            Self::KeyUsed { .. } => 422,
             Self::Upstream { reason: Reason::Invalid, .. } => 502,
             Self::Upstream { reason: Reason::TimedOut, .. } => 504,
             Self::Upstream { .. } | Self::NotPublished { .. } => 503,
@@ -135,7 +147,14 @@ impl Problem {
                 Reason::Invalid => format!("{service} sent an invalid answer").into(),
                 Reason::TimedOut => format!("{service} did not answer in time").into(),
             },
-            Self::NotPublished { .. } => "the order could not be queued".into(),
+            Self::NotPublished { message_id, may_be_stored: false, .. } => {
+                format!("the order was not stored; repeat it with Idempotency-Key {message_id}").into()
+            }
+            Self::NotPublished { message_id, .. } => format!(
+                "the order is not confirmed: it may have been stored; repeat it with Idempotency-Key {message_id}"
+            )
+            .into(),
+            Self::KeyUsed { .. } => "the Idempotency-Key was used for another order".into(),
         }
     }
 
@@ -179,7 +198,7 @@ impl Problem {
                     fields.iter().map(|(name, problem)| ((*name).to_owned(), (*problem).into())).collect();
                 members.insert("fields".to_owned(), fields.into());
             }
-            Self::NotPublished { message_id, .. } => {
+            Self::NotPublished { message_id, .. } | Self::KeyUsed { message_id } => {
                 members.insert("message_id".to_owned(), message_id.as_str().into());
             }
             _ => {}

@@ -6,6 +6,7 @@ use foundation::listener::{Dependency, Inspect};
 use foundation::metrics::Exposition;
 
 use crate::metrics::Metrics;
+use crate::outbox::Outbox;
 use crate::publisher::{BrokerState, Publisher};
 use crate::upstream::{self, UpstreamService};
 
@@ -13,6 +14,7 @@ use crate::upstream::{self, UpstreamService};
 pub(crate) struct Inspection {
     pub(crate) services: Box<[&'static UpstreamService]>,
     pub(crate) publisher: Arc<Publisher>,
+    pub(crate) outbox: Option<Arc<Outbox>>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -28,10 +30,17 @@ impl Inspect for Inspection {
         let broker = self.publisher.broker();
         let problem = (broker != BrokerState::Ready).then(|| broker.name().to_owned());
         dependencies.push(Dependency { name: "broker", problem });
+        if let Some(outbox) = &self.outbox {
+            let problem = outbox.is_closed().then(|| "its log failed: restart the gateway".to_owned());
+            dependencies.push(Dependency { name: "outbox", problem });
+        }
         dependencies
     }
 
     fn metrics(&self, text: &mut Exposition) {
         self.metrics.write(text, self.publisher.is_connected());
+        if let Some(outbox) = &self.outbox {
+            outbox.write(text);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The gateway: the only public program of the platform.
 //!
 //! The path of a request: `crates/edge` (reads it, strictly and within limits) → `routes` → `proxy` and `upstream` for
-//! the services, `orders` and `publisher` for /api/billing, `status`, `health` or `assets` for the gateway's own paths.
+//! the services, `orders`, `publisher` and `outbox` for /api/billing, `status`, `health` or `assets` for the gateway's own paths.
 
 mod assets;
 mod billing_activity;
@@ -10,8 +10,10 @@ mod health;
 mod inspection;
 mod metrics;
 mod orders;
+mod outbox;
 mod proxy;
 mod publisher;
+mod recent_orders;
 mod routes;
 mod settings;
 mod status;
@@ -26,7 +28,7 @@ use foundation::Shutdown;
 use foundation::listener::{self, Identity};
 
 pub use error::{Error, Problem};
-pub use settings::{QueueSettings, ServiceSettings, Settings, UpstreamSettings};
+pub use settings::{OutboxSettings, QueueSettings, ServiceSettings, Settings, UpstreamSettings};
 pub use upstream::Reason;
 
 use billing_activity::BillingActivity;
@@ -34,10 +36,12 @@ use health::Health;
 use inspection::Inspection;
 use metrics::Metrics;
 use orders::Orders;
+use outbox::Outbox;
 use proxy::Proxy;
 use publisher::Publisher;
+use recent_orders::RecentOrders;
 use routes::Routes;
-use status::Status;
+use status::{Placed, Status};
 use upstream::UpstreamService;
 
 /// A gateway that is bound to its address.
@@ -46,6 +50,7 @@ pub struct Gateway {
     routes: Arc<Routes>,
     services: Box<[&'static UpstreamService]>,
     publisher: Arc<Publisher>,
+    outbox: Option<Arc<Outbox>>,
     settings: Settings,
     shutdown: Shutdown,
 }
@@ -60,20 +65,40 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new(labels, server.connections(), services.clone()));
         let billing_activity = Arc::new(BillingActivity::default());
         let publisher = Publisher::start(settings.queue.clone(), metrics.clone(), billing_activity.clone())?;
+        let recent = Arc::new(RecentOrders::new());
+        let outbox = settings.outbox.as_ref();
+        let outbox = outbox.map(|settings| Outbox::start(settings, publisher.clone(), recent.clone()));
+        let outbox = outbox.transpose()?;
         let proxies = services.iter().zip(&settings.services);
         let routes = Arc::new(Routes {
             services: proxies
                 .map(|(service, settings)| (settings.clone(), Proxy::new(service, settings.body_max_bytes)))
                 .collect(),
-            orders: Orders::new(publisher.clone(), settings.billing_body_max_bytes),
+            orders: Orders::new(
+                publisher.clone(),
+                outbox.clone(),
+                recent.clone(),
+                settings.billing_body_max_bytes,
+            ),
             health: Health::new(services.clone(), publisher.clone()),
-            status: Status::new(services.clone(), publisher.clone(), metrics.clone(), billing_activity),
+            status: Status::new(
+                services.clone(),
+                publisher.clone(),
+                Placed { outbox: outbox.clone(), recent },
+                metrics.clone(),
+                billing_activity,
+            ),
             metrics: metrics.clone(),
         });
         let identity = Identity { name: "api-gateway", version: env!("CARGO_PKG_VERSION") };
-        let inspection = Inspection { services: services.clone(), publisher: publisher.clone(), metrics };
+        let inspection = Inspection {
+            services: services.clone(),
+            publisher: publisher.clone(),
+            outbox: outbox.clone(),
+            metrics,
+        };
         listener::start(&settings.private, identity, Arc::new(inspection))?;
-        Ok(Self { server, routes, services, publisher, settings, shutdown })
+        Ok(Self { server, routes, services, publisher, outbox, settings, shutdown })
     }
 
     /// The address that was bound.
@@ -92,6 +117,9 @@ impl Gateway {
         self.server
             .run(&self.settings.edge, self.routes, &self.shutdown)
             .map_err(|source| Error::Io { action: "serve", source })?;
+        if let Some(outbox) = self.outbox {
+            outbox.stop();
+        }
         self.publisher.stop();
         log::info!("stopped");
         Ok(())

@@ -6,11 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use amqp::{Connection, Properties, PublishError};
+use broker::SpooledMessage;
 use foundation::{Backoff, Shutdown};
 use order::report;
 
 use crate::billing_activity::BillingActivity;
-use crate::error::{Error, Problem};
+use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::settings::QueueSettings;
 
@@ -22,6 +23,9 @@ const RECONNECT_MAX: Duration = Duration::from_secs(5);
 /// Interval for redeclaring the queue and probing the broker: recreates the queue if it was deleted, and detects
 /// half-open connections and a broker that silently blocks publishers.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// A connection is given up when the broker has not answered a probe for the confirm timeout and this long: a broker
+/// that stands still gets no new orders after two seconds, and those that it has keep their whole deadline.
+const PROBE_GRACE: Duration = Duration::from_secs(3);
 /// How long closing the connection may take when the gateway stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -40,9 +44,17 @@ pub(crate) struct QueuedOrder {
 
 /// Proof that the broker has stored an order; only [`Publisher::publish`] creates it.
 #[derive(Debug)]
-pub(crate) struct Confirmed {
-    /// The order's message id.
-    pub(crate) message_id: String,
+pub(crate) struct Confirmed(());
+
+/// Why the broker has not confirmed an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unconfirmed {
+    /// For the log.
+    pub(crate) cause: String,
+    /// The broker may have stored it nevertheless.
+    pub(crate) may_be_stored: bool,
+    /// There was no answer in time.
+    pub(crate) timed_out: bool,
 }
 
 /// Whether the broker can be used.
@@ -117,35 +129,58 @@ impl Publisher {
         Some((waiting, dead))
     }
 
+    /// How long the broker may take to confirm an order that has nowhere else to go.
+    pub(crate) fn confirm_timeout(&self) -> Duration {
+        self.settings.confirm_timeout
+    }
+
     /// Publishes one order and waits for the broker's confirm. Fails at once if the broker is not connected or blocked,
-    /// otherwise within the confirm timeout.
-    pub(crate) fn publish(&self, order: QueuedOrder) -> Result<Confirmed, Problem> {
-        let QueuedOrder { message_id, body } = order;
+    /// otherwise within `timeout`.
+    pub(crate) fn publish(&self, order: &QueuedOrder, timeout: Duration) -> Result<Confirmed, Unconfirmed> {
         let Some(connection) = self.current() else {
             self.metrics.count_disconnected();
-            return Err(Problem::NotPublished {
-                message_id,
-                cause: "the broker is not connected".to_owned(),
-            });
+            let cause = "the broker is not connected".to_owned();
+            return Err(Unconfirmed { cause, may_be_stored: false, timed_out: false });
         };
         let queue = &self.settings.queue;
-        let properties =
-            Properties::persistent_json(APP_ID, &message_id).with_header("schema", order::SCHEMA);
-        match connection.publish(queue, properties, body, self.settings.confirm_timeout) {
+        match connection.publish(queue, properties(&order.message_id), order.body.clone(), timeout) {
             Ok(()) => {
                 self.metrics.orders_confirmed.increment();
-                Ok(Confirmed { message_id })
+                Ok(Confirmed(()))
             }
             Err(error) => {
                 self.metrics.count_unpublished(&error);
                 if matches!(error, PublishError::Returned(_)) {
-                    // The queue was deleted; recreate it for the next order.
-                    if let Err(e) = connection.declare_queue(queue) {
-                        log::warn!("cannot declare {queue} again: {e}");
-                    }
+                    self.declare_again(&connection);
                 }
-                Err(Problem::NotPublished { message_id, cause: error.to_string() })
+                let timed_out = error == PublishError::TimedOut;
+                let may_be_stored = timed_out || matches!(error, PublishError::Closed(_));
+                Err(Unconfirmed { cause: error.to_string(), may_be_stored, timed_out })
             }
+        }
+    }
+
+    /// Publishes orders of the outbox in this order and waits for their confirms. Returns each order's own result, or
+    /// none if the broker is not connected.
+    pub(crate) fn pass_on(&self, orders: &[SpooledMessage]) -> Vec<Result<(), PublishError>> {
+        let Some(connection) = self.current() else {
+            return vec![Err(PublishError::Closed("there is none".to_owned())); orders.len()];
+        };
+        let messages = orders.iter().map(|order| (properties(&order.id), order.body.clone())).collect();
+        let results = connection.publish_all(&self.settings.queue, messages, self.settings.confirm_timeout);
+        let confirmed = results.iter().filter(|result| result.is_ok()).count();
+        self.metrics.orders_confirmed.add(confirmed as u64);
+        if results.iter().any(|result| matches!(result, Err(PublishError::Returned(_)))) {
+            self.declare_again(&connection);
+        }
+        results
+    }
+
+    /// The queue was deleted: recreates it for the next order.
+    fn declare_again(&self, connection: &Connection) {
+        let queue = &self.settings.queue;
+        if let Err(e) = connection.declare_queue(queue) {
+            log::warn!("cannot declare {queue} again: {e}");
         }
     }
 
@@ -196,6 +231,7 @@ impl Publisher {
         let weak = Arc::downgrade(&connection);
         drop(connection);
         let mut probed = Instant::now();
+        let mut unanswered: Option<Instant> = None;
         let mut refusal = None;
         // The connection is held only while it is checked, so that `stop` can take and close it.
         let reason = loop {
@@ -208,12 +244,22 @@ impl Publisher {
                 return;
             }
             let blocked = connection.blocked();
-            if blocked.is_none() && probed.elapsed() >= PROBE_INTERVAL {
-                if let Err(e) = connection.declare_queue(&self.settings.queue) {
-                    break e.to_string();
+            let is_due = probed.elapsed() >= PROBE_INTERVAL && blocked.is_none();
+            if is_due || unanswered.is_some() {
+                let asked = Instant::now();
+                match connection.declare_queue(&self.settings.queue) {
+                    Ok(_) => {
+                        unanswered = None;
+                        connection.probe();
+                        probed = Instant::now();
+                    }
+                    Err(e) => {
+                        let since = *unanswered.get_or_insert(asked);
+                        if since.elapsed() >= self.settings.confirm_timeout + PROBE_GRACE {
+                            break e.to_string();
+                        }
+                    }
                 }
-                connection.probe();
-                probed = Instant::now();
             }
             drop(connection);
             report_change(&mut refusal, blocked);
@@ -234,6 +280,11 @@ impl Publisher {
             Err(e) => log::debug!("a report that cannot be read: {e}"),
         }
     }
+}
+
+/// The properties of an order's message.
+fn properties(message_id: &str) -> Properties {
+    Properties::persistent_json(APP_ID, message_id).with_header("schema", order::SCHEMA)
 }
 
 /// Logs that the broker has begun or ceased to accept orders, with the reason, which clients are not told.

@@ -1,6 +1,7 @@
 //! Every setting of the gateway, with its default. Nothing else in this crate reads the environment.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use amqp::AmqpSettings;
@@ -31,6 +32,38 @@ pub struct Settings {
     pub billing_body_max_bytes: u64,
     /// Where orders go.
     pub queue: QueueSettings,
+    /// `GATEWAY_OUTBOX_DIR` (none): where orders are kept that the broker does not take.
+    pub outbox: Option<OutboxSettings>,
+}
+
+/// Where orders are kept that the broker does not take, and how many.
+#[derive(Clone, Debug)]
+pub struct OutboxSettings {
+    /// `GATEWAY_OUTBOX_DIR`: a folder of this gateway alone.
+    pub folder: PathBuf,
+    /// `GATEWAY_OUTBOX_MAX_ORDERS` (100000): beyond it orders are answered 503.
+    pub max_orders: u64,
+    /// `GATEWAY_OUTBOX_MAX_BYTES` (256 MiB): the same for their bytes on disk.
+    pub max_bytes: u64,
+    /// `GATEWAY_OUTBOX_DISK_FREE_MIN_BYTES` (64 MiB): the same while less is free.
+    pub disk_free_min_bytes: u64,
+}
+
+impl OutboxSettings {
+    fn read(environment: &Environment) -> Result<Option<Self>, foundation::Error> {
+        let folder = environment.text("GATEWAY_OUTBOX_DIR", "");
+        let settings = Self {
+            folder: PathBuf::from(&folder),
+            max_orders: environment.number("GATEWAY_OUTBOX_MAX_ORDERS", 100_000, 1..=100_000_000)?,
+            max_bytes: environment.number("GATEWAY_OUTBOX_MAX_BYTES", 256 << 20, 1 << 20..=1 << 50)?,
+            disk_free_min_bytes: environment.number(
+                "GATEWAY_OUTBOX_DISK_FREE_MIN_BYTES",
+                64 << 20,
+                0..=1 << 50,
+            )?,
+        };
+        Ok((!folder.is_empty()).then_some(settings))
+    }
 }
 
 /// Where orders go, and how long that may take.
@@ -101,6 +134,7 @@ impl Settings {
                 queue: environment.text("BILLING_QUEUE", "billing_queue"),
                 confirm_timeout: Duration::from_secs(5),
             },
+            outbox: OutboxSettings::read(environment)?,
         })
     }
 }

@@ -12,7 +12,9 @@ use serde_json::{Map, Value, json};
 
 use crate::billing_activity::BillingActivity;
 use crate::metrics::Metrics;
+use crate::outbox::Outbox;
 use crate::publisher::{BrokerState, Publisher};
+use crate::recent_orders::{Place, RecentOrders};
 use crate::upstream::{self, Readiness, UpstreamService};
 
 /// How long an answer is reused, so that many viewers cost inventory and the broker no more than one.
@@ -20,11 +22,18 @@ const FRESH: Duration = Duration::from_millis(250);
 /// The longest message id that can be looked up, in bytes.
 const MESSAGE_ID_MAX_BYTES: usize = 128;
 
+/// Where orders are that this gateway has accepted.
+pub(crate) struct Placed {
+    pub(crate) outbox: Option<Arc<Outbox>>,
+    pub(crate) recent: Arc<RecentOrders>,
+}
+
 /// Answers /api/status and /api/status/orders/{id}.
 pub(crate) struct Status {
     /// Inventory, then the further services.
     services: Box<[&'static UpstreamService]>,
     publisher: Arc<Publisher>,
+    placed: Placed,
     metrics: Arc<Metrics>,
     billing_activity: Arc<BillingActivity>,
     last: Mutex<Option<(Instant, Arc<[u8]>)>>,
@@ -34,10 +43,11 @@ impl Status {
     pub(crate) fn new(
         services: Box<[&'static UpstreamService]>,
         publisher: Arc<Publisher>,
+        placed: Placed,
         metrics: Arc<Metrics>,
         billing_activity: Arc<BillingActivity>,
     ) -> Self {
-        Self { services, publisher, metrics, billing_activity, last: Mutex::new(None) }
+        Self { services, publisher, placed, metrics, billing_activity, last: Mutex::new(None) }
     }
 
     /// GET /api/status.
@@ -48,10 +58,12 @@ impl Status {
 
     /// GET /api/status/orders/{id}; the caller has checked the id with [`is_message_id`].
     pub(crate) fn serve_order(&self, response: &mut Response<'_>, id: &str) -> Result<(), Refusal> {
-        let state = match self.billing_activity.outcome(id) {
-            Some(MessageOutcome::Stored) => "stored",
-            Some(MessageOutcome::Dead) => "dead",
-            None => "unknown",
+        let state = match (self.billing_activity.outcome(id), self.placed.recent.place(id)) {
+            (Some(MessageOutcome::Stored), _) => "stored",
+            (Some(MessageOutcome::Dead), _) => "dead",
+            (None, Some(Place::Outbox)) => "outbox",
+            (None, Some(Place::Queue)) => "waiting",
+            (None, Some(Place::Underway) | None) => "unknown",
         };
         let answer = json!({ "message_id": id, "state": state }).to_string();
         response.send_json(200, &[("cache-control", "no-store")], answer.as_bytes())
@@ -114,6 +126,14 @@ impl Status {
                 "messages_repeated": billing.repeated,
                 "messages_dead": billing.dead,
             },
+            "outbox": self.placed.outbox.as_ref().map(|outbox| {
+                let figures = outbox.figures();
+                json!({
+                    "state": if figures.is_open { "ok" } else { "failed" },
+                    "orders_waiting": figures.orders,
+                    "oldest_s": figures.oldest.as_secs(),
+                })
+            }),
             "minutes": minutes,
         })
     }

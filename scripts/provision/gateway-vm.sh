@@ -11,10 +11,14 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 export GATEWAY_HOST=0.0.0.0
 export INVENTORY_URL=http://$VM_INVENTORY:$INVENTORY_PORT
 export RABBITMQ_HOST=$VM_BILLING
+# An order is taken when the broker is away.
+export GATEWAY_OUTBOX_DIR=/var/lib/crud-master/outbox
 
 prepare_machine curl
 # shellcheck disable=SC2153 # the port comes from .env
 open_firewall "tcp dport $GATEWAY_PORT accept"
+install -d -m 755 -- /var/lib/crud-master
+install -d -m 700 -o "$service_user" -g "$service_user" -- "$GATEWAY_OUTBOX_DIR"
 run_service api-gateway 'GATEWAY_|INVENTORY_URL$|RABBITMQ_|BILLING_QUEUE$|LOG_LEVEL$'
 # The other machines may not be up yet, so wait for /health, not for /ready.
 wait_until_serving api_gateway serving "http://127.0.0.1:$GATEWAY_PORT/health"

@@ -21,6 +21,8 @@ use crate::log::stored_message::{Location, StoredMessage};
 const TEMPORARY: &str = segment_table::TEMPORARY[1];
 /// Merging pays when the segments are at least this many times as large as what is wanted of them.
 const GAIN: u64 = 2;
+/// Segments that are merged at once: all of them are open meanwhile.
+const MOST_MERGED: usize = 16;
 
 /// One round of giving space back.
 pub(crate) fn reclaim<O: LogOwner>(owner: &O) -> Result<(), Error> {
@@ -31,6 +33,7 @@ pub(crate) fn reclaim<O: LogOwner>(owner: &O) -> Result<(), Error> {
             Ok(()) => {}
             Err(error) if storage::is_full(&error) => {
                 // There is no room for the copy; removing whole segments has to do for now.
+                segment_table.unpin(&group.iter().map(|(slot, _)| *slot).collect::<Vec<_>>());
                 let _ = segment_table.storage().remove(TEMPORARY);
                 return Ok(());
             }
@@ -78,7 +81,7 @@ fn choose(segments: &[(u32, Segment)], segment_bytes: u64) -> Option<Vec<(u32, S
     let (_, candidates) = segments.split_last()?;
     for start in 0..candidates.len() {
         let (mut wanted, mut size, mut best) = (0, 0, None);
-        for (at, (slot, segment)) in candidates.iter().enumerate().skip(start) {
+        for (at, (slot, segment)) in candidates.iter().enumerate().skip(start).take(MOST_MERGED) {
             let kept = segment.live_bytes.min(segment.end.into());
             // A segment that is mostly wanted ends the stretch: copying it gains nothing.
             let worthwhile = kept * GAIN <= segment.size && wanted + kept <= segment_bytes / GAIN;
@@ -170,7 +173,7 @@ impl<'a, O: LogOwner> Merge<'a, O> {
     /// Copies what is wanted of one segment.
     fn copy(&mut self, slot: u32, segment: &Segment) -> io::Result<()> {
         let mut bytes = vec![0; segment.end as usize];
-        segment.file.read_at(&mut bytes, 0)?;
+        self.segment_table.pin(slot)?.read_at(&mut bytes, 0)?;
         let mut read = MAGIC.len();
         let records = bytes.get(read..).unwrap_or_default();
         for (at, found) in record::iterate(records, self.segment_table.origin(segment.number)) {
@@ -268,17 +271,14 @@ impl<'a, O: LogOwner> Merge<'a, O> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::storage::Storage;
-    use crate::tests::memory_storage::MemoryStorage;
 
     fn segments(contents: &[(u32, u64, bool)]) -> Vec<(u32, Segment)> {
-        let storage = MemoryStorage::default();
         (1..)
             .zip(contents)
             .map(|(number, &(end, live_bytes, sealed))| {
-                let file = storage.create(&file_name(number)).unwrap();
-                let (size, damaged) = (end.into(), false);
-                (number, Segment { number, file, end, size, sealed, damaged, live: 1, live_bytes })
+                let size = end.into();
+                let (file, pinned, damaged) = (None, false, false);
+                (number, Segment { number, file, pinned, end, size, sealed, damaged, live: 1, live_bytes })
             })
             .collect()
     }

@@ -17,8 +17,11 @@ const SHORT_INTERVAL: Duration = Duration::from_millis(100);
 /// The body of the housekeeper's thread; ends with its owner.
 pub(crate) fn run(owner: &impl LogOwner) {
     while !owner.shutdown().requested() {
+        let seen = owner.segment_table().changes();
         match keep(owner) {
-            Ok(short) => owner.segment_table().wait_for_change(if short { SHORT_INTERVAL } else { INTERVAL }),
+            Ok(short) => {
+                owner.segment_table().wait_for_change(seen, if short { SHORT_INTERVAL } else { INTERVAL });
+            }
             Err(error) => {
                 owner.fail(error);
                 owner.segment_table().wake(true);

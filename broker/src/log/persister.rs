@@ -38,6 +38,17 @@ pub(crate) struct PersisterMetrics {
     pub(crate) confirm_latency: Histogram,
 }
 
+/// How far a batch has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It is in its queues, and durable if a message in it asked for that.
+    Through,
+    /// It was not written yet.
+    Pending,
+    /// The thread has ended, and nobody knows how much of it was written.
+    Ended,
+}
+
 /// Accepts messages and acks for the log.
 pub(crate) struct Persister<Q> {
     pub(crate) metrics: PersisterMetrics,
@@ -125,13 +136,33 @@ impl<Q: LogQueue> Persister<Q> {
         persistent: bool,
         confirm: Option<Confirm>,
     ) -> u64 {
+        // Once the thread has ended, all numbers are alike to those who wait.
+        self.publish_until(message, routes, persistent, confirm, None).unwrap_or_default()
+    }
+
+    /// The same with a deadline for the batch to have room. None if it has none by then, or the thread has ended: the
+    /// message was not taken.
+    pub(crate) fn publish_until(
+        &self,
+        message: &Message<'_>,
+        routes: &Routes<Q>,
+        persistent: bool,
+        confirm: Option<Confirm>,
+        deadline: Option<Instant>,
+    ) -> Option<u64> {
         let mut state = lock(&self.state);
-        if state.ended {
-            return state.number;
-        }
         while state.batch.bytes.len() >= LIMIT_BYTES && !state.ended {
             self.wake(&mut state);
-            state = wait(&self.progress, state);
+            state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => wait(&self.progress, state),
+                Some(Duration::ZERO) => return None,
+                Some(left) => {
+                    self.progress.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        if state.ended {
+            return None;
         }
         if !routes.is_empty() {
             state.append_message(message, routes, persistent);
@@ -146,7 +177,7 @@ impl<Q: LogQueue> Persister<Q> {
                 _ => state.batch.confirms.push((confirm, 1)),
             }
         }
-        state.number
+        Some(state.number)
     }
 
     /// Notes what a queue settled. Called under that queue's lock; never waits.
@@ -185,6 +216,21 @@ impl<Q: LogQueue> Persister<Q> {
         drop(self.progress.wait_while(state, |state| state.through <= number && !state.ended));
     }
 
+    /// The same until `deadline` at most; tells how far the batch has come.
+    pub(crate) fn wait_until(&self, number: u64, deadline: Instant) -> Progress {
+        let mut state = lock(&self.state);
+        self.wake(&mut state);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited =
+            self.progress.wait_timeout_while(state, left, |state| state.through <= number && !state.ended);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match () {
+            () if state.through > number => Progress::Through,
+            () if state.ended => Progress::Ended,
+            () => Progress::Pending,
+        }
+    }
+
     /// Has the thread write what is there, and end.
     pub(crate) fn stop(&self) {
         let mut state = lock(&self.state);
@@ -193,22 +239,24 @@ impl<Q: LogQueue> Persister<Q> {
         self.work.notify_one();
     }
 
-    /// The body of the persister's thread. Returns when it is told to stop, or with the first failure of the log,
-    /// after which nothing more is confirmed.
-    pub(crate) fn run(&self) -> Result<(), Error> {
+    /// The body of the persister's thread. Returns when it is told to stop, or after the first failure of the log, which
+    /// `fail` is told before anybody who waits. Nothing is confirmed after that.
+    pub(crate) fn run(&self, fail: impl FnOnce(Error)) {
         let mut batch = WriteBatch::default();
-        let outcome = loop {
+        loop {
             match self.step(&mut batch) {
                 Ok(true) => {}
-                Ok(false) => break Ok(()),
-                Err(error) => break Err(error),
+                Ok(false) => break,
+                Err(error) => {
+                    fail(error);
+                    break;
+                }
             }
-        };
+        }
         let mut state = lock(&self.state);
         state.ended = true;
         drop(state);
         self.progress.notify_all();
-        outcome
     }
 
     /// Takes one batch through; false when the thread shall end.

@@ -143,9 +143,10 @@ impl Survey {
             }
         }
         storage.sync_folder().map_err(Error::io("sync the data folder"))?;
-        if let Some((number, newest)) = self.segments.last_key_value() {
+        if let Some(number) = self.segments.last_key_value().map(|(number, _)| number) {
             // The next segment says how far this one goes, so it must be durable that far.
-            newest.file.sync().map_err(Error::io(format!("sync {}", file_name(*number))))?;
+            let synced = storage.open(&file_name(*number)).and_then(|file| file.sync());
+            synced.map_err(Error::io(format!("sync {}", file_name(*number))))?;
         }
         let mut prepared = None;
         if self.has_prepared {

@@ -127,8 +127,9 @@ impl<'a> Copying<'a> {
 
     /// Writes everything, and the list last. Returns the number of messages.
     fn run(mut self, stored: &Stored) -> std::io::Result<u64> {
-        for (number, segment) in &self.survey.segments {
-            let bytes = storage::read_whole(&*segment.file)?;
+        for number in self.survey.segments.keys() {
+            let file = self.storage.open(&file_name(*number))?;
+            let bytes = storage::read_whole(&*file)?;
             let origin = Origin { salt: self.survey.position.salt, segment: *number };
             let scan = SegmentContents::of(&bytes, origin, u64::MAX);
             for (_, found) in scan.records(&bytes).filter(|(_, found)| found.kind == RecordKind::Message) {

@@ -78,10 +78,10 @@ impl<'a> SegmentReader<'a> {
         let name = file_name(number);
         let read = || {
             let file = self.storage.open(&name)?;
-            Ok::<_, std::io::Error>((storage::read_whole(&*file)?, file))
+            storage::read_whole(&*file)
         };
-        let (bytes, file) = match read() {
-            Ok(read) => read,
+        let bytes = match read() {
+            Ok(bytes) => bytes,
             Err(error) => return self.find(Severity::Refusal, &name, format!("it cannot be read: {error}")),
         };
         let origin = Origin { salt: self.log.salt, segment: number };
@@ -123,7 +123,8 @@ impl<'a> SegmentReader<'a> {
         let (live, live_bytes) = self.read_records(&scan, &bytes, number);
         let (end, size) = (to_u32(scan.end), bytes.len() as u64);
         let damaged = !is_whole || !scan.gaps.is_empty();
-        let segment = Segment { number, file, end, size, sealed: true, damaged, live, live_bytes };
+        let segment =
+            Segment { number, file: None, pinned: false, end, size, sealed: true, damaged, live, live_bytes };
         self.segments.insert(number, segment);
         self.newer = Some(Newer {
             replaces: scan.replaces(&bytes).unwrap_or(number).min(number),

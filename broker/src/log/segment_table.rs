@@ -9,15 +9,20 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::time::Duration;
 
 use foundation::metrics::Histogram;
 
 use crate::error::Error;
-use crate::log::record::{self, MAGIC, Origin};
+use crate::log::record::{self, Origin};
 use crate::log::storage::{Storage, StorageFile};
 use crate::log::stored_message::{Fetch, Settled};
-use crate::sync::{lock, wait};
+use crate::sync::lock;
+
+mod open_files;
+mod writing;
+
+use open_files::OpenFiles;
 
 /// The prepared file that becomes the next segment.
 pub(crate) const NEXT: &str = "next.log";
@@ -41,7 +46,10 @@ pub(crate) fn file_number(name: &str) -> Option<u32> {
 #[derive(Clone)]
 pub(crate) struct Segment {
     pub(crate) number: u32,
-    pub(crate) file: Arc<dyn StorageFile>,
+    /// Its file, while that is open: always until it is sealed.
+    pub(crate) file: Option<Arc<dyn StorageFile>>,
+    /// The file stays open: another one is about to take its name.
+    pub(crate) pinned: bool,
     /// Where its records end, once it is sealed.
     pub(crate) end: u32,
     /// Bytes that the file takes.
@@ -59,11 +67,28 @@ pub(crate) struct Segment {
 #[derive(Default)]
 struct Table {
     segments: BTreeMap<u32, Segment>,
+    open: OpenFiles,
     /// How many slots of merged segments were given out.
     merged: u32,
     prepared: Option<Arc<dyn StorageFile>>,
     /// The housekeeper gave up; nobody may wait for it.
     failed: bool,
+    /// Counts what [`SegmentTable::wait_for_change`] waits for, so that nothing that happens before the wait is missed.
+    changes: u64,
+}
+
+impl Table {
+    /// Notes that the file of a sealed segment is used, and closes the one that was not for the longest time.
+    fn used(&mut self, slot: u32) {
+        if self.segments.get(&slot).is_none_or(|segment| segment.pinned || segment.file.is_none()) {
+            return;
+        }
+        if let Some(closed) = self.open.touch(slot)
+            && let Some(segment) = self.segments.get_mut(&closed)
+        {
+            segment.file = None;
+        }
+    }
 }
 
 /// Slots of segments that were merged from others begin here.
@@ -131,76 +156,6 @@ impl SegmentTable {
         Origin { salt: self.salt, segment }
     }
 
-    /// Writes a batch at its places, and makes it durable if `sync` is set. A segment that the batch leaves behind is
-    /// made durable in any case, before anything is written to the next one, and so is the start record of a new one
-    /// before anything behind it: a segment without it never held anything that was confirmed.
-    pub(crate) fn write(&self, bytes: &[u8], chunks: &[Chunk], sync: bool) -> Result<(), Error> {
-        for (index, chunk) in chunks.iter().enumerate() {
-            let next = chunks.get(index + 1);
-            let end = next.map_or(bytes.len(), |next| next.start);
-            let doing = |what: &str| format!("{what} {}", file_name(chunk.segment));
-            let file = self.file_for_writing(chunk.segment)?;
-            let (mut start, mut offset) = (chunk.start, chunk.offset);
-            if offset == 0 && start < end {
-                let record = bytes.get(start + MAGIC.len()..).and_then(record::claimed_total);
-                let length = (MAGIC.len() + record.unwrap_or(0)).min(end - start);
-                let begun = file.write_at(&bytes[start..start + length], 0).and_then(|()| file.sync());
-                begun.map_err(Error::log(doing("begin")))?;
-                self.begun.store(chunk.segment, Ordering::Release);
-                start += length;
-                offset += u32::try_from(length).unwrap_or(u32::MAX);
-            }
-            file.write_at(&bytes[start..end], offset.into()).map_err(Error::log(doing("write")))?;
-            if sync || next.is_some() {
-                let started = Instant::now();
-                file.sync().map_err(Error::log(doing("sync")))?;
-                self.sync_time.record(started.elapsed());
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes durable what was written to a segment.
-    pub(crate) fn sync(&self, number: u32) -> Result<(), Error> {
-        let file = lock(&self.table).segments.get(&number).map(|segment| Arc::clone(&segment.file));
-        let synced = file.map_or(Ok(()), |file| file.sync());
-        synced.map_err(Error::log(format!("sync {}", file_name(number))))
-    }
-
-    /// The file of the segment that is being written; the prepared one if the segment is new.
-    fn file_for_writing(&self, number: u32) -> Result<Arc<dyn StorageFile>, Error> {
-        let mut table = lock(&self.table);
-        if let Some(segment) = table.segments.get(&number) {
-            return Ok(Arc::clone(&segment.file));
-        }
-        let file = loop {
-            if let Some(file) = table.prepared.take() {
-                break file;
-            }
-            if table.failed {
-                let gone = io::Error::other("no segment can be prepared");
-                return Err(Error::log(format!("begin {}", file_name(number)))(gone));
-            }
-            table = wait(&self.changed, table);
-        };
-        let name = file_name(number);
-        let renamed = self.storage.rename(NEXT, &name).and_then(|()| self.storage.sync_folder());
-        renamed.map_err(Error::log(format!("begin {name}")))?;
-        let segment = Segment {
-            number,
-            file: Arc::clone(&file),
-            end: 0,
-            size: self.segment_bytes.into(),
-            sealed: false,
-            damaged: false,
-            live: 0,
-            live_bytes: 0,
-        };
-        table.segments.insert(number, segment);
-        self.changed.notify_all();
-        Ok(file)
-    }
-
     /// Marks segments that are complete, with the ends of their records. Everything in them has been counted by now.
     pub(crate) fn seal(&self, sealed: &[(u32, u32)]) {
         if sealed.is_empty() {
@@ -212,9 +167,10 @@ impl SegmentTable {
                 segment.sealed = true;
                 segment.end = *end;
                 segment.size = segment.size.max(u64::from(*end));
+                table.used(*number);
             }
         }
-        self.changed.notify_all();
+        self.announce(&mut table);
     }
 
     /// Counts messages that a queue took.
@@ -240,15 +196,15 @@ impl SegmentTable {
             }
         }
         if emptied {
-            self.changed.notify_all();
+            self.announce(&mut table);
         }
     }
 
     /// Reads a page of whole, checked records: at least the first, however large. Returns the number of the segment
     /// too, or None if the slot is gone because the log was rearranged.
     pub(crate) fn read(&self, fetch: Fetch) -> Result<Option<(u32, Vec<u8>)>, Error> {
-        let segment = lock(&self.table).segments.get(&fetch.at.slot).cloned();
-        let Some(Segment { number, file, .. }) = segment else { return Ok(None) };
+        let open = self.open(fetch.at.slot).map_err(Error::log(format!("open segment {}", fetch.at.slot)))?;
+        let Some((number, file)) = open else { return Ok(None) };
         let doing = || format!("read {} at offset {}", file_name(number), fetch.at.offset);
         let available = fetch.end.saturating_sub(fetch.at.offset) as usize;
         let mut page = vec![0; available.min(PAGE_BYTES)];
@@ -291,6 +247,7 @@ impl SegmentTable {
     /// Hands over the file that becomes the next segment. It is called [`NEXT`], durably.
     pub(crate) fn set_prepared(&self, file: Arc<dyn StorageFile>) {
         lock(&self.table).prepared = Some(file);
+        // It is the housekeeper that prepares; only others wait for this.
         self.changed.notify_all();
     }
 
@@ -300,9 +257,19 @@ impl SegmentTable {
         let slot = FIRST_MERGED_SLOT + table.merged;
         table.merged += 1;
         let size = u64::from(end);
-        let segment =
-            Segment { number, file, end, size, sealed: true, damaged: false, live: 0, live_bytes: 0 };
+        let segment = Segment {
+            number,
+            file: Some(file),
+            pinned: false,
+            end,
+            size,
+            sealed: true,
+            damaged: false,
+            live: 0,
+            live_bytes: 0,
+        };
         table.segments.insert(slot, segment);
+        table.used(slot);
         slot
     }
 
@@ -311,18 +278,32 @@ impl SegmentTable {
         let mut table = lock(&self.table);
         for slot in slots {
             table.segments.remove(slot);
+            table.open.forget(*slot);
         }
     }
 
-    /// Waits for a change that concerns the housekeeper, or for `timeout`.
-    pub(crate) fn wait_for_change(&self, timeout: std::time::Duration) {
-        drop(self.changed.wait_timeout(lock(&self.table), timeout));
+    /// How many changes there were, for [`SegmentTable::wait_for_change`].
+    pub(crate) fn changes(&self) -> u64 {
+        lock(&self.table).changes
+    }
+
+    /// Waits until there were more changes than `seen` that concern the housekeeper, or for `timeout`.
+    pub(crate) fn wait_for_change(&self, seen: u64, timeout: Duration) {
+        let unchanged = |table: &mut Table| table.changes == seen && !table.failed;
+        drop(self.changed.wait_timeout_while(lock(&self.table), timeout, unchanged));
+    }
+
+    /// Tells those who wait for a change of the table.
+    fn announce(&self, table: &mut Table) {
+        table.changes += 1;
+        self.changed.notify_all();
     }
 
     /// Wakes everyone who waits for the housekeeper; with `failed`, for good.
     pub(crate) fn wake(&self, failed: bool) {
-        lock(&self.table).failed |= failed;
-        self.changed.notify_all();
+        let mut table = lock(&self.table);
+        table.failed |= failed;
+        self.announce(&mut table);
     }
 }
 
@@ -364,10 +345,19 @@ mod tests {
 
     fn read(given_up: bool) -> Result<Option<(u32, Vec<u8>)>, Error> {
         let segment_table = Arc::new_cyclic(|segment_table| {
-            let file = Arc::new(Recycled { given_up, segment_table: Weak::clone(segment_table) });
-            let (end, size, damaged) = (4096, 4096, false);
-            let segment =
-                Segment { number: 1, file, end, size, sealed: true, damaged, live: 0, live_bytes: 0 };
+            let file: Arc<dyn StorageFile> =
+                Arc::new(Recycled { given_up, segment_table: Weak::clone(segment_table) });
+            let segment = Segment {
+                number: 1,
+                file: Some(file),
+                pinned: false,
+                end: 4096,
+                size: 4096,
+                sealed: true,
+                damaged: false,
+                live: 0,
+                live_bytes: 0,
+            };
             SegmentTable::new(
                 Arc::new(MemoryStorage::default()),
                 1,

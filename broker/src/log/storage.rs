@@ -49,6 +49,18 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// Writes zeros from one offset to another.
+pub(crate) fn write_zeros(file: &dyn StorageFile, from: u64, to: u64) -> io::Result<()> {
+    let zeros = [0; 16 << 10];
+    let mut offset = from;
+    while offset < to {
+        let piece = usize::try_from(to - offset).map_or(zeros.len(), |left| left.min(zeros.len()));
+        file.write_at(&zeros[..piece], offset)?;
+        offset += piece as u64;
+    }
+    Ok(())
+}
+
 /// Writes a file under a name that means nothing yet, durably but for the name.
 pub(crate) fn write_new(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<Arc<dyn StorageFile>> {
     let file = storage.create(name)?;

@@ -1,5 +1,7 @@
 //! Publishing and getting single messages, for people; programs use the protocol.
 
+use std::time::{Duration, Instant};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
@@ -11,6 +13,7 @@ use super::request::{ApiError, ApiResult, Reply, count, text};
 use crate::broker::Broker;
 use crate::codec::properties::Properties;
 use crate::codec::table::Table;
+use crate::log::persister::Progress;
 use crate::log::record::{self, Message};
 use crate::log::stored_message::payload_at;
 use crate::protocol::codec::method::QueueDeclare;
@@ -21,6 +24,8 @@ use crate::users::User;
 
 /// An answer takes no further message once it holds this many bytes of payload.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
+/// How long storing a message may take.
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The queue of the aliveness test.
 const ALIVENESS_QUEUE: &str = "aliveness-test";
 
@@ -63,7 +68,7 @@ fn store(
     check_exchange(&broker.topology, exchange)?;
     let read = Properties::read(properties).or_else(|_| ApiError::bad("the properties cannot be encoded"))?;
     check_properties(&read, &user.name)?;
-    if broker.alarm.is_raised() {
+    if broker.alarm.is_raised() || !broker.has_room_for(body.len()) {
         return Err(ApiError::Unavailable("the disk is nearly full: publishers wait until there is room"));
     }
     let routes = broker.topology.route(exchange, routing_key)?;
@@ -73,13 +78,20 @@ fn store(
     }
     let (exchange, routing_key) = (exchange.as_bytes(), routing_key.as_bytes());
     let message = Message { exchange, routing_key, properties, body };
-    let batch = broker.persister.publish(&message, &routes, read.persistent, None);
-    broker.persister.kick();
-    broker.persister.wait_through(batch);
-    if broker.shutdown.requested() {
-        return Err(ApiError::Unavailable("the broker stops; nobody knows whether the message was stored"));
+    let (persister, deadline) = (&broker.persister, Instant::now() + STORE_TIMEOUT);
+    let Some(batch) = persister.publish_until(&message, &routes, read.persistent, None, Some(deadline))
+    else {
+        return Err(ApiError::Unavailable(
+            "the message was not stored: the disk is too slow, or the broker stops",
+        ));
+    };
+    persister.kick();
+    match persister.wait_until(batch, deadline) {
+        Progress::Through => Ok(true),
+        Progress::Pending | Progress::Ended => {
+            Err(ApiError::Unavailable("nobody knows whether the message was stored"))
+        }
     }
-    Ok(true)
 }
 
 /// How messages are taken.

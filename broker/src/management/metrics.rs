@@ -23,6 +23,7 @@ pub(super) fn write(broker: &Broker, text: &mut Exposition) {
     messages(broker, text);
     logins(broker, text);
     process(broker, text);
+    limits(broker, text);
     storage(broker, text);
 }
 
@@ -110,12 +111,12 @@ fn objects(broker: &Broker, text: &mut Exposition) {
     let publishers: usize = peers.iter().map(|peer| peer.throttle.publishers()).sum();
     text.family("rabbitmq_global_publishers", "gauge", "Channels that have published.");
     text.sample("rabbitmq_global_publishers", &[AMQP], publishers);
-    let (counters, counts) = (&broker.counters, &broker.counts);
+    let (connections, counts) = (&broker.connections, &broker.counts);
     for (name, help, counter) in [
-        ("rabbitmq_connections_opened_total", "Connections opened.", &counters.connections_opened),
-        ("rabbitmq_connections_closed_total", "Connections closed.", &counters.connections_closed),
-        ("rabbitmq_channels_opened_total", "Channels opened.", &counters.channels_opened),
-        ("rabbitmq_channels_closed_total", "Channels closed.", &counters.channels_closed),
+        ("rabbitmq_connections_opened_total", "Connections opened.", &connections.opened),
+        ("rabbitmq_connections_closed_total", "Connections closed.", &connections.closed),
+        ("rabbitmq_channels_opened_total", "Channels opened.", &connections.channels_opened),
+        ("rabbitmq_channels_closed_total", "Channels closed.", &connections.channels_closed),
         ("rabbitmq_queues_declared_total", "Declarations of queues.", &counts.queues_declared),
         ("rabbitmq_queues_created_total", "Queues created.", &counts.queues_created),
         ("rabbitmq_queues_deleted_total", "Queues deleted.", &counts.queues_deleted),
@@ -186,10 +187,34 @@ fn process(broker: &Broker, text: &mut Exposition) {
         ("process_open_fds", "Open files and sockets.", process.open_files as u64),
         ("process_max_fds", "The most files and sockets that may be open.", process.max_open_files),
         ("process_open_tcp_sockets", "Open client connections.", broker.peers().len() as u64),
-        ("process_max_tcp_sockets", "The most client connections.", broker.settings.max_connections as u64),
+        ("process_max_tcp_sockets", "The most client connections.", broker.connections.limit() as u64),
     ] {
         text.single(&format!("rabbitmq_{name}"), "gauge", help, value);
     }
+}
+
+/// The limits of the process, and how near it is to them.
+fn limits(broker: &Broker, text: &mut Exposition) {
+    let connections = &broker.connections;
+    text.single("broker_connections_limit", "gauge", "Connections there may be.", connections.limit());
+    for (name, help, counter) in [
+        ("broker_connections_refused_total", "Connections that found no place.", &connections.refused),
+        (
+            "broker_connections_displaced_total",
+            "Connections closed before their login to make room for newer ones.",
+            &connections.displaced,
+        ),
+    ] {
+        text.single(name, "counter", help, counter.get());
+    }
+    let (used, limit) = broker.memory.usage();
+    let name = "broker_memory_buffered_bytes";
+    text.single(name, "gauge", "Unfinished messages, and what waits for clients to read it.", used);
+    let name = "broker_memory_buffered_limit_bytes";
+    text.single(name, "gauge", "Publishers and deliveries wait beyond this.", limit);
+    let short = u8::from(broker.memory.is_short());
+    let name = "rabbitmq_alarms_memory_used_watermark";
+    text.single(name, "gauge", "1 while clients wait for memory.", short);
 }
 
 fn storage(broker: &Broker, text: &mut Exposition) {

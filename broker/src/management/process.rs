@@ -2,6 +2,8 @@
 
 use rustix::process::{Resource, getrlimit};
 
+use crate::descriptors;
+
 /// This process at one moment. What cannot be found out is 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ProcessFigures {
@@ -13,13 +15,11 @@ pub(super) struct ProcessFigures {
 
 impl ProcessFigures {
     pub(super) fn now() -> Self {
-        let entries = |folder: &str| std::fs::read_dir(folder).map_or(0, Iterator::count);
         Self {
             memory_bytes: foundation::metrics::resident_bytes().unwrap_or_default(),
-            // The folder itself is open while it is counted.
-            open_files: entries("/proc/self/fd").saturating_sub(1),
+            open_files: descriptors::open().unwrap_or_default(),
             max_open_files: getrlimit(Resource::Nofile).current.unwrap_or_default(),
-            threads: entries("/proc/self/task"),
+            threads: std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count),
         }
     }
 }

@@ -31,10 +31,10 @@ type PickCounter = fn(&Broker) -> u64;
 
 /// What comes and goes, as `churn_rates` names it.
 pub(super) const CHURN: [(&str, PickCounter); 7] = [
-    ("channel_closed", |broker| broker.counters.channels_closed.get()),
-    ("channel_created", |broker| broker.counters.channels_opened.get()),
-    ("connection_closed", |broker| broker.counters.connections_closed.get()),
-    ("connection_created", |broker| broker.counters.connections_opened.get()),
+    ("channel_closed", |broker| broker.connections.channels_closed.get()),
+    ("channel_created", |broker| broker.connections.channels_opened.get()),
+    ("connection_closed", |broker| broker.connections.closed.get()),
+    ("connection_created", |broker| broker.connections.opened.get()),
     ("queue_created", |broker| broker.counts.queues_created.get()),
     ("queue_declared", |broker| broker.counts.queues_declared.get()),
     ("queue_deleted", |broker| broker.counts.queues_deleted.get()),

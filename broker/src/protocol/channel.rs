@@ -46,7 +46,7 @@ impl Channel {
         let send_buffer = Arc::clone(&session.peer.send_buffer);
         let output = ChannelOutput::new(number, session.agreement.frame_max, send_buffer);
         session.peer.add_channel(&output);
-        session.broker.counters.channels_opened.increment();
+        session.broker.connections.channels_opened.increment();
         Self {
             number,
             output,
@@ -145,7 +145,8 @@ impl Channel {
     /// Ends its consumers and its sending side; returns the deliveries that have to be requeued.
     pub(crate) fn silence(&mut self) -> Vec<Unsettled> {
         let unsettled = self.output.close();
-        self.session.broker.counters.channels_closed.increment();
+        self.session.broker.connections.channels_closed.increment();
+        self.session.peer.set_unfinished(self.number, None);
         for (tag, consuming) in self.consumers.drain() {
             self.session.peer.consumes_no_more(&consuming.queue);
             if let Err(fault) = self.session.broker.remove_consumer(&consuming.queue, consuming.id) {

@@ -104,6 +104,10 @@ impl ChannelOutput {
         lock(&self.state).notes.consumers.retain(|(_, known)| &**known != tag);
     }
 
+    pub(crate) fn channel(&self) -> u16 {
+        self.channel
+    }
+
     /// Sends a method on the channel while it is open. The caller owes a flush.
     pub(crate) fn push(&self, reply: &Reply<'_>) {
         self.push_content(|out, channel| reply.put(out, channel));
@@ -212,7 +216,8 @@ impl Subscriber for ChannelSubscriber {
 
     fn offer(&self, delivery: &Delivery<'_>) -> Option<bool> {
         let mut state = lock(&self.output.state);
-        if !state.has_room() || !self.output.send_buffer.has_room() {
+        let send_buffer = &self.output.send_buffer;
+        if !state.has_room() || !send_buffer.has_room() || !send_buffer.reserve(delivery.payload.len()) {
             return None;
         }
         let method = |delivered| Reply::BasicDeliver { consumer_tag: &self.consumer_tag, delivered };

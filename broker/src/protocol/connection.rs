@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use crate::broker::{Broker, Peer};
+use crate::broker::Broker;
 use crate::protocol::channel::Channel;
 use crate::protocol::codec::frame::{Frame, FrameKind, ParsedFrame, scan};
 use crate::protocol::codec::method::{self, Method};
 use crate::protocol::codec::reply::Reply;
+use crate::protocol::connections::{Peer, Progress};
 use crate::protocol::fault::{
     CHANNEL_ERROR, Code, FRAME_ERROR, Fault, NOT_ALLOWED, Outcome, UNEXPECTED_FRAME, close_text,
 };
@@ -44,10 +45,10 @@ pub(crate) fn start(broker: &Arc<Broker>, socket: TcpStream, address: String) ->
     options.set_tcp_nodelay(true)?;
     options.set_keepalive(true)?;
     options.set_write_timeout(Some(broker.settings.send_timeout))?;
-    let send_buffer = SendBuffer::new(socket.try_clone()?);
+    let socket = Arc::new(socket);
+    let send_buffer = SendBuffer::new(Arc::clone(&socket), Arc::clone(&broker.memory));
     let peer = Peer::new(broker.next_id(), address, send_buffer);
-    if !broker.admit(&peer) {
-        log::warn!("{}: refused, there are {} connections", peer.address, broker.settings.max_connections);
+    if !broker.connections.admit(&peer) {
         return Ok(());
     }
     let spawned = spawn_writer(broker, &peer).and_then(|()| {
@@ -56,13 +57,13 @@ pub(crate) fn start(broker: &Arc<Broker>, socket: TcpStream, address: String) ->
             let traffic = Arc::clone(&peer.send_buffer.traffic);
             serve(&broker, &peer, Input::new(socket, traffic));
             peer.send_buffer.finish();
-            broker.dismiss(peer.id);
+            broker.connections.dismiss(peer.id);
         };
         spawn("reader", reader)
     });
     if let Err(error) = spawned {
         peer.send_buffer.close();
-        broker.dismiss(peer.id);
+        broker.connections.dismiss(peer.id);
         return Err(error);
     }
     Ok(())
@@ -85,7 +86,8 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()
 
 /// The life of a connection, on its reader thread.
 fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
-    let outcome = shake(broker, peer, &mut input).and_then(|agreement| {
+    let outcome = shake(broker, &mut input, peer).and_then(|agreement| {
+        peer.set_progress(Progress::Open);
         log::debug!("{}: user '{}' connected", peer.address, agreement.user);
         let heartbeat = Duration::from_secs(agreement.heartbeat_s.into());
         let beats = !heartbeat.is_zero();

@@ -95,6 +95,9 @@ impl Channel {
             return Ok(());
         };
         if let Some(payload) = payload_at(&page, start) {
+            if !self.session.peer.send_buffer.reserve_patiently(payload.len()) {
+                return Fault::gone("the connection ended while its answer waited for memory");
+            }
             let delivery = Delivery { entry, consumer: 0, no_ack, payload };
             self.output.push_get(&queue, &delivery, clamp(left));
         }

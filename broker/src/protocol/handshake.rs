@@ -1,11 +1,13 @@
 //! From the first byte of a connection to connection.open-ok (AMQP 0-9-1 §2.2.4): protocol header, login, tuning.
 
-use std::io::Read;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::broker::{Broker, Peer};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
+use crate::broker::Broker;
 use crate::codec::table::{Table, Value};
 use crate::codec::wire::{Put, Reader};
 use crate::logins::Protocol;
@@ -13,6 +15,7 @@ use crate::protocol::client::{ClientFacts, outline};
 use crate::protocol::codec::frame::{FrameKind, MIN_FRAME_MAX, PROTOCOL_HEADER, ParsedFrame, scan};
 use crate::protocol::codec::method::{self, Method};
 use crate::protocol::codec::reply::Reply;
+use crate::protocol::connections::{Peer, Progress};
 use crate::protocol::fault::{
     ACCESS_REFUSED, CHANNEL_ERROR, COMMAND_INVALID, FRAME_ERROR, Fault, NOT_ALLOWED, NOT_IMPLEMENTED,
     Outcome, SYNTAX_ERROR,
@@ -36,7 +39,7 @@ pub(crate) struct Agreement {
 
 /// The bytes a client sends, as frames.
 pub(crate) struct Input {
-    socket: TcpStream,
+    socket: Arc<TcpStream>,
     buffer: Vec<u8>,
     traffic: Arc<Traffic>,
     /// The part of the buffer that is not yet handled.
@@ -47,9 +50,11 @@ pub(crate) struct Input {
 /// The input buffer of a new connection; it doubles whenever one read fills it.
 const FIRST_BUFFER_BYTES: usize = 4 << 10;
 const MAX_BUFFER_BYTES: usize = 128 << 10;
+/// A buffer beyond this is given back before the client is waited for.
+const IDLE_BUFFER_BYTES: usize = 32 << 10;
 
 impl Input {
-    pub(crate) fn new(socket: TcpStream, traffic: Arc<Traffic>) -> Self {
+    pub(crate) fn new(socket: Arc<TcpStream>, traffic: Arc<Traffic>) -> Self {
         Self { socket, buffer: vec![0; FIRST_BUFFER_BYTES], traffic, start: 0, end: 0 }
     }
 
@@ -78,18 +83,25 @@ impl Input {
             let doubled = (self.buffer.len() * 2).min(MAX_BUFFER_BYTES);
             self.buffer.resize(doubled.max(wanted), 0);
         }
+        let mut waits = self.end > 0 || self.buffer.len() <= IDLE_BUFFER_BYTES;
         loop {
-            match self.socket.read(&mut self.buffer[self.end..]) {
-                Ok(0) if self.end == 0 => return Fault::gone(""),
-                Ok(0) => return Fault::gone("the client closed the connection within a frame"),
-                Ok(count) => {
+            let flags = if waits { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+            match rustix::net::recv(&self.socket, &mut self.buffer[self.end..], flags) {
+                Ok((0, _)) if self.end == 0 => return Fault::gone(""),
+                Ok((0, _)) => return Fault::gone("the client closed the connection within a frame"),
+                Ok((count, _)) => {
                     self.end += count;
                     self.traffic.received.count(count);
                     return Ok(());
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if waits => {
                     return Fault::gone("nothing was heard of the client in time");
+                }
+                Err(Errno::AGAIN) => {
+                    // The client pauses: a large buffer is not kept for that.
+                    self.buffer = vec![0; FIRST_BUFFER_BYTES.max(wanted)];
+                    waits = true;
                 }
                 Err(error) => return Fault::gone(error.to_string()),
             }
@@ -98,11 +110,12 @@ impl Input {
 }
 
 /// Leads a client to an open connection. Everything has to happen before the deadline.
-pub(crate) fn shake(broker: &Broker, peer: &Peer, input: &mut Input) -> Outcome<Agreement> {
+pub(crate) fn shake(broker: &Broker, input: &mut Input, peer: &Peer) -> Outcome<Agreement> {
     let send_buffer = &peer.send_buffer;
     let deadline = Instant::now() + broker.settings.handshake_timeout;
     while input.pending().len() < PROTOCOL_HEADER.len() && PROTOCOL_HEADER.starts_with(input.pending()) {
         read_before(input, 0, deadline)?;
+        peer.set_progress(Progress::Handshaking);
     }
     if !input.pending().starts_with(&PROTOCOL_HEADER) {
         send_buffer.push(|out| out.extend_from_slice(&PROTOCOL_HEADER));

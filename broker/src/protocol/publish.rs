@@ -15,12 +15,16 @@ use crate::protocol::connection::Session;
 use crate::protocol::fault::{
     ACCESS_REFUSED, FRAME_ERROR, Fault, Outcome, PRECONDITION_FAILED, SYNTAX_ERROR, UNEXPECTED_FRAME,
 };
+use crate::protocol::memory::{BodyMemory, Pace};
+use crate::protocol::throttle::Shortage;
 use crate::queues::topology::{Routes, Topology};
 
 /// A buffer that grew beyond this for a large message is given back.
 const KEEP_BYTES: usize = 64 << 10;
 /// While publishers wait for disk space, how often they look whether their client is still there.
 const BLOCKED_POLL: Duration = Duration::from_millis(250);
+/// While a large message waits for disk space, the least time between two looks at the disk.
+const ROOM_POLL: Duration = Duration::from_millis(20);
 
 /// The publishing half of a channel.
 #[derive(Default)]
@@ -32,6 +36,8 @@ pub(crate) struct Publisher {
     properties: Vec<u8>,
     persistent: bool,
     body: Vec<u8>,
+    /// What an unfinished body takes of the memory that all share.
+    memory: Option<BodyMemory>,
     /// The tag of the next message, once confirms are selected.
     next_tag: Option<u64>,
     last_batch: Option<u64>,
@@ -146,11 +152,14 @@ impl Publisher {
             // The usual message has one body frame, and is copied only into the log.
             return self.complete(session, output, payload);
         }
+        self.grow(session, output.channel(), payload.len(), missing)?;
         self.body.extend_from_slice(payload);
         self.stage = Stage::Body(left);
         if left > 0 {
             return Ok(());
         }
+        session.peer.set_unfinished(output.channel(), None);
+        let _memory = self.memory.take();
         let mut body = std::mem::take(&mut self.body);
         let outcome = self.complete(session, output, &body);
         body.clear();
@@ -159,10 +168,42 @@ impl Publisher {
         outcome
     }
 
+    /// Makes room for a part of a body, half as much again if it has to grow; waits while there is no memory for it.
+    fn grow(&mut self, session: &Session, channel: u16, bytes: usize, missing: usize) -> Outcome {
+        let (broker, peer) = (&session.broker, &session.peer);
+        let memory = self.memory.get_or_insert_with(|| BodyMemory::new(&broker.memory));
+        let length = self.body.len();
+        let room = match self.body.capacity() - length {
+            room if room >= bytes => 0,
+            _ => missing.min(bytes.max(length / 2)),
+        };
+        let bytes_more = (length + room).saturating_sub(self.body.capacity());
+        if bytes_more > 0 && !memory.grow(bytes_more, missing) {
+            // Nobody shall wait for a client that cannot send.
+            peer.set_unfinished(channel, None);
+            broker.persister.kick();
+            peer.send_buffer.flush();
+            peer.throttle.set(Shortage::Memory, true);
+            while !memory.grow(bytes_more, missing) {
+                broker.memory.wait(BLOCKED_POLL);
+                if peer.send_buffer.is_closed() || broker.shutdown.requested() {
+                    return Fault::gone("the connection ended while its message waited for memory");
+                }
+            }
+            peer.throttle.set(Shortage::Memory, false);
+            // The client could not send meanwhile.
+            memory.pace = Pace::begin();
+        }
+        self.body.reserve_exact(room);
+        memory.pace.advance(bytes);
+        peer.set_unfinished(channel, Some(memory.pace));
+        Ok(())
+    }
+
     /// Hands the whole message to the log.
     fn complete(&mut self, session: &Session, output: &Arc<ChannelOutput>, body: &[u8]) -> Outcome {
         self.stage = Stage::Method;
-        wait_for_space(session)?;
+        wait_for_space(session, body.len())?;
         let routes = self.route(session)?;
         let confirm = self.next_tag.as_mut().map(|next| {
             let tag = *next;
@@ -235,18 +276,22 @@ pub(crate) fn check_properties(properties: &Properties<'_>, user: &str) -> Outco
     Ok(())
 }
 
-/// Holds a publisher up while the disk is nearly full. Its client was told; see [`crate::protocol::throttle`].
-fn wait_for_space(session: &Session) -> Outcome {
+/// Holds a publisher up while the disk is nearly full, or would be with a message of this size. Its client was told of
+/// the former; see [`crate::protocol::throttle`].
+fn wait_for_space(session: &Session, bytes: usize) -> Outcome {
     let (broker, send_buffer) = (&session.broker, &session.peer.send_buffer);
-    if !broker.alarm.is_raised() {
+    // What fits into the segment that is prepared needs no further room.
+    let is_large = bytes > broker.settings.segment_bytes as usize / 2;
+    if !broker.alarm.is_raised() && (!is_large || broker.has_room_for(bytes)) {
         return Ok(());
     }
     broker.persister.kick();
     send_buffer.flush();
-    while broker.alarm.wait(BLOCKED_POLL) {
+    while broker.alarm.wait(BLOCKED_POLL) || (is_large && !broker.has_room_for(bytes)) {
         if send_buffer.is_closed() || broker.shutdown.requested() {
             return Fault::gone("the connection ended while its publishes waited for disk space");
         }
+        broker.shutdown.wait_timeout(ROOM_POLL);
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What waits to be sent on a connection. Any thread may append; nobody ever blocks on the socket while it holds a
 //! lock, and a socket that does not take more is left to the connection's writer thread.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use rustix::net::SendFlags;
 
 use crate::protocol::codec::frame::{FrameKind, put};
 use crate::protocol::codec::reply::Reply;
+use crate::protocol::memory::{MemoryBudget, Pace};
 use crate::sync::lock;
 
 /// Deliveries are held back while this many bytes wait.
@@ -20,6 +21,8 @@ const DELIVERY_LIMIT_BYTES: usize = 128 << 10;
 const REQUEST_LIMIT_BYTES: usize = 1 << 20;
 /// Buffers that grew beyond this for a large body are given back.
 const KEEP_BYTES: usize = 256 << 10;
+/// While an answer waits for memory, how often it is looked whether the client is still there.
+const BUDGET_POLL: Duration = Duration::from_millis(250);
 
 /// How many bytes and how many reads and writes of the socket a connection took.
 #[derive(Debug, Default)]
@@ -44,7 +47,9 @@ impl Direction {
 
 /// The outgoing bytes of one connection.
 pub(crate) struct SendBuffer {
-    socket: TcpStream,
+    /// The reader thread has it, too: a connection takes one descriptor.
+    socket: Arc<TcpStream>,
+    budget: Arc<MemoryBudget>,
     /// The bytes that went over the socket in both directions.
     pub(crate) traffic: Arc<Traffic>,
     state: Mutex<State>,
@@ -61,6 +66,12 @@ pub(crate) struct SendBuffer {
 #[derive(Default)]
 struct State {
     pending: Vec<u8>,
+    /// Bytes that somebody is sending outside the lock.
+    in_flight: usize,
+    /// Since when the writer thread sends how many bytes.
+    pace: Option<Pace>,
+    /// Bytes that are counted in the budget.
+    counted: usize,
     /// The other buffer of the pair, empty.
     spare: Vec<u8>,
     /// Somebody is sending outside the lock.
@@ -82,9 +93,15 @@ struct State {
 }
 
 impl SendBuffer {
-    pub(crate) fn new(socket: TcpStream) -> Arc<Self> {
-        let (work, room) = (Condvar::new(), Condvar::new());
-        Arc::new(Self { socket, traffic: Arc::default(), state: Mutex::default(), work, room })
+    pub(crate) fn new(socket: Arc<TcpStream>, budget: Arc<MemoryBudget>) -> Arc<Self> {
+        Arc::new(Self {
+            socket,
+            budget,
+            traffic: Arc::default(),
+            state: Mutex::default(),
+            work: Condvar::new(),
+            room: Condvar::new(),
+        })
     }
 
     /// Our end of the connection.
@@ -105,6 +122,11 @@ impl SendBuffer {
             return false;
         }
         fill(&mut state.pending);
+        let beyond = state.beyond(self.budget.allowance());
+        if beyond > state.counted {
+            self.budget.take(beyond - state.counted);
+            state.counted = beyond;
+        }
         !std::mem::replace(&mut state.flush_promised, true)
     }
 
@@ -123,6 +145,63 @@ impl SendBuffer {
         open && room
     }
 
+    /// Reserves memory for a delivery of `bytes`. False if there is none; the writer thread has queues try again when
+    /// there is.
+    pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> bool {
+        let mut state = lock(&self.state);
+        if state.finished || state.closed {
+            // Nothing can be appended any more.
+            return true;
+        }
+        let beyond = (state.in_flight + state.pending.len() + bytes).saturating_sub(self.budget.allowance());
+        let more = beyond.saturating_sub(state.counted);
+        if more == 0 {
+            return true;
+        }
+        if self.budget.try_take(more) {
+            state.counted += more;
+            return true;
+        }
+        drop(state);
+        self.budget.remember(Arc::downgrade(self));
+        false
+    }
+
+    /// Reserves memory for an answer of `bytes`, and waits for it. False if the connection ended meanwhile.
+    pub(crate) fn reserve_patiently(self: &Arc<Self>, bytes: usize) -> bool {
+        self.wait_for_room();
+        while !self.reserve(bytes) {
+            self.flush();
+            self.budget.wait(BUDGET_POLL);
+            if self.is_closed() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// There may be memory for a delivery that was refused.
+    pub(crate) fn retry(&self) {
+        lock(&self.state).starved = true;
+        self.work.notify_one();
+    }
+
+    /// Whether the client reads too slowly to keep others waiting for memory.
+    pub(crate) fn is_too_slow(&self) -> bool {
+        let state = lock(&self.state);
+        state.counted > 0 && state.pace.is_some_and(|pace| pace.is_too_slow())
+    }
+
+    /// Ends the use of the state, and gives back memory that it no longer needs. Not before the lock is released: what
+    /// is given back may wake other send buffers.
+    fn unlock(&self, mut state: MutexGuard<'_, State>) {
+        let beyond = state.beyond(self.budget.allowance());
+        let freed = state.counted.saturating_sub(beyond);
+        state.counted -= freed;
+        drop(state);
+        self.budget.release(freed);
+    }
+
     /// Sends what the socket takes without blocking; the writer thread sends the rest.
     pub(crate) fn flush(&self) {
         let mut state = lock(&self.state);
@@ -134,6 +213,7 @@ impl SendBuffer {
             let sent = rustix::net::send(&self.socket, &buffer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
             state = lock(&self.state);
             state.sending = false;
+            state.in_flight = 0;
             state.active = true;
             if let Ok(count) = sent {
                 self.traffic.sent.count(count);
@@ -149,6 +229,9 @@ impl SendBuffer {
             self.work.notify_one();
         }
         self.room.notify_all();
+        if !state.sending {
+            self.unlock(state);
+        }
     }
 
     /// Puts what was not sent back in front, for the writer thread.
@@ -183,7 +266,9 @@ impl SendBuffer {
 
     /// Ends the connection at once.
     pub(crate) fn close(&self) {
-        self.fail(&mut lock(&self.state));
+        let mut state = lock(&self.state);
+        self.fail(&mut state);
+        self.unlock(state);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -237,6 +322,8 @@ impl SendBuffer {
             }
             beat = now;
             if !std::mem::take(&mut state.active) {
+                state.spare = Vec::new();
+                state.pending.shrink_to_fit();
                 put(&mut state.pending, FrameKind::Heartbeat, 0, |_| {});
                 drop(state);
                 self.flush();
@@ -244,29 +331,63 @@ impl SendBuffer {
         }
     }
 
+    /// Writes everything, each part within the socket's timeout, and notes how fast the client takes it.
+    fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match (&*self.socket).write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    bytes = &bytes[count..];
+                    if let Some(pace) = &mut lock(&self.state).pace {
+                        pace.advance(count);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn send_blocking(&self, mut state: MutexGuard<'_, State>) {
         state.sending = true;
         let buffer = state.take_pending();
+        state.pace = Some(Pace::begin());
         drop(state);
-        let sent = (&self.socket).write_all(&buffer);
+        let sent = self.write_all(&buffer);
         let mut state = lock(&self.state);
         state.sending = false;
+        state.in_flight = 0;
+        state.pace = None;
         state.active = true;
         if sent.is_err() {
             self.fail(&mut state);
-            return;
+        } else {
+            self.traffic.sent.count(buffer.len());
+            state.recycle(buffer);
+            state.stalled = !state.pending.is_empty();
+            self.room.notify_all();
         }
-        self.traffic.sent.count(buffer.len());
-        state.recycle(buffer);
-        state.stalled = !state.pending.is_empty();
-        self.room.notify_all();
+        self.unlock(state);
+    }
+}
+
+impl Drop for SendBuffer {
+    fn drop(&mut self) {
+        self.budget.release(lock(&self.state).counted);
     }
 }
 
 impl State {
     fn take_pending(&mut self) -> Vec<u8> {
         let spare = std::mem::take(&mut self.spare);
+        self.in_flight = self.pending.len();
         std::mem::replace(&mut self.pending, spare)
+    }
+
+    /// Bytes beyond what every connection may hold.
+    fn beyond(&self, allowance: usize) -> usize {
+        (self.in_flight + self.pending.len()).saturating_sub(allowance)
     }
 
     fn recycle(&mut self, mut buffer: Vec<u8>) {

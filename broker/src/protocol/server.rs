@@ -14,15 +14,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The body of the accepting thread.
 pub(crate) fn accept(broker: &Arc<Broker>, listener: &TcpListener) {
+    // One line for each time that it begins to fail: clients decide how often it does.
+    let mut fails = false;
     while !broker.shutdown.requested() {
         let accepted = listener.accept();
         let served =
             accepted.and_then(|(socket, address)| connection::start(broker, socket, address.to_string()));
-        if let Err(error) = served
-            && !broker.shutdown.requested()
-        {
-            log::warn!("a connection cannot be served: {error}");
-            broker.shutdown.wait_timeout(ACCEPT_PAUSE);
+        match served {
+            Ok(()) => fails = false,
+            Err(_) if broker.shutdown.requested() => {}
+            Err(error) => {
+                if !std::mem::replace(&mut fails, true) {
+                    log::warn!("connections cannot be served: {error}");
+                }
+                broker.shutdown.wait_timeout(ACCEPT_PAUSE);
+            }
         }
     }
 }

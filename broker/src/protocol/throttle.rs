@@ -13,8 +13,24 @@ use crate::protocol::codec::reply::Reply;
 use crate::protocol::send_buffer::SendBuffer;
 use crate::sync::lock;
 
-/// What clients are told. RabbitMQ's words, which some clients show.
-const REASON: &str = "low on disk";
+/// Why publishers have to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// The disk is nearly full: all publishers wait.
+    Disk,
+    /// The memory for unfinished messages is used up: this connection waits.
+    Memory,
+}
+
+impl Shortage {
+    /// What clients are told. RabbitMQ's words, which some clients show.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Disk => "low on disk",
+            Self::Memory => "low on memory",
+        }
+    }
+}
 
 /// The publishing channels of one connection, and what was said to them.
 pub(crate) struct Throttle {
@@ -27,8 +43,8 @@ struct State {
     channels: Vec<Weak<ChannelOutput>>,
     /// The client understands connection.blocked.
     blocked_notify: bool,
-    /// It was told to wait.
-    halted: bool,
+    /// What it has to wait for; it was told of the first of them.
+    shortages: Vec<Shortage>,
 }
 
 impl Throttle {
@@ -43,10 +59,11 @@ impl Throttle {
         state.channels.retain(|known| known.strong_count() > 0);
         state.channels.push(Arc::downgrade(channel));
         // The alarm is looked at under the lock that `set` takes: a change is seen here, or by the `set` that follows it.
-        if state.halted && !blocked_notify {
+        if !state.shortages.is_empty() && !blocked_notify {
             channel.push(&Reply::ChannelFlow { active: false });
-        } else if !state.halted && alarm.is_raised() {
-            self.tell(&mut state, true);
+        } else if state.shortages.is_empty() && alarm.is_raised() {
+            state.shortages.push(Shortage::Disk);
+            self.tell(&state, Some(Shortage::Disk));
         }
         drop(state);
         self.send_buffer.flush();
@@ -58,26 +75,35 @@ impl Throttle {
     }
 
     /// Tells the client that publishers have to wait, or may go on, unless it knows or does not publish.
-    pub(crate) fn set(&self, halted: bool) {
+    pub(crate) fn set(&self, shortage: Shortage, short: bool) {
         let mut state = lock(&self.state);
-        if state.halted == halted || state.channels.is_empty() {
+        if state.shortages.contains(&shortage) == short || state.channels.is_empty() {
             return;
         }
-        self.tell(&mut state, halted);
+        let halted = !state.shortages.is_empty();
+        if short {
+            state.shortages.push(shortage);
+        } else {
+            state.shortages.retain(|known| *known != shortage);
+        }
+        if halted == state.shortages.is_empty() {
+            self.tell(&state, short.then_some(shortage));
+        }
         drop(state);
         self.send_buffer.flush();
     }
 
-    fn tell(&self, state: &mut State, halted: bool) {
-        state.halted = halted;
+    fn tell(&self, state: &State, shortage: Option<Shortage>) {
         if state.blocked_notify {
-            let blocked = Reply::ConnectionBlocked { reason: REASON };
-            let reply = if halted { blocked } else { Reply::ConnectionUnblocked };
+            let reply = match shortage {
+                Some(shortage) => Reply::ConnectionBlocked { reason: shortage.reason() },
+                None => Reply::ConnectionUnblocked,
+            };
             self.send_buffer.push(|out| reply.put(out, 0));
             return;
         }
         for channel in state.channels.iter().filter_map(Weak::upgrade) {
-            channel.push(&Reply::ChannelFlow { active: !halted });
+            channel.push(&Reply::ChannelFlow { active: shortage.is_none() });
         }
     }
 }

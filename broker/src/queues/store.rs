@@ -1,4 +1,5 @@
-//! Queues on their log: everything of a broker that needs no connections. The server is one of its users.
+//! Queues on their log: everything of a broker that needs no connections. The server and [`crate::Spool`] are its
+//! two users.
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -101,11 +102,7 @@ impl Store {
 
     /// Starts the threads that write the log and keep its files in order.
     pub(crate) fn start(self: &Arc<Self>) -> Result<StoreThreads, Error> {
-        let persister = spawn("persister", self, |store| {
-            if let Err(error) = store.persister.run() {
-                store.fail(error);
-            }
-        })?;
+        let persister = spawn("persister", self, |store| store.persister.run(|error| store.fail(error)))?;
         let housekeeper = spawn("housekeeper", self, |store| housekeeper::run(&**store))?;
         Ok(StoreThreads { persister, housekeeper })
     }
@@ -169,6 +166,11 @@ impl Store {
         }
         drop(failure);
         self.shutdown.request();
+    }
+
+    /// What made it give up, if something did, as text.
+    pub(crate) fn failure(&self) -> Option<String> {
+        lock(&self.failure).as_ref().map(ToString::to_string)
     }
 
     /// What made it give up, if something did.

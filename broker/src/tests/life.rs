@@ -81,7 +81,7 @@ impl Life {
                         segment_table.wake(true);
                         return;
                     }
-                    segment_table.wait_for_change(Duration::from_millis(1));
+                    segment_table.wait_for_change(segment_table.changes(), Duration::from_millis(1));
                 }
             });
             let outcome = work();

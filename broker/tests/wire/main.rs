@@ -12,6 +12,7 @@ mod consuming;
 mod durability;
 mod hostile;
 mod http;
+mod limits;
 mod management;
 mod metrics;
 mod publishing;

@@ -19,6 +19,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) folder: PathBuf,
     settings: Vec<(&'static str, String)>,
+    /// The limit of open files, if it is not that of the tests.
+    open_files: Option<u32>,
     log: Arc<Mutex<String>>,
 }
 
@@ -29,6 +31,15 @@ impl Server {
 
     /// Starts a broker with further settings.
     pub(crate) fn with(settings: &[(&'static str, &str)]) -> Self {
+        Self::begin(None, settings)
+    }
+
+    /// Starts a broker that may have only so many files and sockets open.
+    pub(crate) fn with_open_files(limit: u32, settings: &[(&'static str, &str)]) -> Self {
+        Self::begin(Some(limit), settings)
+    }
+
+    fn begin(open_files: Option<u32>, settings: &[(&'static str, &str)]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("broker-wire-{}-{number}", std::process::id()));
@@ -37,6 +48,7 @@ impl Server {
             address: ([127, 0, 0, 1], 0).into(),
             folder,
             settings: settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+            open_files,
             log: Arc::default(),
         };
         server.run();
@@ -44,7 +56,11 @@ impl Server {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_broker"));
+        let broker = env!("CARGO_BIN_EXE_broker");
+        let mut command = Command::new(self.open_files.map_or(broker, |_| "/bin/sh"));
+        if let Some(limit) = self.open_files {
+            command.args(["-c", &format!("ulimit -n {limit} && exec {broker}")]);
+        }
         command
             .env_clear()
             // Not where a .env could be found.
@@ -77,6 +93,14 @@ impl Server {
                 log.lock().unwrap().extend([line.as_str(), "\n"]);
             }
         });
+    }
+
+    /// The most memory that it ever had, in KiB (`VmHWM`).
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let id = self.child.as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// Everything it has logged.

@@ -144,9 +144,6 @@ impl Session {
                 Command::Publish { queue, properties, body, reply } => {
                     self.publish(&queue, properties, body, reply).await;
                 }
-                Command::DeclareQueue { queue, reply } => {
-                    let _ = reply.try_send(self.channels.declare_queue(&queue).await);
-                }
                 Command::Announce { exchange, properties, body } => {
                     self.announce(&exchange, properties, body).await;
                 }
@@ -155,7 +152,8 @@ impl Session {
                     let nowhere = BasicPublishArguments::new("", "");
                     self.send(nowhere, Properties::default(), b"probe".to_vec(), reply).await;
                 }
-                beside @ (Command::CountMessages { .. }
+                beside @ (Command::DeclareQueue { .. }
+                | Command::CountMessages { .. }
                 | Command::DeclareFanout { .. }
                 | Command::Listen { .. }) => {
                     tokio::spawn(self.channels.clone().answer(beside));

@@ -221,15 +221,44 @@ impl Connection {
         body: Vec<u8>,
         timeout: Duration,
     ) -> Result<(), PublishError> {
+        let answer = self.send(queue, properties, body)?;
+        self.wait_for_confirm(&answer, Instant::now() + timeout)
+    }
+
+    /// [`Connection::publish`] for several messages, which the broker gets in this order, with one deadline for all
+    /// confirms. Returns each message's own result.
+    pub fn publish_all(
+        &self,
+        queue: &str,
+        messages: Vec<(Properties, Vec<u8>)>,
+        timeout: Duration,
+    ) -> Vec<Result<(), PublishError>> {
+        let sent: Vec<_> =
+            messages.into_iter().map(|(properties, body)| self.send(queue, properties, body)).collect();
+        let deadline = Instant::now() + timeout;
+        sent.into_iter().map(|answer| self.wait_for_confirm(&answer?, deadline)).collect()
+    }
+
+    /// Sends a message, unless the broker has blocked publishers. Returns where its confirm arrives.
+    fn send(
+        &self,
+        queue: &str,
+        properties: Properties,
+        body: Vec<u8>,
+    ) -> Result<Receiver<Result<(), PublishError>>, PublishError> {
         if let Some(reason) = self.blocked() {
             return Err(PublishError::Blocked(reason));
         }
         let (reply, answer) = sync_channel(1);
         let publish = Command::Publish { queue: queue.to_owned(), properties, body, reply };
-        if !self.commands.send(publish) {
-            return Err(PublishError::Closed(self.close_reason()));
-        }
-        let deadline = Instant::now() + timeout;
+        if self.commands.send(publish) { Ok(answer) } else { Err(PublishError::Closed(self.close_reason())) }
+    }
+
+    fn wait_for_confirm(
+        &self,
+        answer: &Receiver<Result<(), PublishError>>,
+        deadline: Instant,
+    ) -> Result<(), PublishError> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match answer.recv_timeout(left.min(HALT_POLL)) {

@@ -6,6 +6,7 @@ mod edge_connection;
 mod edge_framing;
 mod edge_limits;
 mod orders;
+mod outbox;
 mod paths;
 mod proxy_failures;
 mod proxy_verbatim;

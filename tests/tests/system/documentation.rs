@@ -117,7 +117,7 @@ fn an_order_is_followed_from_the_queue_to_the_database() {
         json(&get(addr, &target, &[]))["state"].clone()
     };
     wait_until(patience(), "the order waits", || status(&platform)["broker"]["messages_waiting"] == 1);
-    assert_eq!(state_of_order(), "unknown");
+    assert_eq!(state_of_order(), "waiting");
     wait_until(patience(), "billing is missed", || status(&platform)["billing"]["state"] == "silent");
 
     platform.billing.start();

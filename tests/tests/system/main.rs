@@ -8,6 +8,7 @@ mod contract;
 mod documentation;
 mod durability;
 mod nearly_full;
+mod outbox;
 mod poison;
 mod recovery;
 mod refusals;

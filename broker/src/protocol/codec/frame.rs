@@ -11,6 +11,8 @@ pub(crate) const MIN_FRAME_MAX: u32 = 4096;
 
 const HEADER_BYTES: usize = 7;
 const FRAME_END: u8 = 0xce;
+/// Bodies from this size on get exactly the room that they need.
+const LARGE_BYTES: usize = 64 << 10;
 
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +74,10 @@ pub(crate) fn put_content(out: &mut Vec<u8>, channel: u16, properties: &[u8], bo
     put(out, FrameKind::Header, channel, |out| {
         out.put(&[0, 60, 0, 0]).put_u64(body.len() as u64).put(properties);
     });
+    if body.len() >= LARGE_BYTES {
+        // Growing by doubling could take twice what is needed.
+        out.reserve_exact(body.len() + (body.len() / MIN_FRAME_MAX as usize + 1) * OVERHEAD_BYTES);
+    }
     for piece in body.chunks(frame_max as usize - OVERHEAD_BYTES) {
         put(out, FrameKind::Body, channel, |out| out.extend_from_slice(piece));
     }

@@ -1,5 +1,5 @@
 //! Declares, counts and listens on channels of their own, so that a refusal, which closes a channel, cannot close the
-//! orders' channel. Counting and listening also run as tasks of their own, so that orders do not wait for them.
+//! orders' channel. They also run as tasks of their own, so that orders do not wait for them.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -29,6 +29,9 @@ impl Channels {
     pub(super) async fn answer(self, command: Command) {
         // The caller may have given up.
         let _ = match command {
+            Command::DeclareQueue { queue, reply } => {
+                reply.try_send(self.declare_queue(&queue).await).is_ok()
+            }
             Command::CountMessages { queue, reply } => {
                 reply.try_send(self.count_messages(&queue).await).is_ok()
             }
@@ -43,7 +46,7 @@ impl Channels {
     /// Declares the queue unless it exists; returns the number of waiting messages. A passive declare goes first, so
     /// that a queue made by hand with other arguments (a quorum queue, for example) is used as it is. A failed one
     /// closes its channel, so each declare has its own.
-    pub(super) async fn declare_queue(&self, queue: &str) -> Result<u32, BrokerError> {
+    async fn declare_queue(&self, queue: &str) -> Result<u32, BrokerError> {
         let mut arguments = QueueDeclareArguments::durable_client_named(queue);
         if let Ok(waiting) = self.declare(arguments.clone().passive(true).finish()).await {
             return Ok(waiting);

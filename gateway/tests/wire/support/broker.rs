@@ -2,9 +2,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// What becomes of a published message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,15 @@ pub struct Broker {
     messages: Arc<Mutex<Vec<Published>>>,
     open: Arc<Mutex<Vec<TcpStream>>>,
     stopped: Arc<AtomicBool>,
+    stall: Arc<Stall>,
+}
+
+/// When a broker stands still: a client declares the queue once more, as a probe.
+#[derive(Default)]
+struct Stall {
+    /// For how many milliseconds, 0 for not at all.
+    length_ms: AtomicU64,
+    begun: AtomicBool,
 }
 
 impl Broker {
@@ -68,9 +78,11 @@ impl Broker {
             messages: Arc::default(),
             open: Arc::default(),
             stopped: Arc::default(),
+            stall: Arc::default(),
         };
         let (messages, open, stopped) =
             (broker.messages.clone(), broker.open.clone(), broker.stopped.clone());
+        let stall = broker.stall.clone();
         let answer = Arc::new(answer);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -78,12 +90,22 @@ impl Broker {
                     return;
                 }
                 open.lock().unwrap().push(stream.try_clone().unwrap());
-                let session = Session { stream, messages: messages.clone(), published: 0 };
+                let (messages, stall) = (messages.clone(), stall.clone());
+                let session = Session { stream, messages, stall, published: 0, declared: 0 };
                 let answer = answer.clone();
                 thread::spawn(move || session.run(&*answer));
             }
         });
         broker
+    }
+
+    /// Has it answer nothing on a connection for this long, from the moment when the client asks for the queue again.
+    pub fn stand_still_when_probed(&self, length: Duration) {
+        self.stall.length_ms.store(length.as_millis().try_into().unwrap(), Ordering::SeqCst);
+    }
+
+    pub fn stands_still(&self) -> bool {
+        self.stall.begun.load(Ordering::SeqCst)
     }
 
     pub fn messages(&self) -> Vec<Published> {
@@ -106,6 +128,8 @@ impl Broker {
 struct Session {
     stream: TcpStream,
     messages: Arc<Mutex<Vec<Published>>>,
+    stall: Arc<Stall>,
+    declared: u32,
     /// Messages so far, which is the delivery tag of the last one: only one channel publishes.
     published: u64,
 }
@@ -135,6 +159,12 @@ impl Session {
                 (20, 10) => self.send(channel, &[0, 20, 0, 11, 0, 0, 0, 0])?,
                 (20, 40) => self.send(channel, &[0, 20, 0, 41])?,
                 (50, 10) => {
+                    self.declared += 1;
+                    let length_ms = self.stall.length_ms.load(Ordering::SeqCst);
+                    if self.declared == 2 && length_ms > 0 {
+                        self.stall.begun.store(true, Ordering::SeqCst);
+                        thread::sleep(Duration::from_millis(length_ms));
+                    }
                     let queue = Fields(&payload[6..]).short();
                     let answer = [&[0, 50, 0, 11][..], &short(queue.as_bytes()), &[0; 8]].concat();
                     self.send(channel, &answer)?;
