@@ -10,8 +10,8 @@ use crate::dead_letters::{DeadLetter, DeadLetters};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::reporter::Reporter;
-use crate::repository::{IncomingOrder, Repository};
-use crate::service::{self, BatchOutcome, Message, OrderStore, Stored};
+use crate::repository::Repository;
+use crate::service::{self, BatchOutcome, Message};
 use crate::settings::Settings;
 
 /// How often the stop flag is checked while the queue is empty.
@@ -208,7 +208,7 @@ impl Session<'_, '_> {
         }
         let (connection, settings) = (&self.connection, self.consumer.settings);
         let moved = self.dead_letters.publish(letters, |letter| dead_letter(connection, settings, letter));
-        moved.map(drop).map_err(Error::DeadLetter)
+        moved.map_err(Error::DeadLetter)
     }
 
     fn retry_dead_letters(&mut self) -> Result<(), Error> {
@@ -218,7 +218,7 @@ impl Session<'_, '_> {
             log::debug!("{error}");
         }
         let moved = self.dead_letters.retry(|letter| dead_letter(connection, settings, letter));
-        moved.map(drop).map_err(Error::DeadLetter)
+        moved.map_err(Error::DeadLetter)
     }
 }
 
@@ -234,10 +234,4 @@ fn dead_letter(
     let queue = settings.dead_letter_queue();
     connection.publish(&queue, properties, delivery.body.clone(), settings.confirm_timeout)?;
     connection.ack(delivery.tag).map_err(|error| PublishError::Closed(error.to_string()))
-}
-
-impl OrderStore for Repository {
-    fn store(&mut self, batch: &[IncomingOrder]) -> Result<Stored, Error> {
-        Repository::store(self, batch)
-    }
 }

@@ -67,9 +67,7 @@ mod tests {
     #[test]
     fn a_failure_is_an_error_of_the_pruner_alone_and_passes() {
         let database = Postgres::shared().create_database();
-        let settings = database.settings("BILLING_DB");
-        let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let environment = Environment::from_pairs(pairs);
+        let environment = Environment::from_pairs(database.settings("BILLING_DB"));
         let mut settings = DatabaseSettings::read(&environment, "BILLING_DB", "test").unwrap();
         // The machine may be busy with other tests.
         settings.connect_timeout = Duration::from_secs(60);

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 
 use database::{Connection, DatabaseSettings, Failure, Migration};
-use order::Order;
 
 use crate::error::Error;
-use crate::service::{BodyDigest, Stored};
+use crate::service::{IncomingOrder, OrderStore, Stored};
 
 /// The schema's history.
 const MIGRATIONS: &[Migration] = &[
@@ -48,17 +47,6 @@ const FORGET: &str = "
         SELECT ctid FROM processed_messages
         WHERE processed_at < now() - make_interval(days => $1) LIMIT $2))";
 
-/// An order and the message it came in.
-#[derive(Clone, Debug)]
-pub(crate) struct IncomingOrder {
-    /// Identifies repetitions. Without it, every delivery is a separate order.
-    pub message_id: Option<String>,
-    /// The digest of the message's body.
-    pub digest: BodyDigest,
-    /// The order.
-    pub order: Order,
-}
-
 /// Access to the database. Connects on first use and again after a failure.
 pub(crate) struct Repository {
     settings: DatabaseSettings,
@@ -79,26 +67,6 @@ impl Repository {
             })?,
         };
         Ok(self.connection.insert(connection))
-    }
-
-    /// Stores the orders whose messages have not been processed before, all or none. No message id may occur twice in
-    /// the batch.
-    pub(crate) fn store(&mut self, batch: &[IncomingOrder]) -> Result<Stored, Error> {
-        let message_ids: Vec<_> = batch.iter().map(|incoming| incoming.message_id.as_deref()).collect();
-        let digests: Vec<_> = batch.iter().map(|incoming| incoming.digest.as_slice()).collect();
-        let user_ids: Vec<_> = batch.iter().map(|incoming| incoming.order.user_id()).collect();
-        let numbers: Vec<_> = batch.iter().map(|incoming| incoming.order.number_of_items()).collect();
-        let amounts: Vec<_> = batch.iter().map(|incoming| incoming.order.total_amount()).collect();
-        self.with_connection(|connection| {
-            let store = connection.prepared(STORE)?;
-            let new = connection
-                .client
-                .execute(&store, &[&message_ids, &digests, &user_ids, &numbers, &amounts])?;
-            // Only repeated ids can conflict, and they are rare.
-            let is_repeated = new < batch.len() as u64;
-            let conflicts = if is_repeated { conflicts(connection, batch)? } else { Vec::new() };
-            Ok(Stored { new, conflicts })
-        })
     }
 
     /// Deletes the ids of up to `max` messages that were processed more than `days` days ago; returns how many.
@@ -125,6 +93,26 @@ impl Repository {
             self.connection = None;
         }
         result
+    }
+}
+
+impl OrderStore for Repository {
+    fn store(&mut self, batch: &[IncomingOrder]) -> Result<Stored, Error> {
+        let message_ids: Vec<_> = batch.iter().map(|incoming| incoming.message_id.as_deref()).collect();
+        let digests: Vec<_> = batch.iter().map(|incoming| incoming.digest.as_slice()).collect();
+        let user_ids: Vec<_> = batch.iter().map(|incoming| incoming.order.user_id()).collect();
+        let numbers: Vec<_> = batch.iter().map(|incoming| incoming.order.number_of_items()).collect();
+        let amounts: Vec<_> = batch.iter().map(|incoming| incoming.order.total_amount()).collect();
+        self.with_connection(|connection| {
+            let store = connection.prepared(STORE)?;
+            let new = connection
+                .client
+                .execute(&store, &[&message_ids, &digests, &user_ids, &numbers, &amounts])?;
+            // Only repeated ids can conflict, and they are rare.
+            let is_repeated = new < batch.len() as u64;
+            let conflicts = if is_repeated { conflicts(connection, batch)? } else { Vec::new() };
+            Ok(Stored { new, conflicts })
+        })
     }
 }
 
@@ -157,15 +145,14 @@ mod tests {
     use std::time::Duration;
 
     use foundation::Environment;
+    use order::Order;
     use testkit::{Database, Postgres};
 
     use super::*;
     use crate::service::digest;
 
     fn repository(database: &Database) -> Repository {
-        let settings = database.settings("BILLING_DB");
-        let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let environment = Environment::from_pairs(pairs);
+        let environment = Environment::from_pairs(database.settings("BILLING_DB"));
         let mut settings = DatabaseSettings::read(&environment, "BILLING_DB", "test").unwrap();
         // The machine may be busy with other tests.
         settings.connect_timeout = Duration::from_secs(60);

@@ -8,7 +8,6 @@ use order::SCHEMA;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
-use crate::repository::IncomingOrder;
 
 /// A message: only what the rules need.
 #[derive(Debug)]
@@ -33,9 +32,21 @@ pub(crate) fn digest(body: &[u8]) -> BodyDigest {
 /// The reason for dead-lettering a message whose id was used for another body.
 const CONFLICT: &str = "the message_id was used before, for another order";
 
+/// An order and the message it came in.
+#[derive(Clone, Debug)]
+pub(crate) struct IncomingOrder {
+    /// Identifies repetitions. Without it, every delivery is a separate order.
+    pub message_id: Option<String>,
+    /// The digest of the message's body.
+    pub digest: BodyDigest,
+    /// The order.
+    pub order: Order,
+}
+
 /// Where orders are stored.
 pub(crate) trait OrderStore {
-    /// Stores the batch in one transaction, except for orders that were stored before.
+    /// Stores the orders whose messages have not been processed before, all or none. No message id may occur twice in
+    /// the batch.
     fn store(&mut self, batch: &[IncomingOrder]) -> Result<Stored, Error>;
 }
 

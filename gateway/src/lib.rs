@@ -19,7 +19,7 @@ mod settings;
 mod status;
 mod upstream;
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
@@ -59,7 +59,10 @@ impl Gateway {
     /// Binds the addresses and starts to connect to the broker. Only the private listener is served before
     /// [`Gateway::run`].
     pub fn build(settings: Settings, shutdown: Shutdown) -> Result<Self, Error> {
-        let server = bind(&settings)?;
+        let server = Server::bind(&settings.host, settings.port).map_err(|source| {
+            let addr = format!("{}:{}", settings.host, settings.port);
+            Error::Listen { addr, source }
+        })?;
         let services = services(&settings)?;
         let labels = routes::labels(&settings.services);
         let metrics = Arc::new(Metrics::new(labels, server.connections(), services.clone()));
@@ -124,15 +127,6 @@ impl Gateway {
         log::info!("stopped");
         Ok(())
     }
-}
-
-fn bind(settings: &Settings) -> Result<Server, Error> {
-    let name = format!("{}:{}", settings.host, settings.port);
-    let failed = |source| Error::Listen { addr: name.clone(), source };
-    let host = settings.host.trim_matches(['[', ']']);
-    let mut addrs = (host, settings.port).to_socket_addrs().map_err(failed)?;
-    let addr = addrs.next().ok_or_else(|| failed(std::io::ErrorKind::AddrNotAvailable.into()))?;
-    Server::bind(addr).map_err(failed)
 }
 
 /// Creates the configured services; refuses one whose prefix overlaps with the gateway's own paths.

@@ -157,8 +157,8 @@ impl Outgoing<'_> {
         *request.uri_mut() = instance.uri(self.target)?;
         let fields = request.headers_mut();
         // Six fields are added below. Reserving the exact size avoids a larger allocation, which would be much slower.
-        fields.reserve(self.request.field_count() + 6);
-        fields.insert(header::HOST, instance.host().clone());
+        fields.reserve(self.request.fields().len() + 6);
+        fields.insert(header::HOST, instance.host.clone());
         self.copy_fields(fields);
         self.add_fields(fields);
         Some(request)

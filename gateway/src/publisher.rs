@@ -199,15 +199,17 @@ impl Publisher {
 
     /// Connects, waits for the connection to end, and starts over, until the gateway stops.
     fn supervise(&self) {
+        // Not reset by connecting: a broker may accept connections and then end them.
         let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MAX);
         let mut reported = String::new();
         while !self.stop.requested() {
             match connect(&self.settings) {
                 Ok(connection) => {
                     log::info!("connected to the broker");
-                    backoff.reset();
                     reported.clear();
-                    self.attend(Arc::new(connection));
+                    if self.attend(Arc::new(connection)) {
+                        backoff.reset();
+                    }
                 }
                 // Log each reason once, not each attempt.
                 Err(cause) if cause != reported => {
@@ -220,8 +222,9 @@ impl Publisher {
         }
     }
 
-    /// Lets requests publish on `connection` until it ends, and receives billing's reports meanwhile.
-    fn attend(&self, connection: Arc<Connection>) {
+    /// Lets requests publish on `connection` until it ends, and receives billing's reports meanwhile. Returns
+    /// whether the connection was of use: an order was confirmed, or it lasted until the queue was declared again.
+    fn attend(&self, connection: Arc<Connection>) -> bool {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         // If the broker refuses this, there are no reports, but orders are still published.
         let mut reports = connection
@@ -233,15 +236,16 @@ impl Publisher {
         let mut probed = Instant::now();
         let mut unanswered: Option<Instant> = None;
         let mut refusal = None;
+        let (confirmed, mut lasted) = (self.metrics.orders_confirmed.get(), false);
         // The connection is held only while it is checked, so that `stop` can take and close it.
         let reason = loop {
-            let Some(connection) = weak.upgrade() else { return };
+            let Some(connection) = weak.upgrade() else { return true };
             let pause = if reports.is_some() { Duration::ZERO } else { TICK };
             if let Some(reason) = connection.wait_closed(pause) {
                 break reason;
             }
             if self.stop.requested() {
-                return;
+                return true;
             }
             let blocked = connection.blocked();
             let is_due = probed.elapsed() >= PROBE_INTERVAL && blocked.is_none();
@@ -250,6 +254,7 @@ impl Publisher {
                 match connection.declare_queue(&self.settings.queue) {
                     Ok(_) => {
                         unanswered = None;
+                        lasted = true;
                         connection.probe();
                         probed = Instant::now();
                     }
@@ -272,6 +277,7 @@ impl Publisher {
         };
         self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
         log::warn!("lost the broker: {reason}; connecting again");
+        lasted || self.metrics.orders_confirmed.get() > confirmed
     }
 
     fn record_report(&self, report: &[u8]) {

@@ -33,9 +33,7 @@ impl Setup {
 
     /// A connection to the broker, as somebody who publishes by hand.
     fn connect(&self) -> Connection {
-        let settings = self.broker.settings();
-        let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let settings = AmqpSettings::read(&Environment::from_pairs(pairs)).unwrap();
+        let settings = AmqpSettings::read(&Environment::from_pairs(self.broker.settings())).unwrap();
         Connection::open(&settings, "billing-tests").unwrap()
     }
 

@@ -27,8 +27,8 @@ use super::{
     AmqpSettings, BrokerError, CloseReason, ConfirmSender, Delivery, Properties, PublishError, refusal,
 };
 use channels::Channels;
-pub(super) use commands::{Command, Commands};
-use commands::{QueuedCommands, Reply, commands};
+pub(super) use commands::{Command, Commands, Reply};
+use commands::{QueuedCommands, commands};
 
 /// The interval of heartbeats, in seconds: a dead connection is detected within two of them.
 const HEARTBEAT_S: u16 = 10;
@@ -177,6 +177,7 @@ impl Session {
         closed.set(&reason);
         // Dropping the confirms drops their reply channels, which tells waiting publishers of the end.
         *self.commands.confirms.lock().unwrap_or_else(PoisonError::into_inner) = Confirms::new();
+        // Accepts no more commands.
         queued.close();
         let _ = timeout(self.channels.deadline, self.channels.connection.close()).await;
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
 use foundation::{Environment, Error};
-use io::{Command, Commands};
+use io::{Command, Commands, Reply};
 
 pub use properties::Properties;
 
@@ -182,20 +182,17 @@ impl Connection {
     /// Makes sure that the durable queue `queue` exists, and returns how many messages wait in it. An existing queue of
     /// any type is used as it is.
     pub fn declare_queue(&self, queue: &str) -> Result<u32, BrokerError> {
-        let (reply, answer) = sync_channel(1);
-        self.request(Command::DeclareQueue { queue: queue.to_owned(), reply }, &answer)
+        self.request(|reply| Command::DeclareQueue { queue: queue.to_owned(), reply })
     }
 
     /// How many messages of `queue` wait for a consumer; `None` if there is no such queue.
     pub fn count_messages(&self, queue: &str) -> Result<Option<u32>, BrokerError> {
-        let (reply, answer) = sync_channel(1);
-        self.request(Command::CountMessages { queue: queue.to_owned(), reply }, &answer)
+        self.request(|reply| Command::CountMessages { queue: queue.to_owned(), reply })
     }
 
     /// Makes sure that the durable fan-out exchange `exchange` exists.
     pub fn declare_fanout(&self, exchange: &str) -> Result<(), BrokerError> {
-        let (reply, answer) = sync_channel(1);
-        self.request(Command::DeclareFanout { exchange: exchange.to_owned(), reply }, &answer)
+        self.request(|reply| Command::DeclareFanout { exchange: exchange.to_owned(), reply })
     }
 
     /// Publishes to `exchange`, which must exist, without waiting for a confirm. If nobody listens or the connection
@@ -207,9 +204,7 @@ impl Connection {
     /// Receives a copy of every message that is published to `exchange` from now on. Deliveries need no
     /// acknowledgement.
     pub fn listen(&self, exchange: &str) -> Result<Deliveries, BrokerError> {
-        let (reply, answer) = sync_channel(1);
-        let batches = self.request(Command::Listen { exchange: exchange.to_owned(), reply }, &answer)?;
-        Ok(Deliveries { batches, ready: VecDeque::new(), closed: self.closed.clone() })
+        self.deliveries(|reply| Command::Listen { exchange: exchange.to_owned(), reply })
     }
 
     /// Publishes through the default exchange, persistent and mandatory, and blocks until the broker has confirmed
@@ -286,10 +281,7 @@ impl Connection {
 
     /// Starts to consume from `queue`, with at most `prefetch` messages unacknowledged at a time.
     pub fn consume(&self, queue: &str, prefetch: u16) -> Result<Deliveries, BrokerError> {
-        let (reply, answer) = sync_channel(1);
-        let consume = Command::Consume { queue: queue.to_owned(), prefetch, reply };
-        let batches = self.request(consume, &answer)?;
-        Ok(Deliveries { batches, ready: VecDeque::new(), closed: self.closed.clone() })
+        self.deliveries(|reply| Command::Consume { queue: queue.to_owned(), prefetch, reply })
     }
 
     /// Acknowledges the delivery `tag` and all before it. AMQP does not answer an ack: if the connection ends first,
@@ -328,12 +320,18 @@ impl Connection {
         }
     }
 
-    fn request<T>(
+    fn deliveries(
         &self,
-        command: Command,
-        answer: &Receiver<Result<T, BrokerError>>,
-    ) -> Result<T, BrokerError> {
-        if !self.commands.send(command) {
+        command: impl FnOnce(Reply<Receiver<Vec<Delivery>>>) -> Command,
+    ) -> Result<Deliveries, BrokerError> {
+        let batches = self.request(command)?;
+        Ok(Deliveries { batches, ready: VecDeque::new(), closed: self.closed.clone() })
+    }
+
+    /// Sends the command that gets the reply channel, and waits for its answer.
+    fn request<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, BrokerError> {
+        let (reply, answer) = sync_channel(1);
+        if !self.commands.send(command(reply)) {
             return Err(self.closed_error());
         }
         match answer.recv_timeout(self.answer_timeout) {

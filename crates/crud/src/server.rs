@@ -1,6 +1,6 @@
 //! A service made of resources: build, run, stop.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +60,10 @@ impl Application {
     /// Binds the sockets and starts the workers, which connect in the background.
     pub fn build(&'static self, settings: Settings, shutdown: Shutdown) -> Result<Running, Error> {
         let tables: Arc<[Table]> = self.tables()?.into();
-        let server = listen(&settings.host, settings.port)?;
+        let server = Server::bind(&settings.host, settings.port).map_err(|source| {
+            let address = format!("{}:{}", settings.host, settings.port);
+            Error::Listen { address, source }
+        })?;
         let executors = tables.clone();
         let workers = Workers::start(
             self.name,
@@ -90,14 +93,6 @@ impl Application {
         let tables = self.resources.iter().enumerate();
         tables.map(|(index, resource)| Table::new(index, resource)).collect()
     }
-}
-
-fn listen(host: &str, port: u16) -> Result<Server, Error> {
-    let address = format!("{host}:{port}");
-    let failed = |source| Error::Listen { address: address.clone(), source };
-    let resolved = (host, port).to_socket_addrs().map_err(failed)?.next();
-    let resolved = resolved.ok_or_else(|| failed(std::io::Error::other("the host has no address")))?;
-    Server::bind(resolved).map_err(failed)
 }
 
 /// A service, bound to its address.

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use foundation::json;
 use serde_json::value::RawValue;
 
 use crate::field::FieldType;
@@ -118,7 +119,7 @@ fn read_decimal(
         };
         format!("must be a number from {min} to {max} with at most {scale} decimals").into()
     };
-    let units = decimal_units(text, scale).ok_or_else(complaint)?;
+    let units = json::decimal(text, scale).ok_or_else(complaint)?;
     let one = 10i128.pow(scale);
     let in_bounds =
         bounds.is_none_or(|(min, max)| (i128::from(min) * one..=i128::from(max) * one).contains(&units));
@@ -130,36 +131,6 @@ fn read_decimal(
         (units.unsigned_abs() / one.unsigned_abs(), units.unsigned_abs() % one.unsigned_abs());
     let width = scale as usize;
     Ok(if scale == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction:0width$}") })
-}
-
-/// The exact value of a JSON number (RFC 8259 §6) in units of 10^-`scale`; `None` if it has more decimals or digits.
-fn decimal_units(text: &str, scale: u32) -> Option<i128> {
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-        None => (text, 0),
-    };
-    let (negative, mantissa) = match mantissa.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, mantissa),
-    };
-    let (whole, fraction) = match mantissa.split_once('.') {
-        Some((_, "")) => return None,
-        Some(parts) => parts,
-        None => (mantissa, ""),
-    };
-    let digits = format!("{whole}{fraction}");
-    if whole.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let significant = digits.trim_end_matches('0');
-    if significant.is_empty() {
-        return Some(0);
-    }
-    let dropped = i32::try_from(digits.len() - significant.len()).ok()?;
-    let power = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?.checked_add(dropped)?;
-    let shift = u32::try_from(power.checked_add(i32::try_from(scale).ok()?)?).ok()?;
-    let units = significant.parse::<i128>().ok()?.checked_mul(10i128.checked_pow(shift)?)?;
-    Some(if negative { -units } else { units })
 }
 
 /// A day of the years 0001 to 9999, as `YYYY-MM-DD`.

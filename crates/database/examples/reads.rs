@@ -67,9 +67,8 @@ fn main() {
 }
 
 fn ours(database: &Database, threads: usize, askers: usize) {
-    let settings = database.settings("DB");
-    let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let settings = DatabaseSettings::read(&Environment::from_pairs(pairs), "DB", "reads").unwrap();
+    let environment = Environment::from_pairs(database.settings("DB"));
+    let settings = DatabaseSettings::read(&environment, "DB", "reads").unwrap();
     let limits = WorkerSettings { threads, queue_max: 1_000 };
     let workers = Workers::start("reads", &settings, MIGRATIONS, limits, || Reads).unwrap();
     workers.ready(Instant::now() + Duration::from_secs(60)).unwrap();

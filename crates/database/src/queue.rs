@@ -314,6 +314,34 @@ mod tests {
     }
 
     #[test]
+    fn an_idle_worker_is_woken_once_the_busy_one_has_stayed_busy_for_a_moment() {
+        let queue = Numbers::new(100, 2);
+        // One worker is connected and never comes back for another job; the other one is idle.
+        queue.connected();
+        queue.connected();
+        let (answer, waited) = std::thread::scope(|scope| {
+            let idle = scope.spawn(|| {
+                let NextTask::Batch(batch) = queue.take(100, |_, _| true) else { panic!("there is a batch") };
+                let taken = Instant::now();
+                for Queued { job, waiter } in batch {
+                    waiter.promise.answer(Ok(job));
+                }
+                taken
+            });
+            while queue.state().idle == 0 {
+                std::thread::yield_now();
+            }
+            let asked = Instant::now();
+            let answer = queue.ask(7, asked + Duration::from_secs(10));
+            // Without this, the test would wait for ever for a worker that nobody woke.
+            queue.stop();
+            (answer, idle.join().unwrap() - asked)
+        });
+        assert_eq!(answer.unwrap(), 7);
+        assert!(waited >= BUSY_WORKER_PATIENCE, "{waited:?}");
+    }
+
+    #[test]
     fn jobs_that_are_given_back_come_first_again() {
         let queue = Numbers::new(100, 1);
         for job in [1, 2, 3] {

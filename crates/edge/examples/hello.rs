@@ -29,7 +29,7 @@ impl Service for Hello {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let server = Server::bind("127.0.0.1:3999".parse()?)?;
+    let server = Server::bind("127.0.0.1", 3999)?;
     server.run(&EdgeSettings::default(), Arc::new(Hello), &Shutdown::on_signals()?)?;
     Ok(())
 }

@@ -17,8 +17,8 @@ use crate::socket::{Link, Waiting};
 const REFUSALS_AT_ONCE: usize = 32;
 /// Most connections at a time, beyond the limits, that have been told to close to make room.
 const LEAVING_AT_ONCE: usize = 32;
-/// A connection whose request head takes longer than this, in microseconds, may be closed to make room if none is idle.
-const HEAD_GRACE_US: u64 = 1_000_000;
+/// A connection whose request head takes longer than this may be closed to make room if none is idle.
+const HEAD_GRACE: Duration = Duration::from_secs(1);
 /// How long a connection that was accepted just before the stop may take to send its first request.
 pub(crate) const STOP_GRACE: Duration = Duration::from_millis(200);
 
@@ -42,9 +42,8 @@ struct OpenConnections {
 }
 
 /// The open connections and their limits.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Admission {
-    started: Instant,
     open: Mutex<OpenConnections>,
     closed: Condvar,
     refused_client: Counter,
@@ -113,19 +112,6 @@ pub(crate) struct Registration {
 }
 
 impl Admission {
-    pub(crate) fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            open: Mutex::default(),
-            closed: Condvar::new(),
-            refused_client: Counter::default(),
-            refused_total: Counter::default(),
-            refused_silently: Counter::default(),
-            refused_thread: Counter::default(),
-            evicted: Counter::default(),
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, OpenConnections> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,7 +123,7 @@ impl Admission {
         ip: IpAddr,
         settings: &EdgeSettings,
     ) -> (Arc<Link>, Decision) {
-        let link = Arc::new(Link::new(stream, self.started));
+        let link = Arc::new(Link::new(stream));
         let client = client_of(ip);
         let mut open = self.lock();
         let serving = open.links.len() - open.refusals - open.leaving;
@@ -176,13 +162,12 @@ impl Admission {
         if open.leaving >= LEAVING_AT_ONCE {
             return false;
         }
-        let now_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let candidates = open.links.values().filter(|link| !link.is_leaving());
         let oldest = candidates
             .filter_map(|link| Some((link.waiting()?, link)))
             .filter(|(waiting, _)| match waiting {
                 Waiting::Idle(_) => true,
-                Waiting::WithinHead(since_us) => now_us.saturating_sub(*since_us) >= HEAD_GRACE_US,
+                Waiting::WithinHead(since) => since.elapsed() >= HEAD_GRACE,
             })
             .min_by_key(|(waiting, _)| *waiting);
         let Some((_, link)) = oldest else { return false };

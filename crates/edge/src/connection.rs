@@ -171,7 +171,7 @@ impl<'s> Connection<'s> {
                 &mut self.input,
                 shared.body_pace(),
                 &shared.bodies,
-                (self.head.framing(), self.head.expects_continue()),
+                (self.head.framing, self.head.expects_continue),
                 &drainable,
             ),
             peer: &self.peer,
@@ -179,8 +179,8 @@ impl<'s> Connection<'s> {
         };
         let context = Context {
             http10: self.head.is_http10(),
-            to_head: self.head.method() == Method::Head,
-            keep_alive: self.head.keep_alive(),
+            to_head: self.head.method == Method::Head,
+            keep_alive: self.head.keep_alive,
             drainable: &drainable,
             request_id: &request_id,
             shutdown: &shared.shutdown,
@@ -200,7 +200,7 @@ impl<'s> Connection<'s> {
         // If the request was read completely and the client expects the connection to close, there is nothing to linger
         // for.
         let all_read = request.body.is_done() && self.input.unread().is_empty();
-        if !all_read || self.head.keep_alive() {
+        if !all_read || self.head.keep_alive {
             self.linger();
         }
         false

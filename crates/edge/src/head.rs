@@ -83,12 +83,14 @@ pub(crate) struct Head {
     fields: Vec<(Range<usize>, Range<usize>)>,
     target: Range<usize>,
     host: Range<usize>,
-    method: Method,
+    pub(crate) method: Method,
     method_name: Range<usize>,
     minor_version: u8,
-    framing: Framing,
-    keep_alive: bool,
-    expects_continue: bool,
+    pub(crate) framing: Framing,
+    /// Whether the client is willing to use the connection again.
+    pub(crate) keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub(crate) expects_continue: bool,
 }
 
 impl Head {
@@ -152,10 +154,6 @@ impl Head {
         Ok(())
     }
 
-    pub(crate) fn method(&self) -> Method {
-        self.method
-    }
-
     /// The method as it was sent; httparse has checked that it is a token.
     pub(crate) fn method_name(&self) -> &str {
         std::str::from_utf8(&self.bytes[self.method_name.clone()]).unwrap_or_default()
@@ -176,28 +174,9 @@ impl Head {
         &self.bytes[self.host.clone()]
     }
 
-    pub(crate) fn framing(&self) -> Framing {
-        self.framing
-    }
-
-    /// Whether the client is willing to use the connection again.
-    pub(crate) fn keep_alive(&self) -> bool {
-        self.keep_alive
-    }
-
-    /// Whether the client waits for `100 Continue` before it sends the body.
-    pub(crate) fn expects_continue(&self) -> bool {
-        self.expects_continue
-    }
-
     /// All fields, as they were sent.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub(crate) fn fields(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
         self.fields.iter().map(|(name, value)| (&self.bytes[name.clone()], &self.bytes[value.clone()]))
-    }
-
-    /// How many fields there are.
-    pub(crate) fn field_count(&self) -> usize {
-        self.fields.len()
     }
 
     /// The value of the field `name` if it was sent exactly once.
@@ -260,10 +239,10 @@ mod tests {
     #[test]
     fn a_plain_request_is_understood() {
         let head = parse("PUT /a?b HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nContent-Length: 3\r\n\r\n").unwrap();
-        assert_eq!(head.method(), Method::Put);
+        assert_eq!(head.method, Method::Put);
         assert_eq!((head.target(), head.host()), (&b"/a?b"[..], &b"h"[..]));
-        assert_eq!(head.framing(), Framing::Length(3));
-        assert!(head.keep_alive() && !head.is_http10());
+        assert_eq!(head.framing, Framing::Length(3));
+        assert!(head.keep_alive && !head.is_http10());
         assert_eq!(head.field("x-a"), Some(&b"1"[..]));
     }
 
@@ -318,7 +297,7 @@ mod tests {
     fn methods_that_http_does_not_define_are_kept() {
         for name in ["get", "PURGE", "UPDATE", "M-SEARCH", "CONNECT"] {
             let head = parse(&format!("{name} / HTTP/1.1\r\nHost: h\r\n\r\n")).unwrap();
-            assert_eq!((head.method(), head.method_name()), (Method::Other, name));
+            assert_eq!((head.method, head.method_name()), (Method::Other, name));
         }
         assert_eq!(parse("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().method_name(), "GET");
     }
@@ -329,7 +308,7 @@ mod tests {
         let mut head = parse(&format!("GET / HTTP/1.1\r\nHost: h\r\nX-A: {filler}\r\n\r\n")).unwrap();
         assert!(head.bytes.capacity() > 2 * IDLE_CAPACITY);
         head.shrink();
-        assert!(head.bytes.capacity() <= 2 * IDLE_CAPACITY && head.field_count() == 0);
+        assert!(head.bytes.capacity() <= 2 * IDLE_CAPACITY && head.fields.is_empty());
     }
 
     #[test]

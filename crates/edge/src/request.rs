@@ -17,7 +17,7 @@ pub struct Request<'c> {
 impl<'c> Request<'c> {
     /// The method.
     pub fn method(&self) -> Method {
-        self.head.method()
+        self.head.method
     }
 
     /// The method's name as it was sent; a valid token (RFC 9110 §5.6.2).
@@ -41,13 +41,8 @@ impl<'c> Request<'c> {
     }
 
     /// All header fields as they were sent, in order.
-    pub fn fields(&self) -> impl Iterator<Item = (&'c [u8], &'c [u8])> + use<'c> {
+    pub fn fields(&self) -> impl ExactSizeIterator<Item = (&'c [u8], &'c [u8])> + use<'c> {
         self.head.fields()
-    }
-
-    /// How many header fields there are.
-    pub fn field_count(&self) -> usize {
-        self.head.field_count()
     }
 
     /// The value of the field `name`, in any case, if it was sent exactly once.

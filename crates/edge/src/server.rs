@@ -1,7 +1,7 @@
 //! The listening socket: binds, accepts, starts a thread for each connection, and stops gracefully.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
@@ -38,9 +38,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds to `addr`; port 0 lets the operating system choose. The kernel completes connections from now on; they are
-    /// answered once [`Server::run`] is called.
-    pub fn bind(addr: SocketAddr) -> io::Result<Self> {
+    /// Binds to the first address of `host`, which may be an IPv6 address in brackets; port 0 lets the operating system
+    /// choose. The kernel completes connections from now on; they are answered once [`Server::run`] is called.
+    pub fn bind(host: &str, port: u16) -> io::Result<Self> {
+        let mut addrs = (host.trim_matches(['[', ']']), port).to_socket_addrs()?;
+        let addr = addrs.next().ok_or(ErrorKind::AddrNotAvailable)?;
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not have to wait for old connections in TIME_WAIT.
         socket.set_reuse_address(true)?;
@@ -50,7 +52,7 @@ impl Server {
         socket.set_nonblocking(true)?;
         let listener = TcpListener::from(socket);
         let addr = listener.local_addr()?;
-        Ok(Self { listener, addr, admission: Arc::new(Admission::new()) })
+        Ok(Self { listener, addr, admission: Arc::default() })
     }
 
     /// The address that was bound.

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -16,53 +16,37 @@ use crate::settings::EdgeSettings;
 #[derive(Debug)]
 pub(crate) struct Link {
     stream: TcpStream,
-    /// When the server started; times are counted from here.
-    epoch: Instant,
-    /// What the connection waits for and since when, encoded by [`Waiting::encode`]; [`BUSY`] while it does not wait
-    /// for a request.
-    waiting: AtomicU64,
+    /// What the connection waits for; `None` while it does not wait for a request.
+    waiting: Mutex<Option<Waiting>>,
     /// Whether the connection has served a request.
     used: AtomicBool,
     /// Whether it is about to close: refused, or told to make room for another one.
     leaving: AtomicBool,
 }
 
-const BUSY: u64 = u64::MAX;
-
 /// How a connection waits for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Waiting {
-    /// For the first byte of a request, since this many microseconds after the server's start. It may be closed at any
-    /// time.
-    Idle(u64),
-    /// For the rest of a request head, since its first byte came (same unit). It may be closed only to make room, and
-    /// not at once.
-    WithinHead(u64),
-}
-
-impl Waiting {
-    fn encode(self) -> u64 {
-        match self {
-            Self::Idle(since_us) => since_us << 1,
-            Self::WithinHead(since_us) => since_us << 1 | 1,
-        }
-    }
+    /// For the first byte of a request, since this time. It may be closed at any time.
+    Idle(Instant),
+    /// For the rest of a request head, whose first byte came at this time. It may be closed only to make room, and not
+    /// at once.
+    WithinHead(Instant),
 }
 
 impl Link {
-    pub(crate) fn new(stream: TcpStream, epoch: Instant) -> Self {
-        let waiting = AtomicU64::new(Waiting::Idle(micros(epoch.elapsed())).encode());
-        let (used, leaving) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { stream, epoch, waiting, used, leaving }
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        let waiting = Mutex::new(Some(Waiting::Idle(Instant::now())));
+        Self { stream, waiting, used: AtomicBool::new(false), leaving: AtomicBool::new(false) }
     }
 
     /// What the connection waits for; `None` while it is busy.
     pub(crate) fn waiting(&self) -> Option<Waiting> {
-        match self.waiting.load(Ordering::SeqCst) {
-            BUSY => None,
-            code if code & 1 == 0 => Some(Waiting::Idle(code >> 1)),
-            code => Some(Waiting::WithinHead(code >> 1)),
-        }
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_waiting(&self, waiting: Option<Waiting>) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
     }
 
     pub(crate) fn is_used(&self) -> bool {
@@ -94,10 +78,6 @@ impl Link {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX >> 2)
-}
-
 /// The connection's own view of its socket.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -117,21 +97,17 @@ impl Socket {
 
     /// Marks the connection as waiting for a request.
     pub(crate) fn set_idle(&self) {
-        self.wait_for(Waiting::Idle(micros(self.link.epoch.elapsed())));
+        self.link.set_waiting(Some(Waiting::Idle(Instant::now())));
     }
 
     /// Marks the connection as waiting for the rest of a head that began at `first_byte`.
     pub(crate) fn set_within_head(&self, first_byte: Instant) {
-        self.wait_for(Waiting::WithinHead(micros(first_byte.saturating_duration_since(self.link.epoch))));
-    }
-
-    fn wait_for(&self, waiting: Waiting) {
-        self.link.waiting.store(waiting.encode(), Ordering::SeqCst);
+        self.link.set_waiting(Some(Waiting::WithinHead(first_byte)));
     }
 
     /// Marks the connection as not waiting.
     pub(crate) fn set_busy(&self) {
-        self.link.waiting.store(BUSY, Ordering::SeqCst);
+        self.link.set_waiting(None);
     }
 
     /// Records that a request was served.

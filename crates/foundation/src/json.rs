@@ -31,6 +31,37 @@ pub fn member<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de 
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
+/// The exact value of a number (RFC 8259 §6) in units of 10^-`scale`: with a scale of 2, `1.5e1` is 1500. `None` if it
+/// has more decimals or too many digits, or is no number.
+pub fn decimal(text: &str, scale: u32) -> Option<i128> {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (negative, mantissa) = match mantissa.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, mantissa),
+    };
+    let (whole, fraction) = match mantissa.split_once('.') {
+        Some((_, "")) => return None,
+        Some(parts) => parts,
+        None => (mantissa, ""),
+    };
+    let digits = format!("{whole}{fraction}");
+    if whole.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let significant = digits.trim_end_matches('0');
+    if significant.is_empty() {
+        return Some(0);
+    }
+    let dropped = i32::try_from(digits.len() - significant.len()).ok()?;
+    let power = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?.checked_add(dropped)?;
+    let shift = u32::try_from(power.checked_add(i32::try_from(scale).ok()?)?).ok()?;
+    let units = significant.parse::<i128>().ok()?.checked_mul(10i128.checked_pow(shift)?)?;
+    Some(if negative { -units } else { units })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

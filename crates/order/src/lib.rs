@@ -5,12 +5,10 @@
 
 pub mod report;
 
-use std::fmt::Write as _;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use foundation::json::{member, parse_object};
+use foundation::json::{self, member, parse_object};
 
 /// The name of this message format, carried in the header `schema`.
 pub const SCHEMA: &str = "order.v1";
@@ -162,38 +160,16 @@ impl Scalar {
 
 /// The exact value of a number, or of a string of digits, in units of 10^-`scale`. `None` if it is neither, is negative
 /// or has more decimals.
-fn decimal(token: &str, scale: i32) -> Option<i128> {
+fn decimal(token: &str, scale: u32) -> Option<i128> {
     match Scalar::read(token)? {
-        Scalar::Number => decimal_of_number(token, scale),
+        // Taken by value: `1.5e1` is 15, and `180.100` is 180.1.
+        Scalar::Number => json::decimal(token, scale).filter(|_| !token.starts_with('-')),
         Scalar::Text(text) => decimal_of_text(&text, scale),
     }
 }
 
-/// A JSON number is taken by value: `1.5e1` is 15, and `180.100` is 180.1 (RFC 8259 §6).
-fn decimal_of_number(token: &str, scale: i32) -> Option<i128> {
-    let (mantissa, exponent) = match token.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-        None => (token, 0),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let mut digits = String::with_capacity(whole.len() + fraction.len());
-    write!(digits, "{whole}{fraction}").ok()?;
-    let significant = digits.trim_end_matches('0');
-    let dropped = i32::try_from(digits.len() - significant.len()).ok()?;
-    if significant.is_empty() {
-        return Some(0);
-    }
-    let power = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?.checked_add(dropped)?;
-    let shift = u32::try_from(power.checked_add(scale)?).ok()?;
-    let value: i128 = significant.parse().ok()?;
-    if value < 0 {
-        return None;
-    }
-    value.checked_mul(10i128.checked_pow(shift)?)
-}
-
 /// A string is taken as written: digits, and at most `scale` decimals after a point.
-fn decimal_of_text(text: &str, scale: i32) -> Option<i128> {
+fn decimal_of_text(text: &str, scale: u32) -> Option<i128> {
     let (whole, fraction) = match text.split_once('.') {
         Some((_, "")) => return None,
         Some(parts) => parts,

@@ -90,9 +90,9 @@ struct HealthCheck {
 #[derive(Debug)]
 pub(crate) struct Instance {
     common: &'static Common,
-    authority: Authority,
+    pub(super) authority: Authority,
     /// The value of `Host`, made once.
-    host: HeaderValue,
+    pub(crate) host: HeaderValue,
     /// The IP address, if the authority has one instead of a host name.
     pub(super) ip: Option<IpAddr>,
     pub(super) port: u16,
@@ -133,11 +133,6 @@ impl Instance {
         }
     }
 
-    /// The value of `Host` for this instance.
-    pub(crate) fn host(&self) -> &HeaderValue {
-        &self.host
-    }
-
     /// The URI of `target` at this instance; `None` when the target has a character that ureq cannot send.
     pub(crate) fn uri(&self, target: &[u8]) -> Option<Uri> {
         let mut parts = Parts::default();
@@ -145,10 +140,6 @@ impl Instance {
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
         Uri::from_parts(parts).ok()
-    }
-
-    pub(super) fn authority(&self) -> &Authority {
-        &self.authority
     }
 
     pub(super) fn state(&self) -> State {

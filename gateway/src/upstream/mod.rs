@@ -46,7 +46,7 @@ pub(crate) enum Repetition {
 /// Whether a service is ready.
 #[derive(Debug)]
 pub(crate) enum Readiness {
-    /// It can.
+    /// It is.
     Ready,
     /// It answers that it is not ready.
     NotReady(String),
@@ -207,7 +207,7 @@ impl UpstreamService {
             if if any_up { !state.is_up() } else { state == State::Hung } {
                 continue;
             }
-            let at = instance.authority();
+            let at = &instance.authority;
             match instance.probe(b"/ready", self.ready_timeout) {
                 Ok(200) => return Readiness::Ready,
                 Ok(status) => best = Readiness::NotReady(format!("{at}: /ready answered {status}")),
@@ -225,19 +225,17 @@ impl UpstreamService {
 /// The readiness of each service, in the same order. All are asked at the same time.
 pub(crate) fn readiness(services: &[&'static UpstreamService]) -> Vec<Readiness> {
     thread::scope(|scope| {
-        let Some((first, others)) = services.split_first() else { return Vec::new() };
-        let asked: Vec<_> = others
+        let asked: Vec<_> = services
             .iter()
             .map(|service| (service, thread::Builder::new().spawn_scoped(scope, || service.readiness())))
             .collect();
-        let mut found = vec![first.readiness()];
-        found.extend(asked.into_iter().map(|(service, thread)| match thread {
+        let found = asked.into_iter().map(|(service, thread)| match thread {
             Ok(thread) => {
                 thread.join().unwrap_or_else(|_| Readiness::Unreachable("asking it failed".to_owned()))
             }
             Err(_) => service.readiness(),
-        }));
-        found
+        });
+        found.collect()
     })
 }
 
@@ -291,7 +289,7 @@ mod tests {
         while let Ok(choice) = service.choose(&mut tried) {
             chosen.push(choice);
         }
-        chosen.iter().map(|(instance, _)| instance.authority().host()).collect()
+        chosen.iter().map(|(instance, _)| instance.authority.host()).collect()
     }
 
     #[test]

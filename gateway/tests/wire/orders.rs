@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edge::EdgeSettings;
 use serde_json::Value;
@@ -227,6 +227,17 @@ fn the_gateway_serves_without_a_broker_and_finds_it_when_it_is_back() {
         broker.stop();
         eventually("the loss is noticed", || post(&mut client, "", ORDER).status == 503);
     }
+}
+
+#[test]
+fn a_broker_that_ends_every_connection_is_asked_less_and_less() {
+    let broker = Broker::ending_connections();
+    let started = Instant::now();
+    let addr = broker.addr.to_string();
+    let _gateway = Gateway::start("http://127.0.0.1:1", &[("RABBITMQ_HOST", &addr)]);
+    eventually("it has come back five times", || broker.connections() == 6);
+    // The delays before it came back were at least half of 100, 200, 400, 800 and 1600 ms.
+    assert!(started.elapsed() >= Duration::from_millis(1550), "{:?}", started.elapsed());
 }
 
 #[test]

@@ -69,15 +69,14 @@ fn a_postgresql_that_restarts_between_requests_is_not_noticed() {
 fn a_postgresql_that_hangs_is_told_as_503_within_the_deadline() {
     let postgres = Postgres::start();
     let database = postgres.create_database();
-    let variables = database.settings("INVENTORY_DB");
-    let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let environment = Environment::from_pairs(variables.chain([
+    let mut variables = database.settings("INVENTORY_DB");
+    variables.extend(testkit::settings([
         ("INVENTORY_PORT", "0"),
         ("INVENTORY_PRIVATE_PORT", "0"),
         ("INVENTORY_WORKERS", "1"),
     ]));
     // Only in this process can the deadline be so short that the test is quick.
-    let mut settings = inventory::settings(&environment).unwrap();
+    let mut settings = inventory::settings(&Environment::from_pairs(variables)).unwrap();
     settings.deadline = Duration::from_secs(2);
     let shutdown = Shutdown::new();
     let running = INVENTORY.build(settings, shutdown.clone()).unwrap();

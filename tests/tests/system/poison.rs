@@ -12,9 +12,7 @@ const DEAD: &str = "billing_queue.dead";
 
 /// A connection to the platform's broker, as somebody who publishes by hand.
 fn connect(platform: &Platform) -> Connection {
-    let settings = platform.broker.settings();
-    let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let settings = AmqpSettings::read(&Environment::from_pairs(pairs)).unwrap();
+    let settings = AmqpSettings::read(&Environment::from_pairs(platform.broker.settings())).unwrap();
     Connection::open(&settings, "system-tests").unwrap()
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::super::confirms::Confirms;
 use super::super::{BrokerError, ConfirmSender, Delivery, Properties};
 
-pub(super) type Reply<T> = SyncSender<Result<T, BrokerError>>;
+pub(in super::super) type Reply<T> = SyncSender<Result<T, BrokerError>>;
 
 /// A command from a blocking caller or from a callback of the library.
 pub(in super::super) enum Command {
@@ -72,12 +72,12 @@ pub(in super::super) struct Commands {
 }
 
 /// The receiving end of the command queue, on the I/O thread.
-pub(super) struct QueuedCommands(UnboundedReceiver<Command>);
+pub(super) type QueuedCommands = UnboundedReceiver<Command>;
 
 pub(super) fn commands() -> (Commands, QueuedCommands) {
     let (sender, receiver) = unbounded_channel();
     let confirms = Arc::new(Mutex::new(Confirms::new()));
-    (Commands { sender, halted: Arc::default(), confirms }, QueuedCommands(receiver))
+    (Commands { sender, halted: Arc::default(), confirms }, receiver)
 }
 
 impl Commands {
@@ -99,17 +99,5 @@ impl Commands {
     /// For how long the broker has confirmed nothing although messages wait for a confirm.
     pub(in super::super) fn stalled_for(&self) -> Duration {
         self.confirms.lock().unwrap_or_else(PoisonError::into_inner).stalled_for()
-    }
-}
-
-impl QueuedCommands {
-    /// The next command; `None` when all senders are gone.
-    pub(super) async fn recv(&mut self) -> Option<Command> {
-        self.0.recv().await
-    }
-
-    /// Accepts no more commands; queued ones can still be received.
-    pub(super) fn close(&mut self) {
-        self.0.close();
     }
 }

@@ -150,9 +150,8 @@ impl Service {
         let mut pairs = database.settings("ROOMS_DB");
         pairs.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         pairs.entry("ROOMS_PORT".to_owned()).or_insert_with(|| "0".to_owned());
-        let environment =
-            Environment::from_pairs(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        let settings = Settings::read(&environment, "ROOMS", (0, 0), SERVICE.name).unwrap();
+        let settings =
+            Settings::read(&Environment::from_pairs(pairs), "ROOMS", (0, 0), SERVICE.name).unwrap();
         let shutdown = Shutdown::new();
         let running = SERVICE.build(settings, shutdown.clone()).unwrap();
         let (addr, private) = (running.addr(), running.private_addr());

@@ -20,7 +20,6 @@ fn settings_for(port: u16, connect_timeout: Duration) -> DatabaseSettings {
         ("TEST_DB_USER", "u".to_owned()),
         ("TEST_DB_PASSWORD", "p".to_owned()),
     ];
-    let pairs = pairs.iter().map(|(name, value)| (*name, value.as_str()));
     let mut settings = DatabaseSettings::read(&Environment::from_pairs(pairs), "TEST_DB", "test").unwrap();
     settings.connect_timeout = connect_timeout;
     settings

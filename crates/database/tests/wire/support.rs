@@ -128,9 +128,8 @@ impl Gate {
 
 /// Settings whose statements may wait for a gate, and for a machine that is busy with other tests.
 pub(crate) fn settings(database: &Database) -> DatabaseSettings {
-    let settings = database.settings("TEST_DB");
-    let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let mut settings = DatabaseSettings::read(&Environment::from_pairs(pairs), "TEST_DB", "test").unwrap();
+    let environment = Environment::from_pairs(database.settings("TEST_DB"));
+    let mut settings = DatabaseSettings::read(&environment, "TEST_DB", "test").unwrap();
     settings.statement_timeout = Duration::from_secs(60);
     settings.connect_timeout = Duration::from_secs(60);
     settings

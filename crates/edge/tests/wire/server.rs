@@ -87,7 +87,7 @@ pub struct BoundServer {
 
 impl BoundServer {
     pub fn new(settings: EdgeSettings) -> Self {
-        let server = Server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = Server::bind("127.0.0.1", 0).unwrap();
         Self { server, settings }
     }
 

@@ -57,6 +57,18 @@ impl Broker {
         Self::serve(TcpListener::bind("127.0.0.1:0").unwrap(), answer)
     }
 
+    /// Ends each connection as soon as it has been used for the first time.
+    pub fn ending_connections() -> Self {
+        Self::start_with(TcpListener::bind("127.0.0.1:0").unwrap(), BrokerAnswer::Disconnect, |_| {
+            BrokerAnswer::Disconnect
+        })
+    }
+
+    /// How many connections there have been.
+    pub fn connections(&self) -> usize {
+        self.open.lock().unwrap().len()
+    }
+
     /// Confirms everything, on a given port.
     pub fn confirming_at(addr: SocketAddr) -> Self {
         let mut listener = TcpListener::bind(addr);
@@ -71,6 +83,14 @@ impl Broker {
 
     fn serve(
         listener: TcpListener,
+        answer: impl Fn(&Published) -> BrokerAnswer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(listener, BrokerAnswer::Confirm, answer)
+    }
+
+    fn start_with(
+        listener: TcpListener,
+        to_probes: BrokerAnswer,
         answer: impl Fn(&Published) -> BrokerAnswer + Send + Sync + 'static,
     ) -> Self {
         let broker = Self {
@@ -91,7 +111,7 @@ impl Broker {
                 }
                 open.lock().unwrap().push(stream.try_clone().unwrap());
                 let (messages, stall) = (messages.clone(), stall.clone());
-                let session = Session { stream, messages, stall, published: 0, declared: 0 };
+                let session = Session { stream, messages, stall, published: 0, declared: 0, to_probes };
                 let answer = answer.clone();
                 thread::spawn(move || session.run(&*answer));
             }
@@ -132,6 +152,7 @@ struct Session {
     declared: u32,
     /// Messages so far, which is the delivery tag of the last one: only one channel publishes.
     published: u64,
+    to_probes: BrokerAnswer,
 }
 
 impl Session {
@@ -173,7 +194,9 @@ impl Session {
                     let message = self.message(&payload)?;
                     // To the queue without a name goes what only asks whether messages are taken.
                     if message.routing_key.is_empty() {
-                        self.answer_publish(channel, &message, BrokerAnswer::Confirm)?;
+                        if !self.answer_publish(channel, &message, self.to_probes)? {
+                            return Ok(());
+                        }
                         continue;
                     }
                     self.messages.lock().unwrap().push(message.clone());
