@@ -1,5 +1,4 @@
-//! Threads, and locks that are still good after a panic: a thread that panics ends its own connection at most, and what the locks
-//! guard is never left half changed by what can panic.
+//! Threads, and locks that are still good after a panic: what they guard is never left half changed by what can panic.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;

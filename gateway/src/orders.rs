@@ -103,7 +103,8 @@ impl Orders {
     }
 }
 
-fn idempotency_key(value: &[u8]) -> Option<String> {
+/// The key, if it is a valid one.
+pub(crate) fn idempotency_key(value: &[u8]) -> Option<String> {
     let valid = (1..=KEY_MAX_BYTES).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
     if valid { String::from_utf8(value.to_vec()).ok() } else { None }
 }

@@ -21,7 +21,7 @@ use crate::settings::OutboxSettings;
 /// Most orders that are passed on together. After a failure it is one, until the broker has confirmed that.
 const BATCH: usize = 256;
 /// How often an idle outbox looks whether there is something to do.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(100);
 /// The first and the longest delay after the broker has confirmed nothing.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stop waits for orders that are being passed on.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many stored orders are remembered after a start.
-const REMEMBERED: usize = 10_000;
+const REMEMBERED: usize = 8_192;
 
 /// How the outbox is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,11 +84,7 @@ impl Outbox {
             ..SpoolOptions::default()
         };
         let spool = Spool::open(&settings.folder, options).map_err(Error::Outbox)?;
-        let stored = spool.take(REMEMBERED).map_err(Error::Outbox)?;
-        for order in &stored {
-            recent.put(&order.id, &order.body, Place::Outbox);
-        }
-        spool.give_back(&stored);
+        remember(&spool, &recent).map_err(Error::Outbox)?;
         if spool.count() > 0 {
             log::info!("{} orders wait in the outbox {}", spool.count(), settings.folder.display());
         }
@@ -263,4 +259,22 @@ impl Outbox {
     fn set_underway(&self, since: Option<SystemTime>) {
         *self.underway_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
+}
+
+/// Notes the oldest orders as being in the outbox. No more than a batch of them is in memory at a time.
+fn remember(spool: &Spool, recent: &RecentOrders) -> Result<(), broker::Error> {
+    let mut seen: Vec<SpooledMessage> = Vec::new();
+    while seen.len() < REMEMBERED {
+        let mut batch = spool.take(BATCH)?;
+        if batch.is_empty() {
+            break;
+        }
+        for order in &mut batch {
+            recent.put(&order.id, &order.body, Place::Outbox);
+            order.body = Vec::new();
+        }
+        seen.append(&mut batch);
+    }
+    spool.give_back(&seen);
+    Ok(())
 }

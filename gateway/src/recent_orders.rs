@@ -32,7 +32,7 @@ pub(crate) struct RecentOrders {
 
 #[derive(Default)]
 struct State {
-    orders: HashMap<u128, (u128, Place)>,
+    orders: HashMap<u128, (u64, Place)>,
     /// The keys of `orders`, oldest first.
     keys: VecDeque<u128>,
 }
@@ -42,14 +42,20 @@ impl RecentOrders {
         Self { hashers: [RandomState::new(), RandomState::new()], state: Mutex::default() }
     }
 
-    fn digest(&self, bytes: &[u8]) -> u128 {
-        let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(bytes)));
+    /// What stands for a key: large enough that no two are alike by chance.
+    fn key(&self, message_id: &str) -> u128 {
+        let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(message_id)));
         high << 64 | low
+    }
+
+    /// What stands for an order, which is only compared with another one under the same key.
+    fn digest(&self, body: &[u8]) -> u64 {
+        self.hashers[0].hash_one(body)
     }
 
     /// Notes that an order is being placed. Fails if another one is known under this key.
     pub(crate) fn begin(&self, message_id: &str, body: &[u8]) -> Result<(), KeyUsed> {
-        let (key, body) = (self.digest(message_id.as_bytes()), self.digest(body));
+        let (key, body) = (self.key(message_id), self.digest(body));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.orders.get(&key) {
             Some((known, _)) if *known != body => return Err(KeyUsed),
@@ -61,7 +67,7 @@ impl RecentOrders {
 
     /// Notes where an order is now.
     pub(crate) fn put(&self, message_id: &str, body: &[u8], place: Place) {
-        let (key, body) = (self.digest(message_id.as_bytes()), self.digest(body));
+        let (key, body) = (self.key(message_id), self.digest(body));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.orders.get_mut(&key) {
             // A repetition that went another way changes nothing: the broker has the order.
@@ -73,7 +79,7 @@ impl RecentOrders {
 
     /// Notes that an order was not placed, so that its key can be used again.
     pub(crate) fn forget(&self, message_id: &str) {
-        let key = self.digest(message_id.as_bytes());
+        let key = self.key(message_id);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.orders.get(&key).is_some_and(|(_, place)| *place == Place::Underway) {
             state.orders.remove(&key);
@@ -83,14 +89,14 @@ impl RecentOrders {
 
     /// Where an order is, if it is remembered.
     pub(crate) fn place(&self, message_id: &str) -> Option<Place> {
-        let key = self.digest(message_id.as_bytes());
+        let key = self.key(message_id);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.orders.get(&key).map(|(_, place)| *place)
     }
 }
 
 impl State {
-    fn insert(&mut self, key: u128, body: u128, place: Place) {
+    fn insert(&mut self, key: u128, body: u64, place: Place) {
         if self.keys.len() >= ORDERS_MAX
             && let Some(oldest) = self.keys.pop_front()
         {

@@ -34,6 +34,7 @@ enum Endpoint {
     Ready,
     Status,
     OrderStatus,
+    OrderStatusByQuery,
     File(&'static Asset),
     Assets,
 }
@@ -56,6 +57,7 @@ static ROUTES: [Route; OTHER] = [
     route("/api/movies/{id}", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS", Endpoint::Movies),
     route("/api/billing", "OPTIONS, POST", Endpoint::Billing),
     route("/api/status", READ_ONLY, Endpoint::Status),
+    route("/api/status/orders", READ_ONLY, Endpoint::OrderStatusByQuery),
     route("/api/status/orders/{message_id}", READ_ONLY, Endpoint::OrderStatus),
     route("/health", READ_ONLY, Endpoint::Health),
     route("/ready", READ_ONLY, Endpoint::Ready),
@@ -67,7 +69,7 @@ static ROUTES: [Route; OTHER] = [
 ];
 
 /// The number of routes; also the metrics index of requests without a route. The further services follow.
-const OTHER: usize = 12;
+const OTHER: usize = 13;
 
 /// The labels of the routes in metrics: [`ROUTES`] in order, `other`, then the prefixes of the further services. They
 /// live as long as the process.
@@ -166,7 +168,8 @@ impl Routes {
             Endpoint::Assets if assets::find(segment).is_none() => return Err(Problem::NotFound),
             Endpoint::OrderStatus if !status::is_message_id(segment) => {
                 return Err(Problem::bad_request(
-                    "the message id must be 1 to 128 letters, digits, hyphens, underscores and tildes",
+                    "the message id must be 1 to 128 letters, digits, hyphens, underscores and tildes; ask for others with \
+                     /api/status/orders?message_id=",
                 ));
             }
             Endpoint::Movies => return self.pass_on(0, request, response, target.verbatim, route.allow),
@@ -182,6 +185,12 @@ impl Routes {
             Endpoint::Ready => self.health.serve_ready(request, response),
             Endpoint::Status => self.status.serve(response),
             Endpoint::OrderStatus => self.status.serve_order(response, segment),
+            Endpoint::OrderStatusByQuery => {
+                let id = status::message_id_of(target.query).ok_or(Problem::bad_request(
+                    "message_id must be given once, as 1 to 128 visible ASCII characters in percent-encoding",
+                ))?;
+                self.status.serve_order(response, &id)
+            }
             Endpoint::File(file) => file.serve(request, response),
             Endpoint::Assets => assets::find(segment).ok_or(Problem::NotFound)?.serve(request, response),
             // All methods of these were answered above.
@@ -227,7 +236,7 @@ mod tests {
         assert_eq!(template("/api/movies"), Some("/api/movies"));
         assert_eq!(template("/api/movies/1"), Some("/api/movies/{id}"));
         assert_eq!(template("/assets/icon.svg"), Some("/assets/{name}"));
-        for other in ["/api/moviesx", "/api", "/docs/x", "/assets", "/metricsx", "/api/status/orders"] {
+        for other in ["/api/moviesx", "/api", "/docs/x", "/assets", "/metricsx", "/api/status/order"] {
             assert_eq!(template(other), None, "{other}");
         }
     }

@@ -6,12 +6,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use edge::{Refusal, Response};
+use edge::{Refusal, Response, path};
 use order::report::MessageOutcome;
 use serde_json::{Map, Value, json};
 
 use crate::billing_activity::BillingActivity;
 use crate::metrics::Metrics;
+use crate::orders;
 use crate::outbox::Outbox;
 use crate::publisher::{BrokerState, Publisher};
 use crate::recent_orders::{Place, RecentOrders};
@@ -56,7 +57,7 @@ impl Status {
         response.send_json(200, &[("cache-control", "no-store")], &answer)
     }
 
-    /// GET /api/status/orders/{id}; the caller has checked the id with [`is_message_id`].
+    /// GET /api/status/orders/{id}; the caller has checked the id.
     pub(crate) fn serve_order(&self, response: &mut Response<'_>, id: &str) -> Result<(), Refusal> {
         let state = match (self.billing_activity.outcome(id), self.placed.recent.place(id)) {
             (Some(MessageOutcome::Stored), _) => "stored",
@@ -139,6 +140,14 @@ impl Status {
     }
 }
 
+/// The message id that a query asks for, which may be any key that the gateway accepts; `None` if it has none, or several.
+/// A plus sign stands for itself, since no key has a space.
+pub(crate) fn message_id_of(query: &[u8]) -> Option<String> {
+    let mut given = query.split(|byte| *byte == b'&').filter_map(|pair| pair.strip_prefix(b"message_id="));
+    let id = path::decode(given.next()?)?;
+    if given.next().is_some() { None } else { orders::idempotency_key(id.as_bytes()) }
+}
+
 /// Whether `id` can be a message id of ours and needs no escaping in a path.
 pub(crate) fn is_message_id(id: &str) -> bool {
     (1..=MESSAGE_ID_MAX_BYTES).contains(&id.len())
@@ -148,6 +157,22 @@ pub(crate) fn is_message_id(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_key_can_be_asked_for_in_a_query() {
+        for (query, id) in [
+            ("message_id=a", Some("a")),
+            ("x=1&message_id=a%2Fb.c%23%3F%26%25+", Some("a/b.c#?&%+")),
+            ("message_id=..", Some("..")),
+            ("message_id=", None),
+            ("message_id=a%20b", None),
+            ("message_id=a&message_id=b", None),
+            ("x=message_id=a", None),
+            ("", None),
+        ] {
+            assert_eq!(message_id_of(query.as_bytes()).as_deref(), id, "{query}");
+        }
+    }
 
     #[test]
     fn a_message_id_needs_no_encoding() {

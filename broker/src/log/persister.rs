@@ -253,9 +253,12 @@ impl<Q: LogQueue> Persister<Q> {
                 }
             }
         }
-        let mut state = lock(&self.state);
-        state.ended = true;
-        drop(state);
+        self.end();
+    }
+
+    /// Accepts nothing from now on, and tells those who wait.
+    pub(crate) fn end(&self) {
+        lock(&self.state).ended = true;
         self.progress.notify_all();
     }
 

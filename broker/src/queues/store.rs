@@ -102,8 +102,14 @@ impl Store {
 
     /// Starts the threads that write the log and keep its files in order.
     pub(crate) fn start(self: &Arc<Self>) -> Result<StoreThreads, Error> {
-        let persister = spawn("persister", self, |store| store.persister.run(|error| store.fail(error)))?;
-        let housekeeper = spawn("housekeeper", self, |store| housekeeper::run(&**store))?;
+        let persister = spawn("persister", self, |store| {
+            let _failing = FailOnPanic(store);
+            store.persister.run(|error| store.fail(error));
+        })?;
+        let housekeeper = spawn("housekeeper", self, |store| {
+            let _failing = FailOnPanic(store);
+            housekeeper::run(&**store);
+        })?;
         Ok(StoreThreads { persister, housekeeper })
     }
 
@@ -208,6 +214,20 @@ impl LogOwner for Store {
 
     fn fail(&self, error: Error) {
         Self::fail(self, error);
+    }
+}
+
+/// Has the store give up if the thread that holds this panics, so that nobody waits for that thread.
+struct FailOnPanic<'a>(&'a Store);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let panicked = std::io::Error::other("a thread panicked");
+            self.0.fail(Error::log("work on it")(panicked));
+            self.0.segment_table.wake(true);
+            self.0.persister.end();
+        }
     }
 }
 

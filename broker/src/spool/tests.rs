@@ -83,28 +83,29 @@ fn what_is_published_is_given_out_in_order_until_it_is_acknowledged() {
 
 #[test]
 fn callers_share_one_sync() {
-    let folder = Folder::new("shared");
-    let spool = folder.open();
+    const CALLERS: usize = 16;
+    let (storage, spool) = in_memory(MemoryStorage::default(), OPTIONS);
     std::thread::scope(|scope| {
-        for caller in 0..16 {
+        let (syncs_wait, deadline) = (storage.fuse.hold_syncs(), soon());
+        for caller in 0..CALLERS {
             let spool = &spool;
-            scope.spawn(move || {
-                for number in 0..25 {
-                    spool.publish(&format!("{caller}-{number}"), b"body", soon()).unwrap();
-                }
-            });
+            scope.spawn(move || spool.publish(&caller.to_string(), b"body", soon()).unwrap());
         }
+        while lock(&spool.usage).messages < CALLERS as u64 {
+            assert!(Instant::now() < deadline, "they do not come");
+            std::thread::yield_now();
+        }
+        drop(syncs_wait);
     });
     let mut found = contents(&spool);
-    assert_eq!(found.len(), 400);
-    found.sort();
-    found.dedup();
-    assert_eq!(found.len(), 400);
+    found.sort_by_key(|id| id.parse::<usize>().unwrap());
+    assert_eq!(found, (0..CALLERS).map(|caller| caller.to_string()).collect::<Vec<_>>());
     let mut text = foundation::metrics::Exposition::new();
     text.histogram("syncs", "", &spool.store.segment_table.sync_time);
     let text = text.finish();
     let syncs = text.lines().find_map(|line| line.strip_prefix("syncs_count ")).unwrap();
-    assert!(syncs.parse::<u32>().unwrap() < 300, "{syncs} syncs for 400 messages");
+    // One for the first, and one for those that came meanwhile; few may have been on their way.
+    assert!(syncs.parse::<usize>().unwrap() < CALLERS / 2, "{syncs} syncs for {CALLERS} messages");
 }
 
 #[test]
@@ -172,6 +173,21 @@ fn after_a_failed_sync_the_outcome_is_unknown_and_then_nothing_is_taken() {
         }
     }
     assert!(unknown > 5, "{unknown} outcomes were unknown");
+}
+
+#[test]
+fn a_panic_of_its_threads_is_a_failure_of_the_log_for_which_nobody_waits() {
+    let (storage, spool) = in_memory(MemoryStorage::default(), OPTIONS);
+    spool.publish("a", b"", soon()).unwrap();
+    storage.fuse.arm_panic(1);
+    let started = Instant::now();
+    assert_eq!(spool.publish("b", b"", soon()), Err(PublishError::Unknown));
+    let Err(PublishError::Closed { reason }) = spool.publish("c", b"", soon()) else {
+        panic!("it was taken")
+    };
+    assert!(reason.contains("a thread panicked"), "{reason}");
+    assert!(started.elapsed() < Duration::from_secs(10), "somebody waited: {:?}", started.elapsed());
+    assert!(spool.close().is_err());
 }
 
 #[test]

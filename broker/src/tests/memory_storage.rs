@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::log::storage::{Storage, StorageFile};
 
@@ -26,8 +26,11 @@ pub(crate) struct Fuse(Arc<FuseState>);
 
 #[derive(Default)]
 struct FuseState {
+    panics: AtomicBool,
     armed: Mutex<Option<io::ErrorKind>>,
     left: AtomicI64,
+    /// Syncs wait while somebody holds it.
+    gate: Mutex<()>,
 }
 
 impl Fuse {
@@ -37,13 +40,27 @@ impl Fuse {
         *self.0.armed.lock().unwrap() = Some(kind);
     }
 
+    /// The `nth` write or sync from now on panics.
+    pub(crate) fn arm_panic(&self, nth: i64) {
+        self.0.panics.store(true, Ordering::SeqCst);
+        self.arm(nth, io::ErrorKind::Other);
+    }
+
+    /// Syncs wait until what is returned is dropped.
+    pub(crate) fn hold_syncs(&self) -> MutexGuard<'_, ()> {
+        self.0.gate.lock().unwrap()
+    }
+
     pub(crate) fn disarm(&self) {
         *self.0.armed.lock().unwrap() = None;
     }
 
     fn burn(&self) -> io::Result<()> {
         match *self.0.armed.lock().unwrap() {
-            Some(kind) if self.0.left.fetch_sub(1, Ordering::SeqCst) <= 1 => Err(kind.into()),
+            Some(kind) if self.0.left.fetch_sub(1, Ordering::SeqCst) <= 1 => {
+                assert!(!self.0.panics.load(Ordering::SeqCst), "the fuse");
+                Err(kind.into())
+            }
             _ => Ok(()),
         }
     }
@@ -208,6 +225,7 @@ impl StorageFile for MemoryFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        drop(self.fuse.hold_syncs());
         self.fuse.burn()?;
         let mut contents = self.contents.lock().unwrap();
         contents.durable = contents.current.clone();

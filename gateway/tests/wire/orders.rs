@@ -88,6 +88,29 @@ fn an_idempotency_key_becomes_the_message_id() {
 }
 
 #[test]
+fn a_key_stands_for_one_order_and_can_be_asked_for() {
+    let broker = Broker::start(|_| BrokerAnswer::Confirm);
+    let gateway = gateway(&broker, &[]);
+    let mut client = gateway.connect();
+    let field = "Idempotency-Key: a/../b.c#?&%+\"\r\n";
+    assert_eq!(post(&mut client, field, ORDER).status, 200);
+    let target = "/api/status/orders?message_id=a%2F..%2Fb.c%23%3F%26%25+%22";
+    let expected = serde_json::json!({ "message_id": "a/../b.c#?&%+\"", "state": "waiting" });
+    assert_eq!(serde_json::from_slice::<Value>(&client.get(target).body).unwrap(), expected);
+    assert_eq!(client.get("/api/status/orders").status, 400);
+    assert_eq!(client.get("/api/status/orders?message_id=a&message_id=b").status, 400);
+    // Another order, or the same with other white space.
+    let other = post(&mut client, field, &ORDER.replace("180.10", "180.11"));
+    assert_eq!(
+        (other.status, other.error().as_str()),
+        (422, "the Idempotency-Key was used for another order")
+    );
+    assert_eq!(member(&other, "message_id"), "a/../b.c#?&%+\"");
+    assert_eq!(post(&mut client, field, &ORDER.replace(' ', "")).status, 200);
+    assert_eq!(broker.messages().len(), 2);
+}
+
+#[test]
 fn what_is_no_order_is_refused_and_says_why() {
     let broker = Broker::start(|_| BrokerAnswer::Confirm);
     let gateway = gateway(&broker, &[]);
