@@ -6,19 +6,21 @@
 //! `segment_table` write the message to disk before it enters a `queue` of [`queues`], from which `delivery` moves it to
 //! the `channel_output` of a consumer and the `send_buffer` of its connection. `log::recovery` reads the log back after
 //! a start, `log::check` and `log::salvage` do so without serving, `log::housekeeper` and `log::compaction` keep it
-//! small. [`inspection`] shows queues and figures on the private listener.
+//! small. [`management`] shows everything on the private listener, and changes it with the operations that [`protocol`]
+//! uses.
 //!
 //! What a queue's [`queues::arguments`] ask for is kept by `queues::rules`, `queues::lifetimes` and `queues::limits`.
 //! `queues::timers` know when a queue is due, `queues::upkeep` looks after it then, and `queues::dead_letters` sends away
 //! what died.
 //!
-//! The folders know each other in one direction: `protocol` knows `queues`, `queues` knows `log`. What the log needs of
-//! queues and publishers is in the traits of `log::owner`, what queues need of consumers in `queues::subscriber`. A
-//! `queues::store::Store` is everything of a broker but its connections.
+//! The folders know each other in one direction: `management` knows `protocol`, `protocol` knows `queues`, `queues`
+//! knows `log`. What the log needs of queues and publishers is in the traits of `log::owner`, what queues need of
+//! consumers in `queues::subscriber`. A `queues::store::Store` is everything of a broker but its connections.
 //!
 //! Only `log::storage` touches files; `queues::queue`, `queues::exchange`, `log::record`, `codec` and `protocol::codec`
-//! do no I/O at all. Locks are taken in one order: a queue, then a channel's output, then a connection's send buffer; or a queue,
-//! then the log's write batch, segment table or the timers.
+//! do no I/O at all. Locks are taken in one order: the counts of deleted queues, before the topology and before any
+//! queue; a queue, then a channel's output, then a connection's send buffer; or a queue, then the log's write batch,
+//! segment table or the timers.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -33,8 +35,9 @@ mod clock;
 mod codec;
 mod descriptors;
 mod error;
-mod inspection;
 mod log;
+mod logins;
+mod management;
 mod protocol;
 mod queues;
 mod settings;
@@ -42,6 +45,7 @@ mod spool;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use crate::log::check::{check_log, salvage_log};
 pub use error::Error;
@@ -49,8 +53,8 @@ pub use settings::Settings;
 pub use spool::{PublishError, Spool, SpoolOptions, SpooledMessage};
 
 use crate::broker::Broker;
-use crate::inspection::Inspection;
 use crate::log::storage::{DiskStorage, Storage};
+use crate::management::Management;
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::fault::{CONNECTION_FORCED, close_text};
 use crate::protocol::throttle::Shortage;
@@ -107,8 +111,8 @@ impl Server {
             spawn("accept", broker, move |broker| protocol::server::accept(broker, &listener))?;
         }
         let identity = Identity { name: "broker", version: env!("CARGO_PKG_VERSION") };
-        let inspection = Arc::new(Inspection::new(Arc::clone(broker)));
-        foundation::listener::start(&broker.settings.private, identity, inspection)?;
+        let management = Arc::new(Management::new(Arc::clone(broker)));
+        foundation::listener::start(&broker.settings.private, identity, management)?;
         for listener in &self.listeners {
             let address = listener.local_addr().map_err(Error::io("read the listening address"))?;
             ::log::info!("listening on {address}");

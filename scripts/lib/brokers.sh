@@ -25,13 +25,19 @@ wait_for_port() {
     done
 }
 
-# start_own BINARY FOLDER: sets broker_pid and broker_port.
+# start_own BINARY FOLDER: sets broker_pid, broker_port and broker_private_port.
 start_own() {
     broker_port=${fixed_port:-$(unused_port)}
     (cd /tmp && exec env BROKER_HOST="${broker_host:-127.0.0.1}" BROKER_PORT="$broker_port" BROKER_PRIVATE_PORT=0 BROKER_DATA_DIR="$2" \
         RABBITMQ_USER="$broker_user" RABBITMQ_PASSWORD="$broker_password" RABBITMQ_VHOST=/ "$1") 2>>"$2.log" &
     broker_pid=$!
-    wait_for_port "$broker_port" "$broker_pid"
+    wait_for_port "$broker_port" "$broker_pid" || return
+    # It may not have said so yet: the port is open before the private listener is.
+    for _ in {1..500}; do
+        broker_private_port=$(sed -n 's/.*private listener at .*:\([0-9]*\)$/\1/p' "$2.log" | tail -n 1)
+        [[ -z $broker_private_port ]] || break
+        sleep 0.02
+    done
 }
 
 # start_rabbitmq FOLDER: sets broker_pid, broker_port and mapper_pid.

@@ -45,9 +45,12 @@ pub(crate) struct Consuming {
 impl Channel {
     pub(crate) fn new(session: Arc<Session>, number: u16) -> Self {
         let send_buffer = Arc::clone(&session.peer.send_buffer);
+        let output = ChannelOutput::new(number, session.agreement.frame_max, send_buffer);
+        session.peer.add_channel(&output);
+        session.broker.connections.channels_opened.increment();
         Self {
             number,
-            output: ChannelOutput::new(number, session.agreement.frame_max, send_buffer),
+            output,
             consumers: HashMap::new(),
             prefetch: 0,
             limited: false,
@@ -112,6 +115,7 @@ impl Channel {
             Method::BasicRecover { requeue, is_async } => self.recover(requeue, is_async)?,
             Method::ConfirmSelect { no_wait } => {
                 self.publisher.select_confirms()?;
+                self.output.note_confirms();
                 self.answer(no_wait, &Reply::ConfirmSelectOk);
                 self.enlist();
             }
@@ -153,6 +157,7 @@ impl Channel {
         if let Some(transaction) = self.publisher.transaction() {
             unsettled.extend(transaction.take_deliveries());
         }
+        self.session.broker.connections.channels_closed.increment();
         self.session.peer.set_unfinished(self.number, None);
         for (tag, consuming) in self.consumers.drain() {
             self.session.peer.consumes_no_more(&consuming.queue);

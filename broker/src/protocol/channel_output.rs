@@ -37,12 +37,71 @@ struct State {
     /// The tags of consumers that ended because their queues did, and that the channel does not know of yet.
     cancelled: Vec<Arc<str>>,
     age: AgeOfDeliveries,
+    /// What is noted only to be shown.
+    notes: Notes,
+}
+
+/// What was set up on a channel.
+#[derive(Clone, Debug, Default)]
+struct Notes {
+    /// The limit of consumers that start from now on (basic.qos with global=false).
+    consumer_prefetch: u16,
+    /// Confirms are selected.
+    confirms: bool,
+    /// The numbers and tags of its consumers.
+    consumers: Vec<(u64, Arc<str>)>,
+}
+
+/// A channel at one moment, for people who look at it.
+#[derive(Clone, Debug)]
+pub(crate) struct ChannelFigures {
+    pub(crate) number: u16,
+    pub(crate) unsettled: usize,
+    pub(crate) prefetch: u32,
+    pub(crate) consumer_prefetch: u16,
+    pub(crate) confirms: bool,
+    /// The numbers and tags of its consumers.
+    pub(crate) consumers: Vec<(u64, Arc<str>)>,
 }
 
 impl ChannelOutput {
     pub(crate) fn new(channel: u16, frame_max: u32, send_buffer: Arc<SendBuffer>) -> Arc<Self> {
         let state = State { open: true, next_tag: 1, ..State::default() };
         Arc::new(Self { channel, frame_max, send_buffer, state: Mutex::new(state) })
+    }
+
+    /// How the channel stands; None once it is closed.
+    pub(crate) fn figures(&self) -> Option<ChannelFigures> {
+        let state = lock(&self.state);
+        let Notes { consumer_prefetch, confirms, consumers } = &state.notes;
+        state.open.then(|| ChannelFigures {
+            number: self.channel,
+            unsettled: state.unsettled.len(),
+            prefetch: state.prefetch,
+            consumer_prefetch: *consumer_prefetch,
+            confirms: *confirms,
+            consumers: consumers.clone(),
+        })
+    }
+
+    /// Notes, to be shown, that confirms were selected.
+    pub(crate) fn note_confirms(&self) {
+        lock(&self.state).notes.confirms = true;
+    }
+
+    /// Notes, to be shown, the limit of consumers that start from now on.
+    pub(crate) fn note_consumer_prefetch(&self, limit: u16) {
+        lock(&self.state).notes.consumer_prefetch = limit;
+    }
+
+    /// Notes, to be shown, a consumer.
+    pub(crate) fn note_consumer(&self, id: u64, tag: &str) {
+        lock(&self.state).notes.consumers.push((id, tag.into()));
+    }
+
+    /// Notes that the consumer with this tag is gone.
+    pub(crate) fn note_cancel(&self, tag: &str) {
+        lock(&self.state).notes.consumers.retain(|(_, known)| &**known != tag);
     }
 
     pub(crate) fn channel(&self) -> u16 {
@@ -219,6 +278,7 @@ impl Subscriber for ChannelSubscriber {
     }
 
     fn cancel(&self) {
+        self.output.note_cancel(&self.consumer_tag);
         lock(&self.output.state).cancelled.push(Arc::clone(&self.consumer_tag));
         if self.cancel_notify {
             self.output.push(&Reply::BasicCancel { consumer_tag: &self.consumer_tag });

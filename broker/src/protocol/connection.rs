@@ -61,7 +61,8 @@ pub(crate) fn start(broker: &Arc<Broker>, socket: TcpStream, address: String) ->
     let spawned = spawn_writer(broker, &peer).and_then(|()| {
         let (broker, peer) = (Arc::clone(broker), Arc::clone(&peer));
         let reader = move || {
-            serve(&broker, &peer, Input::new(socket));
+            let traffic = Arc::clone(&peer.send_buffer.traffic);
+            serve(&broker, &peer, Input::new(socket, traffic));
             peer.send_buffer.finish();
             broker.connections.dismiss(peer.id);
         };

@@ -29,6 +29,7 @@ impl Channel {
             self.pump_consumers();
         } else {
             self.prefetch = prefetch_count;
+            self.output.note_consumer_prefetch(prefetch_count);
         }
         Ok(())
     }
@@ -74,6 +75,7 @@ impl Channel {
         let (no_ack, exclusive, prefetch) = (consume.no_ack, consume.exclusive, self.prefetch.into());
         state.add_consumer(Consumer { id, subscriber, no_ack, exclusive, prefetch, unsettled: 0 });
         drop(state);
+        self.output.note_consumer(id, &tag);
         self.session.peer.consumes(&queue);
         self.consumers.insert(tag, Consuming { id, queue: Arc::clone(&queue) });
         delivery::pump(&self.session.broker, &queue);
@@ -93,6 +95,7 @@ impl Channel {
     pub(crate) fn cancel(&mut self, consumer_tag: &str, no_wait: bool) -> Outcome {
         self.forget_cancelled();
         if let Some(consuming) = self.consumers.remove(consumer_tag) {
+            self.output.note_cancel(consumer_tag);
             self.session.peer.consumes_no_more(&consuming.queue);
             self.session.broker.remove_consumer(&consuming.queue, consuming.id)?;
         }

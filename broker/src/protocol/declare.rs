@@ -4,6 +4,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use crate::broker::Broker;
+
 use crate::protocol::channel::Channel;
 use crate::protocol::codec::method::QueueDeclare;
 use crate::protocol::codec::reply::Reply;
@@ -14,27 +16,12 @@ use crate::queues::upkeep;
 impl Channel {
     pub(crate) fn declare_queue(&mut self, declare: &QueueDeclare<'_>) -> Outcome {
         self.settle_publishes();
-        let connection = self.session.peer.id;
-        let topology = &self.session.broker.topology;
         let queue = if declare.passive {
             let queue = self.find_queue(declare.queue)?;
             queue.touch();
             queue
         } else {
-            let name = match declare.queue {
-                "" => random_name("amq.gen-"),
-                name => {
-                    check_name(name, "queue")?;
-                    name.to_owned()
-                }
-            };
-            let attributes = QueueAttributes {
-                durable: declare.durable,
-                auto_delete: declare.auto_delete,
-                owner: declare.exclusive.then_some(connection),
-                arguments: declare.arguments,
-            };
-            topology.declare_queue(&name, attributes, connection)?
+            declare_queue(&self.session.broker, declare, self.session.peer.id)?
         };
         self.last_queue.clone_from(&queue.name);
         if !declare.no_wait {
@@ -63,11 +50,7 @@ impl Channel {
     pub(crate) fn purge(&mut self, name: &str, no_wait: bool) -> Outcome {
         let queue = self.find_queue(name)?;
         self.settle_publishes();
-        let mut state = queue.lock();
-        let messages = clamp(state.waiting());
-        let settled = state.purge();
-        self.session.broker.persister.settle(&settled);
-        drop(state);
+        let messages = clamp(self.session.broker.purge(&queue));
         self.answer(no_wait, &Reply::QueuePurgeOk { messages });
         Ok(())
     }
@@ -84,22 +67,61 @@ impl Channel {
         if let Some(queue) = self.session.broker.topology.find_queue(&self.queue_name(name)?) {
             queue.check_access(self.session.peer.id)?;
             self.settle_publishes();
-            let state = queue.lock();
-            let problem = match () {
-                () if if_unused && !state.consumers().is_empty() => Some("in use"),
-                () if if_empty && state.waiting() > 0 => Some("not empty"),
-                () => None,
-            };
-            drop(state);
-            if let Some(problem) = problem {
-                let text = format!("queue '{}' in vhost '/' {problem}", queue.name);
-                return Fault::channel(PRECONDITION_FAILED, text);
-            }
-            messages = clamp(self.session.broker.delete_queue(&queue)?);
+            messages = clamp(delete_queue(&self.session.broker, &queue, if_unused, if_empty)?);
         }
         self.answer(no_wait, &Reply::QueueDeleteOk { messages });
         Ok(())
     }
+}
+
+/// Creates a queue, or checks that the one that exists is the same. An empty name stands for one that is made up.
+/// `connection` is who asks; no connection has the number 0.
+pub(crate) fn declare_queue(
+    broker: &Broker,
+    declare: &QueueDeclare<'_>,
+    connection: u64,
+) -> Outcome<Arc<SharedQueue>> {
+    let name = match declare.queue {
+        "" => random_name("amq.gen-"),
+        name => {
+            check_name(name, "queue")?;
+            name.to_owned()
+        }
+    };
+    let attributes = QueueAttributes {
+        durable: declare.durable,
+        auto_delete: declare.auto_delete,
+        owner: declare.exclusive.then_some(connection),
+        arguments: declare.arguments,
+    };
+    let is_new = broker.topology.find_queue(&name).is_none();
+    let queue = broker.topology.declare_queue(&name, attributes, connection)?;
+    broker.counts.queues_declared.increment();
+    if is_new {
+        broker.counts.queues_created.increment();
+    }
+    Ok(queue)
+}
+
+/// Deletes a queue unless it is in use or holds messages, if that matters. Returns how many messages waited.
+pub(crate) fn delete_queue(
+    broker: &Broker,
+    queue: &Arc<SharedQueue>,
+    if_unused: bool,
+    if_empty: bool,
+) -> Outcome<u64> {
+    let state = queue.lock();
+    let problem = match () {
+        () if if_unused && !state.consumers().is_empty() => Some("in use"),
+        () if if_empty && state.waiting() > 0 => Some("not empty"),
+        () => None,
+    };
+    drop(state);
+    if let Some(problem) = problem {
+        let text = format!("queue '{}' in vhost '/' {problem}", queue.name);
+        return Fault::channel(PRECONDITION_FAILED, text);
+    }
+    broker.delete_queue(queue)
 }
 
 pub(crate) fn check_name(name: &str, what: &str) -> Outcome {

@@ -1,5 +1,6 @@
 //! The methods that make and remove exchanges and bindings.
 
+use crate::broker::Broker;
 use crate::protocol::channel::Channel;
 use crate::protocol::codec::method::{Binding, ExchangeBinding, ExchangeDeclare};
 use crate::protocol::codec::reply::Reply;
@@ -11,36 +12,22 @@ use crate::queues::exchange::{Destination, Exchange, ExchangeType};
 use crate::queues::topology::SharedQueue;
 
 /// The argument of exchange.declare that names the alternate exchange.
-const ALTERNATE: &str = "alternate-exchange";
+pub(crate) const ALTERNATE: &str = "alternate-exchange";
 
 impl Channel {
     pub(crate) fn declare_exchange(&self, declare: &ExchangeDeclare<'_>) -> Outcome {
-        let topology = &self.session.broker.topology;
-        check_not_default(declare.exchange)?;
         if declare.passive {
-            topology.exchange_is_internal(declare.exchange)?;
+            check_not_default(declare.exchange)?;
+            self.session.broker.topology.exchange_is_internal(declare.exchange)?;
         } else {
-            let Some(kind) = ExchangeType::parse(declare.kind) else {
-                let text = format!("unknown exchange type '{}'", declare.kind);
-                return Fault::connection(COMMAND_INVALID, text);
-            };
-            check_arguments(&declare.arguments)?;
-            if topology.exchange_is_internal(declare.exchange).is_err() {
-                check_name(declare.exchange, "exchange")?;
-            }
-            let alternate = alternate(declare.exchange, &declare.arguments)?;
-            let wanted = Exchange::new(kind, declare.durable, declare.auto_delete, declare.internal)
-                .with_alternate(alternate);
-            topology.declare_exchange(declare.exchange, wanted)?;
+            declare_exchange(&self.session.broker, declare)?;
         }
         self.answer(declare.no_wait, &Reply::ExchangeDeclareOk);
         Ok(())
     }
 
     pub(crate) fn delete_exchange(&self, exchange: &str, if_unused: bool, no_wait: bool) -> Outcome {
-        check_not_default(exchange)?;
-        check_name(exchange, "exchange")?;
-        self.session.broker.topology.delete_exchange(exchange, if_unused)?;
+        delete_exchange(&self.session.broker, exchange, if_unused)?;
         self.answer(no_wait, &Reply::ExchangeDeleteOk);
         Ok(())
     }
@@ -85,6 +72,28 @@ impl Channel {
     }
 }
 
+/// Creates an exchange, or checks that the one that exists is the same.
+pub(crate) fn declare_exchange(broker: &Broker, declare: &ExchangeDeclare<'_>) -> Outcome {
+    check_not_default(declare.exchange)?;
+    let Some(kind) = ExchangeType::parse(declare.kind) else {
+        return Fault::connection(COMMAND_INVALID, format!("unknown exchange type '{}'", declare.kind));
+    };
+    check_arguments(&declare.arguments)?;
+    if broker.topology.exchange_is_internal(declare.exchange).is_err() {
+        check_name(declare.exchange, "exchange")?;
+    }
+    let alternate = alternate(declare.exchange, &declare.arguments)?;
+    let wanted = Exchange::new(kind, declare.durable, declare.auto_delete, declare.internal);
+    broker.topology.declare_exchange(declare.exchange, wanted.with_alternate(alternate))
+}
+
+/// Deletes an exchange; one that is not there counts as deleted.
+pub(crate) fn delete_exchange(broker: &Broker, exchange: &str, if_unused: bool) -> Outcome {
+    check_not_default(exchange)?;
+    check_name(exchange, "exchange")?;
+    broker.topology.delete_exchange(exchange, if_unused)
+}
+
 fn between_exchanges<'a>(binding: &ExchangeBinding<'a>) -> Outcome<bindings::Binding<'a>> {
     check_not_default(binding.source)?;
     check_not_default(binding.destination)?;
@@ -115,7 +124,7 @@ fn alternate(exchange: &str, arguments: &Table) -> Outcome<Option<String>> {
     }
 }
 
-fn check_not_default(exchange: &str) -> Outcome {
+pub(crate) fn check_not_default(exchange: &str) -> Outcome {
     if exchange.is_empty() {
         return Fault::channel(ACCESS_REFUSED, "operation not permitted on the default exchange");
     }

@@ -2,26 +2,26 @@
 
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use crate::broker::Broker;
+use crate::codec::table::{Table, Value};
+use crate::codec::wire::{Put, Reader};
+use crate::logins::Protocol;
+use crate::protocol::client::{ClientFacts, outline};
 use crate::protocol::codec::frame::{FrameKind, MIN_FRAME_MAX, PROTOCOL_HEADER, ParsedFrame, scan};
 use crate::protocol::codec::method::{self, Method};
 use crate::protocol::codec::reply::Reply;
-use crate::protocol::codec::table::{Table, Value};
-use crate::protocol::codec::wire::{Put, Reader};
 use crate::protocol::connections::{Peer, Progress};
 use crate::protocol::fault::{
     ACCESS_REFUSED, CHANNEL_ERROR, COMMAND_INVALID, FRAME_ERROR, Fault, NOT_ALLOWED, NOT_IMPLEMENTED,
     Outcome, SYNTAX_ERROR,
 };
+use crate::protocol::send_buffer::Traffic;
 use crate::settings::Settings;
-
-/// A client that cannot be told why it is refused waits this long, so that guessing passwords is slow.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the handshake settled.
 #[derive(Debug)]
@@ -41,6 +41,7 @@ pub(crate) struct Agreement {
 pub(crate) struct Input {
     socket: Arc<TcpStream>,
     buffer: Vec<u8>,
+    traffic: Arc<Traffic>,
     /// The part of the buffer that is not yet handled.
     start: usize,
     end: usize,
@@ -65,9 +66,9 @@ const MAX_BUFFER_BYTES: usize = 128 << 10;
 const IDLE_BUFFER_BYTES: usize = 32 << 10;
 
 impl Input {
-    pub(crate) fn new(socket: Arc<TcpStream>) -> Self {
+    pub(crate) fn new(socket: Arc<TcpStream>, traffic: Arc<Traffic>) -> Self {
         let buffer = vec![0; FIRST_BUFFER_BYTES];
-        Self { socket, buffer, start: 0, end: 0, patience: Patience::default() }
+        Self { socket, buffer, traffic, start: 0, end: 0, patience: Patience::default() }
     }
 
     /// What was read and not yet taken.
@@ -107,6 +108,7 @@ impl Input {
                 Ok((count, _)) => {
                     self.end += count;
                     self.patience.silence = Duration::ZERO;
+                    self.traffic.received.count(count);
                     return Ok(());
                 }
                 Err(Errno::INTR) => {}
@@ -143,13 +145,26 @@ pub(crate) fn shake(broker: &Broker, input: &mut Input, peer: &Peer) -> Outcome<
     }
     input.take(PROTOCOL_HEADER.len());
     send_buffer.send(&Reply::ConnectionStart { server_properties: &server_properties() }, 0);
-    let (user, capabilities) = next_method(input, deadline, |method| login(broker, method))?;
+    let Login { user, mechanism, capabilities, properties } =
+        next_method(input, deadline, |method| login(broker, peer, method))?;
     let Settings { channel_max, frame_max_bytes, heartbeat_s, .. } = broker.settings;
     let (frame_max, heartbeat) = (frame_max_bytes, heartbeat_s);
     send_buffer.send(&Reply::ConnectionTune { channel_max, frame_max, heartbeat }, 0);
     let (channel_max, frame_max, heartbeat_s) =
         next_method(input, deadline, |method| tuned(broker, &method))?;
     next_method(input, deadline, |method| open(&method))?;
+    let connected_at = SystemTime::now();
+    let facts = ClientFacts {
+        user: user.clone(),
+        mechanism,
+        channel_max,
+        frame_max,
+        heartbeat_s,
+        properties: outline(properties),
+        connected_at,
+    };
+    // Nobody else sets it.
+    let _ = peer.client.set(facts);
     send_buffer.send(&Reply::ConnectionOpenOk, 0);
     Ok(Agreement {
         user,
@@ -219,7 +234,15 @@ fn next_method<T>(
     }
 }
 
-fn login(broker: &Broker, method: Method<'_>) -> Outcome<(String, Table)> {
+/// A login that was accepted, and what came with it.
+struct Login {
+    user: String,
+    mechanism: &'static str,
+    capabilities: Table,
+    properties: Table,
+}
+
+fn login(broker: &Broker, peer: &Peer, method: Method<'_>) -> Outcome<Login> {
     let Method::ConnectionStartOk { client_properties, mechanism, response } = method else {
         return Fault::connection(COMMAND_INVALID, "expected connection.start-ok");
     };
@@ -227,9 +250,9 @@ fn login(broker: &Broker, method: Method<'_>) -> Outcome<(String, Table)> {
         Some(Value::Table(capabilities)) => capabilities.clone(),
         _ => Table::default(),
     };
-    let credentials = match mechanism {
-        "PLAIN" => plain(response),
-        "AMQPLAIN" => amqplain(response),
+    let (mechanism, credentials) = match mechanism {
+        "PLAIN" => ("PLAIN", plain(response)),
+        "AMQPLAIN" => ("AMQPLAIN", amqplain(response)),
         _ => {
             let text = format!("unknown authentication mechanism '{mechanism}'");
             return Fault::connection(COMMAND_INVALID, text);
@@ -238,8 +261,9 @@ fn login(broker: &Broker, method: Method<'_>) -> Outcome<(String, Table)> {
     let Some((name, password)) = credentials else {
         return Fault::connection(SYNTAX_ERROR, format!("invalid {mechanism} response"));
     };
-    if broker.settings.users.accepts(&name, &password) {
-        return Ok((String::from_utf8_lossy(&name).into_owned(), capabilities));
+    if let Some(user) = broker.log_in((&name, &password), peer.socket_addr(), Protocol::Amqp) {
+        let user = user.name.clone();
+        return Ok(Login { user, mechanism, capabilities, properties: client_properties });
     }
     let text = format!(
         "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
@@ -247,8 +271,7 @@ fn login(broker: &Broker, method: Method<'_>) -> Outcome<(String, Table)> {
     if capabilities.is_true("authentication_failure_close") {
         return Fault::connection(ACCESS_REFUSED, text);
     }
-    broker.shutdown.wait_timeout(REFUSAL_PAUSE);
-    Fault::gone(format!("{text} (user '{}')", String::from_utf8_lossy(&name)))
+    Fault::gone("its login was refused")
 }
 
 type Credentials = (Vec<u8>, Vec<u8>);

@@ -5,6 +5,7 @@ pub(crate) mod age_of_deliveries;
 pub(crate) mod carbon_copies;
 pub(crate) mod channel;
 pub(crate) mod channel_output;
+pub(crate) mod client;
 pub(crate) mod codec;
 pub(crate) mod connection;
 pub(crate) mod connections;

@@ -21,7 +21,7 @@ use crate::protocol::throttle::Shortage;
 use crate::protocol::transaction::{StagedMessage, Transaction, UncommittedBytes};
 use crate::queues::arguments::check_expiration;
 use crate::queues::bindings::Routed;
-use crate::queues::topology::Routes;
+use crate::queues::topology::{Routes, Topology};
 
 /// A buffer that grew beyond this for a large message is given back.
 const KEEP_BYTES: usize = 64 << 10;
@@ -101,10 +101,7 @@ impl Publisher {
         routing_key: &str,
         mandatory: bool,
     ) -> Outcome {
-        if !exchange.is_empty() && session.broker.topology.exchange_is_internal(exchange)? {
-            let text = format!("cannot publish to internal exchange '{exchange}' in vhost '/'");
-            return Fault::channel(ACCESS_REFUSED, text);
-        }
+        check_exchange(&session.broker.topology, exchange)?;
         if self.exchange != exchange || self.routing_key != routing_key {
             self.route = None;
             exchange.clone_into(&mut self.exchange);
@@ -156,18 +153,7 @@ impl Publisher {
             let text = format!("message size {size} is larger than configured max size {limit}");
             return Fault::channel(PRECONDITION_FAILED, text);
         };
-        if let Some(user) = properties.user_id
-            && user != session.agreement.user
-        {
-            let text = format!(
-                "user_id property set to '{user}' but authenticated user was '{}'",
-                session.agreement.user
-            );
-            return Fault::channel(PRECONDITION_FAILED, text);
-        }
-        if let Some(expiration) = properties.expiration {
-            check_expiration(expiration)?;
-        }
+        check_properties(&properties, &session.agreement.user)?;
         self.persistent = properties.persistent;
         self.properties.clear();
         carbon_copies::put_without_bcc(&mut self.properties, reader.rest(), &properties);
@@ -267,8 +253,8 @@ impl Publisher {
             properties: &self.properties,
             body,
         };
-        if routes.is_empty() && self.mandatory {
-            return_unroutable(session, output, &message);
+        if routes.is_empty() {
+            leave_unrouted(session, output, &message, self.mandatory);
         }
         if routes.is_empty() && confirm.is_none() {
             return Ok(());
@@ -299,13 +285,48 @@ impl Publisher {
     }
 }
 
+/// No queue is bound for a message. It is counted, and returned if its publisher wanted that.
+pub(crate) fn leave_unrouted(
+    session: &Session,
+    output: &ChannelOutput,
+    message: &Message<'_>,
+    mandatory: bool,
+) {
+    if mandatory {
+        session.broker.counts.returned.increment();
+        return_unroutable(session, output, message);
+    } else {
+        session.broker.counts.dropped.increment();
+    }
+}
+
 /// basic.return: no queue is bound, and the client wanted to know. It goes out before the confirm.
-pub(crate) fn return_unroutable(session: &Session, output: &ChannelOutput, message: &Message<'_>) {
+fn return_unroutable(session: &Session, output: &ChannelOutput, message: &Message<'_>) {
     let Message { exchange, routing_key, properties, body } = *message;
     output.push_content(|out, channel| {
         Reply::BasicReturn { code: 312, text: "NO_ROUTE", exchange, routing_key }.put(out, channel);
         put_content(out, channel, properties, body, session.agreement.frame_max);
     });
+}
+
+/// Refuses messages for an exchange that does not exist or that takes none from clients.
+pub(crate) fn check_exchange(topology: &Topology, exchange: &str) -> Outcome {
+    if !exchange.is_empty() && topology.exchange_is_internal(exchange)? {
+        let text = format!("cannot publish to internal exchange '{exchange}' in vhost '/'");
+        return Fault::channel(ACCESS_REFUSED, text);
+    }
+    Ok(())
+}
+
+/// Refuses properties that claim what is not so, or cannot be kept. `user` is who publishes.
+pub(crate) fn check_properties(properties: &Properties<'_>, user: &str) -> Outcome {
+    if let Some(claimed) = properties.user_id
+        && claimed != user
+    {
+        let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
+        return Fault::channel(PRECONDITION_FAILED, text);
+    }
+    properties.expiration.map_or(Ok(()), check_expiration)
 }
 
 /// Holds a publisher up while the disk is nearly full, or would be with a message of this size. Its client was told of

@@ -138,9 +138,7 @@ impl Channel {
             let (exchange, routing_key) = (exchange.as_bytes(), routing_key.as_bytes());
             let content = Message { exchange, routing_key, properties, body };
             if message.routes.is_empty() {
-                if message.mandatory {
-                    publish::return_unroutable(&self.session, &self.output, &content);
-                }
+                publish::leave_unrouted(&self.session, &self.output, &content, message.mandatory);
                 continue;
             }
             batch = Some(persister.publish(&content, &message.routes, message.persistent, None));

@@ -129,7 +129,8 @@ impl Topology {
 }
 
 impl Binding<'_> {
-    fn target(&self) -> Target {
+    /// Where it leads, with its arguments in the order in which they are kept.
+    pub(crate) fn target(&self) -> Target {
         let mut fields: Vec<_> = self.arguments.fields().collect();
         fields.sort_by_key(|(name, _)| *name);
         let mut sorted = Vec::with_capacity(self.arguments.bytes().len());

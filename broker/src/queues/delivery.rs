@@ -98,6 +98,13 @@ pub(crate) struct Unsettled {
     pub(crate) consumer: u64,
 }
 
+impl Unsettled {
+    /// One that was taken outside of any channel.
+    pub(crate) fn got(queue: &Arc<SharedQueue>, position: u64) -> Self {
+        Self { tag: 0, queue: Arc::clone(queue), position, consumer: 0 }
+    }
+}
+
 /// Delivers as much of a queue as its consumers have room for. No lock is held while a page is read or a socket is
 /// written.
 pub(crate) fn pump(store: &Store, queue: &SharedQueue) {

@@ -59,6 +59,7 @@ impl<S: Subscriber + Clone> Queue<S> {
     /// Drops a delivered message for good; it becomes a dead letter if the queue has a place for these.
     pub(crate) fn reject(&mut self, position: u64, effects: &mut Effects<S>) {
         let Some((entry, consumer)) = self.unsettled.remove(&position) else { return };
+        self.counts.acknowledged += u64::from(consumer != DYING);
         self.release(consumer);
         let dead = self.bury(Dead { entry, page: None, reason: Reason::Rejected }, &mut effects.settled);
         effects.dead.extend(dead);

@@ -4,6 +4,7 @@
 pub(crate) mod arguments;
 mod backlog;
 pub(crate) mod bindings;
+pub(crate) mod counts;
 pub(crate) mod dead_letters;
 pub(crate) mod death;
 pub(crate) mod delivery;

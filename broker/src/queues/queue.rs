@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::log::record::Returned;
 use crate::log::stored_message::{Fetch, Location, Run, Settled, StoredMessage, payload_at};
 use crate::queues::backlog::Backlog;
+use crate::queues::counts::QueueCounts;
 use crate::queues::dead_letters::{Dead, Reason};
 use crate::queues::lifetimes::Lifetimes;
 use crate::queues::rules::Rules;
@@ -60,6 +61,8 @@ pub(crate) struct Queue<S> {
     pub(super) rules: Option<Box<Rules>>,
     pub(super) lifetimes: Lifetimes,
     pub(super) deleted: bool,
+    /// What happened since the start.
+    pub(crate) counts: QueueCounts,
 }
 
 impl<S: Subscriber + Clone> Queue<S> {
@@ -76,6 +79,7 @@ impl<S: Subscriber + Clone> Queue<S> {
             rules: None,
             lifetimes: Lifetimes::default(),
             deleted: false,
+            counts: QueueCounts::default(),
         }
     }
 
@@ -125,6 +129,7 @@ impl<S: Subscriber + Clone> Queue<S> {
         if self.deleted {
             return false;
         }
+        self.counts.published += 1;
         if self.rules.as_ref().is_some_and(|rules| rules.refuses(self.backlog.len(), payload)) {
             self.refuse(entry, effects);
             return true;
@@ -182,6 +187,7 @@ impl<S: Subscriber + Clone> Queue<S> {
         effects: &mut Effects<S>,
     ) {
         self.delivered_through = self.delivered_through.max(entry.position);
+        self.counts.went_out(consumer != 0, no_ack, entry.redelivered);
         if no_ack {
             effects.settled.push(self.settled(entry));
             self.forget(entry.position);
@@ -236,7 +242,9 @@ impl<S: Subscriber + Clone> Queue<S> {
         }
         loop {
             let Some((entry, (page, start))) = self.backlog.head() else {
-                return self.backlog.next_fetch().map_or(Taken::Empty, Taken::Fetch);
+                let fetch = self.backlog.next_fetch();
+                self.counts.get_empty += u64::from(fetch.is_none());
+                return fetch.map_or(Taken::Empty, Taken::Fetch);
             };
             let payload = payload_at(&page, start).unwrap_or_default();
             if self.has_expired(&entry, payload, effects) {
@@ -271,6 +279,8 @@ impl<S: Subscriber + Clone> Queue<S> {
     /// Settles a delivered message. None if it is not out.
     pub(crate) fn settle(&mut self, position: u64) -> Option<Settled> {
         let (entry, consumer) = self.unsettled.remove(&position)?;
+        // What died was counted when it was rejected, or was no delivery.
+        self.counts.acknowledged += u64::from(consumer != DYING);
         self.release(consumer);
         self.forget(position);
         Some(self.settled(&entry))

@@ -18,6 +18,7 @@ use crate::log::recovery;
 use crate::log::salvage;
 use crate::log::segment_table::SegmentTable;
 use crate::log::storage::Storage;
+use crate::queues::counts::StoreCounts;
 use crate::queues::fault::Outcome;
 use crate::queues::subscriber::Subscriber as _;
 use crate::queues::topology::{SharedQueue, Topology};
@@ -41,6 +42,7 @@ pub(crate) struct Store {
     pub(crate) segment_table: Arc<SegmentTable>,
     pub(crate) alarm: Alarm,
     pub(crate) shutdown: Shutdown,
+    pub(crate) counts: StoreCounts,
     disk_free_min_bytes: u64,
     /// What made it give up.
     failure: Mutex<Option<Error>>,
@@ -92,8 +94,16 @@ impl Store {
         } else {
             log::error!("the disk is full: nothing can be written before there is room again");
         }
-        let (alarm, failure) = (Alarm::default(), Mutex::default());
-        Ok(Self { topology, persister, segment_table, alarm, shutdown, disk_free_min_bytes, failure })
+        Ok(Self {
+            topology,
+            persister,
+            segment_table,
+            alarm: Alarm::default(),
+            shutdown,
+            counts: StoreCounts::default(),
+            disk_free_min_bytes,
+            failure: Mutex::default(),
+        })
     }
 
     /// Starts the threads that write the log, keep its files in order and look after queues.
@@ -138,8 +148,18 @@ impl Store {
         self.persister.write_close(&delivered)
     }
 
+    /// Drops everything that waits in a queue. Returns how many messages that were.
+    pub(crate) fn purge(&self, queue: &SharedQueue) -> u64 {
+        let mut state = queue.lock();
+        let messages = state.waiting();
+        let settled = state.purge();
+        self.persister.settle(&settled);
+        messages
+    }
+
     /// Deletes a queue with everything in it and tells its consumers. Returns how many messages waited.
     pub(crate) fn delete_queue(&self, queue: &Arc<SharedQueue>) -> Outcome<u64> {
+        let mut deleted = lock(&self.counts.deleted_queues);
         if !self.topology.remove_queue(queue)? {
             return Ok(0);
         }
@@ -147,7 +167,10 @@ impl Store {
         let waiting = state.waiting();
         let (settled, consumers) = state.delete();
         self.persister.settle(&settled);
+        *deleted += std::mem::take(&mut state.counts);
         drop(state);
+        drop(deleted);
+        self.counts.queues_deleted.increment();
         for consumer in consumers {
             consumer.subscriber.cancel();
         }

@@ -133,6 +133,11 @@ impl Topology {
         self.read().queues.values().cloned().collect()
     }
 
+    /// All exchanges but the default one, with their names, as they are at this moment.
+    pub(crate) fn exchanges(&self) -> Vec<(String, Exchange)> {
+        self.read().exchanges.iter().map(|(name, exchange)| (name.clone(), exchange.clone())).collect()
+    }
+
     pub(crate) fn find_queue(&self, name: &str) -> Option<Arc<SharedQueue>> {
         self.read().queues.get(name).cloned()
     }

@@ -152,7 +152,7 @@ fn unfinished_messages_share_one_budget() {
         })
         .collect();
     eventually("memory is short", || {
-        let text = crate::inspection::get(&server, "/metrics");
+        let text = server.anonymous().get("/metrics").body;
         text.contains("rabbitmq_alarms_memory_used_watermark 1").then_some(())
     });
     honest.publish_confirmed(1, "q", b"a small one");
