@@ -48,6 +48,20 @@ now_ms() {
     printf %s "$((now / 1000))"
 }
 
+# cpu_ms: the time that the broker's process has used the processors.
+cpu_ms() {
+    awk -v hz="$(getconf CLK_TCK)" '{sub(/.*\) /, ""); printf "%.0f", ($12 + $13) * 1000 / hz}' "/proc/$broker_pid/stat"
+}
+
+# shared QUEUES: processor time in ms for draining 20 MB that as many queues share.
+shared() {
+    local before
+    bench spread "shared-$1" "$1" 20000
+    before=$(cpu_ms)
+    bench gather "shared-$1" "$1" 20000
+    printf %s "$(($(cpu_ms) - before))"
+}
+
 # measure NAME: fills figure[NAME …] from the broker that runs.
 declare -A figure=()
 measure() {
@@ -75,6 +89,8 @@ figure[recovery]=$(($(now_ms) - started))
 figure[own recovered]=$(memory)
 figure[own drain]=$(bench drain backlog 100 "$backlog") || { cat "$work/own.log"; exit 1; }
 figure[own drained]=$(memory)
+figure[shared 1]=$(shared 1)
+figure[shared 400]=$(shared 400)
 stop_started
 
 rabbitmq=no
@@ -103,4 +119,6 @@ row "memory with the backlog, MiB         (<= 24)" memory
 printf '%-52s %12s\n' "memory after recovering the backlog, MiB (<= 24)" "${figure[own recovered]}"
 printf '%-52s %12s\n' "start with an empty folder, ms       (<= 50)" "${figure[start]}"
 printf '%-52s %12s\n' "start with the backlog, ms           (<= 2000)" "${figure[recovery]}"
+printf '%-52s %12s\n' "processor time to drain 20 MB of 1 queue, ms" "${figure[shared 1]}"
+printf '%-52s %12s\n' "the same of 400 queues, ms       (<= 3 times that)" "${figure[shared 400]}"
 [[ $rabbitmq == yes ]] || printf 'RabbitMQ was not measured: rabbitmq-server is not installed.\n'

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the programs of independent AMQP clients, pika (Python) and amqplib (Node.js), against a broker.
+# Runs the programs of independent AMQP clients, pika (Python) and amqplib (Node.js), against a broker. Our own is also
+# managed by RabbitMQ's rabbitmqadmin, whose session docs/broker.md shows, and scraped by Prometheus.
 #
 #   scripts/test-broker-clients.sh                          our broker, started for this
 #   scripts/test-broker-clients.sh --rabbitmq               Debian's RabbitMQ, started for this
@@ -43,6 +44,10 @@ main() {
     timeout "$patience_s" "$tools/python/bin/python" "$programs/pika_client.py" "$@" || fail "pika's programs failed"
     NODE_PATH=$tools/node_modules timeout "$patience_s" node "$programs/amqplib_client.js" "$@" ||
         fail "amqplib's programs failed"
+    if [[ -n ${own-} ]]; then
+        manage
+        scrape
+    fi
 }
 
 install_clients() {
@@ -65,6 +70,46 @@ start_ours() {
     need_rust
     cargo build --quiet --locked --package broker --bin broker
     start_own "$target/debug/broker" "$work/data" || { cat -- "$work/data.log" >&2 && fail "our broker did not start"; }
+    own=1
+}
+
+# rabbitmqadmin's session must be the one that docs/broker.md shows.
+manage() {
+    # The clients before have left queues.
+    stop_started
+    rm -rf -- "$work/data"
+    start_ours
+    # shellcheck disable=SC2016 # the backquotes are those of the document
+    sed -n '/^```console rabbitmqadmin$/,/^```$/{/^```/d;p}' docs/broker.md >"$work/documented"
+    timeout "$patience_s" "$programs/rabbitmqadmin.sh" 127.0.0.1 "$broker_private_port" "$broker_user" \
+        "$broker_password" >"$work/session" || true
+    diff -u -- "$work/documented" "$work/session" || fail "rabbitmqadmin's session differs from docs/broker.md"
+    say "rabbitmqadmin: $(grep -c '^\$' "$work/session") commands answer as docs/broker.md shows"
+}
+
+# A real Prometheus must take the metrics in.
+scrape() {
+    local port
+    port=$(unused_port)
+    promtool check metrics < <(curl -fsS "http://127.0.0.1:$broker_private_port/metrics") ||
+        fail "promtool found something in the broker's metrics"
+    printf 'scrape_configs: [{job_name: broker, scrape_interval: 1s, static_configs: [{targets: ["127.0.0.1:%s"]}]}]\n' \
+        "$broker_private_port" >"$work/prometheus.yml"
+    local scraper_pid
+    prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/prometheus" \
+        --web.listen-address="127.0.0.1:$port" 2>"$work/prometheus.log" &
+    scraper_pid=$!
+    local query='rabbitmq_queues_deleted_total * on (instance) group_left (rabbitmq_cluster) rabbitmq_identity_info' value=
+    for _ in {1..300}; do
+        value=$(curl -fsS "http://127.0.0.1:$port/api/v1/query" --data-urlencode "query=$query" 2>/dev/null |
+            jq -r '.data.result[0].value[1] // empty' 2>/dev/null) || true
+        [[ -z $value ]] || break
+        sleep 0.1
+    done
+    kill "$scraper_pid"
+    wait "$scraper_pid" || true
+    [[ $value == 2 ]] || fail "Prometheus has '$value' deleted queues instead of 2; see its log: $(tail -n 3 "$work/prometheus.log")"
+    say "Prometheus: scraped"
 }
 
 start_theirs() {

@@ -66,7 +66,7 @@ prepare() {
 gate() {
     step "format" cargo fmt --all --check
     step "shell scripts" shellcheck --check-sourced scripts/*.sh scripts/tests/*.sh \
-        scripts/lib/install-packages.sh .ci/run
+        scripts/lib/install-packages.sh broker/tests/clients/*.sh .ci/run
     step "lints" cargo clippy --locked --workspace --all-targets -- -D warnings
     step "documentation" env RUSTDOCFLAGS="-D warnings" \
         cargo doc --locked --workspace --no-deps --document-private-items

@@ -6,6 +6,8 @@
 //! - `drain QUEUE PREFETCH COUNT`: consumes COUNT messages, acks of up to a quarter of PREFETCH; prints messages/s
 //! - `depth QUEUE`: prints how many messages wait
 //! - `purge QUEUE`: drops them
+//! - `spread QUEUE QUEUES COUNT`: publishes COUNT persistent messages of 1,000 bytes in turn to QUEUE-0, QUEUE-1 …
+//! - `gather QUEUE QUEUES COUNT`: consumes these, one queue after the other
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +28,7 @@ use support::{Args, Client, DURABLE, Login, PERSISTENT, arguments, end_with_usag
 const BODY: [u8; 60] = [b'x'; 60];
 
 const USAGE: &str = "amqp-bench HOST:PORT USER PASSWORD confirms QUEUE WINDOW SECONDS | fill QUEUE COUNT | \
-    drain QUEUE PREFETCH COUNT | depth QUEUE | purge QUEUE";
+    drain QUEUE PREFETCH COUNT | depth QUEUE | purge QUEUE | spread QUEUE QUEUES COUNT | gather QUEUE QUEUES COUNT";
 
 /// What is to be done, with the queue beside it.
 enum Command {
@@ -35,6 +37,8 @@ enum Command {
     Drain { prefetch: u16, count: u64 },
     Depth,
     Purge,
+    Spread { queues: u64, count: u64 },
+    Gather { queues: u64, count: u64 },
 }
 
 impl Command {
@@ -50,6 +54,12 @@ impl Command {
             }
             ["depth", _] => Self::Depth,
             ["purge", _] => Self::Purge,
+            ["spread", _, queues, count] => {
+                Self::Spread { queues: queues.parse().ok()?, count: count.parse().ok()? }
+            }
+            ["gather", _, queues, count] => {
+                Self::Gather { queues: queues.parse().ok()?, count: count.parse().ok()? }
+            }
             _ => return None,
         })
     }
@@ -77,6 +87,32 @@ fn main() {
         Command::Purge => {
             client.method(1, 50, 30, Args::new().short(0).short_string(queue).octet(0));
             client.expect(1, 50, 31);
+        }
+        Command::Spread { queues, count } => spread(&mut client, queue, queues, count),
+        Command::Gather { queues, count } => {
+            for number in 0..queues {
+                drain(&mut client, &format!("{queue}-{number}"), 100, count / queues);
+            }
+        }
+    }
+}
+
+/// Publishes messages to each of several queues in turn, with a thousand unconfirmed at most.
+fn spread(client: &mut Client, queue: &str, queues: u64, count: u64) {
+    let names: Vec<String> = (0..queues).map(|number| format!("{queue}-{number}")).collect();
+    for name in &names {
+        client.declare(1, name, DURABLE);
+    }
+    client.confirm_select(1);
+    let (mut sent, mut confirmed) = (0, 0);
+    for name in names.iter().cycle().take(usize::try_from(count).unwrap()) {
+        client.queue_publish(1, "", name, true, (PERSISTENT, &[b'x'; 1_000]));
+        sent += 1;
+        if sent % 500 == 0 || sent == count {
+            client.flush();
+        }
+        while confirmed + 1_000 < sent || (sent == count && confirmed < sent) {
+            confirmed = client.expect(1, 60, 80).arguments().long_long();
         }
     }
 }
@@ -116,12 +152,14 @@ fn drain(client: &mut Client, queue: &str, prefetch: u16, count: u64) -> f64 {
     client.qos(1, prefetch, false);
     client.consume(1, queue, "bench", 0);
     let batch = u64::from(prefetch / 4).max(1);
-    let (mut received, mut acked) = (0, 0);
+    let (mut received, mut acked, mut before) = (0, 0, None);
     let started = Instant::now();
     while received < count {
-        received = client.delivery(1).tag;
+        let tag = client.delivery(1).tag;
+        // Tags go on from one queue to the next.
+        received = tag - *before.get_or_insert(tag - 1);
         if received - acked >= batch || received == count {
-            client.ack(1, received, true);
+            client.ack(1, tag, true);
             acked = received;
         }
     }

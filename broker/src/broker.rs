@@ -1,5 +1,6 @@
 //! What all connections share: the store with its queues and log, the settings, and who is connected.
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,13 +9,16 @@ use foundation::Shutdown;
 
 use crate::error::Error;
 use crate::log::storage::Storage;
+use crate::logins::{Logins, Protocol};
 use crate::protocol::connections::{Connections, Peer};
 use crate::protocol::fault::Outcome;
 use crate::protocol::memory::MemoryBudget;
+use crate::protocol::transaction::UncommittedBytes;
 use crate::queues::delivery;
 use crate::queues::store::{Store, StoreSettings};
 use crate::queues::topology::SharedQueue;
 use crate::settings::Settings;
+use crate::users::User;
 
 /// The broker behind its connections.
 pub(crate) struct Broker {
@@ -22,6 +26,8 @@ pub(crate) struct Broker {
     pub(crate) settings: Settings,
     pub(crate) connections: Connections,
     pub(crate) memory: Arc<MemoryBudget>,
+    pub(crate) uncommitted: UncommittedBytes,
+    pub(crate) logins: Logins,
     /// Counts connections and consumers, so that each has its own number.
     next_id: AtomicU64,
 }
@@ -50,7 +56,9 @@ impl Broker {
         let store = Arc::new(Store::recover(store, storage, shutdown)?);
         let connections = Connections::new(settings.max_connections);
         let memory = MemoryBudget::new(settings.max_connections);
-        Ok(Self { store, settings, connections, memory, next_id: AtomicU64::new(1) })
+        let (uncommitted, logins) = (UncommittedBytes::default(), Logins::default());
+        let next_id = AtomicU64::new(1);
+        Ok(Self { store, settings, connections, memory, uncommitted, logins, next_id })
     }
 
     /// A number that no other connection or consumer has.
@@ -79,6 +87,16 @@ impl Broker {
     pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
         let needed = self.settings.disk_free_min_bytes.saturating_add(bytes as u64);
         self.segment_table.storage().free_bytes().map_or(true, |free| free >= needed)
+    }
+
+    /// The user who logs in; see [`Logins::log_in`].
+    pub(crate) fn log_in(
+        &self,
+        credentials: (&[u8], &[u8]),
+        client: Option<SocketAddr>,
+        protocol: Protocol,
+    ) -> Option<&User> {
+        self.logins.log_in(&self.settings.users, credentials, client, protocol, &self.shutdown)
     }
 
     /// Removes a consumer from its queue, and the queue if that was the last one of an auto-delete queue.

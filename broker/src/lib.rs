@@ -2,19 +2,25 @@
 //! such queue as a library, without sockets.
 //!
 //! A message's way through the folders: in [`protocol`], `server` accepts, `connection` reads frames and `channel`
-//! handles methods (`declare`, `consume`, `publish`). In [`log`], `persister` and `segment_table` write the message to
-//! disk before it enters a `queue` of [`queues`], from which `delivery` moves it to the `channel_output` of a consumer
-//! and the `send_buffer` of its connection. `log::recovery` reads the log back after a start, `log::check` and
-//! `log::salvage` do so without serving, `log::housekeeper` and `log::compaction` keep it small. [`inspection`] shows
-//! queues and figures on the private listener.
+//! handles methods (`declare`, `exchanges`, `consume`, `publish`, `transaction`). In [`log`], `persister` and
+//! `segment_table` write the message to disk before it enters a `queue` of [`queues`], from which `delivery` moves it to
+//! the `channel_output` of a consumer and the `send_buffer` of its connection. `log::recovery` reads the log back after
+//! a start, `log::check` and `log::salvage` do so without serving, `log::housekeeper` and `log::compaction` keep it
+//! small. [`management`] shows everything on the private listener, and changes it with the operations that [`protocol`]
+//! uses.
 //!
-//! The folders know each other in one direction: `protocol` knows `queues`, `queues` knows `log`. What the log needs of
-//! queues and publishers is in the traits of `log::owner`, what queues need of consumers in `queues::subscriber`. A
-//! `queues::store::Store` is everything of a broker but its connections.
+//! What a queue's [`queues::arguments`] ask for is kept by `queues::rules`, `queues::lifetimes` and `queues::limits`.
+//! `queues::timers` know when a queue is due, `queues::upkeep` looks after it then, and `queues::dead_letters` sends away
+//! what died.
+//!
+//! The folders know each other in one direction: `management` knows `protocol`, `protocol` knows `queues`, `queues`
+//! knows `log`. What the log needs of queues and publishers is in the traits of `log::owner`, what queues need of
+//! consumers in `queues::subscriber`. A `queues::store::Store` is everything of a broker but its connections.
 //!
 //! Only `log::storage` touches files; `queues::queue`, `queues::exchange`, `log::record`, `codec` and `protocol::codec`
-//! do no I/O at all. Locks are taken in one order: a queue, then a channel's output, then a connection's send buffer; or a queue,
-//! then the log's write batch or segment table.
+//! do no I/O at all. Locks are taken in one order: the counts of deleted queues, before the topology and before any
+//! queue; a queue, then a channel's output, then a connection's send buffer; or a queue, then the log's write batch,
+//! segment table or the timers.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -25,11 +31,13 @@ use foundation::Shutdown;
 use foundation::listener::Identity;
 
 mod broker;
+mod clock;
 mod codec;
 mod descriptors;
 mod error;
-mod inspection;
 mod log;
+mod logins;
+mod management;
 mod protocol;
 mod queues;
 mod settings;
@@ -37,6 +45,7 @@ mod spool;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use crate::log::check::{check_log, salvage_log};
 pub use error::Error;
@@ -44,8 +53,8 @@ pub use settings::Settings;
 pub use spool::{PublishError, Spool, SpoolOptions, SpooledMessage};
 
 use crate::broker::Broker;
-use crate::inspection::Inspection;
 use crate::log::storage::{DiskStorage, Storage};
+use crate::management::Management;
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::fault::{CONNECTION_FORCED, close_text};
 use crate::protocol::throttle::Shortage;
@@ -59,7 +68,7 @@ const FAREWELL: Duration = Duration::from_millis(300);
 /// A broker that has recovered its log and is bound, and does not accept yet.
 pub struct Server {
     broker: Arc<Broker>,
-    listener: Arc<TcpListener>,
+    listeners: Vec<Arc<TcpListener>>,
     address: SocketAddr,
     /// Held for as long as the data folder is ours.
     _lock: File,
@@ -72,16 +81,16 @@ pub fn build(mut settings: Settings, shutdown: Shutdown) -> Result<Server, Error
         Arc::new(DiskStorage::open(&settings.data_dir).map_err(Error::io(format!("create {folder}")))?);
     let lock = log::folder_lock::take(&settings.data_dir)?;
     settings.max_connections = descriptors::connections(descriptors::raise_limit(), settings.max_connections);
-    let address = format!("{}:{}", settings.host, settings.port);
+    let (hosts, port) = (settings.host.clone(), settings.port);
     // Bound only when everything is recovered: a port that is open means a broker that answers.
     let broker = Broker::recover(settings, storage, shutdown)?;
-    let listener = TcpListener::bind(&address).map_err(Error::io(format!("listen on {address}")))?;
-    let address = listener.local_addr().map_err(Error::io("read the listening address"))?;
-    Ok(Server { broker: Arc::new(broker), listener: Arc::new(listener), address, _lock: lock })
+    let listeners = protocol::listen::bind_all(&hosts, port)?;
+    let address = listeners[0].local_addr().map_err(Error::io("read the listening address"))?;
+    Ok(Server { broker: Arc::new(broker), listeners, address, _lock: lock })
 }
 
 impl Server {
-    /// Where it listens.
+    /// Where it listens; the first address, if there are several.
     pub fn addr(&self) -> SocketAddr {
         self.address
     }
@@ -97,16 +106,21 @@ impl Server {
             }
         });
         let threads = broker.store.start()?;
-        let listener = Arc::clone(&self.listener);
-        spawn("accept", broker, move |broker| protocol::server::accept(broker, &listener))?;
+        for listener in &self.listeners {
+            let listener = Arc::clone(listener);
+            spawn("accept", broker, move |broker| protocol::server::accept(broker, &listener))?;
+        }
         let identity = Identity { name: "broker", version: env!("CARGO_PKG_VERSION") };
-        let inspection = Arc::new(Inspection::new(Arc::clone(broker)));
-        foundation::listener::start(&broker.settings.private, identity, inspection)?;
-        ::log::info!("listening on {}", self.address);
+        let management = Arc::new(Management::new(Arc::clone(broker)));
+        foundation::listener::start(&broker.settings.private, identity, management)?;
+        for listener in &self.listeners {
+            let address = listener.local_addr().map_err(Error::io("read the listening address"))?;
+            ::log::info!("listening on {address}");
+        }
         while !broker.shutdown.wait_timeout(SLOW_INTERVAL) {
             broker.close_slow_connections();
         }
-        protocol::server::stop_accepting(&self.listener);
+        self.listeners.iter().for_each(|listener| protocol::server::stop_accepting(listener));
         say_farewell(broker);
         broker.store.stop(threads)?;
         ::log::info!("stopped");

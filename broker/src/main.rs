@@ -9,14 +9,17 @@ use foundation::program::{self, Command, Mode, Program};
 const ABOUT: &str = "An embedded AMQP 0-9-1 broker: durable work queues for one machine.
 
 Settings (environment, or the nearest .env):
-  BROKER_HOST, BROKER_PORT     where to listen (127.0.0.1, 5672; port 0: any free one)
-  PRIVATE_HOST, BROKER_PRIVATE_PORT  where /health, /ready, /metrics and /api/queues are (127.0.0.1, 9304)
+  BROKER_HOST, BROKER_PORT     where to listen (127.0.0.1, 5672; several hosts comma-separated, as in
+                               127.0.0.1,::1; port 0: any free one)
+  BROKER_PRIVATE_HOST, BROKER_PRIVATE_PORT  where /health, /ready, /metrics and the management API are
+                               (127.0.0.1, 9304)
   BROKER_DATA_DIR              the folder for queues and messages (.data/broker)
   RABBITMQ_USER, RABBITMQ_PASSWORD  the first user
   BROKER_USERS                 names of further users, comma-separated; the password of NAME is in
                                BROKER_PASSWORD_NAME
+  BROKER_USERS_FILE            a file of users with hashed passwords, in the format of RabbitMQ's definitions
   limits                       BROKER_MAX_CONNECTIONS, BROKER_HANDSHAKE_TIMEOUT_MS, BROKER_SEND_TIMEOUT_MS,
-                               BROKER_SEGMENT_BYTES, BROKER_DISK_FREE_MIN_BYTES
+                               BROKER_CONSUMER_TIMEOUT_MS, BROKER_SEGMENT_BYTES, BROKER_DISK_FREE_MIN_BYTES
   LOG_LEVEL                    error, warn, info, debug (info)";
 
 fn main() -> ExitCode {

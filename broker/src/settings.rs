@@ -6,10 +6,12 @@ use std::time::Duration;
 use foundation::listener::ListenerSettings;
 use foundation::{Environment, Error};
 
+use crate::users::Users;
+
 /// Everything that can be set, with every limit.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `BROKER_HOST`, default 127.0.0.1.
+    /// `BROKER_HOST`, default 127.0.0.1: names or addresses, comma-separated.
     pub(crate) host: String,
     /// `BROKER_PORT`, default 5672; 0 lets the operating system choose.
     pub(crate) port: u16,
@@ -17,7 +19,7 @@ pub struct Settings {
     pub(crate) private: ListenerSettings,
     /// `BROKER_DATA_DIR`, default `.data/broker`.
     pub(crate) data_dir: PathBuf,
-    /// `RABBITMQ_USER` with `RABBITMQ_PASSWORD`, and those of `BROKER_USERS`.
+    /// `RABBITMQ_USER` with `RABBITMQ_PASSWORD`, those of `BROKER_USERS`, and those of `BROKER_USERS_FILE`.
     pub(crate) users: Users,
     /// `BROKER_MAX_CONNECTIONS`, default 2,048.
     pub(crate) max_connections: usize,
@@ -35,6 +37,8 @@ pub struct Settings {
     pub(crate) handshake_timeout: Duration,
     /// `BROKER_SEND_TIMEOUT_MS`, default 30 seconds in which a client that was sent something must read some of it.
     pub(crate) send_timeout: Duration,
+    /// `BROKER_CONSUMER_TIMEOUT_MS`, default 30 minutes in which a delivery must be acked; none if it is 0.
+    pub(crate) consumer_timeout: Option<Duration>,
     /// `BROKER_SEGMENT_BYTES`, default 8 MiB per file of the log.
     pub(crate) segment_bytes: u32,
     /// `BROKER_DISK_FREE_MIN_BYTES`, default 64 MiB: publishers wait while less is free.
@@ -63,52 +67,18 @@ impl Settings {
             heartbeat_s: 60,
             handshake_timeout: environment.millis("BROKER_HANDSHAKE_TIMEOUT_MS", 10_000)?,
             send_timeout: environment.millis("BROKER_SEND_TIMEOUT_MS", 30_000)?,
+            consumer_timeout: match environment.number(
+                "BROKER_CONSUMER_TIMEOUT_MS",
+                30 * 60_000,
+                0..=1 << 40,
+            )? {
+                0 => None,
+                millis => Some(Duration::from_millis(millis)),
+            },
             segment_bytes: u32::try_from(segment_bytes).unwrap_or(u32::MAX),
             disk_free_min_bytes: environment.number("BROKER_DISK_FREE_MIN_BYTES", 64 << 20, 0..=1 << 50)?,
         })
     }
-}
-
-/// Who may connect.
-#[derive(Clone)]
-pub(crate) struct Users(Vec<(String, String)>);
-
-impl std::fmt::Debug for Users {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
-    }
-}
-
-impl Users {
-    /// The first user is `RABBITMQ_USER`; `BROKER_USERS` names further ones, comma-separated, and the password of
-    /// the user `audit` is in `BROKER_PASSWORD_AUDIT`, so that passwords may contain any character.
-    fn read(environment: &Environment) -> Result<Self, Error> {
-        let mut users =
-            vec![(environment.required("RABBITMQ_USER")?, environment.required("RABBITMQ_PASSWORD")?)];
-        let further = environment.text("BROKER_USERS", "");
-        for name in further.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            let sane = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-            if !name.chars().all(sane) || users.iter().any(|(known, _)| known == name) {
-                let problem = "must be distinct names of letters, digits, - and _";
-                return Err(Error::setting("BROKER_USERS", problem));
-            }
-            let variable = format!("BROKER_PASSWORD_{}", name.to_ascii_uppercase().replace('-', "_"));
-            users.push((name.to_owned(), environment.required(&variable)?));
-        }
-        Ok(Self(users))
-    }
-
-    /// Whether there is such a user with this password. Takes the same time for every wrong password of one length.
-    pub(crate) fn accepts(&self, name: &[u8], password: &[u8]) -> bool {
-        self.0
-            .iter()
-            .filter(|(known, _)| known.as_bytes() == name)
-            .any(|(_, expected)| same(expected.as_bytes(), password))
-    }
-}
-
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
 #[cfg(test)]
@@ -128,26 +98,6 @@ mod tests {
             (settings.channel_max, settings.frame_max_bytes, settings.heartbeat_s),
             (2047, 131_072, 60)
         );
-        assert!(settings.users.accepts(b"first", b"p:a,s s"));
-    }
-
-    #[test]
-    fn further_users_have_a_variable_each() {
-        let settings = read(&[
-            ("BROKER_USERS", "audit, ops-2"),
-            ("BROKER_PASSWORD_AUDIT", "x"),
-            ("BROKER_PASSWORD_OPS_2", "y"),
-        ]);
-        let users = settings.unwrap().users;
-        assert!(users.accepts(b"audit", b"x") && users.accepts(b"ops-2", b"y"));
-        assert!(
-            !users.accepts(b"audit", b"y")
-                && !users.accepts(b"nobody", b"x")
-                && !users.accepts(b"audit", b"")
-        );
-        assert!(!format!("{users:?}").contains('y'), "passwords are not shown");
-        let error = read(&[("BROKER_USERS", "audit")]).unwrap_err().to_string();
-        assert_eq!(error, "setting BROKER_PASSWORD_AUDIT: is not set");
     }
 
     #[test]

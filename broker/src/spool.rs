@@ -24,6 +24,7 @@ use crate::log::storage::{DiskStorage, Storage};
 use crate::log::stored_message::payload_at;
 use crate::queues::delivery;
 use crate::queues::store::{Store, StoreSettings, StoreThreads};
+use crate::queues::subscriber::Effects;
 use crate::queues::topology::{QueueAttributes, Routes, SharedQueue};
 use crate::sync::lock;
 
@@ -187,7 +188,7 @@ impl Spool {
             return Err(Error::format("definitions", problem));
         }
         let store = Arc::new(Store::recover(settings, storage, Shutdown::new())?);
-        let attributes = QueueAttributes { durable: true, auto_delete: false, owner: None };
+        let attributes = QueueAttributes { durable: true, ..QueueAttributes::default() };
         let declared = store.topology.declare_queue(QUEUE, attributes, 0);
         let queue = declared.map_err(|fault| Error::format("definitions", fault.to_string()))?;
         // The disk may be nearly full from the beginning.
@@ -294,7 +295,7 @@ impl Spool {
             Some(SpooledMessage { id: id.to_owned(), body, stored_at, position })
         });
         if parsed.is_none() {
-            self.queue.lock().requeue(entry.position);
+            self.queue.lock().requeue(entry.position, &mut Effects::default());
             return Err(Error::format(QUEUE, "it holds a message that no spool has stored"));
         }
         Ok(parsed)
@@ -315,7 +316,7 @@ impl Spool {
     pub fn give_back(&self, messages: &[SpooledMessage]) {
         let mut state = self.queue.lock();
         for message in messages {
-            state.requeue(message.position);
+            state.requeue(message.position, &mut Effects::default());
         }
     }
 

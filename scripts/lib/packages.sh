@@ -8,7 +8,7 @@ package_of() {
         cc) say build-essential ;;
         curl) say curl ;;
         postgres) say postgresql ;;
-        rabbitmq-server) say rabbitmq-server ;;
+        rabbitmq-server | rabbitmqadmin) say rabbitmq-server ;;
         jq) say jq ;;
         shellcheck) say shellcheck ;;
         git) say git ;;
@@ -20,8 +20,10 @@ package_of() {
         logrotate) say logrotate ;;
         ruby) say ruby ;;
         python3-venv) say python3-venv ;;
+        unshare) say util-linux ;;
+        ip) say iproute2 ;;
         chromium) say chromium ;;
-        promtool) say prometheus ;;
+        prometheus | promtool) say prometheus ;;
         *) fail "no package is known for $1" ;;
     esac
 }
@@ -30,7 +32,7 @@ package_of() {
 # shellcheck disable=SC2034 # the scripts that source this file use them
 {
     needs_gate=(cc postgres shellcheck git curl jq)
-    needs_clients=(node npm python3-venv)
+    needs_clients=(node npm python3-venv rabbitmqadmin prometheus curl jq)
     needs_docs=(node npm python3-venv chromium promtool curl)
     needs_vagrant=(ruby shellcheck)
     needs_rabbitmq=(rabbitmq-server)

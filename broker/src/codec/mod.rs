@@ -2,5 +2,6 @@
 //! definitions, queues and the protocol all read and write them. No I/O, no broker state.
 
 pub(crate) mod properties;
+pub(crate) mod raw_table;
 pub(crate) mod table;
 pub(crate) mod wire;

@@ -1,8 +1,8 @@
 //! Basic properties (AMQP 0-9-1 §4.2.6.1). The broker carries their bytes through untouched; it only checks that
-//! they can be decoded, and looks at the two it acts on.
+//! they can be decoded, and looks at the few it acts on.
 
-use super::table::Table;
-use super::wire::{Malformed, Reader};
+use super::raw_table::RawTable;
+use super::wire::{Malformed, Put, Reader};
 
 /// What the broker needs to know of a message's properties.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +11,9 @@ pub(crate) struct Properties<'a> {
     pub(crate) persistent: bool,
     /// The user who claims to have sent the message.
     pub(crate) user_id: Option<&'a str>,
+    /// How long it may live, as the publisher wrote it: a number of milliseconds.
+    pub(crate) expiration: Option<&'a str>,
+    pub(crate) headers: RawTable<'a>,
 }
 
 /// The flags in the order of the properties, and how each is encoded.
@@ -30,7 +33,9 @@ const FIELDS: [(u16, Encoding); 14] = [
     (1 << 3, Encoding::ShortString),  // app_id
     (1 << 2, Encoding::ShortString),  // cluster_id
 ];
+const HEADERS: u16 = 1 << 13;
 const DELIVERY_MODE: u16 = 1 << 12;
+const EXPIRATION: u16 = 1 << 8;
 const USER_ID: u16 = 1 << 4;
 
 #[derive(Clone, Copy)]
@@ -59,8 +64,11 @@ impl<'a> Properties<'a> {
                 Encoding::ShortString if flag == USER_ID => {
                     properties.user_id = Some(reader.short_string()?);
                 }
+                Encoding::ShortString if flag == EXPIRATION => {
+                    properties.expiration = Some(reader.short_string()?);
+                }
                 Encoding::ShortString => _ = reader.short_bytes()?,
-                Encoding::Table => _ = Table::read(&mut reader)?,
+                Encoding::Table => properties.headers = RawTable::read(&mut reader)?,
                 Encoding::Octet if flag == DELIVERY_MODE => properties.persistent = reader.u8()? == 2,
                 Encoding::Octet => _ = reader.u8()?,
                 Encoding::Timestamp => _ = reader.u64()?,
@@ -68,6 +76,42 @@ impl<'a> Properties<'a> {
         }
         if reader.is_empty() { Ok(properties) } else { Err(Malformed) }
     }
+}
+
+/// Whether the publisher gave the message with these properties a life of its own.
+pub(crate) fn has_expiration(bytes: &[u8]) -> bool {
+    bytes.first_chunk().is_some_and(|flags| u16::from_be_bytes(*flags) & EXPIRATION != 0)
+}
+
+/// The same properties with other headers: the fields of a table. The expiration is left out unless `keep_expiration`
+/// is set.
+pub(crate) fn with_headers(
+    bytes: &[u8],
+    headers: &[u8],
+    keep_expiration: bool,
+) -> Result<Vec<u8>, Malformed> {
+    let mut reader = Reader::new(bytes);
+    let flags = reader.u16()?;
+    let dropped = if keep_expiration { 0 } else { EXPIRATION };
+    let mut out = Vec::with_capacity(bytes.len() + headers.len() + 4);
+    out.put_u16((flags | HEADERS) & !dropped);
+    for (flag, encoding) in FIELDS {
+        let before = reader.rest();
+        if flags & flag != 0 {
+            match encoding {
+                Encoding::ShortString => _ = reader.short_bytes()?,
+                Encoding::Table => _ = reader.long_string()?,
+                Encoding::Octet => _ = reader.u8()?,
+                Encoding::Timestamp => _ = reader.u64()?,
+            }
+        }
+        if flag == HEADERS {
+            out.put_long_string(headers);
+        } else if flag & dropped == 0 {
+            out.put(&before[..before.len() - reader.rest().len()]);
+        }
+    }
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -85,8 +129,26 @@ mod tests {
         assert_eq!(read, Malformed);
         let bytes = b"\xb0\x10\x04text\0\0\0\x04\x01kt\x01\x02\x05guest";
         let read = Properties::read(bytes).unwrap();
-        assert_eq!(read, Properties { persistent: true, user_id: Some("guest") });
+        let headers = RawTable::new(b"\x01kt\x01").unwrap();
+        let wanted =
+            Properties { persistent: true, user_id: Some("guest"), headers, ..Properties::default() };
+        assert_eq!(read, wanted);
         assert_eq!(Properties::read(b"\0\0"), Ok(Properties::default()));
+    }
+
+    #[test]
+    fn headers_are_replaced_and_everything_else_stays() {
+        // content_type, headers, delivery_mode, expiration, message_id
+        let bytes = b"\xb1\x80\x04text\0\0\0\x04\x01kt\x01\x02\x0210\x02id";
+        assert_eq!(Properties::read(bytes).unwrap().expiration, Some("10"));
+        assert!(has_expiration(bytes) && !has_expiration(b"\x10\0\x02"));
+        let other = b"\x01xt\0";
+        let kept = with_headers(bytes, other, true).unwrap();
+        assert_eq!(kept, b"\xb1\x80\x04text\0\0\0\x04\x01xt\0\x02\x0210\x02id");
+        let dropped = with_headers(bytes, other, false).unwrap();
+        assert_eq!(dropped, b"\xb0\x80\x04text\0\0\0\x04\x01xt\0\x02\x02id");
+        let added = with_headers(b"\x10\0\x02", other, false).unwrap();
+        assert_eq!(added, b"\x30\0\0\0\0\x04\x01xt\0\x02");
     }
 
     #[test]

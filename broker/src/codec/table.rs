@@ -48,7 +48,7 @@ impl Table {
 }
 
 impl Value {
-    fn read(reader: &mut Reader<'_>, depth: u8) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>, depth: u8) -> Result<Self, Malformed> {
         if depth > MAX_DEPTH {
             return Err(Malformed);
         }

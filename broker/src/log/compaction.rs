@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::log::owner::{LogOwner, LogQueue};
-use crate::log::record::{self, Head, MAGIC, Previous, Range, RecordKind};
+use crate::log::record::{self, Head, MAGIC, Previous, Range, RecordKind, Returned};
 use crate::log::segment_table::{self, FIRST_MERGED_SLOT, Segment, SegmentTable, file_name};
 use crate::log::storage;
 use crate::log::stored_message::{Location, StoredMessage};
@@ -117,6 +117,7 @@ struct Merge<'a, O: LogOwner> {
     /// The lowest position of each queue that occurs in the group: acks below it are for older segments.
     lowest: HashMap<u32, u64>,
     acks: Vec<Range>,
+    returned: Vec<Returned>,
     /// The first of the segments whose contents it takes over.
     replaces: u32,
 }
@@ -137,6 +138,7 @@ impl<'a, O: LogOwner> Merge<'a, O> {
             moved: BTreeMap::new(),
             lowest: HashMap::new(),
             acks: Vec::new(),
+            returned: Vec::new(),
             replaces: first.number,
         })
     }
@@ -152,6 +154,7 @@ impl<'a, O: LogOwner> Merge<'a, O> {
             self.copy(*slot, segment)?;
         }
         self.copy_acks();
+        self.copy_returns();
         let (sequence, replaces) = (self.sequence, self.replaces);
         self.put(RecordKind::End, record::FLAG_SYNCED, sequence, |out| record::put_end(out, replaces));
         let storage = self.segment_table.storage();
@@ -181,6 +184,7 @@ impl<'a, O: LogOwner> Merge<'a, O> {
             match found.kind {
                 RecordKind::Message => self.copy_message(slot, &found),
                 RecordKind::Acks => self.acks.extend(record::read_acks(found.payload)),
+                RecordKind::Returns => self.returned.extend(record::read_returns(found.payload)),
                 RecordKind::Start if self.bytes.is_empty() => self.begin(&found),
                 RecordKind::Start | RecordKind::End | RecordKind::Close => {}
             }
@@ -221,12 +225,12 @@ impl<'a, O: LogOwner> Merge<'a, O> {
         let offset = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
         let flags = found.flags & record::FLAG_PERSISTENT;
         self.put(RecordKind::Message, flags, found.sequence, |out| {
-            record::put_message(out, &message, wanted.iter().copied());
+            record::put_message(out, &message, record::arrival(found.payload), wanted.iter().copied());
         });
         let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX) - offset;
         let (at, persistent) = (Location { slot: 0, offset }, flags != 0);
         for (id, position) in wanted {
-            let entry = StoredMessage { position, at, length, persistent, redelivered: false };
+            let entry = StoredMessage { position, at, length, persistent, redelivered: false, timed: false };
             self.moved.entry(id).or_default().push(entry);
         }
     }
@@ -251,6 +255,21 @@ impl<'a, O: LogOwner> Merge<'a, O> {
             for ranges in kept.chunks(4096) {
                 self.put(RecordKind::Acks, 0, sequence, |out| record::put_acks(out, ranges));
             }
+        }
+    }
+
+    /// Takes along how often messages came back that are still there. What the queue knows is at least as new.
+    fn copy_returns(&mut self) {
+        let mut returned = std::mem::take(&mut self.returned);
+        returned.sort_unstable_by_key(|one| (one.queue, one.position));
+        returned.dedup_by_key(|one| (one.queue, one.position));
+        returned.retain_mut(|one| {
+            one.times = self.queues.get(&one.queue).map_or(0, |queue| queue.delivery_count(one.position));
+            one.times > 0
+        });
+        let sequence = self.sequence;
+        for returned in returned.chunks(4096) {
+            self.put(RecordKind::Returns, 0, sequence, |out| record::put_returns(out, returned));
         }
     }
 

@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use crate::codec::raw_table::RawTable;
 use crate::codec::wire::{Malformed, Put, Reader};
 use crate::error::Error;
 use crate::log::storage::{self, Storage};
@@ -29,17 +30,53 @@ const MAGIC: &[u8; 8] = b"AMQPDEF2";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Definition<'a> {
     NextQueue(u32),
-    Queue { id: u32, name: &'a str, auto_delete: bool },
-    Exchange { name: &'a str, kind: &'a str, auto_delete: bool, internal: bool },
-    Binding { exchange: &'a str, routing_key: &'a str, queue: &'a str },
+    Queue {
+        id: u32,
+        name: &'a str,
+        auto_delete: bool,
+        arguments: RawTable<'a>,
+    },
+    Exchange {
+        name: &'a str,
+        kind: &'a str,
+        auto_delete: bool,
+        internal: bool,
+    },
+    Binding {
+        exchange: &'a str,
+        routing_key: &'a str,
+        queue: &'a str,
+    },
+    /// The alternate exchange of an exchange.
+    Alternate {
+        exchange: &'a str,
+        alternate: &'a str,
+    },
+    /// A binding that leads to an exchange or has arguments.
+    BindingWith {
+        exchange: &'a str,
+        routing_key: &'a str,
+        to_exchange: bool,
+        destination: &'a str,
+        arguments: RawTable<'a>,
+    },
 }
+
+const QUEUE: u8 = 2;
+const QUEUE_WITH_ARGUMENTS: u8 = 10;
 
 impl<'a> Definition<'a> {
     fn put(&self, out: &mut Vec<u8>) {
         match *self {
             Self::NextQueue(id) => out.put(&[1]).put_u32(id),
-            Self::Queue { id, name, auto_delete } => {
-                out.put(&[2]).put_u32(id).put_short_string(name).put_bool(auto_delete)
+            Self::Queue { id, name, auto_delete, arguments } => {
+                // Without arguments it is written as it was before there were any.
+                let kind = if arguments.bytes().is_empty() { QUEUE } else { QUEUE_WITH_ARGUMENTS };
+                out.put(&[kind]).put_u32(id).put_short_string(name).put_bool(auto_delete);
+                if kind == QUEUE_WITH_ARGUMENTS {
+                    out.put_long_string(arguments.bytes());
+                }
+                out
             }
             Self::Exchange { name, kind, auto_delete, internal } => {
                 let out = out.put(&[3]).put_short_string(name).put_short_string(kind);
@@ -49,15 +86,26 @@ impl<'a> Definition<'a> {
                 let out = out.put(&[4]).put_short_string(exchange);
                 out.put_short_string(routing_key).put_short_string(queue)
             }
+            Self::Alternate { exchange, alternate } => {
+                out.put(&[16]).put_short_string(exchange).put_short_string(alternate)
+            }
+            Self::BindingWith { exchange, routing_key, to_exchange, destination, arguments } => {
+                let out = out.put(&[17]).put_short_string(exchange).put_short_string(routing_key);
+                out.put_bool(to_exchange).put_short_string(destination).put_long_string(arguments.bytes())
+            }
         };
     }
 
     fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         Ok(match reader.u8()? {
             1 => Self::NextQueue(reader.u32()?),
-            2 => {
-                let (id, name) = (reader.u32()?, reader.short_string()?);
-                Self::Queue { id, name, auto_delete: reader.u8()? != 0 }
+            kind @ (QUEUE | QUEUE_WITH_ARGUMENTS) => {
+                let (id, name, auto_delete) = (reader.u32()?, reader.short_string()?, reader.u8()? != 0);
+                let mut arguments = RawTable::default();
+                if kind == QUEUE_WITH_ARGUMENTS {
+                    arguments = RawTable::read(reader)?;
+                }
+                Self::Queue { id, name, auto_delete, arguments }
             }
             3 => {
                 let (name, kind) = (reader.short_string()?, reader.short_string()?);
@@ -67,6 +115,14 @@ impl<'a> Definition<'a> {
                 let (exchange, routing_key) = (reader.short_string()?, reader.short_string()?);
                 Self::Binding { exchange, routing_key, queue: reader.short_string()? }
             }
+            16 => Self::Alternate { exchange: reader.short_string()?, alternate: reader.short_string()? },
+            17 => Self::BindingWith {
+                exchange: reader.short_string()?,
+                routing_key: reader.short_string()?,
+                to_exchange: reader.u8()? != 0,
+                destination: reader.short_string()?,
+                arguments: RawTable::read(reader)?,
+            },
             _ => return Err(Malformed),
         })
     }
@@ -116,7 +172,10 @@ impl Stored {
                 Definition::Queue { id, .. } => {
                     queues.ids.insert(id);
                 }
-                Definition::Exchange { .. } | Definition::Binding { .. } => {}
+                Definition::Exchange { .. }
+                | Definition::Binding { .. }
+                | Definition::Alternate { .. }
+                | Definition::BindingWith { .. } => {}
             }
         }
         Ok(queues)
@@ -241,9 +300,23 @@ mod tests {
     fn sample() -> Vec<Definition<'static>> {
         vec![
             Definition::NextQueue(9),
-            Definition::Queue { id: 1, name: "orders", auto_delete: false },
+            Definition::Queue { id: 1, name: "orders", auto_delete: false, arguments: RawTable::default() },
+            Definition::Queue {
+                id: 2,
+                name: "dead",
+                auto_delete: true,
+                arguments: RawTable::new(b"\x01kt\x01").unwrap(),
+            },
             Definition::Exchange { name: "events", kind: "topic", auto_delete: true, internal: false },
             Definition::Binding { exchange: "events", routing_key: "a.#", queue: "orders" },
+            Definition::Alternate { exchange: "events", alternate: "rest" },
+            Definition::BindingWith {
+                exchange: "events",
+                routing_key: "",
+                to_exchange: true,
+                destination: "rest",
+                arguments: RawTable::new(b"\x01at\x01").unwrap(),
+            },
         ]
     }
 
@@ -257,7 +330,7 @@ mod tests {
         assert_eq!((stored.header, stored.damaged.len()), (Some(HEADER), 0));
         assert_eq!(stored.definitions().unwrap(), sample());
         let queues = stored.queues().unwrap();
-        assert_eq!((queues.next, queues.ids), (9, HashSet::from([1])));
+        assert_eq!((queues.next, queues.ids), (9, HashSet::from([1, 2])));
     }
 
     #[test]

@@ -10,18 +10,34 @@ use crate::log::segment_table::SegmentTable;
 use crate::log::stored_message::{Settled, StoredMessage};
 use crate::log::write_batch::BatchedMessage;
 
+/// What a queue wants of the messages that are published to it: bits, so that all queues of a message are asked at once.
+pub(crate) mod wants {
+    /// The time when they came in.
+    pub(crate) const ARRIVAL: u8 = 1;
+    /// Whether the queue took them: it may refuse them.
+    pub(crate) const VERDICT: u8 = 2;
+    /// That they survive a restart.
+    pub(crate) const DURABILITY: u8 = 4;
+}
+
 /// A queue as the log sees it.
 pub(crate) trait LogQueue: Sized + Send + Sync {
     /// The number that stands for it in records.
     fn id(&self) -> u32;
     /// Whether it survives a restart, and its messages with it.
     fn is_durable(&self) -> bool;
+    /// What it wants of messages: bits of [`mod@wants`].
+    fn wants(&self) -> u8;
     /// The position of the next message. Only called under the lock of the log's batch, so positions ascend in the
     /// order of the log.
     fn next_position(&self) -> u64;
     /// Takes over messages that are in the log now, in order; `bytes` is their batch. What the queue takes is added to
     /// `ledger`, and what it settles at once is settled there, both under the queue's lock.
     fn take_over(&self, messages: &[BatchedMessage<Self>], bytes: &[u8], ledger: &impl Ledger);
+    /// What the message at `position` became is in the log now, so the queue is done with it; settles it in `ledger`.
+    fn settle(&self, position: u64, ledger: &impl Ledger);
+    /// How often the message at `position` came back, if the queue counts that.
+    fn delivery_count(&self, position: u64) -> u32;
     /// Whether the message at `position` is still wanted, and kept in segment `slot`.
     fn holds(&self, position: u64, slot: u32) -> bool;
     /// The log was rearranged: messages that were in `slots` are now where `moved` (ascending by position) says.
@@ -37,10 +53,12 @@ pub(crate) trait Ledger {
     fn settle(&self, settled: &[Settled]);
 }
 
-/// A publisher who waits for confirms, each with a tag of its own. Neither method blocks.
+/// A publisher who waits for confirms, each with a tag of its own. No method blocks.
 pub(crate) trait ConfirmReceiver: Send + Sync {
     /// The message with this tag is safe; with `multiple` all before it, too.
     fn confirm(&self, tag: u64, multiple: bool);
+    /// A queue did not take the message with this tag.
+    fn refuse(&self, tag: u64);
     /// There is no further confirm for the moment.
     fn flush(&self);
 }

@@ -5,19 +5,20 @@
 //! asked for that, hands its messages to their queues in the order of the log, and confirms. While it does so the
 //! next batch gathers, so one fdatasync serves all that came meanwhile and no timer is needed.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use foundation::metrics::{Counter, Histogram};
 
 use crate::error::Error;
-use crate::log::owner::{Ledger, LogQueue};
-use crate::log::record::{self, Message, Position, Previous, Range, RecordKind};
+use crate::log::owner::{Ledger, LogQueue, wants};
+use crate::log::record::{self, Message, Position, Previous, Range, RecordKind, Returned};
 use crate::log::segment_table::{Chunk, SegmentTable};
 use crate::log::stored_message::Settled;
 use crate::log::write_batch::{Confirm, LIMIT_BYTES, Routes, WriteBatch};
 use crate::sync::{lock, wait};
 
+mod answer;
 mod append;
 
 /// A batch of nothing but acks may wait this long for company; nobody waits for it.
@@ -69,6 +70,8 @@ struct State<Q> {
     batch: WriteBatch<Q>,
     /// Messages settled since the last batch was taken.
     acks: Vec<Range>,
+    /// How often messages came back, as far as the log does not know it.
+    returned: Vec<Returned>,
     salt: u64,
     /// How far the segment before this one was read or written.
     previous: Previous,
@@ -96,6 +99,7 @@ impl<Q: LogQueue> Persister<Q> {
             segment_bytes: segment_table.segment_bytes(),
             batch: WriteBatch::default(),
             acks: Vec::new(),
+            returned: Vec::new(),
             salt: position.salt,
             previous: position.previous,
             segment: position.segment,
@@ -150,6 +154,19 @@ impl<Q: LogQueue> Persister<Q> {
         confirm: Option<Confirm>,
         deadline: Option<Instant>,
     ) -> Option<u64> {
+        let mut state = self.wait_for_room(deadline)?;
+        let mut wanted = 0;
+        if !routes.is_empty() {
+            wanted = state.append_message(message, routes, persistent);
+        }
+        if let Some(confirm) = confirm {
+            state.append_confirm(confirm, wanted & wants::VERDICT != 0);
+        }
+        Some(state.number)
+    }
+
+    /// Locks the batch that gathers; waits while it is full. None if it is so at the deadline, or the thread has ended.
+    fn wait_for_room(&self, deadline: Option<Instant>) -> Option<MutexGuard<'_, State<Q>>> {
         let mut state = lock(&self.state);
         while state.batch.bytes.len() >= LIMIT_BYTES && !state.ended {
             self.wake(&mut state);
@@ -161,23 +178,31 @@ impl<Q: LogQueue> Persister<Q> {
                 }
             };
         }
-        if state.ended {
-            return None;
-        }
-        if !routes.is_empty() {
+        (!state.ended).then_some(state)
+    }
+
+    /// Appends the dead letter of a message, whose queue and position `origin` names. That message is settled when the
+    /// letter is written. The caller owes a [`Persister::kick`].
+    pub(crate) fn publish_dead_letter(
+        &self,
+        message: &Message<'_>,
+        routes: &Routes<Q>,
+        persistent: bool,
+        origin: (Arc<Q>, u64),
+    ) {
+        if let Some(mut state) = self.wait_for_room(None) {
             state.append_message(message, routes, persistent);
+            state.batch.origins.push(origin);
         }
-        if let Some(confirm) = confirm {
-            state.batch.since.get_or_insert_with(Instant::now);
-            match state.batch.confirms.last_mut() {
-                Some((last, count)) if Arc::ptr_eq(&last.receiver, &confirm.receiver) => {
-                    last.tag = confirm.tag;
-                    *count += 1;
-                }
-                _ => state.batch.confirms.push((confirm, 1)),
-            }
+    }
+
+    /// Notes how often messages came back. Never waits.
+    pub(crate) fn note_returns(&self, returned: &[Returned]) {
+        if !returned.is_empty() {
+            let mut state = lock(&self.state);
+            state.returned.extend_from_slice(returned);
+            self.wake(&mut state);
         }
-        Some(state.number)
     }
 
     /// Notes what a queue settled. Called under that queue's lock; never waits.
@@ -188,7 +213,7 @@ impl<Q: LogQueue> Persister<Q> {
         self.segment_table.subtract(settled);
         self.metrics.settled.add(settled.len() as u64);
         let mut state = lock(&self.state);
-        let first = state.acks.is_empty();
+        let first = state.acks.is_empty() && state.returned.is_empty();
         state.acks.extend(settled.iter().filter(|settled| settled.logged).map(|settled| settled.range));
         if first && !state.acks.is_empty() {
             self.wake(&mut state);
@@ -209,11 +234,12 @@ impl<Q: LogQueue> Persister<Q> {
         }
     }
 
-    /// Waits until batch `number` is in its queues.
-    pub(crate) fn wait_through(&self, number: u64) {
+    /// Waits until batch `number` is in its queues. False if the log ended before.
+    pub(crate) fn wait_through(&self, number: u64) -> bool {
         let mut state = lock(&self.state);
         self.wake(&mut state);
-        drop(self.progress.wait_while(state, |state| state.through <= number && !state.ended));
+        let waited = self.progress.wait_while(state, |state| state.through <= number && !state.ended);
+        waited.unwrap_or_else(PoisonError::into_inner).through > number
     }
 
     /// The same until `deadline` at most; tells how far the batch has come.
@@ -271,24 +297,11 @@ impl<Q: LogQueue> Persister<Q> {
         }
         self.distribute(batch);
         self.segment_table.seal(&batch.sealed);
-        for (confirm, count) in &batch.confirms {
-            confirm.receiver.confirm(confirm.tag, *count > 1);
-        }
-        for (confirm, _) in &batch.confirms {
-            confirm.receiver.flush();
-        }
-        self.count(batch);
+        self.settle_origins(batch);
+        self.answer_publishers(batch);
         lock(&self.state).through = number + 1;
         self.progress.notify_all();
         Ok(true)
-    }
-
-    fn count(&self, batch: &WriteBatch<Q>) {
-        self.metrics.messages.add(batch.items.len() as u64);
-        self.metrics.confirmed.add(batch.confirms.iter().map(|(_, count)| count).sum());
-        if let Some(since) = batch.since {
-            self.metrics.confirm_latency.record(since.elapsed());
-        }
     }
 
     /// Exchanges the batch that gathered for the empty one in `batch` and returns its number; waits for work before.
@@ -299,7 +312,8 @@ impl<Q: LogQueue> Persister<Q> {
         let mut delayed = false;
         let mut sync_is_due = false;
         while state.batch.is_empty() {
-            let acks_are_due = !state.acks.is_empty() && (delayed || state.stopping);
+            let has_acks = !state.acks.is_empty() || !state.returned.is_empty();
+            let acks_are_due = has_acks && (delayed || state.stopping);
             let unsynced = state.unsynced_since.map(|since| SYNC_DELAY.saturating_sub(since.elapsed()));
             sync_is_due = unsynced == Some(Duration::ZERO);
             if acks_are_due || sync_is_due {
@@ -309,8 +323,8 @@ impl<Q: LogQueue> Persister<Q> {
                 return None;
             }
             state.idle = true;
-            let timeout = if state.acks.is_empty() { unsynced } else { Some(ACKS_DELAY) };
-            delayed = !state.acks.is_empty();
+            let timeout = if has_acks { Some(ACKS_DELAY) } else { unsynced };
+            delayed = has_acks;
             state = match timeout {
                 None => wait(&self.work, state),
                 Some(timeout) => {
@@ -321,6 +335,7 @@ impl<Q: LogQueue> Persister<Q> {
         }
         state.idle = false;
         state.append_acks();
+        state.append_returns();
         state.batch.segment = state.segment;
         state.batch.sync |=
             sync_is_due || state.unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_DELAY);
@@ -336,20 +351,6 @@ impl<Q: LogQueue> Persister<Q> {
         drop(state);
         self.progress.notify_all();
         Some(number)
-    }
-
-    /// Hands the messages of a batch to their queues, in order.
-    fn distribute(&self, batch: &WriteBatch<Q>) {
-        let mut at = 0;
-        while let Some(item) = batch.items.get(at) {
-            // Most batches are for one queue, which then is locked once.
-            let together =
-                batch.items[at..].iter().take_while(|next| Arc::ptr_eq(&next.routes, &item.routes)).count();
-            for queue in item.routes.iter() {
-                queue.take_over(&batch.items[at..at + together], &batch.bytes, self);
-            }
-            at += together;
-        }
     }
 
     /// Writes down, durably, that the broker stopped in good order. The thread must have ended.

@@ -13,6 +13,10 @@
 //! | 22 | 2 | zero |
 //! | 24 | 8 | the log's salt: a random number that no client can know |
 
+mod returned;
+
+pub(crate) use returned::{RETURNED_BYTES, Returned, put_returns, read_returns};
+
 /// The first bytes of every segment: what the file is, and the version of its format as one digit.
 pub(crate) const MAGIC: &[u8; 8] = b"AMQPLOG2";
 /// Bytes in front of every payload.
@@ -45,11 +49,13 @@ pub(crate) enum RecordKind {
     End = 4,
     /// The broker stopped in good order: how far each queue had delivered.
     Close = 5,
+    /// How often messages came back to a queue that counts that: see [`Returned`].
+    Returns = 6,
 }
 
 impl RecordKind {
     fn from_byte(byte: u8) -> Option<Self> {
-        let all = [Self::Start, Self::Message, Self::Acks, Self::End, Self::Close];
+        let all = [Self::Start, Self::Message, Self::Acks, Self::End, Self::Close, Self::Returns];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
@@ -193,19 +199,25 @@ pub(crate) fn message_bytes(message: &Message<'_>, places: usize) -> usize {
     8 + places * PLACE_BYTES + texts + message.body.len()
 }
 
-/// Appends a message's payload. `places` are its queues with its position in each.
+/// Appends a message's payload. `places` are its queues with its position in each. `arrived` is when it came in, if
+/// something limits its life: it is stored like a place, the last one, of the queue [`ARRIVAL`].
 pub(crate) fn put_message(
     out: &mut Vec<u8>,
     message: &Message<'_>,
+    arrived: Option<u64>,
     places: impl ExactSizeIterator<Item = (u32, u64)>,
 ) {
     let short = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap_or(u8::MAX);
-    out.extend_from_slice(&u16::try_from(places.len()).unwrap_or(u16::MAX).to_le_bytes());
+    let count = places.len() + usize::from(arrived.is_some());
+    out.extend_from_slice(&u16::try_from(count).unwrap_or(u16::MAX).to_le_bytes());
     out.extend_from_slice(&[short(message.exchange), short(message.routing_key)]);
     let properties = u32::try_from(message.properties.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&properties.to_le_bytes());
     for (queue, position) in places {
         put_place(out, queue, position);
+    }
+    if let Some(arrived) = arrived {
+        put_place(out, ARRIVAL, arrived);
     }
     out.extend_from_slice(message.exchange);
     out.extend_from_slice(message.routing_key);
@@ -214,6 +226,9 @@ pub(crate) fn put_message(
 }
 
 const PLACE_BYTES: usize = 12;
+/// The number that stands where a queue's would: what follows is no position, but the time when the message came in, in
+/// milliseconds since 1970.
+const ARRIVAL: u32 = u32::MAX;
 
 fn put_place(out: &mut Vec<u8>, queue: u32, position: u64) {
     out.extend_from_slice(&queue.to_le_bytes());
@@ -227,8 +242,23 @@ fn read_places(bytes: &[u8]) -> impl Iterator<Item = (u32, u64)> + Clone + '_ {
 
 /// The queues of a stored message, with its position in each.
 pub(crate) fn message_places(payload: &[u8]) -> impl Iterator<Item = (u32, u64)> + Clone + '_ {
+    read_places(all_places(payload)).filter(|(queue, _)| *queue != ARRIVAL)
+}
+
+fn all_places(payload: &[u8]) -> &[u8] {
     let count = payload.first_chunk().map_or(0, |chunk| usize::from(u16::from_le_bytes(*chunk)));
-    read_places(payload.get(8..8 + count * PLACE_BYTES).unwrap_or_default())
+    payload.get(8..8 + count * PLACE_BYTES).unwrap_or_default()
+}
+
+/// When a stored message came in, in milliseconds since 1970, if something limits its life.
+pub(crate) fn arrival(payload: &[u8]) -> Option<u64> {
+    let last = all_places(payload).last_chunk::<PLACE_BYTES>()?;
+    (u32_at(last, 0) == Some(ARRIVAL)).then(|| u64_at(last, 4)).flatten()
+}
+
+/// Bytes of a stored message's body.
+pub(crate) fn body_length(payload: &[u8]) -> u64 {
+    read_message(payload).map_or(0, |message| message.body.len() as u64)
 }
 
 /// Reads a message's payload.
@@ -367,7 +397,7 @@ mod tests {
         let head = Head { kind: RecordKind::Message, flags: FLAG_PERSISTENT, origin: HERE, sequence: 41 };
         let message =
             Message { exchange: b"ex", routing_key: b"key", properties: b"\x10\0\x02", body: b"hello" };
-        put(&mut bytes, head, |out| put_message(out, &message, [(7, 100), (9, 2)].into_iter()));
+        put(&mut bytes, head, |out| put_message(out, &message, Some(77), [(7, 100), (9, 2)].into_iter()));
         bytes
     }
 
@@ -378,10 +408,11 @@ mod tests {
         assert_eq!((record.sequence, record.kind, record.flags), (41, RecordKind::Message, FLAG_PERSISTENT));
         assert_eq!(record.total, bytes.len());
         assert_eq!(message_places(record.payload).collect::<Vec<_>>(), [(7, 100), (9, 2)]);
+        assert_eq!(arrival(record.payload), Some(77));
         let message = read_message(record.payload).unwrap();
         assert_eq!((message.exchange, message.routing_key), (&b"ex"[..], &b"key"[..]));
         assert_eq!((message.properties, message.body), (&b"\x10\0\x02"[..], &b"hello"[..]));
-        assert_eq!(record.payload.len(), message_bytes(&message, 2));
+        assert_eq!(record.payload.len(), message_bytes(&message, 3), "two places and the arrival");
     }
 
     #[test]

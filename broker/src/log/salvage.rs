@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use crate::codec::raw_table::RawTable;
 use crate::error::Error;
 use crate::log::definitions::{self, Definition, Header, Stored};
 use crate::log::record::{self, Head, MAGIC, Message, Origin, Previous, RecordKind};
@@ -165,7 +166,7 @@ impl<'a> Copying<'a> {
         }
         self.begin();
         self.put(RecordKind::Message, record::FLAG_PERSISTENT, |out| {
-            record::put_message(out, &message, wanted.iter().copied());
+            record::put_message(out, &message, record::arrival(payload), wanted.iter().copied());
         });
         self.messages += 1;
         Ok(())
@@ -225,7 +226,12 @@ impl<'a> Copying<'a> {
         }
         let highest = self.survey.queues.keys().filter(|id| **id < FIRST_TRANSIENT_ID).max();
         all.push(Definition::NextQueue(highest.map_or(1, |highest| highest + 1)));
-        let found = unknown.iter().map(|(id, name)| Definition::Queue { id: *id, name, auto_delete: false });
+        let found = unknown.iter().map(|(id, name)| Definition::Queue {
+            id: *id,
+            name,
+            auto_delete: false,
+            arguments: RawTable::default(),
+        });
         all.extend(found);
         let bytes = definitions::encode(self.header, &all);
         definitions::FILES.iter().try_for_each(|name| self.write(name, &bytes))

@@ -75,8 +75,8 @@ impl SegmentContents {
     /// The valid record at `at`, if it can follow those that were found.
     fn parse<'a>(&self, bytes: &'a [u8], origin: Origin, ceiling: u64, at: usize) -> Option<Record<'a>> {
         let record = record::parse(bytes.get(at..)?, origin)?;
-        // A merge gathers many records' acks behind its messages, and has no numbers for them.
-        let may_repeat = matches!(record.kind, RecordKind::Acks | RecordKind::End);
+        // A merge gathers many records' acks and counts behind its messages, and has no numbers for them.
+        let may_repeat = matches!(record.kind, RecordKind::Acks | RecordKind::Returns | RecordKind::End);
         let ascends = record.sequence > self.last_sequence
             || (may_repeat && record.sequence == self.last_sequence && self.last_sequence > 0);
         (ascends && record.sequence < ceiling).then_some(record)

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::log::intervals::Intervals;
-use crate::log::record::{self, MAX_TORN, Origin, Position, Previous, Record, RecordKind};
+use crate::log::record::{self, MAX_TORN, Origin, Position, Previous, Record, RecordKind, Returned};
 use crate::log::segment::{self, SegmentContents};
 use crate::log::segment_table::{NEXT, Segment, file_name};
 use crate::log::storage::{self, Storage};
@@ -209,6 +209,15 @@ impl<'a> SegmentReader<'a> {
                 queue.next_position = queue.next_position.max(range.to + 1);
             }
         }
+        for (offset, record) in scan.records(bytes).filter(|(_, record)| record.kind == RecordKind::Returns) {
+            for Returned { queue, position, times } in record::read_returns(record.payload) {
+                if !self.exists(queue, number, offset) {
+                    continue;
+                }
+                let known = self.queues.entry(queue).or_default().returns.entry(position).or_default();
+                *known = times.max(*known);
+            }
+        }
         let mut runs: HashMap<u32, VecDeque<Run>> = HashMap::new();
         let mut lowest: HashMap<u32, u64> = HashMap::new();
         let (mut live, mut live_bytes) = (0, 0);
@@ -222,7 +231,12 @@ impl<'a> SegmentReader<'a> {
                 if !self.wants(id, position, &record, (number, offset)) {
                     continue;
                 }
-                let entry = StoredMessage { position, at, length, persistent: true, redelivered: true };
+                let timed = record::arrival(record.payload).is_some();
+                let entry =
+                    StoredMessage { position, at, length, persistent: true, redelivered: true, timed };
+                let queue = self.queues.entry(id).or_default();
+                queue.timed |= timed;
+                queue.body_bytes += record::body_length(record.payload);
                 let runs = runs.entry(id).or_default();
                 let joins = |run: &mut Run| run.offset as usize >= stretch && run.extend(&entry);
                 if !runs.back_mut().is_some_and(joins) {

@@ -19,9 +19,11 @@ use crate::log::storage::{Storage, StorageFile};
 use crate::log::stored_message::{Fetch, Settled};
 use crate::sync::lock;
 
+mod index;
 mod open_files;
 mod writing;
 
+use index::Indexes;
 use open_files::OpenFiles;
 
 /// The prepared file that becomes the next segment.
@@ -113,6 +115,7 @@ pub(crate) struct SegmentTable {
     /// The highest segment whose start record is durable.
     begun: AtomicU32,
     table: Mutex<Table>,
+    indexes: Mutex<Indexes>,
     /// A segment was prepared, or something became unwanted.
     changed: Condvar,
 }
@@ -134,6 +137,7 @@ impl SegmentTable {
             segment_bytes,
             begun: AtomicU32::new(0),
             table: Mutex::new(table),
+            indexes: Mutex::default(),
             changed: Condvar::new(),
         }
     }

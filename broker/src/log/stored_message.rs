@@ -22,6 +22,17 @@ pub(crate) struct StoredMessage {
     pub(crate) length: u32,
     pub(crate) persistent: bool,
     pub(crate) redelivered: bool,
+    /// Its record says when it came in, since something limits its life.
+    pub(crate) timed: bool,
+}
+
+impl StoredMessage {
+    /// What the log has to know when queue `queue` is done with it.
+    pub(crate) fn settled(&self, queue: u32, durable: bool) -> Settled {
+        let range = Range { queue, from: self.position, to: self.position };
+        let logged = durable && self.persistent;
+        Settled { range, slot: self.at.slot, count: 1, bytes: u64::from(self.length), logged }
+    }
 }
 
 /// A stretch of one segment in which every message of this queue from position `first` on waits. Other queues'

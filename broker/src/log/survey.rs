@@ -28,6 +28,12 @@ pub(crate) struct RecoveredQueue {
     pub(crate) next_position: u64,
     /// Messages up to this position may have been delivered.
     pub(crate) redelivered_through: u64,
+    /// Something limits the life of a message.
+    pub(crate) timed: bool,
+    /// Bytes of the bodies.
+    pub(crate) body_bytes: u64,
+    /// How often messages came back, if the queue counts that; for some that are settled, too.
+    pub(crate) returns: HashMap<u64, u32>,
     /// The lowest position seen in newer segments.
     pub(crate) lowest: Option<u64>,
 }

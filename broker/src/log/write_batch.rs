@@ -1,5 +1,6 @@
 //! What gathers in memory between two writes of the log.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,6 +27,12 @@ pub(crate) struct WriteBatch<Q> {
     pub(crate) chunks: Vec<Chunk>,
     pub(crate) items: Vec<BatchedMessage<Q>>,
     pub(crate) confirms: Vec<(Confirm, u64)>,
+    /// Confirms of a single message that a queue may refuse: their places among `confirms` and the message's among
+    /// `items`.
+    pub(crate) conditional: Vec<(usize, usize)>,
+    /// Messages that became dead letters of this batch: their queues and positions there. They are settled when it is
+    /// written.
+    pub(crate) origins: Vec<(Arc<Q>, u64)>,
     /// When the first message came that wants a confirm.
     pub(crate) since: Option<Instant>,
     /// Segments that end in this batch, with their ends.
@@ -44,6 +51,10 @@ pub(crate) struct BatchedMessage<Q> {
     pub(crate) start: usize,
     pub(crate) length: u32,
     pub(crate) persistent: bool,
+    /// Its record says when it came in.
+    pub(crate) timed: bool,
+    /// A queue refused it because it is full.
+    pub(crate) refused: Cell<bool>,
 }
 
 impl<Q> Default for WriteBatch<Q> {
@@ -53,6 +64,8 @@ impl<Q> Default for WriteBatch<Q> {
             chunks: Vec::new(),
             items: Vec::new(),
             confirms: Vec::new(),
+            conditional: Vec::new(),
+            origins: Vec::new(),
             since: None,
             sealed: Vec::new(),
             sync: false,
@@ -73,6 +86,8 @@ impl<Q> WriteBatch<Q> {
         self.chunks.clear();
         self.items.clear();
         self.confirms.clear();
+        self.conditional.clear();
+        self.origins.clear();
         self.since = None;
         self.sealed.clear();
         self.sync = false;

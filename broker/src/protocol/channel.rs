@@ -1,5 +1,6 @@
-//! A channel: what a client set up on it, and the methods that concern it alone. Methods about queues and exchanges
-//! are in [`crate::protocol::declare`], about consuming in [`crate::protocol::consume`], publishing is in [`crate::protocol::publish`].
+//! A channel: what a client set up on it, and the methods that concern it alone. Methods about queues are in
+//! [`crate::protocol::declare`], about exchanges in [`crate::protocol::exchanges`], about consuming in
+//! [`crate::protocol::consume`]; publishing is in [`crate::protocol::publish`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -44,9 +45,12 @@ pub(crate) struct Consuming {
 impl Channel {
     pub(crate) fn new(session: Arc<Session>, number: u16) -> Self {
         let send_buffer = Arc::clone(&session.peer.send_buffer);
+        let output = ChannelOutput::new(number, session.agreement.frame_max, send_buffer);
+        session.peer.add_channel(&output);
+        session.broker.connections.channels_opened.increment();
         Self {
             number,
-            output: ChannelOutput::new(number, session.agreement.frame_max, send_buffer),
+            output,
             consumers: HashMap::new(),
             prefetch: 0,
             limited: false,
@@ -79,6 +83,8 @@ impl Channel {
             Method::ExchangeDelete { exchange, if_unused, no_wait } => {
                 self.delete_exchange(exchange, if_unused, no_wait)?;
             }
+            Method::ExchangeBind(binding) => self.bind_exchange(&binding)?,
+            Method::ExchangeUnbind(binding) => self.unbind_exchange(&binding)?,
             Method::QueueDeclare(declare) => self.declare_queue(&declare)?,
             Method::QueueBind(binding) => self.bind(&binding)?,
             Method::QueueUnbind(binding) => self.unbind(&binding)?,
@@ -99,16 +105,23 @@ impl Channel {
             Method::BasicConsume(consume) => self.consume(&consume)?,
             Method::BasicCancel { consumer_tag, no_wait } => self.cancel(consumer_tag, no_wait)?,
             Method::BasicGet { queue, no_ack } => self.get(queue, no_ack)?,
-            Method::BasicSettle { delivery_tag, multiple, requeue } => {
-                let settlement = if requeue { Settlement::Requeue } else { Settlement::Settle };
+            Method::BasicAck { delivery_tag, multiple } => {
+                self.settle(delivery_tag, multiple, Settlement::Settle)?;
+            }
+            Method::BasicReject { delivery_tag, multiple, requeue } => {
+                let settlement = if requeue { Settlement::Requeue } else { Settlement::Reject };
                 self.settle(delivery_tag, multiple, settlement)?;
             }
             Method::BasicRecover { requeue, is_async } => self.recover(requeue, is_async)?,
             Method::ConfirmSelect { no_wait } => {
-                self.publisher.select_confirms();
+                self.publisher.select_confirms()?;
+                self.output.note_confirms();
                 self.answer(no_wait, &Reply::ConfirmSelectOk);
                 self.enlist();
             }
+            Method::TxSelect => self.select_transactions()?,
+            Method::TxCommit => self.commit()?,
+            Method::TxRollback => self.roll_back()?,
             _ => return Fault::connection(COMMAND_INVALID, "a connection method on a channel"),
         }
         Ok(true)
@@ -140,7 +153,11 @@ impl Channel {
 
     /// Ends its consumers and its sending side; returns the deliveries that have to be requeued.
     pub(crate) fn silence(&mut self) -> Vec<Unsettled> {
-        let unsettled = self.output.close();
+        let mut unsettled = self.output.close();
+        if let Some(transaction) = self.publisher.transaction() {
+            unsettled.extend(transaction.take_deliveries());
+        }
+        self.session.broker.connections.channels_closed.increment();
         self.session.peer.set_unfinished(self.number, None);
         for (tag, consuming) in self.consumers.drain() {
             self.session.peer.consumes_no_more(&consuming.queue);

@@ -2,12 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use crate::log::owner::ConfirmReceiver;
 use crate::log::record::{self, Message};
+use crate::protocol::age_of_deliveries::AgeOfDeliveries;
 use crate::protocol::codec::frame::put_content;
 use crate::protocol::codec::reply::{Delivered, Reply};
 use crate::protocol::send_buffer::SendBuffer;
+use crate::queues::death;
 use crate::queues::delivery::Unsettled;
 use crate::queues::subscriber::{Delivery, Subscriber};
 use crate::queues::topology::SharedQueue;
@@ -21,6 +24,7 @@ pub(crate) struct ChannelOutput {
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
     open: bool,
     next_tag: u64,
@@ -30,13 +34,74 @@ struct State {
     prefetch: u32,
     /// Unsettled deliveries to consumers, which that limit counts.
     to_consumers: u32,
+    /// The tags of consumers that ended because their queues did, and that the channel does not know of yet.
+    cancelled: Vec<Arc<str>>,
+    age: AgeOfDeliveries,
+    /// What is noted only to be shown.
+    notes: Notes,
+}
+
+/// What was set up on a channel.
+#[derive(Clone, Debug, Default)]
+struct Notes {
+    /// The limit of consumers that start from now on (basic.qos with global=false).
+    consumer_prefetch: u16,
+    /// Confirms are selected.
+    confirms: bool,
+    /// The numbers and tags of its consumers.
+    consumers: Vec<(u64, Arc<str>)>,
+}
+
+/// A channel at one moment, for people who look at it.
+#[derive(Clone, Debug)]
+pub(crate) struct ChannelFigures {
+    pub(crate) number: u16,
+    pub(crate) unsettled: usize,
+    pub(crate) prefetch: u32,
+    pub(crate) consumer_prefetch: u16,
+    pub(crate) confirms: bool,
+    /// The numbers and tags of its consumers.
+    pub(crate) consumers: Vec<(u64, Arc<str>)>,
 }
 
 impl ChannelOutput {
     pub(crate) fn new(channel: u16, frame_max: u32, send_buffer: Arc<SendBuffer>) -> Arc<Self> {
-        let state =
-            State { open: true, next_tag: 1, unsettled: VecDeque::new(), prefetch: 0, to_consumers: 0 };
+        let state = State { open: true, next_tag: 1, ..State::default() };
         Arc::new(Self { channel, frame_max, send_buffer, state: Mutex::new(state) })
+    }
+
+    /// How the channel stands; None once it is closed.
+    pub(crate) fn figures(&self) -> Option<ChannelFigures> {
+        let state = lock(&self.state);
+        let Notes { consumer_prefetch, confirms, consumers } = &state.notes;
+        state.open.then(|| ChannelFigures {
+            number: self.channel,
+            unsettled: state.unsettled.len(),
+            prefetch: state.prefetch,
+            consumer_prefetch: *consumer_prefetch,
+            confirms: *confirms,
+            consumers: consumers.clone(),
+        })
+    }
+
+    /// Notes, to be shown, that confirms were selected.
+    pub(crate) fn note_confirms(&self) {
+        lock(&self.state).notes.confirms = true;
+    }
+
+    /// Notes, to be shown, the limit of consumers that start from now on.
+    pub(crate) fn note_consumer_prefetch(&self, limit: u16) {
+        lock(&self.state).notes.consumer_prefetch = limit;
+    }
+
+    /// Notes, to be shown, a consumer.
+    pub(crate) fn note_consumer(&self, id: u64, tag: &str) {
+        lock(&self.state).notes.consumers.push((id, tag.into()));
+    }
+
+    /// Notes that the consumer with this tag is gone.
+    pub(crate) fn note_cancel(&self, tag: &str) {
+        lock(&self.state).notes.consumers.retain(|(_, known)| &**known != tag);
     }
 
     pub(crate) fn channel(&self) -> u16 {
@@ -65,6 +130,11 @@ impl ChannelOutput {
         method: impl FnOnce(Delivered<'m>) -> Reply<'m>,
     ) -> Option<bool> {
         let Message { exchange, routing_key, properties, body } = record::read_message(delivery.payload)?;
+        let counted = match delivery.returns {
+            Some(count) => death::with_delivery_count(properties, count).ok(),
+            None => None,
+        };
+        let properties = counted.as_deref().unwrap_or(properties);
         let (tag, redelivered) = (state.next_tag, delivery.entry.redelivered);
         state.next_tag += 1;
         let first = self.send_buffer.push(|out| {
@@ -93,19 +163,40 @@ impl ChannelOutput {
     /// Takes the deliveries that `tag` settles out of the unsettled ones. None if there is no such delivery.
     pub(crate) fn settle(&self, tag: u64, multiple: bool) -> Option<Vec<Unsettled>> {
         let mut state = lock(&self.state);
-        let settled: Vec<Unsettled> = if multiple && tag == 0 {
-            state.unsettled.drain(..).collect()
-        } else {
-            let index = state.unsettled.binary_search_by_key(&tag, |unsettled| unsettled.tag).ok()?;
-            if multiple {
-                state.unsettled.drain(..=index).collect()
-            } else {
-                state.unsettled.remove(index).into_iter().collect()
-            }
-        };
-        let to_consumers = settled.iter().filter(|unsettled| unsettled.consumer != 0).count();
-        state.to_consumers -= u32::try_from(to_consumers).unwrap_or(u32::MAX);
+        let settled = state.take(tag, multiple)?;
+        state.release(&settled);
         Some(settled)
+    }
+
+    /// Like [`ChannelOutput::settle`], but the deliveries count for the channel's limit until they are released or
+    /// restored.
+    pub(crate) fn withhold(&self, tag: u64, multiple: bool) -> Option<Vec<Unsettled>> {
+        lock(&self.state).take(tag, multiple)
+    }
+
+    /// Withheld deliveries are settled.
+    pub(crate) fn release(&self, withheld: &[Unsettled]) {
+        lock(&self.state).release(withheld);
+    }
+
+    /// Withheld deliveries are unsettled again.
+    pub(crate) fn restore(&self, withheld: Vec<Unsettled>) {
+        let mut state = lock(&self.state);
+        state.unsettled.extend(withheld);
+        state.unsettled.make_contiguous().sort_unstable_by_key(|unsettled| unsettled.tag);
+    }
+
+    /// The tags of the consumers that ended because their queues did since this was last asked.
+    pub(crate) fn take_cancelled(&self) -> Vec<Arc<str>> {
+        std::mem::take(&mut lock(&self.state).cancelled)
+    }
+
+    /// Whether a delivery is unsettled for `timeout`. It is noticed only if this is called several times in that time.
+    pub(crate) fn is_overdue(&self, now: Instant, timeout: Duration) -> bool {
+        let mut state = lock(&self.state);
+        let State { age, unsettled, next_tag, .. } = &mut *state;
+        let first = unsettled.front().map(|unsettled| unsettled.tag);
+        age.is_overdue(first, *next_tag, now, timeout)
     }
 
     /// Sends nothing from now on, and gives up all unsettled deliveries.
@@ -118,6 +209,25 @@ impl ChannelOutput {
 }
 
 impl State {
+    /// Takes the deliveries that `tag` names out of the unsettled ones. None if there is no such delivery.
+    fn take(&mut self, tag: u64, multiple: bool) -> Option<Vec<Unsettled>> {
+        if multiple && tag == 0 {
+            return Some(self.unsettled.drain(..).collect());
+        }
+        let index = self.unsettled.binary_search_by_key(&tag, |unsettled| unsettled.tag).ok()?;
+        Some(if multiple {
+            self.unsettled.drain(..=index).collect()
+        } else {
+            self.unsettled.remove(index).into_iter().collect()
+        })
+    }
+
+    /// The channel's limit counts these deliveries no more.
+    fn release(&mut self, settled: &[Unsettled]) {
+        let to_consumers = settled.iter().filter(|unsettled| unsettled.consumer != 0).count();
+        self.to_consumers -= u32::try_from(to_consumers).unwrap_or(u32::MAX);
+    }
+
     /// Whether the channel takes another delivery. Its own limit counts what has to be acked, but once it is reached,
     /// it holds back everything, as RabbitMQ's does.
     fn has_room(&self) -> bool {
@@ -128,6 +238,10 @@ impl State {
 impl ConfirmReceiver for ChannelOutput {
     fn confirm(&self, tag: u64, multiple: bool) {
         self.push(&Reply::BasicAck { tag, multiple });
+    }
+
+    fn refuse(&self, tag: u64) {
+        self.push(&Reply::BasicNack { tag });
     }
 
     fn flush(&self) {
@@ -164,6 +278,8 @@ impl Subscriber for ChannelSubscriber {
     }
 
     fn cancel(&self) {
+        self.output.note_cancel(&self.consumer_tag);
+        lock(&self.output.state).cancelled.push(Arc::clone(&self.consumer_tag));
         if self.cancel_notify {
             self.output.push(&Reply::BasicCancel { consumer_tag: &self.consumer_tag });
             self.output.send_buffer.flush();

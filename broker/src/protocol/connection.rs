@@ -14,7 +14,8 @@ use crate::protocol::codec::method::{self, Method};
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::connections::{Peer, Progress};
 use crate::protocol::fault::{
-    CHANNEL_ERROR, Code, FRAME_ERROR, Fault, NOT_ALLOWED, Outcome, UNEXPECTED_FRAME, close_text,
+    CHANNEL_ERROR, Code, FRAME_ERROR, Fault, NOT_ALLOWED, Outcome, PRECONDITION_FAILED, UNEXPECTED_FRAME,
+    close_text,
 };
 use crate::protocol::handshake::{Agreement, Input, decode, shake};
 use crate::protocol::send_buffer::SendBuffer;
@@ -22,8 +23,14 @@ use crate::queues::delivery;
 
 /// Both threads of a connection need little; a thousand connections should too.
 const STACK_BYTES: usize = 192 << 10;
-/// How long a client may take to answer the broker's connection.close.
+/// How long a client may take to answer the broker's connection.close, or be silent after its own.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often channels are looked through for deliveries that are overdue, at least.
+const MOST_BETWEEN_ROUNDS: Duration = Duration::from_secs(60);
+
+/// How long a client may still send after its connection.close.
+const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a channel needs to know of its connection.
 pub(crate) struct Session {
@@ -54,7 +61,8 @@ pub(crate) fn start(broker: &Arc<Broker>, socket: TcpStream, address: String) ->
     let spawned = spawn_writer(broker, &peer).and_then(|()| {
         let (broker, peer) = (Arc::clone(broker), Arc::clone(&peer));
         let reader = move || {
-            serve(&broker, &peer, Input::new(socket));
+            let traffic = Arc::clone(&peer.send_buffer.traffic);
+            serve(&broker, &peer, Input::new(socket, traffic));
             peer.send_buffer.finish();
             broker.connections.dismiss(peer.id);
         };
@@ -92,15 +100,21 @@ fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
         let beats = !heartbeat.is_zero();
         peer.send_buffer.set_heartbeat(beats.then_some(heartbeat / 2));
         // Silence of two intervals means that the client is gone (AMQP 0-9-1 §4.2.7).
-        input.set_timeout(beats.then_some(heartbeat * 2 + Duration::from_secs(1)))?;
+        let limit = beats.then_some(heartbeat * 2 + Duration::from_secs(1));
+        let consumer_timeout = broker.settings.consumer_timeout;
+        let round = consumer_timeout.map(|timeout| (timeout / 4).min(MOST_BETWEEN_ROUNDS));
+        input.set_patience(limit, round)?;
         let session = Arc::new(Session { broker: Arc::clone(broker), peer: Arc::clone(peer), agreement });
-        let mut connection = Connection { session, channels: HashMap::new() };
+        let mut connection = Connection { session, channels: HashMap::new(), last_round: Instant::now() };
         let outcome = connection.run(&mut input);
         connection.release();
         outcome
     });
     match outcome {
-        Ok(()) => log::debug!("{}: closed by the client", peer.address),
+        Ok(()) => {
+            log::debug!("{}: closed by the client", peer.address);
+            await_end(&mut input);
+        }
         Err(Fault::Gone(why)) if why.is_empty() => log::debug!("{}: disconnected", peer.address),
         Err(Fault::Gone(why)) => log::info!("{}: connection dropped: {why}", peer.address),
         Err(Fault::Connection(code, text) | Fault::Channel(code, text)) => {
@@ -110,11 +124,27 @@ fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
     }
 }
 
+/// Waits a moment until the client has closed its socket, and ignores what it still sends: some clients ask for the end
+/// of a connection before they have written what they published, and fail if nobody reads that.
+fn await_end(input: &mut Input) {
+    let deadline = Instant::now() + LAST_WRITES_TIMEOUT;
+    let mut open = input.set_patience(Some(CLOSE_TIMEOUT), None).is_ok();
+    while open && Instant::now() < deadline {
+        input.take(input.pending().len());
+        open = input.read(0).is_ok();
+    }
+}
+
 /// Tells the client that its connection ends, and waits a moment for its answer: a socket closed with unread input
 /// would be reset, and the client might never see why.
 fn close(peer: &Peer, input: &mut Input, frame_max: u32, code: Code, text: &str) {
     let text = close_text(code, text);
-    peer.send_buffer.send(&Reply::ConnectionClose { code: code.0, text: &text, failed: (0, 0) }, 0);
+    // What is wrong is still in front.
+    let failed = match scan(input.pending(), frame_max) {
+        ParsedFrame::Whole(frame, _) => failed_method(frame),
+        ParsedFrame::Partial(_) | ParsedFrame::Bad(_) => (0, 0),
+    };
+    peer.send_buffer.send(&Reply::ConnectionClose { code: code.0, text: &text, failed }, 0);
     if code == FRAME_ERROR {
         // The input has no frames any more that could be told apart.
         peer.send_buffer.finish();
@@ -134,9 +164,18 @@ fn close(peer: &Peer, input: &mut Input, frame_max: u32, code: Code, text: &str)
             }
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || input.set_timeout(Some(left)).and_then(|()| input.read(wanted)).is_err() {
+        if left.is_zero() || input.set_patience(Some(left), None).and_then(|()| input.read(wanted)).is_err() {
             return;
         }
+    }
+}
+
+/// Class and method of what was wrong with a frame: content belongs to basic.publish.
+fn failed_method(frame: Frame<'_>) -> (u16, u16) {
+    match frame.kind {
+        FrameKind::Method => method::ids(frame.payload),
+        FrameKind::Header | FrameKind::Body => (60, 40),
+        FrameKind::Heartbeat => (0, 0),
     }
 }
 
@@ -147,6 +186,8 @@ fn is_close_ok(frame: Frame<'_>) -> bool {
 struct Connection {
     session: Arc<Session>,
     channels: HashMap<u16, ChannelState>,
+    /// When the channels were last looked through for deliveries that are overdue.
+    last_round: Instant,
 }
 
 impl Connection {
@@ -170,6 +211,7 @@ impl Connection {
             self.session.broker.persister.kick();
             self.session.peer.send_buffer.flush();
             self.session.peer.send_buffer.wait_for_room();
+            self.close_overdue_channels();
             input.read(wanted)?;
         }
     }
@@ -232,15 +274,34 @@ impl Connection {
             }
             Err(Fault::Channel(code, text)) => {
                 log::info!("{}: channel {number} closed: {} {text}", self.session.peer.address, code.0);
-                let failed = match frame.kind {
-                    FrameKind::Method => method::ids(frame.payload),
-                    _ => (60, 40),
-                };
-                let text = close_text(code, &text);
+                let (text, failed) = (close_text(code, &text), failed_method(frame));
                 self.close_channel(number, &Reply::ChannelClose { code: code.0, text: &text, failed });
                 Ok(())
             }
             Err(fault) => Err(fault),
+        }
+    }
+
+    /// Closes the channels that have deliveries unsettled for longer than the consumer timeout.
+    fn close_overdue_channels(&mut self) {
+        let Some(timeout) = self.session.broker.settings.consumer_timeout else { return };
+        let now = Instant::now();
+        if now.duration_since(self.last_round) < (timeout / 4).min(MOST_BETWEEN_ROUNDS) {
+            return;
+        }
+        self.last_round = now;
+        let overdue = self.channels.iter().filter_map(|(number, channel)| match channel {
+            ChannelState::Open(channel) if channel.output.is_overdue(now, timeout) => Some(*number),
+            _ => None,
+        });
+        for number in overdue.collect::<Vec<_>>() {
+            let text = format!(
+                "delivery acknowledgement on channel {number} timed out. Timeout value used: {} ms",
+                timeout.as_millis()
+            );
+            log::warn!("{}: channel {number} closed: {text}", self.session.peer.address);
+            let (code, text) = (PRECONDITION_FAILED.0, close_text(PRECONDITION_FAILED, &text));
+            self.close_channel(number, &Reply::ChannelClose { code, text: &text, failed: (0, 0) });
         }
     }
 

@@ -1,12 +1,15 @@
 //! The connections that are open, and which of them make room when there are as many as the process can have.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use foundation::metrics::Counter;
 
+use crate::protocol::channel_output::ChannelOutput;
+use crate::protocol::client::ClientFacts;
 use crate::protocol::memory::Pace;
 use crate::protocol::send_buffer::SendBuffer;
 use crate::protocol::throttle::Throttle;
@@ -37,6 +40,10 @@ pub(crate) struct Peer {
     pub(crate) address: String,
     pub(crate) send_buffer: Arc<SendBuffer>,
     pub(crate) throttle: Throttle,
+    /// What the client said of itself; empty until its handshake is over.
+    pub(crate) client: OnceLock<ClientFacts>,
+    /// Its channels, also those that were closed.
+    channels: Mutex<Vec<Weak<ChannelOutput>>>,
     progress: AtomicU8,
     /// The unfinished messages of its channels, and how fast they arrive.
     unfinished: Mutex<HashMap<u16, Pace>>,
@@ -48,8 +55,35 @@ impl Peer {
     pub(crate) fn new(id: u64, address: String, send_buffer: Arc<SendBuffer>) -> Arc<Self> {
         let throttle = Throttle::new(Arc::clone(&send_buffer));
         let progress = AtomicU8::new(Progress::Silent as u8);
-        let (unfinished, consumed) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { id, address, send_buffer, throttle, progress, unfinished, consumed })
+        Arc::new(Self {
+            id,
+            address,
+            send_buffer,
+            throttle,
+            client: OnceLock::new(),
+            channels: Mutex::default(),
+            progress,
+            unfinished: Mutex::default(),
+            consumed: Mutex::default(),
+        })
+    }
+
+    /// A channel was opened.
+    pub(crate) fn add_channel(&self, channel: &Arc<ChannelOutput>) {
+        let mut channels = lock(&self.channels);
+        channels.retain(|known| known.strong_count() > 0);
+        channels.push(Arc::downgrade(channel));
+    }
+
+    /// The channels that are open.
+    pub(crate) fn channels(&self) -> Vec<Arc<ChannelOutput>> {
+        let open = |channel: &Arc<ChannelOutput>| channel.figures().is_some();
+        lock(&self.channels).iter().filter_map(Weak::upgrade).filter(open).collect()
+    }
+
+    /// Where the client is.
+    pub(crate) fn socket_addr(&self) -> Option<SocketAddr> {
+        self.address.parse().ok()
     }
 
     /// Notes how fast a message arrives on a channel; None if nobody can wait for it.
@@ -105,6 +139,11 @@ pub(crate) struct Connections {
     peers: Mutex<HashMap<u64, Arc<Peer>>>,
     /// A connection is gone.
     gone: Condvar,
+    /// Connections that found a place, those of them that ended, and their channels.
+    pub(crate) opened: Counter,
+    pub(crate) closed: Counter,
+    pub(crate) channels_opened: Counter,
+    pub(crate) channels_closed: Counter,
     /// Connections that found no place.
     pub(crate) refused: Counter,
     /// Connections that were closed before their login, so that a newer one found a place.
@@ -119,6 +158,10 @@ impl Connections {
             limit,
             peers: Mutex::default(),
             gone: Condvar::new(),
+            opened: Counter::default(),
+            closed: Counter::default(),
+            channels_opened: Counter::default(),
+            channels_closed: Counter::default(),
             refused: Counter::default(),
             displaced: Counter::default(),
             reported: Mutex::default(),
@@ -149,6 +192,7 @@ impl Connections {
             }
         }
         peers.insert(peer.id, Arc::clone(peer));
+        self.opened.increment();
         true
     }
 
@@ -184,7 +228,9 @@ impl Connections {
     }
 
     pub(crate) fn dismiss(&self, id: u64) {
-        lock(&self.peers).remove(&id);
+        if lock(&self.peers).remove(&id).is_some() {
+            self.closed.increment();
+        }
         self.gone.notify_all();
     }
 

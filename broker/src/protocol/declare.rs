@@ -1,43 +1,31 @@
-//! The methods that make, bind and remove queues and exchanges.
+//! The methods that make, purge and remove queues. Those about exchanges and bindings are in
+//! [`crate::protocol::exchanges`].
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use crate::broker::Broker;
+
 use crate::protocol::channel::Channel;
-use crate::protocol::codec::method::{Binding, ExchangeDeclare, QueueDeclare};
+use crate::protocol::codec::method::QueueDeclare;
 use crate::protocol::codec::reply::Reply;
-use crate::protocol::codec::table::{Table, Value};
-use crate::protocol::fault::{
-    ACCESS_REFUSED, COMMAND_INVALID, Fault, NOT_FOUND, NOT_IMPLEMENTED, Outcome, PRECONDITION_FAILED,
-};
-use crate::queues::exchange::{Exchange, ExchangeType};
+use crate::protocol::fault::{ACCESS_REFUSED, Fault, NOT_FOUND, Outcome, PRECONDITION_FAILED};
 use crate::queues::topology::{QueueAttributes, SharedQueue};
+use crate::queues::upkeep;
 
 impl Channel {
     pub(crate) fn declare_queue(&mut self, declare: &QueueDeclare<'_>) -> Outcome {
         self.settle_publishes();
-        let connection = self.session.peer.id;
-        let topology = &self.session.broker.topology;
         let queue = if declare.passive {
-            self.find_queue(declare.queue)?
+            let queue = self.find_queue(declare.queue)?;
+            queue.touch();
+            queue
         } else {
-            check_arguments(&declare.arguments, "queue")?;
-            let name = match declare.queue {
-                "" => random_name("amq.gen-"),
-                name => {
-                    check_name(name, "queue")?;
-                    name.to_owned()
-                }
-            };
-            let attributes = QueueAttributes {
-                durable: declare.durable,
-                auto_delete: declare.auto_delete,
-                owner: declare.exclusive.then_some(connection),
-            };
-            topology.declare_queue(&name, attributes, connection)?
+            declare_queue(&self.session.broker, declare, self.session.peer.id)?
         };
         self.last_queue.clone_from(&queue.name);
         if !declare.no_wait {
+            upkeep::look_after(&self.session.broker, &queue);
             let state = queue.lock();
             let (messages, consumers) = (clamp(state.waiting()), clamp(state.consumers().len() as u64));
             drop(state);
@@ -59,35 +47,10 @@ impl Channel {
         self.session.broker.topology.queue(&self.queue_name(name)?, self.session.peer.id)
     }
 
-    pub(crate) fn bind(&mut self, binding: &Binding<'_>) -> Outcome {
-        check_not_default(binding.exchange)?;
-        let queue = self.find_queue(binding.queue)?;
-        let topology = &self.session.broker.topology;
-        topology.set_binding(binding.exchange, binding_key(binding, &queue), &queue, true)?;
-        self.answer(binding.no_wait, &Reply::QueueBindOk);
-        Ok(())
-    }
-
-    /// Removing a binding succeeds whatever is missing of it.
-    pub(crate) fn unbind(&mut self, binding: &Binding<'_>) -> Outcome {
-        check_not_default(binding.exchange)?;
-        let topology = &self.session.broker.topology;
-        if let Some(queue) = topology.find_queue(&self.queue_name(binding.queue)?) {
-            queue.check_access(self.session.peer.id)?;
-            topology.set_binding(binding.exchange, binding_key(binding, &queue), &queue, false)?;
-        }
-        self.reply(&Reply::QueueUnbindOk);
-        Ok(())
-    }
-
     pub(crate) fn purge(&mut self, name: &str, no_wait: bool) -> Outcome {
         let queue = self.find_queue(name)?;
         self.settle_publishes();
-        let mut state = queue.lock();
-        let messages = clamp(state.waiting());
-        let settled = state.purge();
-        self.session.broker.persister.settle(&settled);
-        drop(state);
+        let messages = clamp(self.session.broker.purge(&queue));
         self.answer(no_wait, &Reply::QueuePurgeOk { messages });
         Ok(())
     }
@@ -104,88 +67,67 @@ impl Channel {
         if let Some(queue) = self.session.broker.topology.find_queue(&self.queue_name(name)?) {
             queue.check_access(self.session.peer.id)?;
             self.settle_publishes();
-            let state = queue.lock();
-            let problem = match () {
-                () if if_unused && !state.consumers().is_empty() => Some("in use"),
-                () if if_empty && state.waiting() > 0 => Some("not empty"),
-                () => None,
-            };
-            drop(state);
-            if let Some(problem) = problem {
-                let text = format!("queue '{}' in vhost '/' {problem}", queue.name);
-                return Fault::channel(PRECONDITION_FAILED, text);
-            }
-            messages = clamp(self.session.broker.delete_queue(&queue)?);
+            messages = clamp(delete_queue(&self.session.broker, &queue, if_unused, if_empty)?);
         }
         self.answer(no_wait, &Reply::QueueDeleteOk { messages });
         Ok(())
     }
+}
 
-    pub(crate) fn declare_exchange(&self, declare: &ExchangeDeclare<'_>) -> Outcome {
-        let topology = &self.session.broker.topology;
-        check_not_default(declare.exchange)?;
-        if declare.passive {
-            topology.exchange_is_internal(declare.exchange)?;
-        } else {
-            let Some(kind) = ExchangeType::parse(declare.kind) else {
-                let text = format!("unknown exchange type '{}'", declare.kind);
-                let code = if declare.kind == "headers" { NOT_IMPLEMENTED } else { COMMAND_INVALID };
-                return Fault::connection(code, text);
-            };
-            check_arguments(&declare.arguments, "exchange")?;
-            if topology.exchange_is_internal(declare.exchange).is_err() {
-                check_name(declare.exchange, "exchange")?;
-            }
-            let wanted = Exchange::new(kind, declare.durable, declare.auto_delete, declare.internal);
-            topology.declare_exchange(declare.exchange, wanted)?;
+/// Creates a queue, or checks that the one that exists is the same. An empty name stands for one that is made up.
+/// `connection` is who asks; no connection has the number 0.
+pub(crate) fn declare_queue(
+    broker: &Broker,
+    declare: &QueueDeclare<'_>,
+    connection: u64,
+) -> Outcome<Arc<SharedQueue>> {
+    let name = match declare.queue {
+        "" => random_name("amq.gen-"),
+        name => {
+            check_name(name, "queue")?;
+            name.to_owned()
         }
-        self.answer(declare.no_wait, &Reply::ExchangeDeclareOk);
-        Ok(())
+    };
+    let attributes = QueueAttributes {
+        durable: declare.durable,
+        auto_delete: declare.auto_delete,
+        owner: declare.exclusive.then_some(connection),
+        arguments: declare.arguments,
+    };
+    let is_new = broker.topology.find_queue(&name).is_none();
+    let queue = broker.topology.declare_queue(&name, attributes, connection)?;
+    broker.counts.queues_declared.increment();
+    if is_new {
+        broker.counts.queues_created.increment();
     }
-
-    pub(crate) fn delete_exchange(&self, exchange: &str, if_unused: bool, no_wait: bool) -> Outcome {
-        check_not_default(exchange)?;
-        check_name(exchange, "exchange")?;
-        self.session.broker.topology.delete_exchange(exchange, if_unused)?;
-        self.answer(no_wait, &Reply::ExchangeDeleteOk);
-        Ok(())
-    }
+    Ok(queue)
 }
 
-fn binding_key<'a>(binding: &Binding<'a>, queue: &'a SharedQueue) -> &'a str {
-    // Both empty means the last declared queue under its own name (AMQP 0-9-1 §1.7.2.2, routing-key).
-    if binding.queue.is_empty() && binding.routing_key.is_empty() { &queue.name } else { binding.routing_key }
-}
-
-fn check_not_default(exchange: &str) -> Outcome {
-    if exchange.is_empty() {
-        return Fault::channel(ACCESS_REFUSED, "operation not permitted on the default exchange");
+/// Deletes a queue unless it is in use or holds messages, if that matters. Returns how many messages waited.
+pub(crate) fn delete_queue(
+    broker: &Broker,
+    queue: &Arc<SharedQueue>,
+    if_unused: bool,
+    if_empty: bool,
+) -> Outcome<u64> {
+    let state = queue.lock();
+    let problem = match () {
+        () if if_unused && !state.consumers().is_empty() => Some("in use"),
+        () if if_empty && state.waiting() > 0 => Some("not empty"),
+        () => None,
+    };
+    drop(state);
+    if let Some(problem) = problem {
+        let text = format!("queue '{}' in vhost '/' {problem}", queue.name);
+        return Fault::channel(PRECONDITION_FAILED, text);
     }
-    Ok(())
+    broker.delete_queue(queue)
 }
 
-fn check_name(name: &str, what: &str) -> Outcome {
+pub(crate) fn check_name(name: &str, what: &str) -> Outcome {
     if name.starts_with("amq.") {
         let text = format!("{what} name '{name}' contains reserved prefix 'amq.*'");
         return Fault::channel(ACCESS_REFUSED, text);
-    }
-    Ok(())
-}
-
-/// Refuses arguments that ask for something this broker does not do. To accept them would drop a promise silently.
-pub(crate) fn check_arguments(arguments: &Table, what: &str) -> Outcome {
-    for (name, value) in &arguments.0 {
-        let honoured = match name.as_str() {
-            "x-queue-type" => *value == Value::Text(b"classic".to_vec()),
-            // Every queue keeps its messages on disk, which is what lazy asks for and default allows.
-            "x-queue-mode" => true,
-            "alternate-exchange" => false,
-            name => !name.starts_with("x-"),
-        };
-        if !honoured {
-            let text = format!("invalid arg '{name}' for {what}: this broker does not support it");
-            return Fault::channel(PRECONDITION_FAILED, text);
-        }
     }
     Ok(())
 }
@@ -205,21 +147,6 @@ pub(crate) fn clamp(count: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn promises_that_cannot_be_kept_are_refused_by_name() {
-        let table = |name: &str, value| Table(vec![(name.to_owned(), value)]);
-        for name in
-            ["x-message-ttl", "x-dead-letter-exchange", "x-max-length", "x-anything", "alternate-exchange"]
-        {
-            let fault = check_arguments(&table(name, Value::Other), "queue").unwrap_err();
-            assert!(fault.to_string().contains(name), "{fault}");
-        }
-        let kind = |kind: &str| table("x-queue-type", Value::Text(kind.as_bytes().to_vec()));
-        assert!(check_arguments(&kind("classic"), "queue").is_ok());
-        assert!(check_arguments(&kind("quorum"), "queue").is_err());
-        assert!(check_arguments(&table("note", Value::Other), "queue").is_ok());
-    }
 
     #[test]
     fn random_names_differ() {

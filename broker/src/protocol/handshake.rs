@@ -2,26 +2,26 @@
 
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use crate::broker::Broker;
+use crate::codec::table::{Table, Value};
+use crate::codec::wire::{Put, Reader};
+use crate::logins::Protocol;
+use crate::protocol::client::{ClientFacts, outline};
 use crate::protocol::codec::frame::{FrameKind, MIN_FRAME_MAX, PROTOCOL_HEADER, ParsedFrame, scan};
 use crate::protocol::codec::method::{self, Method};
 use crate::protocol::codec::reply::Reply;
-use crate::protocol::codec::table::{Table, Value};
-use crate::protocol::codec::wire::{Put, Reader};
 use crate::protocol::connections::{Peer, Progress};
 use crate::protocol::fault::{
     ACCESS_REFUSED, CHANNEL_ERROR, COMMAND_INVALID, FRAME_ERROR, Fault, NOT_ALLOWED, NOT_IMPLEMENTED,
     Outcome, SYNTAX_ERROR,
 };
+use crate::protocol::send_buffer::Traffic;
 use crate::settings::Settings;
-
-/// A client that cannot be told why it is refused waits this long, so that guessing passwords is slow.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the handshake settled.
 #[derive(Debug)]
@@ -41,9 +41,22 @@ pub(crate) struct Agreement {
 pub(crate) struct Input {
     socket: Arc<TcpStream>,
     buffer: Vec<u8>,
+    traffic: Arc<Traffic>,
     /// The part of the buffer that is not yet handled.
     start: usize,
     end: usize,
+    patience: Patience,
+}
+
+/// How long a read waits for a client that is silent.
+#[derive(Default)]
+struct Patience {
+    /// The connection ends when nothing was heard for so long.
+    limit: Option<Duration>,
+    /// A read returns after this time.
+    slice: Option<Duration>,
+    /// For how long nothing was heard.
+    silence: Duration,
 }
 
 /// The input buffer of a new connection; it doubles whenever one read fills it.
@@ -53,8 +66,9 @@ const MAX_BUFFER_BYTES: usize = 128 << 10;
 const IDLE_BUFFER_BYTES: usize = 32 << 10;
 
 impl Input {
-    pub(crate) fn new(socket: Arc<TcpStream>) -> Self {
-        Self { socket, buffer: vec![0; FIRST_BUFFER_BYTES], start: 0, end: 0 }
+    pub(crate) fn new(socket: Arc<TcpStream>, traffic: Arc<Traffic>) -> Self {
+        let buffer = vec![0; FIRST_BUFFER_BYTES];
+        Self { socket, buffer, traffic, start: 0, end: 0, patience: Patience::default() }
     }
 
     /// What was read and not yet taken.
@@ -66,12 +80,15 @@ impl Input {
         self.start += bytes;
     }
 
-    /// Ends reads that see nothing for this long.
-    pub(crate) fn set_timeout(&self, timeout: Option<Duration>) -> Outcome {
-        self.socket.set_read_timeout(timeout).or_else(|error| Fault::gone(error.to_string()))
+    /// Ends the connection when nothing was heard for `limit`. A read of silence returns after `slice`, if that is
+    /// shorter.
+    pub(crate) fn set_patience(&mut self, limit: Option<Duration>, slice: Option<Duration>) -> Outcome {
+        let slice = limit.into_iter().chain(slice).min();
+        self.patience = Patience { limit, slice, silence: Duration::ZERO };
+        self.socket.set_read_timeout(slice).or_else(|error| Fault::gone(error.to_string()))
     }
 
-    /// Reads once. At least `wanted` bytes will fit, counted from the first that is not yet taken.
+    /// Reads once; nothing, if the client is silent for a while. At least `wanted` bytes will fit, counted from the first that is not yet taken.
     pub(crate) fn read(&mut self, wanted: usize) -> Outcome {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -90,10 +107,17 @@ impl Input {
                 Ok((0, _)) => return Fault::gone("the client closed the connection within a frame"),
                 Ok((count, _)) => {
                     self.end += count;
+                    self.patience.silence = Duration::ZERO;
+                    self.traffic.received.count(count);
                     return Ok(());
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) if waits => {
+                    let Patience { limit, slice, silence } = &mut self.patience;
+                    *silence += slice.unwrap_or_default();
+                    if limit.is_none_or(|limit| *silence < limit) {
+                        return Ok(());
+                    }
                     return Fault::gone("nothing was heard of the client in time");
                 }
                 Err(Errno::AGAIN) => {
@@ -121,13 +145,26 @@ pub(crate) fn shake(broker: &Broker, input: &mut Input, peer: &Peer) -> Outcome<
     }
     input.take(PROTOCOL_HEADER.len());
     send_buffer.send(&Reply::ConnectionStart { server_properties: &server_properties() }, 0);
-    let (user, capabilities) = next_method(input, deadline, |method| login(broker, method))?;
+    let Login { user, mechanism, capabilities, properties } =
+        next_method(input, deadline, |method| login(broker, peer, method))?;
     let Settings { channel_max, frame_max_bytes, heartbeat_s, .. } = broker.settings;
     let (frame_max, heartbeat) = (frame_max_bytes, heartbeat_s);
     send_buffer.send(&Reply::ConnectionTune { channel_max, frame_max, heartbeat }, 0);
     let (channel_max, frame_max, heartbeat_s) =
         next_method(input, deadline, |method| tuned(broker, &method))?;
     next_method(input, deadline, |method| open(&method))?;
+    let connected_at = SystemTime::now();
+    let facts = ClientFacts {
+        user: user.clone(),
+        mechanism,
+        channel_max,
+        frame_max,
+        heartbeat_s,
+        properties: outline(properties),
+        connected_at,
+    };
+    // Nobody else sets it.
+    let _ = peer.client.set(facts);
     send_buffer.send(&Reply::ConnectionOpenOk, 0);
     Ok(Agreement {
         user,
@@ -144,7 +181,7 @@ fn read_before(input: &mut Input, wanted: usize, deadline: Instant) -> Outcome {
     if left.is_zero() {
         return Fault::gone("the client did not finish the handshake in time");
     }
-    input.set_timeout(Some(left))?;
+    input.set_patience(Some(left), None)?;
     input.read(wanted)
 }
 
@@ -189,12 +226,23 @@ fn next_method<T>(
             Method::ConnectionClose { .. } => Fault::gone("the client gave up"),
             method => handle(method),
         };
-        input.take(taken);
+        // What is wrong stays in front, for the answer to name it.
+        if outcome.is_ok() {
+            input.take(taken);
+        }
         return outcome;
     }
 }
 
-fn login(broker: &Broker, method: Method<'_>) -> Outcome<(String, Table)> {
+/// A login that was accepted, and what came with it.
+struct Login {
+    user: String,
+    mechanism: &'static str,
+    capabilities: Table,
+    properties: Table,
+}
+
+fn login(broker: &Broker, peer: &Peer, method: Method<'_>) -> Outcome<Login> {
     let Method::ConnectionStartOk { client_properties, mechanism, response } = method else {
         return Fault::connection(COMMAND_INVALID, "expected connection.start-ok");
     };
@@ -202,9 +250,9 @@ fn login(broker: &Broker, method: Method<'_>) -> Outcome<(String, Table)> {
         Some(Value::Table(capabilities)) => capabilities.clone(),
         _ => Table::default(),
     };
-    let credentials = match mechanism {
-        "PLAIN" => plain(response),
-        "AMQPLAIN" => amqplain(response),
+    let (mechanism, credentials) = match mechanism {
+        "PLAIN" => ("PLAIN", plain(response)),
+        "AMQPLAIN" => ("AMQPLAIN", amqplain(response)),
         _ => {
             let text = format!("unknown authentication mechanism '{mechanism}'");
             return Fault::connection(COMMAND_INVALID, text);
@@ -213,8 +261,9 @@ fn login(broker: &Broker, method: Method<'_>) -> Outcome<(String, Table)> {
     let Some((name, password)) = credentials else {
         return Fault::connection(SYNTAX_ERROR, format!("invalid {mechanism} response"));
     };
-    if broker.settings.users.accepts(&name, &password) {
-        return Ok((String::from_utf8_lossy(&name).into_owned(), capabilities));
+    if let Some(user) = broker.log_in((&name, &password), peer.socket_addr(), Protocol::Amqp) {
+        let user = user.name.clone();
+        return Ok(Login { user, mechanism, capabilities, properties: client_properties });
     }
     let text = format!(
         "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
@@ -222,8 +271,7 @@ fn login(broker: &Broker, method: Method<'_>) -> Outcome<(String, Table)> {
     if capabilities.is_true("authentication_failure_close") {
         return Fault::connection(ACCESS_REFUSED, text);
     }
-    broker.shutdown.wait_timeout(REFUSAL_PAUSE);
-    Fault::gone(format!("{text} (user '{}')", String::from_utf8_lossy(&name)))
+    Fault::gone("its login was refused")
 }
 
 type Credentials = (Vec<u8>, Vec<u8>);
@@ -287,7 +335,7 @@ fn open(method: &Method<'_>) -> Outcome {
 fn server_properties() -> Vec<u8> {
     let capabilities = [
         ("publisher_confirms", true),
-        ("exchange_exchange_bindings", false),
+        ("exchange_exchange_bindings", true),
         ("basic.nack", true),
         ("consumer_cancel_notify", true),
         ("connection.blocked", true),

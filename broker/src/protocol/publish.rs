@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::log::owner::ConfirmReceiver;
 use crate::log::record::Message;
 use crate::log::write_batch::Confirm;
+use crate::protocol::carbon_copies;
 use crate::protocol::channel_output::ChannelOutput;
 use crate::protocol::codec::frame::{Frame, FrameKind, put_content};
 use crate::protocol::codec::properties::Properties;
@@ -17,7 +18,10 @@ use crate::protocol::fault::{
 };
 use crate::protocol::memory::{BodyMemory, Pace};
 use crate::protocol::throttle::Shortage;
-use crate::queues::topology::Routes;
+use crate::protocol::transaction::{StagedMessage, Transaction, UncommittedBytes};
+use crate::queues::arguments::check_expiration;
+use crate::queues::bindings::Routed;
+use crate::queues::topology::{Routes, Topology};
 
 /// A buffer that grew beyond this for a large message is given back.
 const KEEP_BYTES: usize = 64 << 10;
@@ -38,11 +42,15 @@ pub(crate) struct Publisher {
     body: Vec<u8>,
     /// What an unfinished body takes of the memory that all share.
     memory: Option<BodyMemory>,
+    /// Routing keys that its headers add to its own.
+    further_keys: Vec<String>,
     /// The tag of the next message, once confirms are selected.
     next_tag: Option<u64>,
     last_batch: Option<u64>,
     /// Where [`Publisher::exchange`] and [`Publisher::routing_key`] led at this version of the topology.
     route: Option<(u64, Routes)>,
+    /// Where everything goes until it is committed, once transactions are selected.
+    transaction: Option<Transaction>,
 }
 
 /// What frame is expected next.
@@ -65,8 +73,24 @@ impl Publisher {
         self.last_batch
     }
 
-    pub(crate) fn select_confirms(&mut self) {
+    pub(crate) fn select_confirms(&mut self) -> Outcome {
+        if self.transaction.is_some() {
+            return Fault::channel(PRECONDITION_FAILED, "cannot switch from tx to confirm mode");
+        }
         self.next_tag.get_or_insert(1);
+        Ok(())
+    }
+
+    pub(crate) fn select_transactions(&mut self, uncommitted: &UncommittedBytes) -> Outcome {
+        if self.next_tag.is_some() {
+            return Fault::channel(PRECONDITION_FAILED, "cannot switch from confirm to tx mode");
+        }
+        self.transaction.get_or_insert_with(|| Transaction::new(uncommitted.clone()));
+        Ok(())
+    }
+
+    pub(crate) fn transaction(&mut self) -> Option<&mut Transaction> {
+        self.transaction.as_mut()
     }
 
     /// basic.publish. Fails with 404 if the exchange does not exist.
@@ -77,10 +101,7 @@ impl Publisher {
         routing_key: &str,
         mandatory: bool,
     ) -> Outcome {
-        if !exchange.is_empty() && session.broker.topology.exchange_is_internal(exchange)? {
-            let text = format!("cannot publish to internal exchange '{exchange}' in vhost '/'");
-            return Fault::channel(ACCESS_REFUSED, text);
-        }
+        check_exchange(&session.broker.topology, exchange)?;
         if self.exchange != exchange || self.routing_key != routing_key {
             self.route = None;
             exchange.clone_into(&mut self.exchange);
@@ -132,18 +153,11 @@ impl Publisher {
             let text = format!("message size {size} is larger than configured max size {limit}");
             return Fault::channel(PRECONDITION_FAILED, text);
         };
-        if let Some(user) = properties.user_id
-            && user != session.agreement.user
-        {
-            let text = format!(
-                "user_id property set to '{user}' but authenticated user was '{}'",
-                session.agreement.user
-            );
-            return Fault::channel(PRECONDITION_FAILED, text);
-        }
+        check_properties(&properties, &session.agreement.user)?;
         self.persistent = properties.persistent;
         self.properties.clear();
-        self.properties.extend_from_slice(reader.rest());
+        carbon_copies::put_without_bcc(&mut self.properties, reader.rest(), &properties);
+        self.further_keys = carbon_copies::routing_keys(properties.headers)?;
         self.stage = Stage::Body(missing);
         if missing == 0 { self.complete(session, output, b"") } else { Ok(()) }
     }
@@ -216,57 +230,108 @@ impl Publisher {
         self.stage = Stage::Method;
         wait_for_space(session, body.len())?;
         let routes = self.route(session)?;
+        if let Some(transaction) = &mut self.transaction {
+            return transaction.publish(StagedMessage {
+                exchange: self.exchange.clone(),
+                routing_key: self.routing_key.clone(),
+                properties: self.properties.clone(),
+                body: body.to_vec(),
+                routes,
+                persistent: self.persistent,
+                mandatory: self.mandatory,
+            });
+        }
         let confirm = self.next_tag.as_mut().map(|next| {
             let tag = *next;
             *next += 1;
             let receiver: Arc<dyn ConfirmReceiver> = output.clone();
             Confirm { receiver, tag }
         });
-        if routes.is_empty() && self.mandatory {
-            self.return_unroutable(session, output, body);
-        }
-        if routes.is_empty() && confirm.is_none() {
-            return Ok(());
-        }
         let message = Message {
             exchange: self.exchange.as_bytes(),
             routing_key: self.routing_key.as_bytes(),
             properties: &self.properties,
             body,
         };
+        if routes.is_empty() {
+            leave_unrouted(session, output, &message, self.mandatory);
+        }
+        if routes.is_empty() && confirm.is_none() {
+            return Ok(());
+        }
         let batch = session.broker.persister.publish(&message, &routes, self.persistent, confirm);
         self.last_batch = Some(batch);
         Ok(())
     }
 
-    /// The queues for this message; looked up only when the last message went elsewhere or something was rebound.
+    /// The queues for this message; looked up only when the last message went elsewhere or something was rebound, or if
+    /// they depend on its headers.
     fn route(&mut self, session: &Session) -> Outcome<Routes> {
         let topology = &session.broker.topology;
         let version = topology.version();
         if let Some((known, routes)) = &self.route
             && *known == version
+            && self.further_keys.is_empty()
         {
             return Ok(Arc::clone(routes));
         }
-        let routes = topology.route(&self.exchange, &self.routing_key)?;
-        self.route = Some((version, Arc::clone(&routes)));
-        Ok(routes)
+        let headers = Properties::read(&self.properties).unwrap_or_default().headers;
+        let further_keys = self.further_keys.iter().map(String::as_str);
+        let keys: Vec<&str> = std::iter::once(self.routing_key.as_str()).chain(further_keys).collect();
+        let Routed { queues, depends_on_headers } = topology.route(&self.exchange, &keys, headers)?;
+        let keep = !depends_on_headers && self.further_keys.is_empty();
+        self.route = keep.then(|| (version, Arc::clone(&queues)));
+        Ok(queues)
     }
+}
 
-    /// basic.return: no queue is bound, and the client wanted to know. It goes out before the confirm.
-    fn return_unroutable(&self, session: &Session, output: &ChannelOutput, body: &[u8]) {
-        let frame_max = session.agreement.frame_max;
-        output.push_content(|out, channel| {
-            let (exchange, routing_key) = (self.exchange.as_str(), self.routing_key.as_str());
-            Reply::BasicReturn { code: 312, text: "NO_ROUTE", exchange, routing_key }.put(out, channel);
-            put_content(out, channel, &self.properties, body, frame_max);
-        });
+/// No queue is bound for a message. It is counted, and returned if its publisher wanted that.
+pub(crate) fn leave_unrouted(
+    session: &Session,
+    output: &ChannelOutput,
+    message: &Message<'_>,
+    mandatory: bool,
+) {
+    if mandatory {
+        session.broker.counts.returned.increment();
+        return_unroutable(session, output, message);
+    } else {
+        session.broker.counts.dropped.increment();
     }
+}
+
+/// basic.return: no queue is bound, and the client wanted to know. It goes out before the confirm.
+fn return_unroutable(session: &Session, output: &ChannelOutput, message: &Message<'_>) {
+    let Message { exchange, routing_key, properties, body } = *message;
+    output.push_content(|out, channel| {
+        Reply::BasicReturn { code: 312, text: "NO_ROUTE", exchange, routing_key }.put(out, channel);
+        put_content(out, channel, properties, body, session.agreement.frame_max);
+    });
+}
+
+/// Refuses messages for an exchange that does not exist or that takes none from clients.
+pub(crate) fn check_exchange(topology: &Topology, exchange: &str) -> Outcome {
+    if !exchange.is_empty() && topology.exchange_is_internal(exchange)? {
+        let text = format!("cannot publish to internal exchange '{exchange}' in vhost '/'");
+        return Fault::channel(ACCESS_REFUSED, text);
+    }
+    Ok(())
+}
+
+/// Refuses properties that claim what is not so, or cannot be kept. `user` is who publishes.
+pub(crate) fn check_properties(properties: &Properties<'_>, user: &str) -> Outcome {
+    if let Some(claimed) = properties.user_id
+        && claimed != user
+    {
+        let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
+        return Fault::channel(PRECONDITION_FAILED, text);
+    }
+    properties.expiration.map_or(Ok(()), check_expiration)
 }
 
 /// Holds a publisher up while the disk is nearly full, or would be with a message of this size. Its client was told of
 /// the former; see [`crate::protocol::throttle`].
-fn wait_for_space(session: &Session, bytes: usize) -> Outcome {
+pub(crate) fn wait_for_space(session: &Session, bytes: usize) -> Outcome {
     let (broker, send_buffer) = (&session.broker, &session.peer.send_buffer);
     // What fits into the segment that is prepared needs no further room.
     let is_large = bytes > broker.settings.segment_bytes as usize / 2;

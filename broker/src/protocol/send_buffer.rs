@@ -2,10 +2,11 @@
 //! lock, and a socket that does not take more is left to the connection's writer thread.
 
 use std::io::{self, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use foundation::metrics::Counter;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
@@ -23,11 +24,34 @@ const KEEP_BYTES: usize = 256 << 10;
 /// While an answer waits for memory, how often it is looked whether the client is still there.
 const BUDGET_POLL: Duration = Duration::from_millis(250);
 
+/// How many bytes and how many reads and writes of the socket a connection took.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) received: Direction,
+    pub(crate) sent: Direction,
+}
+
+/// One direction of [`Traffic`].
+#[derive(Debug, Default)]
+pub(crate) struct Direction {
+    pub(crate) bytes: Counter,
+    pub(crate) packets: Counter,
+}
+
+impl Direction {
+    pub(crate) fn count(&self, bytes: usize) {
+        self.bytes.add(bytes as u64);
+        self.packets.increment();
+    }
+}
+
 /// The outgoing bytes of one connection.
 pub(crate) struct SendBuffer {
     /// The reader thread has it, too: a connection takes one descriptor.
     socket: Arc<TcpStream>,
     budget: Arc<MemoryBudget>,
+    /// The bytes that went over the socket in both directions.
+    pub(crate) traffic: Arc<Traffic>,
     state: Mutex<State>,
     /// Wakes the writer thread.
     work: Condvar,
@@ -70,7 +94,24 @@ struct State {
 
 impl SendBuffer {
     pub(crate) fn new(socket: Arc<TcpStream>, budget: Arc<MemoryBudget>) -> Arc<Self> {
-        Arc::new(Self { socket, budget, state: Mutex::default(), work: Condvar::new(), room: Condvar::new() })
+        Arc::new(Self {
+            socket,
+            budget,
+            traffic: Arc::default(),
+            state: Mutex::default(),
+            work: Condvar::new(),
+            room: Condvar::new(),
+        })
+    }
+
+    /// Our end of the connection.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()
+    }
+
+    /// Bytes that wait to be sent.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        lock(&self.state).pending.len()
     }
 
     /// Appends what `fill` appends, to be sent by the next [`SendBuffer::flush`], which the caller owes. Returns whether
@@ -174,6 +215,9 @@ impl SendBuffer {
             state.sending = false;
             state.in_flight = 0;
             state.active = true;
+            if let Ok(count) = sent {
+                self.traffic.sent.count(count);
+            }
             match sent {
                 Ok(count) if count == buffer.len() => state.recycle(buffer),
                 Ok(count) => self.stall(&mut state, buffer, count),
@@ -319,6 +363,7 @@ impl SendBuffer {
         if sent.is_err() {
             self.fail(&mut state);
         } else {
+            self.traffic.sent.count(buffer.len());
             state.recycle(buffer);
             state.stalled = !state.pending.is_empty();
             self.room.notify_all();

@@ -69,6 +69,11 @@ impl Throttle {
         self.send_buffer.flush();
     }
 
+    /// How many channels have published or selected confirms, and are open.
+    pub(crate) fn publishers(&self) -> usize {
+        lock(&self.state).channels.iter().filter(|channel| channel.strong_count() > 0).count()
+    }
+
     /// Tells the client that publishers have to wait, or may go on, unless it knows or does not publish.
     pub(crate) fn set(&self, shortage: Shortage, short: bool) {
         let mut state = lock(&self.state);

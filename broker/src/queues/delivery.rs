@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::log::owner::{Ledger, LogQueue};
 use crate::log::record;
 use crate::log::stored_message::{Fetch, StoredMessage, payload_at};
 use crate::log::write_batch::BatchedMessage;
+use crate::queues::dead_letters;
 use crate::queues::queue::Taken;
 use crate::queues::store::Store;
 use crate::queues::subscriber::{Effects, SharedSubscriber, Subscriber as _};
@@ -28,6 +30,10 @@ impl LogQueue for SharedQueue {
         self.durable
     }
 
+    fn wants(&self) -> u8 {
+        self.wants
+    }
+
     fn next_position(&self) -> u64 {
         Self::next_position(self)
     }
@@ -37,14 +43,18 @@ impl LogQueue for SharedQueue {
         let mut state = self.lock();
         for messages in messages.chunk_by(|message, next| message.at.slot == next.at.slot) {
             let (mut count, mut bytes_added) = (0, 0);
-            for &BatchedMessage { at, start, length, persistent, .. } in messages {
+            for message in messages {
+                let &BatchedMessage { at, start, length, persistent, timed, .. } = message;
                 let Some(payload) = payload_at(bytes, start) else { continue };
                 let place = record::message_places(payload).find(|(id, _)| *id == self.id);
                 let Some((_, position)) = place else { continue };
-                let entry = StoredMessage { position, at, length, persistent, redelivered: false };
+                let entry = StoredMessage { position, at, length, persistent, redelivered: false, timed };
                 if state.push(entry, payload, &mut effects) {
                     count += 1;
                     bytes_added += u64::from(length);
+                }
+                if std::mem::take(&mut effects.refused) {
+                    message.refused.set(true);
                 }
             }
             // Counted before anybody can settle it: the queue's lock is held, and what this very push settles is
@@ -54,6 +64,17 @@ impl LogQueue for SharedQueue {
         ledger.settle(&effects.settled);
         drop(state);
         wake(&effects.wake);
+    }
+
+    fn settle(&self, position: u64, ledger: &impl Ledger) {
+        let mut state = self.lock();
+        if let Some(settled) = state.settle(position) {
+            ledger.settle(&[settled]);
+        }
+    }
+
+    fn delivery_count(&self, position: u64) -> u32 {
+        self.lock().delivery_count(position)
     }
 
     fn holds(&self, position: u64, slot: u32) -> bool {
@@ -77,6 +98,13 @@ pub(crate) struct Unsettled {
     pub(crate) consumer: u64,
 }
 
+impl Unsettled {
+    /// One that was taken outside of any channel.
+    pub(crate) fn got(queue: &Arc<SharedQueue>, position: u64) -> Self {
+        Self { tag: 0, queue: Arc::clone(queue), position, consumer: 0 }
+    }
+}
+
 /// Delivers as much of a queue as its consumers have room for. No lock is held while a page is read or a socket is
 /// written.
 pub(crate) fn pump(store: &Store, queue: &SharedQueue) {
@@ -87,6 +115,7 @@ pub(crate) fn pump(store: &Store, queue: &SharedQueue) {
         store.persister.settle(&effects.settled);
         drop(state);
         wake(&effects.wake);
+        dead_letters::send(store, queue, effects.dead);
         let Some(fetch) = fetch else { return };
         if !fetch_page(store, queue, fetch) {
             return;
@@ -95,9 +124,11 @@ pub(crate) fn pump(store: &Store, queue: &SharedQueue) {
 }
 
 /// Reads the page that a queue needs to go on. False if the log cannot be read, which ends the store.
-fn fetch_page(store: &Store, queue: &SharedQueue, fetch: Fetch) -> bool {
-    match store.segment_table.read(fetch) {
-        Ok(Some((number, page))) => queue.lock().install(fetch, number, &Arc::new(page)),
+pub(crate) fn fetch_page(store: &Store, queue: &SharedQueue, fetch: Fetch) -> bool {
+    let page = narrow(store, queue, fetch)
+        .and_then(|fetch| store.segment_table.read(fetch).map(|page| page.map(|page| (fetch, page))));
+    match page {
+        Ok(Some((fetch, (number, page)))) => queue.lock().install(fetch, number, &Arc::new(page)),
         // The log was rearranged meanwhile; the queue knows the new place.
         Ok(None) => {}
         Err(error) => {
@@ -106,6 +137,16 @@ fn fetch_page(store: &Store, queue: &SharedQueue, fetch: Fetch) -> bool {
         }
     }
     true
+}
+
+/// Leaves out what belongs to other queues, if that is most of what would be read.
+fn narrow(store: &Store, queue: &SharedQueue, fetch: Fetch) -> Result<Fetch, Error> {
+    if !queue.lock().is_sparse() {
+        return Ok(fetch);
+    }
+    let Some(narrowed) = store.segment_table.narrow(queue.id, fetch)? else { return Ok(fetch) };
+    queue.lock().skip(fetch, narrowed.at);
+    Ok(narrowed)
 }
 
 /// Takes the message at the head of a queue, for basic.get. Returns it with its page, where its record begins there,
@@ -122,6 +163,7 @@ pub(crate) fn take(
         let left = state.waiting();
         store.persister.settle(&effects.settled);
         drop(state);
+        dead_letters::send(store, queue, effects.dead);
         match taken {
             Taken::Empty => return None,
             Taken::Message(entry, page, start) => return Some((entry, page, start, left)),
@@ -134,26 +176,32 @@ pub(crate) fn take(
 /// What becomes of deliveries that are given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settlement {
-    /// The message is done with: acked, or rejected for good.
+    /// The message is done with.
     Settle,
+    /// The message failed for good, and becomes a dead letter if its queue has a place for these.
+    Reject,
     /// The message returns to its place.
     Requeue,
 }
 
-/// Settles or requeues deliveries, and lets their queues go on.
+/// Settles, rejects or requeues deliveries, and lets their queues go on.
 pub(crate) fn end_deliveries(store: &Store, deliveries: &[Unsettled], settlement: Settlement) {
     let mut queues: Vec<&Arc<SharedQueue>> = Vec::new();
     for group in deliveries.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
         let Some(first) = group.first() else { continue };
+        let mut effects = Effects::default();
         let mut state = first.queue.lock();
-        match settlement {
-            Settlement::Settle => {
-                let settled: Vec<_> = group.iter().filter_map(|one| state.settle(one.position)).collect();
-                store.persister.settle(&settled);
+        for one in group {
+            match settlement {
+                Settlement::Settle => effects.settled.extend(state.settle(one.position)),
+                Settlement::Reject => state.reject(one.position, &mut effects),
+                Settlement::Requeue => state.requeue(one.position, &mut effects),
             }
-            Settlement::Requeue => group.iter().for_each(|one| state.requeue(one.position)),
         }
+        store.persister.settle(&effects.settled);
+        store.persister.note_returns(&effects.returned);
         drop(state);
+        dead_letters::send(store, &first.queue, effects.dead);
         if !queues.iter().any(|known| Arc::ptr_eq(known, &first.queue)) {
             queues.push(&first.queue);
         }

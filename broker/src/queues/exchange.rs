@@ -1,20 +1,23 @@
-//! Exchanges: which queues a routing key leads to. No I/O, no locks.
+//! Exchanges: which bindings a message takes. No I/O, no locks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::codec::raw_table::RawTable;
+use crate::queues::headers;
 use crate::queues::topology::SharedQueue;
 
-/// How an exchange compares routing keys (AMQP 0-9-1 §3.1.3).
+/// How an exchange decides which bindings a message takes (AMQP 0-9-1 §3.1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExchangeType {
     Direct,
     Fanout,
     Topic,
+    Headers,
 }
 
 impl ExchangeType {
-    pub(crate) const ALL: [Self; 3] = [Self::Direct, Self::Fanout, Self::Topic];
+    pub(crate) const ALL: [Self; 4] = [Self::Direct, Self::Fanout, Self::Topic, Self::Headers];
 
     pub(crate) fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
@@ -25,7 +28,44 @@ impl ExchangeType {
             Self::Direct => "direct",
             Self::Fanout => "fanout",
             Self::Topic => "topic",
+            Self::Headers => "headers",
         }
+    }
+}
+
+/// Where a binding leads.
+#[derive(Clone)]
+pub(crate) enum Destination {
+    Queue(Arc<SharedQueue>),
+    /// The exchange of this name.
+    Exchange(Arc<str>),
+}
+
+impl Destination {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Queue(one), Self::Queue(other)) => one.id == other.id,
+            (Self::Exchange(one), Self::Exchange(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+/// A binding of an exchange, but for its key. Key, destination and arguments together are its identity.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) destination: Destination,
+    /// The fields of a table, sorted by name.
+    pub(crate) arguments: Arc<[u8]>,
+}
+
+impl Target {
+    pub(crate) fn arguments(&self) -> RawTable<'_> {
+        RawTable::new(&self.arguments).unwrap_or_default()
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.destination.is_same(&other.destination) && self.arguments == other.arguments
     }
 }
 
@@ -36,69 +76,88 @@ pub(crate) struct Exchange {
     pub(crate) durable: bool,
     pub(crate) auto_delete: bool,
     pub(crate) internal: bool,
-    /// Binding key to queues.
-    bindings: HashMap<String, Vec<Arc<SharedQueue>>>,
+    /// The exchange that gets what no binding takes.
+    pub(crate) alternate: Option<String>,
+    /// Binding key to targets.
+    bindings: HashMap<String, Vec<Target>>,
 }
 
 impl Exchange {
     pub(crate) fn new(kind: ExchangeType, durable: bool, auto_delete: bool, internal: bool) -> Self {
-        Self { kind, durable, auto_delete, internal, bindings: HashMap::new() }
+        Self { kind, durable, auto_delete, internal, alternate: None, bindings: HashMap::new() }
+    }
+
+    pub(crate) fn with_alternate(self, alternate: Option<String>) -> Self {
+        Self { alternate, ..self }
     }
 
     /// Adds a binding, unless it is there already.
-    pub(crate) fn bind(&mut self, key: &str, queue: &Arc<SharedQueue>) {
-        if !self.is_bound(key, queue.id) {
-            self.bindings.entry(key.to_owned()).or_default().push(Arc::clone(queue));
+    pub(crate) fn bind(&mut self, key: &str, target: Target) {
+        if !self.is_bound(key, &target) {
+            self.bindings.entry(key.to_owned()).or_default().push(target);
         }
     }
 
-    /// Whether `queue` is bound with exactly this key.
-    pub(crate) fn is_bound(&self, key: &str, queue: u32) -> bool {
-        self.bindings.get(key).is_some_and(|queues| queues.iter().any(|known| known.id == queue))
+    /// Whether there is exactly this binding.
+    pub(crate) fn is_bound(&self, key: &str, target: &Target) -> bool {
+        self.bindings.get(key).is_some_and(|targets| targets.iter().any(|known| known.is_same(target)))
     }
 
-    /// Removes the binding of `queue` with `key`, or all of its bindings if that is None. True if that was the last
-    /// binding, and the exchange has to go with it.
-    pub(crate) fn unbind(&mut self, key: Option<&str>, queue: u32) -> bool {
+    /// Removes a binding. True if that was the last one, and the exchange has to go with it.
+    pub(crate) fn unbind(&mut self, key: &str, target: &Target) -> bool {
+        self.remove_bindings(|known_key, known| known_key == key && known.is_same(target))
+    }
+
+    /// Removes all bindings to `destination`. True if the exchange has to go with them.
+    pub(crate) fn unbind_all(&mut self, destination: &Destination) -> bool {
+        self.remove_bindings(|_, known| known.destination.is_same(destination))
+    }
+
+    fn remove_bindings(&mut self, remove: impl Fn(&str, &Target) -> bool) -> bool {
         let was_bound = !self.is_unbound();
-        self.bindings.retain(|known, queues| {
-            if key.is_none_or(|key| key == known) {
-                queues.retain(|known| known.id != queue);
-            }
-            !queues.is_empty()
+        self.bindings.retain(|key, targets| {
+            targets.retain(|target| !remove(key, target));
+            !targets.is_empty()
         });
         self.auto_delete && was_bound && self.is_unbound()
-    }
-
-    /// Whether it is durable and may be deleted with the last binding of `queue`.
-    pub(crate) fn may_go_with(&self, queue: &SharedQueue) -> bool {
-        self.durable && self.auto_delete && self.bindings().any(|(_, bound)| bound.id == queue.id)
     }
 
     pub(crate) fn is_unbound(&self) -> bool {
         self.bindings.is_empty()
     }
 
-    /// All bindings.
-    pub(crate) fn bindings(&self) -> impl Iterator<Item = (&str, &Arc<SharedQueue>)> {
-        self.bindings.iter().flat_map(|(key, queues)| queues.iter().map(move |queue| (key.as_str(), queue)))
+    /// All bindings, with their keys.
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = (&str, &Target)> {
+        self.bindings
+            .iter()
+            .flat_map(|(key, targets)| targets.iter().map(move |target| (key.as_str(), target)))
     }
 
-    /// The queues that a message with this routing key goes to, each once.
-    pub(crate) fn route(&self, routing_key: &str) -> Vec<Arc<SharedQueue>> {
-        let mut found: Vec<Arc<SharedQueue>> = match self.kind {
-            ExchangeType::Direct => self.bindings.get(routing_key).into_iter().flatten().cloned().collect(),
-            ExchangeType::Fanout => self.bindings.values().flatten().cloned().collect(),
-            ExchangeType::Topic => self
-                .bindings
-                .iter()
-                .filter(|(pattern, _)| topic_matches(pattern, routing_key))
-                .flat_map(|(_, queues)| queues.iter().cloned())
-                .collect(),
+    /// Whether a binding leads to `destination`.
+    pub(crate) fn leads_to(&self, destination: &Destination) -> bool {
+        self.bindings().any(|(_, target)| target.destination.is_same(destination))
+    }
+
+    /// The destinations of the bindings that a message takes; one may be named more than once.
+    pub(crate) fn destinations<'a>(
+        &'a self,
+        routing_key: &'a str,
+        headers: RawTable<'a>,
+    ) -> impl Iterator<Item = &'a Destination> {
+        let kind = self.kind;
+        // The keys of a direct exchange are looked up, those of all others are gone through.
+        let (one, all) = match kind {
+            ExchangeType::Direct => (self.bindings.get_key_value(routing_key), None),
+            _ => (None, Some(self.bindings.iter())),
         };
-        found.sort_unstable_by_key(|queue| queue.id);
-        found.dedup_by_key(|queue| queue.id);
-        found
+        let taken = move |key: &str, target: &Target| match kind {
+            ExchangeType::Direct | ExchangeType::Fanout => true,
+            ExchangeType::Topic => topic_matches(key, routing_key),
+            ExchangeType::Headers => headers::matches(target.arguments(), headers),
+        };
+        let bindings = one.into_iter().chain(all.into_iter().flatten());
+        let targets = bindings.flat_map(|(key, targets)| targets.iter().map(move |target| (key, target)));
+        targets.filter(move |(key, target)| taken(key, target)).map(|(_, target)| &target.destination)
     }
 }
 

@@ -1,23 +1,18 @@
 //! A queue as a pure state machine: which messages wait, which are out with whom, and who is next. It does no I/O:
-//! it asks for a page of the log when it needs bodies, and offers deliveries to [`Subscriber`]s.
-//!
-//! A waiting message is in one of two places. `ready` holds single entries at the head: those whose page was read,
-//! and those that came back. `runs` describe everything behind them as stretches of the log, so that a backlog of any
-//! length costs a few dozen bytes per segment. Positions in `ready` are all lower than those in `runs`.
+//! it asks for a page of the log when it needs bodies, and offers deliveries to [`Subscriber`]s. What its arguments ask
+//! of it is in [`crate::queues::limits`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::log::record::{self, Range, RecordKind};
+use crate::log::record::Returned;
 use crate::log::stored_message::{Fetch, Location, Run, Settled, StoredMessage, payload_at};
+use crate::queues::backlog::Backlog;
+use crate::queues::counts::QueueCounts;
+use crate::queues::dead_letters::{Dead, Reason};
+use crate::queues::lifetimes::Lifetimes;
+use crate::queues::rules::Rules;
 use crate::queues::subscriber::{Delivery, Effects, Subscriber};
-
-/// A message at the head, with its record if its page was read.
-#[derive(Debug)]
-struct Ready {
-    entry: StoredMessage,
-    page: Option<(Arc<Vec<u8>>, usize)>,
-}
 
 /// A consumer of the queue.
 pub(crate) struct Consumer<S> {
@@ -45,24 +40,29 @@ pub(crate) enum Taken {
     Message(StoredMessage, Arc<Vec<u8>>, usize),
 }
 
+/// Stands for a consumer where a message is becoming a dead letter. It is settled when that is safe.
+pub(super) const DYING: u64 = u64::MAX;
+
 /// The messages and consumers of one queue.
 pub(crate) struct Queue<S> {
     id: u32,
     durable: bool,
-    ready: VecDeque<Ready>,
-    runs: VecDeque<Run>,
+    pub(super) backlog: Backlog,
     /// Messages that were delivered and are not settled, with the consumer that has them (0 for basic.get).
-    unsettled: BTreeMap<u64, (StoredMessage, u64)>,
-    consumers: Vec<Consumer<S>>,
+    pub(super) unsettled: BTreeMap<u64, (StoredMessage, u64)>,
+    /// How many of them are becoming dead letters.
+    pub(super) dying: usize,
+    pub(super) consumers: Vec<Consumer<S>>,
     /// The consumer that is asked first next time.
     turn: usize,
-    /// Messages in `ready` and `runs`.
-    waiting: u64,
     /// The highest position that was ever delivered: what a stop in good order writes down.
     delivered_through: u64,
-    /// Messages up to this position may have been delivered before the last start.
-    redelivered_through: u64,
-    deleted: bool,
+    /// What its arguments ask of it; None for most queues.
+    pub(super) rules: Option<Box<Rules>>,
+    pub(super) lifetimes: Lifetimes,
+    pub(super) deleted: bool,
+    /// What happened since the start.
+    pub(crate) counts: QueueCounts,
 }
 
 impl<S: Subscriber + Clone> Queue<S> {
@@ -70,34 +70,45 @@ impl<S: Subscriber + Clone> Queue<S> {
         Self {
             id,
             durable,
-            ready: VecDeque::new(),
-            runs: VecDeque::new(),
+            backlog: Backlog::new(id),
             unsettled: BTreeMap::new(),
+            dying: 0,
             consumers: Vec::new(),
             turn: 0,
-            waiting: 0,
             delivered_through: 0,
-            redelivered_through: 0,
+            rules: None,
+            lifetimes: Lifetimes::default(),
             deleted: false,
+            counts: QueueCounts::default(),
         }
     }
 
     /// Takes over what recovery found. Messages up to `redelivered_through` are marked when they go out.
     pub(crate) fn restore(&mut self, runs: VecDeque<Run>, redelivered_through: u64) {
-        self.waiting = runs.iter().map(|run| u64::from(run.count)).sum();
-        self.runs = runs;
-        self.redelivered_through = redelivered_through;
+        self.backlog.restore(runs, redelivered_through);
         self.delivered_through = redelivered_through;
+    }
+
+    /// Takes over what recovery found besides the messages: whether something limits their lives, the bytes of their
+    /// bodies, and how often they came back.
+    pub(crate) fn restore_rules(&mut self, timed: bool, body_bytes: u64, mut counts: HashMap<u64, u32>) {
+        if timed {
+            self.lifetimes.restore();
+        }
+        if let Some(rules) = &mut self.rules {
+            counts.retain(|position, _| self.backlog.slot_of(*position).is_some());
+            rules.restore(body_bytes, counts);
+        }
     }
 
     /// Messages that wait for a consumer.
     pub(crate) fn waiting(&self) -> u64 {
-        self.waiting
+        self.backlog.len()
     }
 
     /// Messages that are out with a consumer and not settled.
     pub(crate) fn unsettled(&self) -> usize {
-        self.unsettled.len()
+        self.unsettled.len() - self.dying
     }
 
     pub(crate) fn consumers(&self) -> &[Consumer<S>] {
@@ -108,30 +119,44 @@ impl<S: Subscriber + Clone> Queue<S> {
         self.delivered_through
     }
 
-    fn settled(&self, entry: &StoredMessage) -> Settled {
-        let range = Range { queue: self.id, from: entry.position, to: entry.position };
-        let logged = self.durable && entry.persistent;
-        Settled { range, slot: entry.at.slot, count: 1, bytes: u64::from(entry.length), logged }
+    pub(super) fn settled(&self, entry: &StoredMessage) -> Settled {
+        entry.settled(self.id, self.durable)
     }
 
-    /// A new message at the tail: delivered at once if nothing waits before it and somebody has room. Returns false if the queue is deleted and keeps nothing.
+    /// A new message at the tail: delivered at once if nothing waits before it and somebody has room. Returns false if
+    /// the queue is deleted and keeps nothing. One that is refused because the queue is full counts as kept and settled.
     pub(crate) fn push(&mut self, entry: StoredMessage, payload: &[u8], effects: &mut Effects<S>) -> bool {
         if self.deleted {
             return false;
         }
-        if self.waiting == 0 && self.offer(&entry, payload, effects) {
+        self.counts.published += 1;
+        if self.rules.as_ref().is_some_and(|rules| rules.refuses(self.backlog.len(), payload)) {
+            self.refuse(entry, effects);
             return true;
         }
-        self.waiting += 1;
-        if !self.runs.back_mut().is_some_and(|run| run.extend(&entry)) {
-            self.runs.push_back(Run::of(&entry));
+        if self.backlog.is_empty() && self.offer(&entry, payload, effects) {
+            return true;
         }
+        if entry.timed {
+            self.note_lifetime(&entry, payload);
+        }
+        if let Some(rules) = &mut self.rules {
+            rules.added(payload);
+        }
+        self.backlog.push(&entry);
         true
+    }
+
+    /// The consumers that may get messages: all of them, or only the one that came first.
+    fn candidates(&self) -> &[Consumer<S>] {
+        let single = self.rules.as_ref().is_some_and(|rules| rules.arguments.single_active_consumer);
+        if single { &self.consumers[..self.consumers.len().min(1)] } else { &self.consumers }
     }
 
     /// Offers a message to the consumers in turn.
     fn offer(&mut self, entry: &StoredMessage, payload: &[u8], effects: &mut Effects<S>) -> bool {
-        let count = self.consumers.len();
+        let count = self.candidates().len();
+        let returns = self.shown_count(entry.position);
         for step in 0..count {
             let index = (self.turn + step) % count;
             let consumer = &mut self.consumers[index];
@@ -139,156 +164,162 @@ impl<S: Subscriber + Clone> Queue<S> {
                 continue;
             }
             let (id, no_ack) = (consumer.id, consumer.no_ack);
-            let delivery = Delivery { entry: *entry, consumer: id, no_ack, payload };
+            let delivery = Delivery { entry: *entry, consumer: id, no_ack, returns, payload };
             let Some(wake) = consumer.subscriber.offer(&delivery) else { continue };
             if wake {
                 effects.wake.push(consumer.subscriber.clone());
             }
             consumer.unsettled += u32::from(!no_ack);
             self.turn = index + 1;
-            self.hand_out(entry, id, no_ack, effects);
+            self.hand_out(entry, payload, id, no_ack, effects);
             return true;
         }
         false
     }
 
     /// Notes that a message went to a consumer, 0 for basic.get.
-    fn hand_out(&mut self, entry: &StoredMessage, consumer: u64, no_ack: bool, effects: &mut Effects<S>) {
+    fn hand_out(
+        &mut self,
+        entry: &StoredMessage,
+        payload: &[u8],
+        consumer: u64,
+        no_ack: bool,
+        effects: &mut Effects<S>,
+    ) {
         self.delivered_through = self.delivered_through.max(entry.position);
+        self.counts.went_out(consumer != 0, no_ack, entry.redelivered);
         if no_ack {
             effects.settled.push(self.settled(entry));
-        } else {
-            self.unsettled.insert(entry.position, (*entry, consumer));
+            self.forget(entry.position);
+            return;
+        }
+        self.unsettled.insert(entry.position, (*entry, consumer));
+        if let Some(rules) = &mut self.rules {
+            rules.went_out(entry.position, payload);
         }
     }
 
-    /// The message at the head, if its page was read: with that, and where its record begins there.
-    fn head(&self) -> Option<(StoredMessage, Arc<Vec<u8>>, usize)> {
-        let front = self.ready.front()?;
-        front.page.as_ref().map(|(page, start)| (front.entry, Arc::clone(page), *start))
+    /// Removes the message at the head, whose page was read.
+    pub(super) fn pop(&mut self, payload: &[u8]) {
+        self.backlog.pop();
+        if let Some(rules) = &mut self.rules {
+            rules.removed(payload, self.backlog.is_empty());
+        }
     }
 
     /// Delivers as much as consumers have room for. Returns the page that is needed to go on, if one is.
     pub(crate) fn dispatch(&mut self, effects: &mut Effects<S>) -> Option<Fetch> {
-        while self.waiting > 0 && self.consumers.iter().any(Consumer::has_room) {
-            let Some((entry, page, start)) = self.head() else { return self.next_fetch() };
+        if self.is_over() {
+            let fetch = self.trim(effects);
+            if fetch.is_some() {
+                return fetch;
+            }
+        }
+        while !self.backlog.is_empty() && self.candidates().iter().any(Consumer::has_room) {
+            let Some((entry, (page, start))) = self.backlog.head() else { return self.backlog.next_fetch() };
             let payload = payload_at(&page, start)?;
+            if self.has_expired(&entry, payload, effects) {
+                self.drop_head(
+                    Dead { entry, page: Some((page.clone(), start)), reason: Reason::Expired },
+                    effects,
+                );
+                continue;
+            }
             if !self.offer(&entry, payload, effects) {
                 return None;
             }
-            self.ready.pop_front();
-            self.waiting -= 1;
+            self.pop(payload);
         }
         None
     }
 
     /// Takes the message at the head for basic.get, whatever consumers there are.
     pub(crate) fn take(&mut self, no_ack: bool, effects: &mut Effects<S>) -> Taken {
-        let Some((entry, page, start)) = self.head() else {
-            return self.next_fetch().map_or(Taken::Empty, Taken::Fetch);
-        };
-        self.ready.pop_front();
-        self.waiting -= 1;
-        self.hand_out(&entry, 0, no_ack, effects);
-        Taken::Message(entry, page, start)
+        if self.is_over()
+            && let Some(fetch) = self.trim(effects)
+        {
+            return Taken::Fetch(fetch);
+        }
+        loop {
+            let Some((entry, (page, start))) = self.backlog.head() else {
+                let fetch = self.backlog.next_fetch();
+                self.counts.get_empty += u64::from(fetch.is_none());
+                return fetch.map_or(Taken::Empty, Taken::Fetch);
+            };
+            let payload = payload_at(&page, start).unwrap_or_default();
+            if self.has_expired(&entry, payload, effects) {
+                self.drop_head(
+                    Dead { entry, page: Some((page.clone(), start)), reason: Reason::Expired },
+                    effects,
+                );
+                continue;
+            }
+            self.pop(payload);
+            self.hand_out(&entry, payload, 0, no_ack, effects);
+            return Taken::Message(entry, page, start);
+        }
     }
 
-    /// The part of the log that holds the messages at the head.
-    fn next_fetch(&self) -> Option<Fetch> {
-        let Some(front) = self.ready.front() else {
-            let run = self.runs.front()?;
-            return Some(Fetch { at: Location { slot: run.slot, offset: run.offset }, end: run.end });
-        };
-        // Messages that came back together usually lie together, so one page serves many of them.
-        let mut end = front.entry.at.offset;
-        for Ready { entry, page } in &self.ready {
-            if page.is_some() || entry.at.slot != front.entry.at.slot || entry.at.offset < end {
-                break;
-            }
-            end = entry.at.offset + entry.length;
-        }
-        Some(Fetch { at: front.entry.at, end })
+    /// Whether what has to be read next is mostly of other queues.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.backlog.is_sparse()
+    }
+
+    /// Nothing of this queue is before `found` in what `fetch` would read.
+    pub(crate) fn skip(&mut self, fetch: Fetch, found: Location) {
+        self.backlog.skip(fetch, found);
     }
 
     /// Takes a page that [`Queue::dispatch`] or [`Queue::take`] asked for: whole records of segment `number`. A page
     /// that no longer fits, because another thread was faster or the log was rearranged, changes nothing.
     pub(crate) fn install(&mut self, fetch: Fetch, number: u32, page: &Arc<Vec<u8>>) {
-        if self.next_fetch().is_none_or(|wanted| wanted.at != fetch.at) {
-            return;
-        }
-        if self.ready.is_empty() {
-            self.read_run(number, page);
-            return;
-        }
-        for Ready { entry, page: slot } in &mut self.ready {
-            let start = entry.at.offset.wrapping_sub(fetch.at.offset) as usize;
-            let inside = entry.at.slot == fetch.at.slot
-                && entry.at.offset >= fetch.at.offset
-                && start + entry.length as usize <= page.len();
-            if slot.is_some() || !inside {
-                break;
-            }
-            *slot = Some((Arc::clone(page), start));
-        }
-    }
-
-    /// Turns the front of the first run into entries.
-    fn read_run(&mut self, number: u32, page: &Arc<Vec<u8>>) {
-        let Some(run) = self.runs.front_mut() else { return };
-        let start = run.offset;
-        for (at, found) in record::iterate_checked(page) {
-            if run.count == 0 {
-                break;
-            }
-            let total = u32::try_from(found.total).unwrap_or(u32::MAX);
-            let offset = start + u32::try_from(at).unwrap_or(u32::MAX);
-            run.offset = offset + total;
-            let mine = found.kind == RecordKind::Message
-                && record::message_places(found.payload).any(|place| place == (self.id, run.first));
-            if mine {
-                let entry = StoredMessage {
-                    position: run.first,
-                    at: Location { slot: run.slot, offset },
-                    length: total,
-                    persistent: found.flags & record::FLAG_PERSISTENT != 0,
-                    redelivered: run.first <= self.redelivered_through,
-                };
-                self.ready.push_back(Ready { entry, page: Some((Arc::clone(page), at)) });
-                run.first += 1;
-                run.count -= 1;
-                run.bytes -= u64::from(total);
-            }
-        }
-        if run.count == 0 {
-            self.runs.pop_front();
-        } else if run.offset >= run.end {
-            // Cannot be: the run promised more messages than its bytes hold. Reading on would never end.
-            log::error!("queue {}: {} messages are missing from segment {number}", self.id, run.count);
-            self.waiting -= u64::from(run.count);
-            self.runs.pop_front();
-        }
+        self.backlog.install(fetch, number, page);
     }
 
     /// Settles a delivered message. None if it is not out.
     pub(crate) fn settle(&mut self, position: u64) -> Option<Settled> {
         let (entry, consumer) = self.unsettled.remove(&position)?;
+        // What died was counted when it was rejected, or was no delivery.
+        self.counts.acknowledged += u64::from(consumer != DYING);
         self.release(consumer);
+        self.forget(position);
         Some(self.settled(&entry))
     }
 
-    /// Puts a delivered message back at its position.
-    pub(crate) fn requeue(&mut self, position: u64) {
+    /// Puts a delivered message back at its position, unless that happened too often.
+    pub(crate) fn requeue(&mut self, position: u64, effects: &mut Effects<S>) {
         let Some((mut entry, consumer)) = self.unsettled.remove(&position) else { return };
         self.release(consumer);
         entry.redelivered = true;
-        let at = self.ready.partition_point(|ready| ready.entry.position < position);
-        self.ready.insert(at, Ready { entry, page: None });
-        self.waiting += 1;
+        if let Some(count) = self.rules.as_mut().and_then(|rules| rules.came_back(position)) {
+            if self.rules.as_ref().is_some_and(|rules| rules.is_too_often(count)) {
+                let dead = Dead { entry, page: None, reason: Reason::DeliveryLimit };
+                let dead = self.bury(dead, &mut effects.settled);
+                effects.dead.extend(dead);
+                return;
+            }
+            if self.durable && entry.persistent {
+                effects.returned.push(Returned { queue: self.id, position, times: count });
+            }
+        }
+        if entry.timed {
+            self.lifetimes.came_back();
+        }
+        self.backlog.put_back(entry);
     }
 
-    fn release(&mut self, consumer: u64) {
-        if let Some(consumer) = self.consumers.iter_mut().find(|known| known.id == consumer) {
+    pub(super) fn release(&mut self, consumer: u64) {
+        if consumer == DYING {
+            self.dying -= 1;
+        } else if let Some(consumer) = self.consumers.iter_mut().find(|known| known.id == consumer) {
             consumer.unsettled -= 1;
+        }
+    }
+
+    /// What is known of a message besides its entry goes with it.
+    pub(super) fn forget(&mut self, position: u64) {
+        if let Some(rules) = &mut self.rules {
+            rules.forget(position);
         }
     }
 
@@ -302,22 +333,16 @@ impl<S: Subscriber + Clone> Queue<S> {
         if self.turn > index {
             self.turn -= 1;
         }
+        self.touch();
         Some(self.consumers.remove(index))
     }
 
     /// Drops every waiting message and tells what was dropped.
     pub(crate) fn purge(&mut self) -> Vec<Settled> {
-        let mut settled: Vec<Settled> = self.ready.iter().map(|ready| self.settled(&ready.entry)).collect();
-        settled.extend(self.runs.iter().map(|run| Settled {
-            range: run.range(self.id),
-            slot: run.slot,
-            count: run.count,
-            bytes: run.bytes,
-            logged: self.durable,
-        }));
-        self.ready = VecDeque::new();
-        self.runs = VecDeque::new();
-        self.waiting = 0;
+        let settled = self.backlog.drain(self.durable);
+        if let Some(rules) = &mut self.rules {
+            rules.purged(|position| self.unsettled.contains_key(&position));
+        }
         settled
     }
 
@@ -327,32 +352,25 @@ impl<S: Subscriber + Clone> Queue<S> {
         self.deleted = true;
         let mut settled = self.purge();
         let unsettled = std::mem::take(&mut self.unsettled);
+        self.dying = 0;
         settled.extend(unsettled.values().map(|(entry, _)| self.settled(entry)));
         (settled, std::mem::take(&mut self.consumers))
     }
 
     /// Whether the message at `position` is still wanted, and kept in segment `slot`.
     pub(crate) fn holds(&self, position: u64, slot: u32) -> bool {
-        if let Some((entry, _)) = self.unsettled.get(&position) {
-            return entry.at.slot == slot;
-        }
-        if let Ok(index) = self.ready.binary_search_by_key(&position, |ready| ready.entry.position) {
-            return self.ready[index].entry.at.slot == slot;
-        }
-        let behind = self.runs.partition_point(|run| run.first <= position);
-        let run = behind.checked_sub(1).and_then(|index| self.runs.get(index));
-        run.is_some_and(|run| run.slot == slot && position - run.first < u64::from(run.count))
+        let out = self.unsettled.get(&position).map(|(entry, _)| entry.at.slot);
+        out.or_else(|| self.backlog.slot_of(position)) == Some(slot)
     }
 
     /// The log was rearranged: messages that were in `slots` are now where `moved` (ascending by position) says.
     /// Returns the count and bytes of those that the queue still holds.
     pub(crate) fn relocate(&mut self, slots: &[u32], moved: &[StoredMessage]) -> (u32, u64) {
-        let find = |position: u64| moved.binary_search_by_key(&position, |entry| entry.position).ok();
-        let (mut count, mut bytes) = (0, 0);
-        let ready = self.ready.iter_mut().map(|ready| &mut ready.entry);
-        for entry in ready.chain(self.unsettled.values_mut().map(|(entry, _)| entry)) {
+        let (mut count, mut bytes) = self.backlog.relocate_runs(slots, moved);
+        let out = self.unsettled.values_mut().map(|(entry, _)| entry);
+        for entry in self.backlog.entries_mut().chain(out) {
             if slots.contains(&entry.at.slot)
-                && let Some(index) = find(entry.position)
+                && let Ok(index) = moved.binary_search_by_key(&entry.position, |entry| entry.position)
             {
                 entry.at = moved[index].at;
                 entry.length = moved[index].length;
@@ -360,41 +378,29 @@ impl<S: Subscriber + Clone> Queue<S> {
                 bytes += u64::from(entry.length);
             }
         }
-        for run in &mut self.runs {
-            let last = run.first + u64::from(run.count) - 1;
-            if slots.contains(&run.slot)
-                && let (Some(first), Some(last)) = (find(run.first), find(last))
-            {
-                let moved = &moved[first..=last];
-                run.slot = moved[0].at.slot;
-                run.offset = moved[0].at.offset;
-                run.end = moved[moved.len() - 1].at.offset + moved[moved.len() - 1].length;
-                run.bytes = moved.iter().map(|entry| u64::from(entry.length)).sum();
-                count += run.count;
-                bytes += run.bytes;
-            }
-        }
         (count, bytes)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
     use super::*;
-    use crate::log::record::{Head, Message, Origin};
+    use crate::log::record::{self, Head, Message, Origin, RecordKind};
+    use crate::log::stored_message::Location;
+    use crate::queues::arguments::Arguments;
 
     const SEGMENT: u32 = 1;
     const QUEUE: u32 = 7;
 
     /// A consumer's side that takes a limited number of deliveries and remembers them.
     #[derive(Clone, Default)]
-    struct FakeSubscriber(Rc<RefCell<FakeState>>);
+    pub(in crate::queues) struct FakeSubscriber(Rc<RefCell<FakeState>>);
 
     #[derive(Default)]
-    struct FakeState {
+    pub(in crate::queues) struct FakeState {
         room: usize,
         /// Positions, and whether they came redelivered.
         taken: Vec<(u64, bool)>,
@@ -406,11 +412,11 @@ mod tests {
         }
 
         /// What came since this was last asked.
-        fn taken(&self) -> Vec<(u64, bool)> {
+        pub(in crate::queues) fn taken(&self) -> Vec<(u64, bool)> {
             std::mem::take(&mut self.0.borrow_mut().taken)
         }
 
-        fn positions(&self) -> Vec<u64> {
+        pub(in crate::queues) fn positions(&self) -> Vec<u64> {
             self.taken().into_iter().map(|(position, _)| position).collect()
         }
     }
@@ -433,19 +439,45 @@ mod tests {
     }
 
     /// A queue on a log of one segment.
-    struct Fixture {
-        queue: Queue<FakeSubscriber>,
+    pub(in crate::queues) struct Fixture {
+        pub(in crate::queues) queue: Queue<FakeSubscriber>,
         log: Vec<u8>,
         next: u64,
-        settled: Vec<u64>,
+        pub(in crate::queues) settled: Vec<u64>,
+        /// What became dead letters, and why.
+        pub(in crate::queues) dead: Vec<(u64, Reason)>,
+        /// What was refused.
+        pub(in crate::queues) refused: Vec<u64>,
     }
 
     impl Fixture {
-        fn new() -> Self {
-            Self { queue: Queue::new(QUEUE, true), log: Vec::new(), next: 1, settled: Vec::new() }
+        pub(in crate::queues) fn new() -> Self {
+            Self::with(Queue::new(QUEUE, true))
         }
 
-        fn publish(&mut self, count: u64) {
+        pub(in crate::queues) fn with(queue: Queue<FakeSubscriber>) -> Self {
+            let (settled, dead, refused) = (Vec::new(), Vec::new(), Vec::new());
+            Self { queue, log: Vec::new(), next: 1, settled, dead, refused }
+        }
+
+        /// A queue with arguments.
+        pub(in crate::queues) fn ruled(arguments: Arguments) -> Self {
+            let mut queue = Queue::new(QUEUE, true);
+            queue.set_arguments(Arc::new(arguments));
+            Self::with(queue)
+        }
+
+        pub(in crate::queues) fn publish(&mut self, count: u64) {
+            self.publish_message(count, None, b"\0\0", b"body");
+        }
+
+        pub(in crate::queues) fn publish_message(
+            &mut self,
+            count: u64,
+            arrived: Option<u64>,
+            properties: &[u8],
+            body: &[u8],
+        ) {
             for position in self.next..self.next + count {
                 let start = self.log.len();
                 let head = Head {
@@ -454,10 +486,9 @@ mod tests {
                     origin: Origin { salt: 1, segment: SEGMENT },
                     sequence: position,
                 };
-                let message =
-                    Message { exchange: b"", routing_key: b"q", properties: b"\0\0", body: b"body" };
+                let message = Message { exchange: b"", routing_key: b"q", properties, body };
                 record::put(&mut self.log, head, |out| {
-                    record::put_message(out, &message, [(QUEUE, position)].into_iter());
+                    record::put_message(out, &message, arrived, [(QUEUE, position)].into_iter());
                 });
                 let entry = StoredMessage {
                     position,
@@ -465,9 +496,13 @@ mod tests {
                     length: u32::try_from(self.log.len() - start).unwrap(),
                     persistent: true,
                     redelivered: false,
+                    timed: arrived.is_some(),
                 };
                 let mut effects = Effects::default();
                 assert!(self.queue.push(entry, payload_at(&self.log, start).unwrap(), &mut effects));
+                if effects.refused {
+                    self.refused.push(position);
+                }
                 self.note(&effects);
             }
             self.next += count;
@@ -475,6 +510,7 @@ mod tests {
 
         fn note(&mut self, effects: &Effects<FakeSubscriber>) {
             self.settled.extend(effects.settled.iter().map(|settled| settled.range.from));
+            self.dead.extend(effects.dead.iter().map(|dead| (dead.entry.position, dead.reason)));
         }
 
         fn install(&mut self, fetch: Fetch) {
@@ -482,7 +518,7 @@ mod tests {
             self.queue.install(fetch, SEGMENT, &Arc::new(page.to_vec()));
         }
 
-        fn dispatch(&mut self) {
+        pub(in crate::queues) fn dispatch(&mut self) {
             loop {
                 let mut effects = Effects::default();
                 let fetch = self.queue.dispatch(&mut effects);
@@ -492,10 +528,31 @@ mod tests {
             }
         }
 
-        /// basic.get with an ack to come.
-        fn get(&mut self) -> Option<(u64, bool)> {
+        /// What somebody does who looks after the queue.
+        pub(in crate::queues) fn look_after(&mut self) {
             loop {
-                match self.queue.take(false, &mut Effects::default()) {
+                let mut effects = Effects::default();
+                let fetch = self.queue.trim(&mut effects).or_else(|| self.queue.expire(&mut effects));
+                self.note(&effects);
+                let Some(fetch) = fetch else { return };
+                self.install(fetch);
+            }
+        }
+
+        /// Gives a delivery back.
+        pub(in crate::queues) fn requeue(&mut self, position: u64) {
+            let mut effects = Effects::default();
+            self.queue.requeue(position, &mut effects);
+            self.note(&effects);
+        }
+
+        /// basic.get with an ack to come.
+        pub(in crate::queues) fn get(&mut self) -> Option<(u64, bool)> {
+            loop {
+                let mut effects = Effects::default();
+                let taken = self.queue.take(false, &mut effects);
+                self.note(&effects);
+                match taken {
                     Taken::Empty => return None,
                     Taken::Fetch(fetch) => self.install(fetch),
                     Taken::Message(entry, ..) => return Some((entry.position, entry.redelivered)),
@@ -503,7 +560,7 @@ mod tests {
             }
         }
 
-        fn consumer(&mut self, id: u64, prefetch: u32, no_ack: bool) -> FakeSubscriber {
+        pub(in crate::queues) fn consumer(&mut self, id: u64, prefetch: u32, no_ack: bool) -> FakeSubscriber {
             let subscriber = FakeSubscriber::with_room(usize::MAX);
             let consumer = Consumer {
                 id,
@@ -526,7 +583,7 @@ mod tests {
             assert_eq!(fixture.get(), Some((position, false)));
         }
         for position in [4, 1, 3] {
-            fixture.queue.requeue(position);
+            fixture.requeue(position);
         }
         assert!(fixture.queue.settle(2).is_some());
         assert_eq!(fixture.queue.waiting(), 4);
@@ -534,8 +591,8 @@ mod tests {
         fixture.dispatch();
         assert_eq!(subscriber.taken(), [(1, true), (3, true), (4, true), (6, false)]);
         // What comes back twice is in order, too, also behind a message that is still out.
-        fixture.queue.requeue(5);
-        fixture.queue.requeue(1);
+        fixture.requeue(5);
+        fixture.requeue(1);
         fixture.publish(1);
         fixture.dispatch();
         assert_eq!(subscriber.taken(), [(1, true), (5, true), (7, false)]);
@@ -591,7 +648,7 @@ mod tests {
         assert!(fixture.queue.remove_consumer(1).is_some());
         assert_eq!(fixture.queue.waiting(), 2, "cancelling gives nothing back");
         for position in [1, 3] {
-            fixture.queue.requeue(position);
+            fixture.requeue(position);
         }
         let next = fixture.consumer(2, 0, false);
         fixture.dispatch();

@@ -18,9 +18,11 @@ use crate::log::recovery;
 use crate::log::salvage;
 use crate::log::segment_table::SegmentTable;
 use crate::log::storage::Storage;
+use crate::queues::counts::StoreCounts;
 use crate::queues::fault::Outcome;
 use crate::queues::subscriber::Subscriber as _;
 use crate::queues::topology::{SharedQueue, Topology};
+use crate::queues::upkeep;
 use crate::sync::{join, lock, spawn};
 
 /// What can be set of a store.
@@ -40,6 +42,7 @@ pub(crate) struct Store {
     pub(crate) segment_table: Arc<SegmentTable>,
     pub(crate) alarm: Alarm,
     pub(crate) shutdown: Shutdown,
+    pub(crate) counts: StoreCounts,
     disk_free_min_bytes: u64,
     /// What made it give up.
     failure: Mutex<Option<Error>>,
@@ -60,6 +63,7 @@ impl Store {
         let recovered = recovery::survey(&*storage, header, &stored)?.take_over(&*storage, segment_bytes)?;
         let definitions = stored.definitions()?;
         let topology = Topology::new(Arc::clone(&storage), header, definitions, max_queues);
+        let topology = topology.map_err(|fault| Error::format("definitions", fault.to_string()))?;
         let mut recovered_queues = recovered.queues;
         let (mut messages, queues) = (0, topology.queues());
         for queue in &queues {
@@ -68,7 +72,11 @@ impl Store {
                 queue.set_next_position(found.next_position);
                 let mut state = queue.lock();
                 state.restore(found.runs, found.redelivered_through);
+                state.restore_rules(found.timed, found.body_bytes, found.returns);
                 messages += state.waiting();
+            } else {
+                // The guard sets the timer of a queue that ends when nobody uses it.
+                drop(queue.lock());
             }
         }
         let took = started.elapsed().as_millis();
@@ -86,11 +94,19 @@ impl Store {
         } else {
             log::error!("the disk is full: nothing can be written before there is room again");
         }
-        let (alarm, failure) = (Alarm::default(), Mutex::default());
-        Ok(Self { topology, persister, segment_table, alarm, shutdown, disk_free_min_bytes, failure })
+        Ok(Self {
+            topology,
+            persister,
+            segment_table,
+            alarm: Alarm::default(),
+            shutdown,
+            counts: StoreCounts::default(),
+            disk_free_min_bytes,
+            failure: Mutex::default(),
+        })
     }
 
-    /// Starts the threads that write the log and keep its files in order.
+    /// Starts the threads that write the log, keep its files in order and look after queues.
     pub(crate) fn start(self: &Arc<Self>) -> Result<StoreThreads, Error> {
         let persister = spawn("persister", self, |store| {
             let _failing = FailOnPanic(store);
@@ -100,13 +116,20 @@ impl Store {
             let _failing = FailOnPanic(store);
             housekeeper::run(&**store);
         })?;
-        Ok(StoreThreads { persister, housekeeper })
+        let upkeep = spawn("upkeep", self, |store| {
+            let _failing = FailOnPanic(store);
+            upkeep::run(store);
+        })?;
+        Ok(StoreThreads { persister, housekeeper, upkeep })
     }
 
     /// Ends the threads, once everything that was published is written, and notes that the end was in good order.
     /// Fails with whatever made the store give up before.
     pub(crate) fn stop(&self, threads: StoreThreads) -> Result<(), Error> {
         self.shutdown.request();
+        self.topology.timers().stop();
+        // What it settled and sent away is still written.
+        let upkeep_ended = join(threads.upkeep, "upkeep");
         self.persister.stop();
         // The housekeeper may be asleep, or the persister be waiting for it.
         self.segment_table.wake(false);
@@ -114,6 +137,7 @@ impl Store {
         self.segment_table.wake(true);
         join(threads.persister, "persister")?;
         ended?;
+        upkeep_ended?;
         if let Some(failure) = self.take_failure() {
             return Err(failure);
         }
@@ -124,8 +148,18 @@ impl Store {
         self.persister.write_close(&delivered)
     }
 
+    /// Drops everything that waits in a queue. Returns how many messages that were.
+    pub(crate) fn purge(&self, queue: &SharedQueue) -> u64 {
+        let mut state = queue.lock();
+        let messages = state.waiting();
+        let settled = state.purge();
+        self.persister.settle(&settled);
+        messages
+    }
+
     /// Deletes a queue with everything in it and tells its consumers. Returns how many messages waited.
-    pub(crate) fn delete_queue(&self, queue: &SharedQueue) -> Outcome<u64> {
+    pub(crate) fn delete_queue(&self, queue: &Arc<SharedQueue>) -> Outcome<u64> {
+        let mut deleted = lock(&self.counts.deleted_queues);
         if !self.topology.remove_queue(queue)? {
             return Ok(0);
         }
@@ -133,7 +167,10 @@ impl Store {
         let waiting = state.waiting();
         let (settled, consumers) = state.delete();
         self.persister.settle(&settled);
+        *deleted += std::mem::take(&mut state.counts);
         drop(state);
+        drop(deleted);
+        self.counts.queues_deleted.increment();
         for consumer in consumers {
             consumer.subscriber.cancel();
         }
@@ -212,4 +249,5 @@ impl Drop for FailOnPanic<'_> {
 pub(crate) struct StoreThreads {
     persister: JoinHandle<()>,
     housekeeper: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
 }

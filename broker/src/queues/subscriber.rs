@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::clock;
+use crate::log::record::Returned;
 use crate::log::stored_message::{Settled, StoredMessage};
+use crate::queues::dead_letters::Dead;
 
 /// A message on its way to a consumer.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +14,8 @@ pub(crate) struct Delivery<'a> {
     /// 0 for basic.get.
     pub(crate) consumer: u64,
     pub(crate) no_ack: bool,
+    /// How often it came back before, if the queue counts that.
+    pub(crate) returns: Option<u32>,
     /// The payload of its record.
     pub(crate) payload: &'a [u8],
 }
@@ -49,15 +54,36 @@ impl Subscriber for SharedSubscriber {
     }
 }
 
-/// What a change to a queue asks its caller to do: write down what was settled before the queue's lock is released,
-/// and wake subscribers after that.
+/// What a change to a queue asks its caller to do: write down what was settled and what came back before the queue's lock is
+/// released, wake subscribers and send dead letters after that.
 pub(crate) struct Effects<S> {
     pub(crate) settled: Vec<Settled>,
+    /// Messages that came back, if the queue counts that.
+    pub(crate) returned: Vec<Returned>,
     pub(crate) wake: Vec<S>,
+    pub(crate) dead: Vec<Dead>,
+    /// The last message was refused because the queue is full.
+    pub(crate) refused: bool,
+    /// The time, once somebody asked for it.
+    now_ms: Option<u64>,
+}
+
+impl<S> Effects<S> {
+    /// The time of the change, in milliseconds since 1970.
+    pub(crate) fn now_ms(&mut self) -> u64 {
+        *self.now_ms.get_or_insert_with(clock::now_ms)
+    }
 }
 
 impl<S> Default for Effects<S> {
     fn default() -> Self {
-        Self { settled: Vec::new(), wake: Vec::new() }
+        Self {
+            settled: Vec::new(),
+            returned: Vec::new(),
+            wake: Vec::new(),
+            dead: Vec::new(),
+            refused: false,
+            now_ms: None,
+        }
     }
 }

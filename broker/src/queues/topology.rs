@@ -1,87 +1,36 @@
-//! The queues and exchanges that exist, and the rules for declaring, binding and deleting them.
+//! The queues and exchanges that exist, and the rules for declaring and deleting queues. Those for exchanges and
+//! bindings are in [`crate::queues::bindings`].
 
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use crate::codec::raw_table::RawTable;
 use crate::error::Error;
 use crate::log::definitions::{self, Definition, Header};
 use crate::log::storage::Storage;
 use crate::log::stored_message::FIRST_TRANSIENT_ID;
-use crate::queues::exchange::{Exchange, ExchangeType};
+use crate::queues::exchange::{Destination, Exchange, ExchangeType, Target};
 use crate::queues::fault::{
     Fault, INTERNAL_ERROR, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR, RESOURCE_LOCKED,
 };
-use crate::queues::queue::Queue;
-use crate::queues::subscriber::SharedSubscriber;
+use crate::queues::shared_queue::locked_text;
+pub(crate) use crate::queues::shared_queue::{QueueAttributes, SharedQueue};
+use crate::queues::timers::Timers;
 use crate::sync::lock;
-
-/// A queue with its name and attributes.
-pub(crate) struct SharedQueue {
-    pub(crate) id: u32,
-    pub(crate) name: String,
-    /// As declared.
-    pub(crate) declared_durable: bool,
-    pub(crate) auto_delete: bool,
-    /// The connection that owns it exclusively.
-    pub(crate) owner: Option<u64>,
-    /// It survives a restart: declared durable, and not exclusive.
-    pub(crate) durable: bool,
-    next_position: AtomicU64,
-    state: Mutex<Queue<SharedSubscriber>>,
-}
-
-impl SharedQueue {
-    fn new(id: u32, name: &str, attributes: QueueAttributes) -> Self {
-        let QueueAttributes { durable, auto_delete, owner } = attributes;
-        let survives = attributes.survive();
-        Self {
-            id,
-            name: name.to_owned(),
-            declared_durable: durable,
-            auto_delete,
-            owner,
-            durable: survives,
-            next_position: AtomicU64::new(1),
-            state: Mutex::new(Queue::new(id, survives)),
-        }
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Queue<SharedSubscriber>> {
-        lock(&self.state)
-    }
-
-    /// The position of the next message. Only called under the lock of the log's batch, so positions ascend in the
-    /// order of the log.
-    pub(crate) fn next_position(&self) -> u64 {
-        self.next_position.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Continues after a restart.
-    pub(crate) fn set_next_position(&self, position: u64) {
-        self.next_position.store(position.max(1), Ordering::Relaxed);
-    }
-
-    /// Refuses other connections than the owner's (error 405).
-    pub(crate) fn check_access(&self, connection: u64) -> Outcome {
-        match self.owner {
-            Some(owner) if owner != connection => Fault::channel(RESOURCE_LOCKED, locked_text(&self.name)),
-            _ => Ok(()),
-        }
-    }
-}
 
 /// The queues that a message goes to.
 pub(crate) type Routes = crate::log::write_batch::Routes<SharedQueue>;
 
 /// What exists. Cloning shares the queues themselves.
 #[derive(Clone, Default)]
-struct Registry {
-    queues: HashMap<String, Arc<SharedQueue>>,
-    exchanges: HashMap<String, Exchange>,
+pub(super) struct Registry {
+    pub(super) queues: HashMap<String, Arc<SharedQueue>>,
+    pub(super) exchanges: HashMap<String, Exchange>,
     next_id: u32,
     next_transient_id: u32,
+    timers: Arc<Timers>,
 }
 
 /// The queues, exchanges and bindings of the one vhost.
@@ -92,23 +41,10 @@ pub(crate) struct Topology {
     header: Mutex<Header>,
     /// Changes whenever a route may have changed, so that channels can keep routes they looked up.
     version: AtomicU64,
-    max_queues: usize,
-}
-
-/// The attributes in a declaration of a queue.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct QueueAttributes {
-    pub(crate) durable: bool,
-    pub(crate) auto_delete: bool,
-    /// The connection, if the queue shall be exclusive to it.
-    pub(crate) owner: Option<u64>,
-}
-
-impl QueueAttributes {
-    /// Whether such a queue is there again after a restart.
-    fn survive(self) -> bool {
-        self.durable && self.owner.is_none()
-    }
+    /// The most queues, and the most exchanges.
+    pub(super) max_queues: usize,
+    /// When queues have to be looked after.
+    timers: Arc<Timers>,
 }
 
 impl Topology {
@@ -118,26 +54,34 @@ impl Topology {
         header: Header,
         definitions: Vec<Definition<'_>>,
         max_queues: usize,
-    ) -> Self {
+    ) -> Outcome<Self> {
         let mut registry =
             Registry { next_id: 1, next_transient_id: FIRST_TRANSIENT_ID, ..Registry::default() };
+        let timers = Arc::clone(&registry.timers);
         for kind in ExchangeType::ALL {
             let exchange = Exchange::new(kind, true, false, false);
             registry.exchanges.insert(format!("amq.{}", kind.name()), exchange);
         }
+        // The other name of amq.headers (AMQP 0-9-1 §3.1.3.4).
+        let also_headers = Exchange::new(ExchangeType::Headers, true, false, false);
+        registry.exchanges.insert("amq.match".to_owned(), also_headers);
         for definition in definitions {
-            registry.restore(definition);
+            registry.restore(definition)?;
         }
         let (registry, header) = (RwLock::new(registry), Mutex::new(header));
-        Self { storage, registry, header, version: AtomicU64::new(1), max_queues }
+        Ok(Self { storage, registry, header, version: AtomicU64::new(1), max_queues, timers })
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Registry> {
+    pub(crate) fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Registry> {
         self.registry.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the registry; what `change` says is durable is on disk before anybody sees it.
-    fn change<T>(&self, durable: bool, change: impl FnOnce(&mut Registry) -> T) -> Outcome<T> {
+    pub(super) fn change<T>(&self, durable: bool, change: impl FnOnce(&mut Registry) -> T) -> Outcome<T> {
         let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
         let result = if durable {
             let mut next = registry.clone();
@@ -189,6 +133,11 @@ impl Topology {
         self.read().queues.values().cloned().collect()
     }
 
+    /// All exchanges but the default one, with their names, as they are at this moment.
+    pub(crate) fn exchanges(&self) -> Vec<(String, Exchange)> {
+        self.read().exchanges.iter().map(|(name, exchange)| (name.clone(), exchange.clone())).collect()
+    }
+
     pub(crate) fn find_queue(&self, name: &str) -> Option<Arc<SharedQueue>> {
         self.read().queues.get(name).cloned()
     }
@@ -206,10 +155,10 @@ impl Topology {
     pub(crate) fn declare_queue(
         &self,
         name: &str,
-        attributes: QueueAttributes,
+        attributes: QueueAttributes<'_>,
         connection: u64,
     ) -> Outcome<Arc<SharedQueue>> {
-        let QueueAttributes { durable, auto_delete, owner } = attributes;
+        let QueueAttributes { durable, auto_delete, owner, .. } = attributes;
         if let Some(queue) = self.find_queue(name) {
             queue.check_access(connection)?;
             let what = format!("queue '{name}'");
@@ -219,8 +168,11 @@ impl Topology {
                 return Fault::channel(RESOURCE_LOCKED, locked_text(name));
             }
             check_equivalent("auto_delete", &what, auto_delete, queue.auto_delete)?;
+            queue.check_arguments(attributes.arguments)?;
+            queue.touch();
             return Ok(queue);
         }
+        let arguments = attributes.parse(name)?;
         let limit = self.max_queues;
         self.change(attributes.survive(), |registry| {
             if let Some(queue) = registry.queues.get(name) {
@@ -233,102 +185,29 @@ impl Topology {
             let counter = if survives { &mut registry.next_id } else { &mut registry.next_transient_id };
             let id = *counter;
             *counter += 1;
-            let queue = Arc::new(SharedQueue::new(id, name, attributes));
+            let queue = SharedQueue::new(id, name, attributes, arguments, &registry.timers);
             registry.queues.insert(name.to_owned(), Arc::clone(&queue));
             Ok(queue)
         })?
     }
 
     /// Forgets a queue and its bindings. False if it was gone already.
-    pub(crate) fn remove_queue(&self, queue: &SharedQueue) -> Outcome<bool> {
+    pub(crate) fn remove_queue(&self, queue: &Arc<SharedQueue>) -> Outcome<bool> {
         // A durable exchange may go with the last binding of a queue that is not durable.
-        let durable = queue.durable || self.read().exchanges.values().any(|known| known.may_go_with(queue));
+        let gone = Destination::Queue(Arc::clone(queue));
+        let durable = queue.durable || self.read().loses_durable_exchange(gone.clone());
         self.change(durable, |registry| {
             if registry.queues.get(&queue.name).is_none_or(|known| known.id != queue.id) {
                 return false;
             }
             registry.queues.remove(&queue.name);
-            registry.exchanges.retain(|_, exchange| !exchange.unbind(None, queue.id));
+            registry.remove_bindings_to(&gone);
             true
         })
     }
-
-    /// Creates an exchange, or checks that the one that exists is the same.
-    pub(crate) fn declare_exchange(&self, name: &str, wanted: Exchange) -> Outcome {
-        if let Some(current) = self.read().exchanges.get(name) {
-            let what = format!("exchange '{name}'");
-            check_equivalent("type", &what, wanted.kind.name(), current.kind.name())?;
-            check_equivalent("durable", &what, wanted.durable, current.durable)?;
-            check_equivalent("auto_delete", &what, wanted.auto_delete, current.auto_delete)?;
-            return check_equivalent("internal", &what, wanted.internal, current.internal);
-        }
-        self.change(wanted.durable, |registry| {
-            registry.exchanges.entry(name.to_owned()).or_insert(wanted);
-        })
-    }
-
-    /// Fails with 404 if there is no exchange called `name`; tells whether it is internal.
-    pub(crate) fn exchange_is_internal(&self, name: &str) -> Outcome<bool> {
-        if name.is_empty() { Ok(false) } else { self.read().exchange(name).map(|found| found.internal) }
-    }
-
-    /// Deletes an exchange; one that is not there counts as deleted.
-    pub(crate) fn delete_exchange(&self, name: &str, if_unused: bool) -> Outcome {
-        let durable = match self.read().exchanges.get(name) {
-            None => return Ok(()),
-            Some(exchange) if if_unused && !exchange.is_unbound() => {
-                return Fault::channel(PRECONDITION_FAILED, format!("exchange '{name}' in vhost '/' in use"));
-            }
-            Some(exchange) => exchange.durable,
-        };
-        self.change(durable, |registry| {
-            registry.exchanges.remove(name);
-        })
-    }
-
-    /// Binds a queue, or removes the binding; one that is there already, or is not, stays as it is.
-    pub(crate) fn set_binding(
-        &self,
-        exchange: &str,
-        routing_key: &str,
-        queue: &Arc<SharedQueue>,
-        bound: bool,
-    ) -> Outcome {
-        let registry = self.read();
-        let found = registry.exchange(exchange)?;
-        if found.is_bound(routing_key, queue.id) == bound {
-            return Ok(());
-        }
-        let durable = found.durable && (queue.durable || found.auto_delete);
-        drop(registry);
-        self.change(durable, |registry| {
-            let Some(found) = registry.exchanges.get_mut(exchange) else { return };
-            if bound {
-                found.bind(routing_key, queue);
-            } else if found.unbind(Some(routing_key), queue.id) {
-                registry.exchanges.remove(exchange);
-            }
-        })
-    }
-
-    /// Where a message goes, until [`Topology::version`] changes. Fails with 404 if the exchange does not exist.
-    pub(crate) fn route(&self, exchange: &str, routing_key: &str) -> Outcome<Routes> {
-        let registry = self.read();
-        if exchange.is_empty() {
-            return Ok(registry.queues.get(routing_key).cloned().into_iter().collect());
-        }
-        Ok(registry.exchange(exchange)?.route(routing_key).into())
-    }
 }
 
-fn locked_text(name: &str) -> String {
-    format!(
-        "cannot obtain exclusive access to locked queue '{name}' in vhost '/'. It could be originally declared on \
-         another connection or the exclusive property value does not match that of the original declaration."
-    )
-}
-
-fn check_equivalent<T: Copy + Display + PartialEq>(
+pub(super) fn check_equivalent<T: Copy + Display + PartialEq>(
     argument: &str,
     what: &str,
     received: T,
@@ -344,21 +223,14 @@ fn check_equivalent<T: Copy + Display + PartialEq>(
 }
 
 impl Registry {
-    fn exchange(&self, name: &str) -> Outcome<&Exchange> {
-        let missing = || Fault::Channel(NOT_FOUND, format!("no exchange '{name}' in vhost '/'"));
-        self.exchanges.get(name).ok_or_else(missing)
-    }
-
-    fn restore(&mut self, definition: Definition<'_>) {
+    fn restore(&mut self, definition: Definition<'_>) -> Outcome {
         match definition {
             Definition::NextQueue(id) => self.next_id = self.next_id.max(id),
-            Definition::Queue { id, name, auto_delete } => {
+            Definition::Queue { id, name, auto_delete, arguments } => {
                 self.next_id = self.next_id.max(id + 1);
-                let queue = Arc::new(SharedQueue::new(
-                    id,
-                    name,
-                    QueueAttributes { durable: true, auto_delete, owner: None },
-                ));
+                let attributes = QueueAttributes { durable: true, auto_delete, owner: None, arguments };
+                let arguments = attributes.parse(name)?;
+                let queue = SharedQueue::new(id, name, attributes, arguments, &self.timers);
                 self.queues.insert(name.to_owned(), queue);
             }
             Definition::Exchange { name, kind, auto_delete, internal } => {
@@ -368,13 +240,36 @@ impl Registry {
                 }
             }
             Definition::Binding { exchange, routing_key, queue } => {
-                // Both are in front of it.
-                if let (Some(exchange), Some(queue)) =
-                    (self.exchanges.get_mut(exchange), self.queues.get(queue))
-                {
-                    exchange.bind(routing_key, queue);
+                self.restore_binding(exchange, routing_key, false, queue, RawTable::default());
+            }
+            Definition::BindingWith { exchange, routing_key, to_exchange, destination, arguments } => {
+                self.restore_binding(exchange, routing_key, to_exchange, destination, arguments);
+            }
+            Definition::Alternate { exchange, alternate } => {
+                if let Some(exchange) = self.exchanges.get_mut(exchange) {
+                    exchange.alternate = Some(alternate.to_owned());
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Its source and its destination are there already.
+    fn restore_binding(
+        &mut self,
+        source: &str,
+        key: &str,
+        to_exchange: bool,
+        name: &str,
+        arguments: RawTable<'_>,
+    ) {
+        let destination = if to_exchange {
+            self.exchanges.get_key_value(name).map(|(name, _)| Destination::Exchange(name.as_str().into()))
+        } else {
+            self.queues.get(name).cloned().map(Destination::Queue)
+        };
+        if let (Some(source), Some(destination)) = (self.exchanges.get_mut(source), destination) {
+            source.bind(key, Target { destination, arguments: arguments.bytes().into() });
         }
     }
 
@@ -384,20 +279,39 @@ impl Registry {
         let queues = self.queues.values().filter(|queue| queue.durable);
         definitions.extend(queues.map(|queue| {
             let SharedQueue { id, name, auto_delete, .. } = &**queue;
-            Definition::Queue { id: *id, name, auto_delete: *auto_delete }
+            Definition::Queue { id: *id, name, auto_delete: *auto_delete, arguments: queue.argument_table() }
         }));
-        for (name, exchange) in self.exchanges.iter().filter(|(_, exchange)| exchange.durable) {
-            if !name.starts_with("amq.") {
-                let Exchange { auto_delete, internal, .. } = *exchange;
-                let kind = exchange.kind.name();
-                definitions.push(Definition::Exchange { name, kind, auto_delete, internal });
+        let durable = || self.exchanges.iter().filter(|(_, exchange)| exchange.durable);
+        for (name, exchange) in durable().filter(|(name, _)| !name.starts_with("amq.")) {
+            let Exchange { auto_delete, internal, .. } = *exchange;
+            let kind = exchange.kind.name();
+            definitions.push(Definition::Exchange { name, kind, auto_delete, internal });
+            if let Some(alternate) = &exchange.alternate {
+                definitions.push(Definition::Alternate { exchange: name, alternate });
             }
-            let bindings = exchange.bindings().filter(|(_, queue)| queue.durable);
-            definitions.extend(bindings.map(|(routing_key, queue)| Definition::Binding {
-                exchange: name,
-                routing_key,
-                queue: &queue.name,
-            }));
+        }
+        for (exchange, found) in durable() {
+            for (routing_key, target) in found.bindings() {
+                let arguments = target.arguments();
+                let (to_exchange, destination) = match &target.destination {
+                    Destination::Queue(queue) if queue.durable && arguments == RawTable::default() => {
+                        definitions.push(Definition::Binding { exchange, routing_key, queue: &queue.name });
+                        continue;
+                    }
+                    Destination::Queue(queue) if queue.durable => (false, &*queue.name),
+                    Destination::Exchange(name) if self.exchange(name).is_ok_and(|found| found.durable) => {
+                        (true, &**name)
+                    }
+                    _ => continue,
+                };
+                definitions.push(Definition::BindingWith {
+                    exchange,
+                    routing_key,
+                    to_exchange,
+                    destination,
+                    arguments,
+                });
+            }
         }
         definitions
     }

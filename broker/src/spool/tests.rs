@@ -243,7 +243,7 @@ fn damage_and_the_folder_of_a_broker_are_refused_and_stay_as_they_are() {
     let settings = StoreSettings { segment_bytes: 64 << 10, max_queues: 9, disk_free_min_bytes: 0 };
     let shared: Arc<dyn Storage> = storage.clone();
     let store = Store::recover(settings, shared, Shutdown::new()).unwrap();
-    let attributes = QueueAttributes { durable: true, auto_delete: false, owner: None };
+    let attributes = QueueAttributes { durable: true, ..QueueAttributes::default() };
     store.topology.declare_queue("orders", attributes, 1).unwrap();
     let refused = Spool::recover(storage, OPTIONS, None).map(drop).unwrap_err();
     assert!(refused.to_string().contains("a folder of its own"), "{refused}");

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use crate::protocol::codec::frame::{self, FrameKind, ParsedFrame};
 use crate::protocol::codec::method;
 use crate::protocol::codec::properties::Properties;
+use crate::protocol::codec::raw_table::RawTable;
 use crate::protocol::codec::table::Table;
 use crate::protocol::codec::wire::Reader;
 
@@ -26,6 +27,7 @@ proptest! {
         let _ = method::decode(&bytes);
         let _ = Properties::read(&bytes);
         let _ = Table::read(&mut Reader::new(&bytes));
+        let _ = RawTable::read(&mut Reader::new(&bytes)).map(|table| table.fields().count());
         if let ParsedFrame::Whole(frame, taken) = frame::scan(&bytes, 4096) {
             prop_assert!(taken <= bytes.len() && frame.payload.len() + frame::OVERHEAD_BYTES == taken);
         }

@@ -156,3 +156,41 @@ fn one_old_message_does_not_keep_the_log() {
     let found = Life::begin(life.storage.after_kill()).unwrap();
     assert_eq!(found.contents("two"), [501]);
 }
+
+#[test]
+fn a_record_that_is_larger_than_a_segment_waits_until_the_disk_has_room() {
+    let mut waited = 0;
+    for nth in 1..12 {
+        let life = Life::begin(MemoryStorage::default()).unwrap();
+        life.declare();
+        life.publish(1, &["one"], true, 20);
+        life.step().unwrap();
+        // The segment that it begins is prepared: nobody prepares another one beside it.
+        housekeeper::keep(&*life.broker).unwrap();
+        life.publish(2, &["one"], true, 10_000);
+        life.storage.fuse.arm(nth, io::ErrorKind::StorageFull);
+        let (was_full, stored) = std::thread::scope(|scope| {
+            let step = scope.spawn(|| life.broker.persister.step(&mut WriteBatch::default()));
+            while !step.is_finished() && !life.storage.fuse.has_burnt() {
+                std::thread::yield_now();
+            }
+            let was_full = life.storage.fuse.has_burnt();
+            life.storage.fuse.disarm();
+            (was_full, step.join().unwrap().is_ok())
+        });
+        if was_full && stored {
+            waited += 1;
+            assert_eq!(Life::begin(life.storage.after_kill()).unwrap().contents("one"), [1, 2]);
+        }
+    }
+    // Other calls fail for good: blocks that are there already are no matter of room.
+    assert!(waited > 0, "growing fails");
+}
+
+#[test]
+fn a_large_message_leaves_free_what_has_to_stay_free() {
+    let life = Life::begin(MemoryStorage::default()).unwrap();
+    assert!(life.broker.has_room_for(10_000));
+    *life.storage.free.lock().unwrap() = Some(life.broker.settings.disk_free_min_bytes + 10_000);
+    assert!(life.broker.has_room_for(10_000) && !life.broker.has_room_for(10_001));
+}

@@ -8,6 +8,7 @@ use foundation::{Environment, Shutdown};
 
 use super::memory_storage::MemoryStorage;
 use crate::broker::Broker;
+use crate::codec::raw_table::{PutField, RawTable};
 use crate::error::Error;
 use crate::log::housekeeper;
 use crate::log::record::{self, Message};
@@ -16,7 +17,8 @@ use crate::log::storage::Storage;
 use crate::log::stored_message::payload_at;
 use crate::log::survey::{Finding, Severity};
 use crate::log::write_batch::WriteBatch;
-use crate::queues::delivery;
+use crate::queues::delivery::{self, Settlement, Unsettled};
+use crate::queues::subscriber::Effects;
 use crate::queues::topology::{QueueAttributes, Routes};
 use crate::settings::Settings;
 
@@ -24,6 +26,8 @@ use crate::settings::Settings;
 const SEGMENT_BYTES: u32 = 1024;
 /// The durable queues that [`Life::declare`] makes.
 pub(super) const QUEUES: [&str; 2] = ["one", "two"];
+/// Where their dead letters go.
+pub(super) const DEAD: &str = "dead";
 
 /// One life of the broker, from a start to whatever ends it.
 pub(super) struct Life {
@@ -46,11 +50,21 @@ impl Life {
         Ok(Self { storage, broker, findings })
     }
 
+    /// Declares the queues; rejected messages of the first ones go to the last one.
     pub(super) fn declare(&self) {
+        let mut table = Vec::new();
+        table.put_name("x-dead-letter-exchange").put_text_value(b"");
+        table.put_name("x-dead-letter-routing-key").put_text_value(DEAD.as_bytes());
+        let dead_letters = RawTable::new(&table).unwrap();
         for name in QUEUES {
-            let attributes = QueueAttributes { durable: true, auto_delete: false, owner: None };
-            self.broker.topology.declare_queue(name, attributes, 1).unwrap();
+            self.declare_queue(name, dead_letters);
         }
+        self.declare_queue(DEAD, RawTable::default());
+    }
+
+    fn declare_queue(&self, name: &str, arguments: RawTable<'_>) {
+        let attributes = QueueAttributes { durable: true, auto_delete: false, owner: None, arguments };
+        self.broker.topology.declare_queue(name, attributes, 1).unwrap();
     }
 
     /// Publishes a message with a number to some queues.
@@ -108,7 +122,14 @@ impl Life {
     }
 
     pub(super) fn requeue(&self, queue: &str, position: u64) {
-        self.broker.topology.find_queue(queue).unwrap().lock().requeue(position);
+        self.broker.topology.find_queue(queue).unwrap().lock().requeue(position, &mut Effects::default());
+    }
+
+    /// Rejects a delivery for good.
+    pub(super) fn reject(&self, queue: &str, position: u64) {
+        let queue = self.broker.topology.find_queue(queue).unwrap();
+        let delivery = Unsettled { tag: 1, queue, position, consumer: 0 };
+        delivery::end_deliveries(&self.broker, &[delivery], Settlement::Reject);
     }
 
     /// Everything that waits, in order; it waits again afterwards.

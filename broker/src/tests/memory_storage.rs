@@ -51,6 +51,11 @@ impl Fuse {
         self.0.gate.lock().unwrap()
     }
 
+    /// Whether a call has failed since it was armed.
+    pub(crate) fn has_burnt(&self) -> bool {
+        self.0.left.load(Ordering::SeqCst) <= 0
+    }
+
     pub(crate) fn disarm(&self) {
         *self.0.armed.lock().unwrap() = None;
     }

@@ -4,6 +4,7 @@
 mod damage;
 mod decoders;
 mod failures;
+mod keeping;
 mod life;
 pub(crate) mod memory_storage;
 mod model;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::life::{Life, QUEUES};
+use super::life::{DEAD, Life, QUEUES};
 use super::memory_storage::MemoryStorage;
 use crate::log::housekeeper;
 
@@ -17,6 +17,7 @@ enum Step {
     Get(usize),
     Ack(usize, prop::sample::Index),
     Requeue(usize, prop::sample::Index),
+    Reject(usize, prop::sample::Index),
     Purge(usize),
     Kill,
     PowerFailure(u64),
@@ -32,6 +33,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => queue.clone().prop_map(Step::Get),
         7 => (queue.clone(), any::<prop::sample::Index>()).prop_map(|(queue, index)| Step::Ack(queue, index)),
         2 => (queue.clone(), any::<prop::sample::Index>()).prop_map(|(queue, index)| Step::Requeue(queue, index)),
+        3 => (queue.clone(), any::<prop::sample::Index>()).prop_map(|(queue, index)| Step::Reject(queue, index)),
         1 => queue.prop_map(Step::Purge),
         1 => Just(Step::Kill),
         1 => any::<u64>().prop_map(Step::PowerFailure),
@@ -50,12 +52,16 @@ struct Expected {
     settled: BTreeSet<u64>,
     /// Published, and not confirmed.
     unconfirmed: BTreeMap<u64, bool>,
+    /// Rejected, and the dead letter is not written.
+    dying: BTreeMap<u64, bool>,
 }
 
 /// A broker and the model of what it promised.
 struct Model {
     life: Life,
     expected: [Expected; 2],
+    /// Dead letters that are written, with whether they are persistent.
+    letters: BTreeMap<u64, bool>,
     next: u64,
 }
 
@@ -63,7 +69,7 @@ impl Model {
     fn new() -> Self {
         let life = Life::begin(MemoryStorage::default()).unwrap();
         life.declare();
-        Self { life, expected: Default::default(), next: 1 }
+        Self { life, expected: Default::default(), letters: BTreeMap::new(), next: 1 }
     }
 
     fn take(&mut self, step: &Step) {
@@ -113,6 +119,18 @@ impl Model {
                     expected.waiting.insert(number, persistent);
                 }
             }
+            Step::Reject(queue, index) => {
+                let expected = &mut self.expected[queue];
+                if !expected.out.is_empty() {
+                    let number = *expected.out.keys().nth(index.index(expected.out.len())).unwrap();
+                    let (position, persistent) = expected.out.remove(&number).unwrap();
+                    self.life.reject(QUEUES[queue], position);
+                    expected.dying.insert(number, persistent);
+                    if expected.dying.len() > 2 {
+                        self.write();
+                    }
+                }
+            }
             Step::Purge(queue) => {
                 let shared = self.life.broker.topology.find_queue(QUEUES[queue]).unwrap();
                 let settled = shared.lock().purge();
@@ -137,7 +155,9 @@ impl Model {
     }
 
     fn write(&mut self) {
-        let unwritten = self.expected.iter().any(|expected| !expected.unconfirmed.is_empty());
+        let is_unwritten =
+            |expected: &Expected| !expected.unconfirmed.is_empty() || !expected.dying.is_empty();
+        let unwritten = self.expected.iter().any(is_unwritten);
         if unwritten {
             self.life.step().unwrap();
         } else {
@@ -145,12 +165,18 @@ impl Model {
         }
         for expected in &mut self.expected {
             expected.waiting.append(&mut expected.unconfirmed);
+            expected.settled.extend(expected.dying.keys());
+            self.letters.append(&mut expected.dying);
         }
     }
 
     /// Starts anew on what a crash left, and checks every promise.
     fn restart(&mut self, storage: MemoryStorage, clean: bool) {
         self.life = Life::begin(storage).unwrap();
+        let letters: BTreeSet<u64> = self.life.contents(DEAD).into_iter().collect();
+        for (number, persistent) in &self.letters {
+            assert_eq!(letters.contains(number), *persistent, "dead letter {number}, found {letters:?}");
+        }
         for (name, expected) in QUEUES.iter().zip(&mut self.expected) {
             let found = self.life.contents(name);
             assert!(found.is_sorted_by(|a, b| a < b), "order is kept, nothing is repeated: {found:?}");
@@ -165,16 +191,22 @@ impl Model {
                     "{name}: message {number} of {promised:?}, found {found:?}"
                 );
             }
+            for (number, persistent) in &expected.dying {
+                let is_there = found.contains(number) || letters.contains(number);
+                assert!(is_there || !persistent, "{name}: message {number} died and is nowhere");
+            }
             for number in found.iter().filter(|number| !promised.contains_key(number)) {
                 let forgotten = expected.settled.contains(number) && !clean;
                 let unconfirmed = expected.unconfirmed.get(number) == Some(&true);
-                assert!(forgotten || unconfirmed, "{name}: nobody owed message {number}");
+                let dying = expected.dying.contains_key(number);
+                assert!(forgotten || unconfirmed || dying, "{name}: nobody owed message {number}");
             }
             *expected = Expected {
                 waiting: found.into_iter().map(|number| (number, true)).collect(),
                 ..Expected::default()
             };
         }
+        self.letters = letters.into_iter().map(|number| (number, true)).collect();
         assert_eq!(self.life.damage(), 0, "a crash is no damage: {:?}", self.life.findings);
     }
 }

@@ -136,6 +136,197 @@ def test_deleting_a_queue_cancels():
     connection.close()
 
 
+def drain(channel, queue):
+    """Takes everything out of a queue; returns the bodies."""
+    bodies = []
+    while (found := channel.basic_get(queue, auto_ack=True))[0]:
+        bodies.append(found[2])
+    return bodies
+
+
+def test_exchanges_bound_in_a_circle():
+    connection = connect()
+    channel = connection.channel()
+    first, second, internal = name("first"), name("second"), name("internal")
+    channel.exchange_declare(first, "topic", auto_delete=True)
+    channel.exchange_declare(second, "fanout", auto_delete=True)
+    channel.exchange_declare(internal, "direct", internal=True)
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    channel.exchange_bind(second, first, "orders.#")
+    channel.exchange_bind(first, second)
+    channel.exchange_bind(internal, first, "orders.new")
+    channel.queue_bind(queue, second)
+    channel.queue_bind(queue, internal, "orders.new")
+    channel.confirm_delivery()
+    for key in ("orders.new", "orders.old"):
+        channel.basic_publish(first, key, key.encode(), mandatory=True)
+    assert drain(channel, queue) == [b"orders.new", b"orders.old"]
+    channel.exchange_unbind(second, first, "orders.#")
+    channel.exchange_unbind(name("absent"), first, "key")
+    channel.exchange_unbind(first, name("absent"), "key")
+    channel.queue_unbind(queue, name("absent"), "key")
+    channel.basic_publish(first, "orders.new", b"once more", mandatory=True)
+    assert drain(channel, queue) == [b"once more"]
+    refused(404, lambda channel: channel.exchange_bind(name("absent"), first))
+    refused(404, lambda channel: channel.exchange_bind(first, name("absent")))
+    refused(403, lambda channel: channel.exchange_bind("", first))
+    refused(403, lambda channel: channel.exchange_bind(first, ""))
+    refused(403, lambda channel: channel.basic_publish(internal, "k", b"x") or channel.queue_purge(queue))
+    channel.exchange_delete(internal)
+    # It is only bound to, which does not count as use.
+    channel.exchange_unbind(first, second)
+    channel.queue_unbind(queue, second)
+    refused(404, lambda channel: channel.exchange_declare(second, passive=True))
+    connection.close()
+
+
+def test_alternate_exchanges():
+    connection = connect()
+    channel = connection.channel()
+    first, second = name("first"), name("second")
+    alternate = {"alternate-exchange": second}
+    channel.exchange_declare(first, "direct", arguments=alternate)
+    channel.exchange_declare(second, "fanout", arguments={"alternate-exchange": first})
+    found = channel.queue_declare("", exclusive=True).method.queue
+    rest = channel.queue_declare("", exclusive=True).method.queue
+    channel.queue_bind(found, first, "key")
+    channel.confirm_delivery()
+    try:
+        channel.basic_publish(first, "other", b"nobody", mandatory=True)
+        raise AssertionError("nothing was returned")
+    except UnroutableError:
+        pass
+    channel.queue_bind(rest, second)
+    channel.basic_publish(first, "key", b"found", mandatory=True)
+    channel.basic_publish(first, "other", b"rest", mandatory=True)
+    assert (drain(channel, found), drain(channel, rest)) == ([b"found"], [b"rest"])
+    channel.exchange_declare(first, "direct", arguments=alternate)
+    refused(406, lambda channel: channel.exchange_declare(first, "direct"))
+    refused(406, lambda channel: channel.exchange_declare(first, "direct", arguments={"alternate-exchange": first}))
+    refused(406, lambda channel: channel.exchange_declare(name("e"), "direct", arguments={"alternate-exchange": 1}))
+    channel.exchange_delete(first)
+    channel.exchange_delete(second)
+    connection.close()
+
+
+def test_headers_exchanges():
+    connection = connect()
+    channel = connection.channel()
+    exchange = name("headers")
+    channel.exchange_declare(exchange, "headers", auto_delete=True)
+    bindings = {
+        "all": {"x-match": "all", "colour": "red", "size": 5},
+        "any": {"x-match": "any", "colour": "red", "size": 5},
+        "default": {"colour": "red"},
+        "there": {"size": None},
+        "every": {},
+        "none": {"x-match": "any"},
+        "x": {"x-match": "any-with-x", "x-extra": True},
+        "without-x": {"x-match": "all", "x-extra": True},
+    }
+    queues = {key: channel.queue_declare("", exclusive=True).method.queue for key in bindings}
+    for key, arguments in bindings.items():
+        channel.queue_bind(queues[key], exchange, "ignored", arguments)
+    channel.confirm_delivery()
+
+    def taken(headers):
+        channel.basic_publish(exchange, "k", b"x", pika.BasicProperties(headers=headers))
+        return {key for key, queue in queues.items() if drain(channel, queue)}
+
+    always = {"every", "without-x"}
+    assert taken({"colour": "red", "size": 5, "more": 1}) == {"all", "any", "default", "there"} | always
+    assert taken({"size": 5 << 40}) == {"there"} | always
+    assert taken({"size": "5", "colour": "blue"}) == {"there"} | always
+    assert taken({"size": 5}) == {"any", "there"} | always
+    assert taken(None) == always
+    assert taken({"x-extra": True}) == {"x"} | always
+    for key, arguments in bindings.items():
+        channel.queue_unbind(queues[key], exchange, "ignored", dict(reversed(arguments.items())))
+    refused(404, lambda channel: channel.exchange_declare(exchange, passive=True))
+    queue = queues["all"]
+    refused_by = connect()
+    locked = refused_by.channel()
+    mine = locked.queue_declare("", exclusive=True).method.queue
+    try:
+        locked.queue_bind(mine, "amq.headers", "", {"x-match": "some"})
+        raise AssertionError("x-match: some was accepted")
+    except ChannelClosedByBroker as error:
+        assert error.reply_code == 406, error
+    refused_by.close()
+    channel.queue_bind(queue, "amq.match", "", {"a": 1})
+    connection.close()
+
+
+def test_cc_and_bcc():
+    connection = connect()
+    channel = connection.channel()
+    queues = [channel.queue_declare("", exclusive=True).method.queue for _ in range(3)]
+    headers = {"CC": [queues[1], queues[0], 5], "BCC": [queues[2]], "n": 1}
+    channel.confirm_delivery()
+    channel.basic_publish("", queues[0], b"x", pika.BasicProperties(headers=headers), mandatory=True)
+    for queue in queues:
+        method, properties, _ = channel.basic_get(queue, auto_ack=True)
+        assert method.routing_key == queues[0] and method.message_count == 0
+        assert properties.headers == {"CC": [queues[1], queues[0], 5], "n": 1}, properties.headers
+
+    def no_array(channel):
+        channel.basic_publish("", "q", b"x", pika.BasicProperties(headers={"CC": "q"}))
+        channel.queue_declare("", exclusive=True)
+
+    refused(406, no_array)
+    connection.close()
+
+
+def test_transactions():
+    connection = connect()
+    channel = connection.channel()
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    for body in (b"a", b"b", b"c", b"d"):
+        channel.basic_publish("", queue, body)
+    channel.tx_select()
+    channel.tx_select()
+    tags = [channel.basic_get(queue)[0].delivery_tag for _ in range(4)]
+    channel.basic_publish("", queue, b"e")
+    channel.basic_ack(tags[1], multiple=True)
+    channel.basic_nack(tags[2], requeue=True)
+    assert channel.basic_get(queue)[0] is None, "nothing took effect yet"
+    channel.tx_rollback()
+    channel.basic_ack(tags[0])
+    channel.basic_nack(tags[3], requeue=True)
+    channel.basic_reject(tags[1], requeue=False)
+    channel.basic_publish("", queue, b"f")
+    channel.tx_commit()
+    assert drain(channel, queue) == [b"d", b"f"], "what was committed, and nothing else"
+    channel.basic_ack(tags[2])
+    channel.tx_commit()
+
+    returned = []
+    channel.add_on_return_callback(lambda *args: returned.append(args[3]))
+    channel.basic_publish("", name("absent"), b"unroutable", mandatory=True)
+    channel.queue_declare(queue, passive=True)
+    assert returned == []
+    channel.tx_commit()
+    connection.process_data_events(time_limit=0.1)
+    assert returned == [b"unroutable"]
+
+    refused(406, lambda channel: channel.tx_commit())
+    refused(406, lambda channel: channel.tx_rollback())
+    refused(406, lambda channel: channel.tx_select() and channel.confirm_delivery())
+    refused(406, lambda channel: channel.confirm_delivery() or channel.tx_select())
+    connection.close()
+
+
+def test_a_cancelled_tag_is_used_again():
+    connection = connect()
+    channel = connection.channel()
+    for _ in range(2):
+        queue = channel.queue_declare(name("short-lived")).method.queue
+        channel.basic_consume(queue, lambda *_: None, consumer_tag="tag")
+        channel.queue_delete(queue)
+        connection.process_data_events(time_limit=0.1)
+    connection.close()
+
+
 def test_refusals():
     queue = name("durable")
     connection = connect()

@@ -71,7 +71,7 @@ fn the_server_properties_have_the_types_that_clients_expect() {
         ("connection.blocked", 1),
         ("authentication_failure_close", 1),
         ("per_consumer_qos", 1),
-        ("exchange_exchange_bindings", 0),
+        ("exchange_exchange_bindings", 1),
     ] {
         let mut field = name.as_bytes().to_vec();
         field.extend_from_slice(&[b't', value]);
@@ -201,7 +201,7 @@ fn broken_frames_end_the_connection() {
         (b"\x01\0\x01\0\0\0\x05\0\x3c\0\x50\x01\xce", 501), // too short an ack
         (b"\x09\0\x01\0\0\0\0\xce", 501),             // unknown frame type
         (b"\x08\0\x01\0\0\0\0\xce", 505),             // heartbeat on a channel
-        (b"\x01\0\x01\0\0\0\x04\0\x5a\0\x0a\xce", 540), // tx.select
+        (b"\x01\0\x01\0\0\0\x04\0\x5a\0\x0b\xce", 540), // tx.select-ok
     ];
     for (bytes, code) in cases {
         let mut client = server.client();
@@ -296,4 +296,76 @@ fn flags_work_without_serving() {
     }
     let output = server.command().env_remove("RABBITMQ_PASSWORD").output().unwrap();
     assert!(String::from_utf8(output.stderr).unwrap().contains("RABBITMQ_PASSWORD"));
+}
+
+#[test]
+fn a_close_names_class_and_method_of_what_failed() {
+    let server = Server::start();
+    let failed = |frame: &crate::support::Frame| {
+        let mut arguments = frame.arguments();
+        let code = arguments.short();
+        arguments.short_string();
+        (code, arguments.short(), arguments.short())
+    };
+    let mut client = server.client();
+    client.method(1, 60, 10, Args::new().long(1).short(0).octet(0));
+    assert_eq!(failed(&client.expect(0, 10, 50)), (540, 60, 10));
+    let mut client = server.client();
+    client.method(1, 40, 255, Args::new());
+    assert_eq!(failed(&client.expect(0, 10, 50)), (540, 40, 255));
+    let mut client = server.client();
+    client.method(1, 60, 40, Args::new().short(0).short_string("").short_string("q").octet(0));
+    client.queue_frame(BODY, 1, b"x");
+    client.flush();
+    assert_eq!(failed(&client.expect(0, 10, 50)), (505, 60, 40));
+    let mut client = server.client();
+    client.raw(b"\x09\0\x01\0\0\0\0\xce");
+    assert_eq!(failed(&client.expect(0, 10, 50)), (501, 0, 0), "no method");
+    let mut client = Client::dial(server.address);
+    client.begin(&Login { password: "wrong".to_owned(), ..Server::login() });
+    assert_eq!(failed(&client.expect(0, 10, 50)), (403, 10, 11));
+    let mut client = Client::dial(server.address);
+    client.begin(&Server::login());
+    client.expect(0, 10, 30);
+    client.tune_and_open(0, 4096, 0);
+    assert_eq!(failed(&client.expect(0, 10, 50)), (530, 10, 31));
+    let mut client = server.client();
+    client.method(1, 50, 30, Args::new().short(0).short_string("absent").octet(0));
+    assert_eq!(failed(&client.expect(1, 20, 40)), (404, 50, 30));
+}
+
+#[test]
+fn several_addresses_are_served() {
+    let server = Server::with(&[("BROKER_HOST", "127.0.0.1, 127.0.0.2,localhost")]);
+    let mut here = server.client();
+    here.declare(1, "q", 0);
+    let mut address = server.address;
+    for host in ["127.0.0.2", "::1"] {
+        address.set_ip(host.parse().unwrap());
+        // Not every machine has IPv6; the broker says so where it is not there.
+        if address.is_ipv6() && server.log().contains("this machine has no address ::1") {
+            continue;
+        }
+        let mut there = Client::connect(address, &Server::login());
+        there.open_channel(1);
+        assert_eq!(there.depth(1, "q"), 0, "{host}");
+    }
+}
+
+#[test]
+fn what_a_client_sends_after_its_close_is_read_and_ignored() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.declare(1, "q", 0);
+    client.method(0, 10, 50, Args::new().short(200).short_string("").short(0).short(0));
+    client.expect(0, 10, 51);
+    // It fails if the connection is reset because nobody reads this.
+    let body = vec![0; 64 << 10];
+    for _ in 0..20 {
+        client.queue_publish(1, "", "q", false, (b"\0\0", &body));
+        assert!(client.try_flush());
+    }
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.try_frame(), None);
+    assert_eq!(server.client().depth(1, "q"), 0);
 }

@@ -284,3 +284,54 @@ fn a_long_backlog_is_delivered_in_order_from_disk() {
         (logs.count() <= 2).then_some(())
     });
 }
+
+#[test]
+fn a_tag_can_be_used_again_after_the_broker_has_cancelled_its_consumer() {
+    let server = Server::start();
+    let mut client = server.client();
+    for round in 0..3 {
+        let queue = format!("q{round}");
+        client.declare(1, &queue, 0);
+        client.consume(1, &queue, "t", 0);
+        client.publish(1, "", &queue, false, b"x");
+        assert_eq!(client.delivery(1).consumer_tag, "t");
+        client.method(1, 50, 40, Args::new().short(0).short_string(&queue).octet(0));
+        client.expect(1, 60, 30);
+        client.expect(1, 50, 41);
+    }
+    client.declare(1, "last", 0);
+    client.consume(1, "last", "t", 0);
+    client.cancel(1, "t");
+    client.consume(1, "last", "t", 0);
+    client.send_consume(1, "last", "t", 0);
+    client.expect_connection_close(530, "attempt to reuse consumer tag 't'");
+}
+
+#[test]
+fn a_delivery_that_is_never_acked_closes_its_channel_and_comes_back() {
+    let server = Server::with(&[("BROKER_CONSUMER_TIMEOUT_MS", "1000")]);
+    let mut client = server.client();
+    let mut other = server.client();
+    client.declare(1, "q", 0);
+    client.open_channel(2);
+    client.consume(2, "q", "prompt", 0);
+    client.publish(1, "", "q", false, b"acked");
+    let tag = client.delivery(2).tag;
+    client.ack(2, tag, false);
+    client.cancel(2, "prompt");
+    client.consume(1, "q", "slow", 0);
+    client.publish(1, "", "q", false, b"forgotten");
+    client.delivery(1);
+    let started = std::time::Instant::now();
+    let close = client.expect(1, 20, 40);
+    assert!(started.elapsed() >= std::time::Duration::from_millis(900));
+    let mut arguments = close.arguments();
+    let (code, text) = (arguments.short(), arguments.short_string());
+    assert!(code == 406 && text.contains("delivery acknowledgement on channel 1 timed out"), "{text}");
+    client.method(1, 20, 41, Args::new());
+    let back = other.get(1, "q", false).unwrap();
+    assert!(back.redelivered && back.content.body == b"forgotten");
+    // basic.get counts, too, and the other channels stay open.
+    other.expect_channel_close(1, 406, "delivery acknowledgement on channel 1 timed out");
+    assert_eq!(client.depth(2, "q"), 1);
+}

@@ -157,3 +157,56 @@ fn publishers_wait_while_the_disk_is_nearly_full_and_go_on_by_themselves() {
     assert!(plain.is_silent(), "a closed channel is told nothing");
     assert_eq!(consumer.get(1, "q", true).unwrap().content.body, b"waits");
 }
+
+#[test]
+fn queues_that_share_the_log_are_read_past_each_others_messages() {
+    const QUEUES: u64 = 40;
+    const ROUNDS: u64 = 100;
+    let mut server = Server::with(&[("BROKER_SEGMENT_BYTES", "1048576")]);
+    let mut publisher = server.publisher();
+    for queue in 0..QUEUES {
+        publisher.declare(1, &queue.to_string(), DURABLE);
+    }
+    let body = |round: u64, queue: u64| {
+        let mut body = vec![0; 1_000];
+        body[..8].copy_from_slice(&round.to_be_bytes());
+        body[8..16].copy_from_slice(&queue.to_be_bytes());
+        body
+    };
+    let (mut sent, mut confirmed) = (0, 0);
+    for round in 0..ROUNDS {
+        for queue in 0..QUEUES {
+            publisher.queue_publish(1, "", &queue.to_string(), false, (PERSISTENT, &body(round, queue)));
+            sent += 1;
+        }
+        publisher.flush();
+        while confirmed < sent {
+            confirmed = publisher.expect(1, 60, 80).arguments().long_long();
+        }
+    }
+    // Half of them before a restart, which finds the others in longer stretches.
+    let mut consumer = server.client();
+    for round in 0..ROUNDS {
+        if round == ROUNDS / 2 {
+            server.restart_after_kill();
+            consumer = server.client();
+        }
+        for queue in 0..QUEUES {
+            let got = consumer.get(1, &queue.to_string(), true).unwrap();
+            // Acks that were not durable when the broker was killed bring messages back.
+            let first = u64::from_be_bytes(got.content.body[..8].try_into().unwrap());
+            if round == ROUNDS / 2 && first < round {
+                while let Some(again) = consumer.get(1, &queue.to_string(), true) {
+                    if again.content.body == body(round, queue) {
+                        break;
+                    }
+                }
+            } else {
+                assert_eq!(got.content.body, body(round, queue));
+            }
+        }
+    }
+    for queue in 0..QUEUES {
+        assert!(consumer.get(1, &queue.to_string(), true).is_none());
+    }
+}

@@ -1,9 +1,7 @@
 //! Limits of the process: descriptors and memory, however many clients share them.
 
-use std::net::TcpStream;
-use std::time::Duration;
-
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::net::TcpStream;
 
 use crate::server::{Server, eventually};
 use crate::support::{Args, Client, DURABLE, HEADER, PERSISTENT};
@@ -154,7 +152,7 @@ fn unfinished_messages_share_one_budget() {
         })
         .collect();
     eventually("memory is short", || {
-        let text = crate::inspection::get(&server, "/metrics");
+        let text = server.anonymous().get("/metrics").body;
         text.contains("rabbitmq_alarms_memory_used_watermark 1").then_some(())
     });
     honest.publish_confirmed(1, "q", b"a small one");
@@ -203,31 +201,4 @@ fn clients_that_do_not_read_large_messages_hold_up_nobody() {
         assert_eq!(got.content.body.len(), 8 << 20);
         honest.ack(1, got.tag, false);
     }
-}
-
-#[test]
-fn a_message_that_is_larger_than_a_segment_waits_for_room() {
-    const MIB: u64 = 1 << 20;
-    let folder = std::env::temp_dir();
-    let status = rustix::fs::statvfs(&folder).unwrap();
-    // Room for a few small messages, and not for one of 16 MiB.
-    let minimum = (status.f_bavail * status.f_frsize).saturating_sub(512 * MIB);
-    let settings = [("BROKER_SEGMENT_BYTES", "65536"), ("BROKER_DISK_FREE_MIN_BYTES", &minimum.to_string())];
-    let server = Server::with(&settings);
-    let mut publisher = server.publisher();
-    publisher.declare(1, "q", DURABLE);
-    publisher.publish_confirmed(1, "q", &vec![1; BODY_BYTES]);
-    let path = server.folder.join("ballast");
-    let ballast = std::fs::File::create(&path).unwrap();
-    let status = rustix::fs::statvfs(&folder).unwrap();
-    let left = (status.f_bavail * status.f_frsize).saturating_sub(minimum);
-    let taken = left.saturating_sub(8 * MIB).max(1);
-    rustix::fs::fallocate(&ballast, rustix::fs::FallocateFlags::empty(), 0, taken).unwrap();
-    publisher.publish(1, "", "q", false, &vec![2; BODY_BYTES]);
-    publisher.stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    assert_eq!(publisher.stream.peek(&mut [0]).ok(), None, "it is not confirmed");
-    publisher.stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
-    std::fs::remove_file(path).unwrap();
-    drop(ballast);
-    while publisher.frame().ids() != (60, 80) {}
 }

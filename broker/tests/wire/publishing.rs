@@ -151,13 +151,7 @@ fn what_is_out_of_scope_is_said_to_be() {
         (60, 40, immediate),
         (60, 10, Args::new().long(1).short(0).octet(0)), // prefetch_size
         (20, 20, Args::new().octet(0)),                  // flow off
-        (90, 10, Args::new()),                           // tx.select
         (60, 110, Args::new().octet(0)),                 // recover without requeue
-        (
-            40,
-            30,
-            Args::new().short(0).short_string("a").short_string("b").short_string("").octet(0).table(&[]),
-        ),
     ];
     for (class, method, args) in cases {
         let mut client = server.client();

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use crate::http::Api;
 use crate::support::{Client, Login, PATIENCE};
 
 pub(crate) const USER: &str = "test-user";
@@ -123,6 +124,19 @@ impl Server {
         let mut client = self.client();
         client.confirm_select(1);
         client
+    }
+
+    /// The private listener, for somebody without a user.
+    pub(crate) fn anonymous(&self) -> Api {
+        let log = self.log();
+        // The last one: the process may have been started again.
+        let addr = log.lines().filter_map(|line| line.split("private listener at ").nth(1)).next_back();
+        Api::anonymous(addr.unwrap().parse().unwrap())
+    }
+
+    /// The private listener, for the first user.
+    pub(crate) fn api(&self) -> Api {
+        self.anonymous().with_user(USER, PASSWORD)
     }
 
     pub(crate) fn kill(&mut self) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge::{Connections, Refusal, Request, Response};
-use foundation::listener::{Dependency, Inspect};
+use foundation::listener::{Answer, Dependency, Inspect, PageRequest, Pages};
 use foundation::metrics::{Counter, Exposition, HttpMetrics};
 use foundation::{ServiceToken, Warnings, service_token};
 
@@ -171,6 +171,17 @@ impl Resources {
     }
 }
 
+/// The service's OpenAPI document.
+impl Pages for Resources {
+    fn answer(&self, request: &mut PageRequest<'_>) -> Answer {
+        match (request.method(), request.target()) {
+            ("GET" | "HEAD", "/openapi.json") => Answer::json(200, String::from_utf8_lossy(&self.document)),
+            (_, "/openapi.json") => Answer::empty(405).with("Allow", "GET, HEAD"),
+            _ => Answer::json(404, r#"{"error":"not found"}"#),
+        }
+    }
+}
+
 impl Inspect for Resources {
     fn dependencies(&self) -> Vec<Dependency> {
         let problem = self.store.ready(PROBE_TIMEOUT).err().map(|failure| failure.to_string());
@@ -179,8 +190,8 @@ impl Inspect for Resources {
         dependencies
     }
 
-    fn page(&self, path: &str) -> Option<String> {
-        (path == "/openapi.json").then(|| String::from_utf8_lossy(&self.document).into_owned())
+    fn pages(&self) -> Option<&dyn Pages> {
+        Some(self)
     }
 
     fn metrics(&self, text: &mut Exposition) {

@@ -247,8 +247,8 @@ impl Exposition {
     }
 }
 
-/// The resident set size that Linux reports; `None` on other systems.
-fn resident_bytes() -> Option<u64> {
+/// The resident set size of this process in bytes, as Linux reports it; `None` on other systems.
+pub fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -1,27 +1,77 @@
 //! How records get into the batch that gathers, and segments begin and end in it. Nothing is written here.
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::State;
-use crate::log::owner::LogQueue;
+use crate::clock;
+use crate::codec::properties;
+use crate::log::owner::{LogQueue, wants};
 use crate::log::record::{self, ALIGNMENT, Head, MAGIC, Message, Origin, Previous, RecordKind};
 use crate::log::segment_table::Chunk;
 use crate::log::stored_message::Location;
-use crate::log::write_batch::{BatchedMessage, Routes};
+use crate::log::write_batch::{BatchedMessage, Confirm, Routes};
 
 /// Bytes kept free at the end of a segment for its end record.
 const END_BYTES: usize = (record::HEADER_BYTES + record::END_PAYLOAD_BYTES).next_multiple_of(ALIGNMENT);
 
 impl<Q: LogQueue> State<Q> {
-    pub(super) fn append_message(&mut self, message: &Message<'_>, routes: &Routes<Q>, persistent: bool) {
-        let length = record::message_bytes(message, routes.len());
+    /// Returns what the queues want of the message, as in [`wants`].
+    pub(super) fn append_message(
+        &mut self,
+        message: &Message<'_>,
+        routes: &Routes<Q>,
+        persistent: bool,
+    ) -> u8 {
+        let wanted = routes.iter().fold(0, |wanted, queue| wanted | queue.wants());
+        let timed = wanted & wants::ARRIVAL != 0 || properties::has_expiration(message.properties);
+        let arrived = timed.then(clock::now_ms);
+        let persistent = persistent || wanted & wants::DURABILITY != 0;
+        let length = record::message_bytes(message, routes.len() + usize::from(timed));
         let flags = if persistent { record::FLAG_PERSISTENT } else { 0 };
         let (at, start) = self.append(RecordKind::Message, flags, length, |out| {
-            record::put_message(out, message, routes.iter().map(|queue| (queue.id(), queue.next_position())));
+            let places = routes.iter().map(|queue| (queue.id(), queue.next_position()));
+            record::put_message(out, message, arrived, places);
         });
         let length = u32::try_from(self.batch.bytes.len() - start).unwrap_or(u32::MAX);
         self.batch.sync |= persistent && routes.iter().any(|queue| queue.is_durable());
-        self.batch.items.push(BatchedMessage { routes: Arc::clone(routes), at, start, length, persistent });
+        let (routes, refused) = (Arc::clone(routes), Cell::new(false));
+        self.batch.items.push(BatchedMessage { routes, at, start, length, persistent, timed, refused });
+        wanted
+    }
+
+    /// Notes the wish for the confirm of the message that was just appended, or of one that goes nowhere. `may_refuse`
+    /// says that a queue may not take it.
+    pub(super) fn append_confirm(&mut self, confirm: Confirm, may_refuse: bool) {
+        let batch = &mut self.batch;
+        batch.since.get_or_insert_with(Instant::now);
+        let last_is_alone = batch.conditional.last().is_some_and(|(at, _)| at + 1 == batch.confirms.len());
+        match batch.confirms.last_mut() {
+            Some((last, count))
+                if Arc::ptr_eq(&last.receiver, &confirm.receiver) && !may_refuse && !last_is_alone =>
+            {
+                last.tag = confirm.tag;
+                *count += 1;
+            }
+            _ => {
+                if may_refuse {
+                    batch.conditional.push((batch.confirms.len(), batch.items.len() - 1));
+                }
+                batch.confirms.push((confirm, 1));
+            }
+        }
+    }
+
+    /// Appends how often messages came back.
+    pub(super) fn append_returns(&mut self) {
+        /// Messages in one record.
+        const MOST: usize = 4096;
+        let returned = std::mem::take(&mut self.returned);
+        for returned in returned.chunks(MOST) {
+            let length = returned.len() * record::RETURNED_BYTES;
+            self.append(RecordKind::Returns, 0, length, |out| record::put_returns(out, returned));
+        }
     }
 
     /// Appends what was settled, as few ranges as possible.

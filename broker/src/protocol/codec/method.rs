@@ -1,10 +1,11 @@
 //! The methods that a client may send (AMQP 0-9-1 §1.8 and RabbitMQ's extensions), decoded from a method frame.
 
+use super::raw_table::RawTable;
 use super::table::Table;
 use super::wire::{Malformed, Reader};
 
-/// A client's method. Texts are borrowed from the frame. `BasicSettle` is basic.ack, basic.nack or basic.reject: the
-/// first is a nack that does not requeue, the last one of a single delivery.
+/// A client's method. Texts are borrowed from the frame. `BasicReject` is basic.nack or basic.reject: that is a nack of
+/// a single delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Method<'a> {
     ConnectionStartOk { client_properties: Table, mechanism: &'a str, response: &'a [u8] },
@@ -20,6 +21,8 @@ pub(crate) enum Method<'a> {
     ChannelCloseOk,
     ExchangeDeclare(ExchangeDeclare<'a>),
     ExchangeDelete { exchange: &'a str, if_unused: bool, no_wait: bool },
+    ExchangeBind(ExchangeBinding<'a>),
+    ExchangeUnbind(ExchangeBinding<'a>),
     QueueDeclare(QueueDeclare<'a>),
     QueueBind(Binding<'a>),
     QueueUnbind(Binding<'a>),
@@ -31,9 +34,13 @@ pub(crate) enum Method<'a> {
     BasicCancelOk,
     BasicPublish { exchange: &'a str, routing_key: &'a str, mandatory: bool, immediate: bool },
     BasicGet { queue: &'a str, no_ack: bool },
-    BasicSettle { delivery_tag: u64, multiple: bool, requeue: bool },
+    BasicAck { delivery_tag: u64, multiple: bool },
+    BasicReject { delivery_tag: u64, multiple: bool, requeue: bool },
     BasicRecover { requeue: bool, is_async: bool },
     ConfirmSelect { no_wait: bool },
+    TxSelect,
+    TxCommit,
+    TxRollback,
 }
 
 /// exchange.declare.
@@ -60,7 +67,7 @@ pub(crate) struct QueueDeclare<'a> {
     pub(crate) exclusive: bool,
     pub(crate) auto_delete: bool,
     pub(crate) no_wait: bool,
-    pub(crate) arguments: Table,
+    pub(crate) arguments: RawTable<'a>,
 }
 
 /// What queue.bind and queue.unbind name; the latter is always answered.
@@ -70,6 +77,17 @@ pub(crate) struct Binding<'a> {
     pub(crate) exchange: &'a str,
     pub(crate) routing_key: &'a str,
     pub(crate) no_wait: bool,
+    pub(crate) arguments: RawTable<'a>,
+}
+
+/// What RabbitMQ's exchange.bind and exchange.unbind name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExchangeBinding<'a> {
+    pub(crate) destination: &'a str,
+    pub(crate) source: &'a str,
+    pub(crate) routing_key: &'a str,
+    pub(crate) no_wait: bool,
+    pub(crate) arguments: RawTable<'a>,
 }
 
 /// basic.consume.
@@ -80,7 +98,7 @@ pub(crate) struct Consume<'a> {
     pub(crate) no_ack: bool,
     pub(crate) exclusive: bool,
     pub(crate) no_wait: bool,
-    pub(crate) arguments: Table,
+    pub(crate) arguments: RawTable<'a>,
 }
 
 /// Class and method number of a method frame; zeros when it is too short to have them.
@@ -99,7 +117,7 @@ pub(crate) fn decode(payload: &[u8]) -> Decoded<'_> {
     let decoded = match ids.0 {
         10 | 20 => connection_or_channel(ids, &mut reader)?,
         40 | 50 => exchange_or_queue(ids, &mut reader)?,
-        60 | 85 => basic_or_confirm(ids, &mut reader)?,
+        60 | 85 | 90 => basic_confirm_or_tx(ids, &mut reader)?,
         _ => None,
     };
     if decoded.is_some() && !reader.is_empty() { Err(Malformed) } else { Ok(decoded) }
@@ -159,7 +177,7 @@ fn connection_or_channel<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decode
 }
 
 fn exchange_or_queue<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a> {
-    if !matches!(ids, (40, 10 | 20) | (50, 10 | 20 | 30 | 40 | 50)) {
+    if !matches!(ids, (40, 10 | 20 | 30 | 40) | (50, 10 | 20 | 30 | 40 | 50)) {
         return Ok(None);
     }
     reader.u16()?; // reserved
@@ -182,6 +200,13 @@ fn exchange_or_queue<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a
             };
             Method::ExchangeDeclare(declare)
         }
+        (40, method @ (30 | 40)) => {
+            let (source, routing_key) = (reader.short_string()?, reader.short_string()?);
+            let no_wait = bits(reader)?[0];
+            let arguments = RawTable::read(reader)?;
+            let binding = ExchangeBinding { destination: name, source, routing_key, no_wait, arguments };
+            if method == 30 { Method::ExchangeBind(binding) } else { Method::ExchangeUnbind(binding) }
+        }
         (40, _) => {
             let [if_unused, no_wait, ..] = bits(reader)?;
             Method::ExchangeDelete { exchange: name, if_unused, no_wait }
@@ -189,7 +214,7 @@ fn exchange_or_queue<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a
         (_, 10) => {
             let queue = name;
             let [passive, durable, exclusive, auto_delete, no_wait] = bits(reader)?;
-            let arguments = Table::read(reader)?;
+            let arguments = RawTable::read(reader)?;
             let declare =
                 QueueDeclare { queue, passive, durable, exclusive, auto_delete, no_wait, arguments };
             Method::QueueDeclare(declare)
@@ -202,14 +227,14 @@ fn exchange_or_queue<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a
         (_, method) => {
             let (exchange, routing_key) = (reader.short_string()?, reader.short_string()?);
             let no_wait = method == 20 && bits(reader)?[0];
-            Table::read(reader)?; // arguments: none of the exchanges looks at them
-            let binding = Binding { queue: name, exchange, routing_key, no_wait };
+            let arguments = RawTable::read(reader)?;
+            let binding = Binding { queue: name, exchange, routing_key, no_wait, arguments };
             if method == 20 { Method::QueueBind(binding) } else { Method::QueueUnbind(binding) }
         }
     }))
 }
 
-fn basic_or_confirm<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a> {
+fn basic_confirm_or_tx<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a> {
     if matches!(ids, (60, 20 | 40 | 70)) {
         reader.u16()?; // reserved
     }
@@ -221,7 +246,7 @@ fn basic_or_confirm<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a>
         (60, 20) => {
             let (queue, consumer_tag) = (reader.short_string()?, reader.short_string()?);
             let [_no_local, no_ack, exclusive, no_wait, _] = bits(reader)?;
-            let arguments = Table::read(reader)?;
+            let arguments = RawTable::read(reader)?;
             Method::BasicConsume(Consume { queue, consumer_tag, no_ack, exclusive, no_wait, arguments })
         }
         (60, 30) => Method::BasicCancel { consumer_tag: reader.short_string()?, no_wait: bits(reader)?[0] },
@@ -237,17 +262,19 @@ fn basic_or_confirm<'a>(ids: (u16, u16), reader: &mut Reader<'a>) -> Decoded<'a>
         (60, 70) => Method::BasicGet { queue: reader.short_string()?, no_ack: bits(reader)?[0] },
         (60, 80 | 90 | 120) => {
             let (delivery_tag, [first, second, ..]) = (reader.u64()?, bits(reader)?);
-            let (multiple, requeue) = match ids.1 {
-                80 => (first, false),
-                90 => (false, first),
-                _ => (first, second),
-            };
-            Method::BasicSettle { delivery_tag, multiple, requeue }
+            match ids.1 {
+                80 => Method::BasicAck { delivery_tag, multiple: first },
+                90 => Method::BasicReject { delivery_tag, multiple: false, requeue: first },
+                _ => Method::BasicReject { delivery_tag, multiple: first, requeue: second },
+            }
         }
         (60, method @ (100 | 110)) => {
             Method::BasicRecover { requeue: bits(reader)?[0], is_async: method == 100 }
         }
         (85, 10) => Method::ConfirmSelect { no_wait: bits(reader)?[0] },
+        (90, 10) => Method::TxSelect,
+        (90, 20) => Method::TxCommit,
+        (90, 30) => Method::TxRollback,
         _ => return Ok(None),
     }))
 }
@@ -271,10 +298,10 @@ mod tests {
         for end in 4..payload.len() {
             assert_eq!(decode(&payload[..end]), Err(Malformed), "{end}");
         }
-        let ack = Method::BasicSettle { delivery_tag: 9, multiple: true, requeue: false };
+        let ack = Method::BasicAck { delivery_tag: 9, multiple: true };
         assert_eq!(decode(payload), Ok(Some(ack)));
         assert_eq!(decode(b"\0\x3c\0\x50\0\0\0\0\0\0\0\x09\x01\0"), Err(Malformed));
-        for unknown in [b"\0\x5a\0\x0a", b"\0\x3c\0\xff", b"\0\x28\0\x1e", b"\xff\xff\xff\xff"] {
+        for unknown in [b"\0\x5a\0\x0b", b"\0\x3c\0\xff", b"\0\x28\0\x32", b"\xff\xff\xff\xff"] {
             assert_eq!(decode(unknown), Ok(None));
         }
     }

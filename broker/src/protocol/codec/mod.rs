@@ -5,4 +5,4 @@ pub(crate) mod frame;
 pub(crate) mod method;
 pub(crate) mod reply;
 
-pub(crate) use crate::codec::{properties, table, wire};
+pub(crate) use crate::codec::{properties, raw_table, table, wire};

@@ -42,6 +42,8 @@ pub(crate) enum Reply<'a> {
     ChannelCloseOk,
     ExchangeDeclareOk,
     ExchangeDeleteOk,
+    ExchangeBindOk,
+    ExchangeUnbindOk,
     QueueDeclareOk {
         queue: &'a str,
         messages: u32,
@@ -68,8 +70,8 @@ pub(crate) enum Reply<'a> {
     BasicReturn {
         code: u16,
         text: &'a str,
-        exchange: &'a str,
-        routing_key: &'a str,
+        exchange: &'a [u8],
+        routing_key: &'a [u8],
     },
     BasicDeliver {
         consumer_tag: &'a str,
@@ -84,8 +86,15 @@ pub(crate) enum Reply<'a> {
         tag: u64,
         multiple: bool,
     },
+    /// A message that was not taken.
+    BasicNack {
+        tag: u64,
+    },
     BasicRecoverOk,
     ConfirmSelectOk,
+    TxSelectOk,
+    TxCommitOk,
+    TxRollbackOk,
 }
 
 /// What basic.deliver and basic.get-ok say of a message.
@@ -130,6 +139,9 @@ impl Reply<'_> {
             Self::ChannelCloseOk => method(out, 20, 41),
             Self::ExchangeDeclareOk => method(out, 40, 11),
             Self::ExchangeDeleteOk => method(out, 40, 21),
+            Self::ExchangeBindOk => method(out, 40, 31),
+            // 51, not 41: RabbitMQ's clients expect that.
+            Self::ExchangeUnbindOk => method(out, 40, 51),
             Self::QueueDeclareOk { queue, messages, consumers } => {
                 method(out, 50, 11).put_short_string(queue).put_u32(messages).put_u32(consumers)
             }
@@ -147,16 +159,21 @@ impl Reply<'_> {
             Self::BasicReturn { code, text, exchange, routing_key } => method(out, 60, 50)
                 .put_u16(code)
                 .put_short_string(text)
-                .put_short_string(exchange)
-                .put_short_string(routing_key),
+                .put_short_bytes(exchange)
+                .put_short_bytes(routing_key),
             Self::BasicDeliver { consumer_tag, delivered } => {
                 delivered.put(method(out, 60, 60).put_short_string(consumer_tag))
             }
             Self::BasicGetOk { delivered, messages } => delivered.put(method(out, 60, 71)).put_u32(messages),
             Self::BasicGetEmpty => method(out, 60, 72).put_short_string(""),
             Self::BasicAck { tag, multiple } => method(out, 60, 80).put_u64(tag).put_bool(multiple),
+            // Bits: multiple, requeue.
+            Self::BasicNack { tag } => method(out, 60, 120).put_u64(tag).put(&[0]),
             Self::BasicRecoverOk => method(out, 60, 111),
             Self::ConfirmSelectOk => method(out, 85, 11),
+            Self::TxSelectOk => method(out, 90, 11),
+            Self::TxCommitOk => method(out, 90, 21),
+            Self::TxRollbackOk => method(out, 90, 31),
         };
     }
 }

@@ -1,0 +1,53 @@
+//! The thread that looks after queues when nobody uses them: it drops or dead-letters what expired or has no room, and
+//! deletes queues that were unused for too long.
+
+use std::sync::Arc;
+
+use crate::queues::dead_letters;
+use crate::queues::delivery;
+use crate::queues::store::Store;
+use crate::queues::subscriber::Effects;
+use crate::queues::topology::SharedQueue;
+
+/// The body of the thread; ends when the timers are stopped.
+pub(crate) fn run(store: &Store) {
+    while let Some(due) = store.topology.timers().wait() {
+        for queue in due {
+            look_after(store, &queue);
+        }
+    }
+}
+
+/// Does what is due in a queue, or the first part of it.
+pub(crate) fn look_after(store: &Store, queue: &Arc<SharedQueue>) {
+    loop {
+        let mut effects = Effects::default();
+        let mut state = queue.lock();
+        if !state.is_watched() {
+            return;
+        }
+        if state.has_ended() {
+            state.end_upkeep();
+            drop(state);
+            log::debug!("queue '{}' expires: nobody used it", queue.name);
+            if let Err(fault) = store.delete_queue(queue) {
+                log::error!("queue '{}' expires and cannot be deleted: {fault}", queue.name);
+                queue.lock().touch();
+            }
+            return;
+        }
+        state.begin_upkeep();
+        effects.dead = state.take_pending();
+        let fetch = state.trim(&mut effects).or_else(|| state.expire(&mut effects));
+        if fetch.is_none() {
+            state.end_upkeep();
+        }
+        store.persister.settle(&effects.settled);
+        drop(state);
+        dead_letters::send(store, queue, effects.dead);
+        let Some(fetch) = fetch else { return };
+        if !delivery::fetch_page(store, queue, fetch) {
+            return;
+        }
+    }
+}
