@@ -167,6 +167,8 @@ fn unfinished_messages_share_one_budget() {
         }
     }
     assert!(server.peak_kib() < MEMORY_KIB, "{} KiB", server.peak_kib());
+    // They write until the broker is gone.
+    drop(server);
     for client in clients {
         drop(client.join());
     }
