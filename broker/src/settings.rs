@@ -58,7 +58,7 @@ impl Settings {
             port: environment.port("BROKER_PORT", 5672)?,
             private: ListenerSettings::read(environment, "BROKER", 9_304)?,
             data_dir: environment.text("BROKER_DATA_DIR", ".data/broker").into(),
-            users: Users::read(environment)?,
+            users: read_users(environment)?,
             max_connections: environment.size("BROKER_MAX_CONNECTIONS", 2_048, 100_000)?,
             max_queues: 10_000,
             channel_max: 2_047,
@@ -79,6 +79,30 @@ impl Settings {
             disk_free_min_bytes: environment.number("BROKER_DISK_FREE_MIN_BYTES", 64 << 20, 0..=1 << 50)?,
         })
     }
+}
+
+/// The first user is `RABBITMQ_USER`; `BROKER_USERS` names further ones, comma-separated, and the password of the user
+/// `audit` is in `BROKER_PASSWORD_AUDIT`, so that passwords may contain any character. `BROKER_USERS_FILE` names a file
+/// of users with hashed passwords.
+pub(crate) fn read_users(environment: &Environment) -> Result<Users, Error> {
+    let mut users = Users::default();
+    let password = environment.required("RABBITMQ_PASSWORD")?;
+    users.add_administrator(environment.required("RABBITMQ_USER")?, &password);
+    let further = environment.text("BROKER_USERS", "");
+    for name in further.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let sane = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if !name.chars().all(sane) || users.get(name).is_some() {
+            let problem = "must be distinct names of letters, digits, - and _";
+            return Err(Error::setting("BROKER_USERS", problem));
+        }
+        let variable = format!("BROKER_PASSWORD_{}", name.to_ascii_uppercase().replace('-', "_"));
+        users.add_administrator(name.to_owned(), &environment.required(&variable)?);
+    }
+    let file = environment.text("BROKER_USERS_FILE", "");
+    if !file.is_empty() {
+        users.add_file(&file).map_err(|problem| Error::setting("BROKER_USERS_FILE", problem))?;
+    }
+    Ok(users)
 }
 
 #[cfg(test)]

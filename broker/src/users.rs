@@ -4,7 +4,6 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use foundation::{Environment, Error};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -14,9 +13,6 @@ pub(crate) const HASHING_ALGORITHM: &str = "rabbit_password_hashing_sha256";
 pub(crate) const ADMINISTRATOR: &str = "administrator";
 /// The tag of users who may look at everything there.
 const MONITORING: &str = "monitoring";
-/// The setting that names a file of users.
-const USERS_FILE: &str = "BROKER_USERS_FILE";
-
 /// A user. All users may do everything with queues and messages.
 #[derive(Clone)]
 pub(crate) struct User {
@@ -71,7 +67,7 @@ impl User {
 }
 
 /// The users of the settings and of the file that they name.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Users(Vec<User>);
 
 impl std::fmt::Debug for Users {
@@ -81,37 +77,16 @@ impl std::fmt::Debug for Users {
 }
 
 impl Users {
-    /// The first user is `RABBITMQ_USER`; `BROKER_USERS` names further ones, comma-separated, and the password of
-    /// the user `audit` is in `BROKER_PASSWORD_AUDIT`, so that passwords may contain any character.
-    /// `BROKER_USERS_FILE` names a file of users with hashed passwords.
-    pub(crate) fn read(environment: &Environment) -> Result<Self, Error> {
-        let mut users = Self(Vec::new());
-        let (name, password) =
-            (environment.required("RABBITMQ_USER")?, environment.required("RABBITMQ_PASSWORD")?);
-        users.add_administrator(name, &password);
-        let further = environment.text("BROKER_USERS", "");
-        for name in further.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            let sane = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-            if !name.chars().all(sane) || users.get(name).is_some() {
-                let problem = "must be distinct names of letters, digits, - and _";
-                return Err(Error::setting("BROKER_USERS", problem));
-            }
-            let variable = format!("BROKER_PASSWORD_{}", name.to_ascii_uppercase().replace('-', "_"));
-            users.add_administrator(name.to_owned(), &environment.required(&variable)?);
-        }
-        let file = environment.text(USERS_FILE, "");
-        if !file.is_empty() {
-            let text = std::fs::read_to_string(&file).map_err(|e| format!("read {file}: {e}"));
-            let added =
-                text.and_then(|text| users.add_definitions(&text).map_err(|e| format!("{file}: {e}")));
-            added.map_err(|problem| Error::setting(USERS_FILE, problem))?;
-        }
-        Ok(users)
-    }
-
-    fn add_administrator(&mut self, name: String, password: &str) {
+    /// Adds a user who may do everything.
+    pub(crate) fn add_administrator(&mut self, name: String, password: &str) {
         let tags = vec![ADMINISTRATOR.to_owned()];
         self.0.push(User { name, password: PasswordHash::random(password), tags });
+    }
+
+    /// Adds the users of a file, see [`Users::add_definitions`]. The error is a text for people.
+    pub(crate) fn add_file(&mut self, file: &str) -> Result<(), String> {
+        let text = std::fs::read_to_string(file).map_err(|e| format!("read {file}: {e}"))?;
+        self.add_definitions(&text).map_err(|e| format!("{file}: {e}"))
     }
 
     /// Adds the users of a file in the format of RabbitMQ's definitions; everything else in it is ignored, but for
@@ -208,11 +183,13 @@ pub(crate) fn check_permissions(definitions: &Value) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use foundation::{Environment, Error};
+
     use super::*;
 
     fn users(pairs: &[(&'static str, &'static str)]) -> Result<Users, Error> {
         let first = [("RABBITMQ_USER", "first"), ("RABBITMQ_PASSWORD", "p:a,s s")];
-        Users::read(&Environment::from_pairs(first.into_iter().chain(pairs.iter().copied())))
+        crate::settings::read_users(&Environment::from_pairs(first.into_iter().chain(pairs.iter().copied())))
     }
 
     fn accepts(users: &Users, name: &str, password: &str) -> bool {
@@ -269,7 +246,7 @@ mod tests {
             let error = users(&[]).unwrap().add_definitions(&EXPORTED.replace(from, to)).unwrap_err();
             assert!(error.contains(problem), "{error}");
         }
-        let error = users(&[(USERS_FILE, "/nowhere/users.json")]).unwrap_err().to_string();
+        let error = users(&[("BROKER_USERS_FILE", "/nowhere/users.json")]).unwrap_err().to_string();
         assert!(error.starts_with("setting BROKER_USERS_FILE: read /nowhere/users.json: "), "{error}");
     }
 }

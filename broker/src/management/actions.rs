@@ -75,7 +75,7 @@ pub(super) fn delete_queue(broker: &Broker, name: &str, target: &Target) -> ApiR
     let queue = find(broker, name)?;
     queue.check_access(NO_CONNECTION)?;
     let (if_unused, if_empty) = (target.is_set("if-unused"), target.is_set("if-empty"));
-    declare::delete_queue(broker, &queue, if_unused, if_empty)?;
+    declare::delete_queue(broker, &queue, if_unused, if_empty, |_| {})?;
     Ok(Reply::Done)
 }
 

@@ -63,13 +63,15 @@ impl Channel {
         if_empty: bool,
         no_wait: bool,
     ) -> Outcome {
-        let mut messages = 0;
+        let answer = |messages| {
+            self.answer(no_wait, &Reply::QueueDeleteOk { messages: clamp(messages) });
+        };
         if let Some(queue) = self.session.broker.topology.find_queue(&self.queue_name(name)?) {
             queue.check_access(self.session.peer.id)?;
             self.settle_publishes();
-            messages = clamp(delete_queue(&self.session.broker, &queue, if_unused, if_empty)?);
+            return delete_queue(&self.session.broker, &queue, if_unused, if_empty, answer);
         }
-        self.answer(no_wait, &Reply::QueueDeleteOk { messages });
+        answer(0);
         Ok(())
     }
 }
@@ -103,13 +105,15 @@ pub(crate) fn declare_queue(
     Ok(queue)
 }
 
-/// Deletes a queue unless it is in use or holds messages, if that matters. Returns how many messages waited.
+/// Deletes a queue unless it is in use or holds messages, if that matters. `answer` gets the number of messages that
+/// waited, before consumers are told.
 pub(crate) fn delete_queue(
     broker: &Broker,
     queue: &Arc<SharedQueue>,
     if_unused: bool,
     if_empty: bool,
-) -> Outcome<u64> {
+    answer: impl FnOnce(u64),
+) -> Outcome {
     let state = queue.lock();
     let problem = match () {
         () if if_unused && !state.consumers().is_empty() => Some("in use"),
@@ -121,7 +125,7 @@ pub(crate) fn delete_queue(
         let text = format!("queue '{}' in vhost '/' {problem}", queue.name);
         return Fault::channel(PRECONDITION_FAILED, text);
     }
-    broker.delete_queue(queue)
+    broker.delete_queue_and_tell(queue, answer)
 }
 
 pub(crate) fn check_name(name: &str, what: &str) -> Outcome {

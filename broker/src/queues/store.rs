@@ -159,9 +159,22 @@ impl Store {
 
     /// Deletes a queue with everything in it and tells its consumers. Returns how many messages waited.
     pub(crate) fn delete_queue(&self, queue: &Arc<SharedQueue>) -> Outcome<u64> {
+        let mut waited = 0;
+        self.delete_queue_and_tell(queue, |waiting| waited = waiting)?;
+        Ok(waited)
+    }
+
+    /// Deletes a queue, calls `deleted` with the number of messages that waited, and then tells its consumers: whoever
+    /// deletes it has its answer before the end of a consumer of its own.
+    pub(crate) fn delete_queue_and_tell(
+        &self,
+        queue: &Arc<SharedQueue>,
+        answer: impl FnOnce(u64),
+    ) -> Outcome {
         let mut deleted = lock(&self.counts.deleted_queues);
         if !self.topology.remove_queue(queue)? {
-            return Ok(0);
+            answer(0);
+            return Ok(());
         }
         let mut state = queue.lock();
         let waiting = state.waiting();
@@ -171,10 +184,11 @@ impl Store {
         drop(state);
         drop(deleted);
         self.counts.queues_deleted.increment();
+        answer(waiting);
         for consumer in consumers {
             consumer.subscriber.cancel();
         }
-        Ok(waiting)
+        Ok(())
     }
 
     /// Gives up with this error. Only the first one counts.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::AmqpSettings;
 
-/// How long to wait for the reason, if the timeout for connecting is not shorter.
-const DEADLINE: Duration = Duration::from_secs(1);
+/// How long to wait for the reason. A broker may answer failed logins only after a pause, ours after up to 2 seconds.
+const DEADLINE: Duration = Duration::from_secs(4);
 /// Largest frame that is read; no method of the handshake is longer.
 const FRAME_MAX_BYTES: usize = 64 << 10;
 const PROTOCOL_HEADER: &[u8] = b"AMQP\0\0\x09\x01";
@@ -29,9 +29,9 @@ const CLOSE: MethodId = (10, 50);
 const CLOSE_OK: MethodId = (10, 51);
 
 /// Asks the broker at `host`:`port` why it refuses; `None` if it accepts the login or gives no reason. Blocks for up to
-/// a second.
+/// four seconds.
 pub(super) fn reason(host: &str, port: u16, settings: &AmqpSettings) -> Option<String> {
-    let mut dialogue = Dialogue::start(host, port, DEADLINE.min(settings.connect_timeout)).ok()?;
+    let mut dialogue = Dialogue::start(host, port, settings.connect_timeout).ok()?;
     dialogue.handshake(settings).ok().flatten()
 }
 
@@ -42,7 +42,7 @@ struct Dialogue {
 
 impl Dialogue {
     fn start(host: &str, port: u16, patience: Duration) -> io::Result<Self> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + DEADLINE;
         let addr = (host, port).to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
         let socket = TcpStream::connect_timeout(&addr, patience)?;
         socket.set_write_timeout(Some(patience))?;
