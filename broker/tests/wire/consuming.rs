@@ -296,8 +296,8 @@ fn a_tag_can_be_used_again_after_the_broker_has_cancelled_its_consumer() {
         client.publish(1, "", &queue, false, b"x");
         assert_eq!(client.delivery(1).consumer_tag, "t");
         client.method(1, 50, 40, Args::new().short(0).short_string(&queue).octet(0));
-        client.expect(1, 60, 30);
         client.expect(1, 50, 41);
+        client.expect(1, 60, 30);
     }
     client.declare(1, "last", 0);
     client.consume(1, "last", "t", 0);
