@@ -3,15 +3,13 @@
 //!
 //! Every connection may always hold a small allowance, which is not counted, so that clients that behave are served
 //! while others use up the budget. At the limit, consumers get no more deliveries and publishers of large messages
-//! wait. So that waiting ends, one publisher at a time may exceed the limit, and a connection that keeps others waiting
-//! because it hardly sends or reads is closed.
+//! wait. So that waiting ends, one publisher and one delivery at a time may exceed the limit, and a connection that
+//! keeps others waiting because it hardly sends or reads is closed.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
-
-use std::sync::Condvar;
 
 use crate::protocol::send_buffer::SendBuffer;
 use crate::sync::lock;
@@ -49,6 +47,8 @@ struct State {
     last: u64,
     /// A publisher is exceeding the limit.
     exceeding: bool,
+    /// A delivery is exceeding the limit.
+    delivery_exceeds: bool,
 }
 
 impl MemoryBudget {
@@ -84,6 +84,16 @@ impl MemoryBudget {
     pub(crate) fn try_take(&self, bytes: usize) -> bool {
         let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= LIMIT_BYTES);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    /// Lets a delivery exceed the limit, if no other does: a message may be as large as the whole budget. Whoever was
+    /// allowed to owes a [`MemoryBudget::end_exceeding`].
+    pub(crate) fn begin_exceeding(&self) -> bool {
+        !std::mem::replace(&mut lock(&self.state).delivery_exceeds, true)
+    }
+
+    pub(crate) fn end_exceeding(&self) {
+        lock(&self.state).delivery_exceeds = false;
     }
 
     /// Counts bytes that are there already.

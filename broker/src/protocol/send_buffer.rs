@@ -72,6 +72,8 @@ struct State {
     pace: Option<Pace>,
     /// Bytes that are counted in the budget.
     counted: usize,
+    /// It holds a delivery that exceeds the budget.
+    exceeds: bool,
     /// The other buffer of the pair, empty.
     spare: Vec<u8>,
     /// Somebody is sending outside the lock.
@@ -148,6 +150,15 @@ impl SendBuffer {
     /// Reserves memory for a delivery of `bytes`. False if there is none; the writer thread has queues try again when
     /// there is.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> bool {
+        if self.try_reserve(bytes) {
+            return true;
+        }
+        self.budget.remember(Arc::downgrade(self));
+        // Something may have been given back before it was remembered, and nothing ever after.
+        self.try_reserve(bytes)
+    }
+
+    fn try_reserve(&self, bytes: usize) -> bool {
         let mut state = lock(&self.state);
         if state.finished || state.closed {
             // Nothing can be appended any more.
@@ -158,13 +169,15 @@ impl SendBuffer {
         if more == 0 {
             return true;
         }
-        if self.budget.try_take(more) {
-            state.counted += more;
-            return true;
+        if !self.budget.try_take(more) {
+            if state.exceeds || !self.budget.begin_exceeding() {
+                return false;
+            }
+            state.exceeds = true;
+            self.budget.take(more);
         }
-        drop(state);
-        self.budget.remember(Arc::downgrade(self));
-        false
+        state.counted += more;
+        true
     }
 
     /// Reserves memory for an answer of `bytes`, and waits for it. False if the connection ended meanwhile.
@@ -198,6 +211,10 @@ impl SendBuffer {
         let beyond = state.beyond(self.budget.allowance());
         let freed = state.counted.saturating_sub(beyond);
         state.counted -= freed;
+        if state.exceeds && state.counted == 0 {
+            state.exceeds = false;
+            self.budget.end_exceeding();
+        }
         drop(state);
         self.budget.release(freed);
     }
@@ -374,7 +391,11 @@ impl SendBuffer {
 
 impl Drop for SendBuffer {
     fn drop(&mut self) {
-        self.budget.release(lock(&self.state).counted);
+        let state = lock(&self.state);
+        if state.exceeds {
+            self.budget.end_exceeding();
+        }
+        self.budget.release(state.counted);
     }
 }
 

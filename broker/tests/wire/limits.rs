@@ -204,3 +204,30 @@ fn clients_that_do_not_read_large_messages_hold_up_nobody() {
         honest.ack(1, got.tag, false);
     }
 }
+
+#[test]
+fn the_largest_message_is_delivered_with_all_its_headers() {
+    let server = Server::start();
+    let mut publisher = server.publisher();
+    publisher.declare(1, "q", DURABLE);
+    // Only headers, one of them of 100 KB.
+    let text = Args::new().octet(b'S').long_string(&vec![b'x'; 100_000]).0;
+    let properties = Args::new().short(0x2000).table(&[("large", &text)]).0;
+    let body = vec![3; BODY_BYTES];
+    for ask in [false, true] {
+        publisher.queue_publish(1, "", "q", false, (&properties, &body));
+        publisher.flush();
+        publisher.expect(1, 60, 80);
+        let mut consumer = server.client();
+        let got = if ask {
+            consumer.get(1, "q", true).unwrap()
+        } else {
+            consumer.consume(1, "q", "t", 0);
+            let got = consumer.delivery(1);
+            consumer.ack(1, got.tag, false);
+            got
+        };
+        assert_eq!((got.content.body.len(), got.content.properties.len()), (BODY_BYTES, properties.len()));
+        drop(consumer);
+    }
+}
