@@ -38,12 +38,9 @@ access() {
     expect_header ratelimit
     if [[ ${VM_TOKENS:-0} == 1 ]]; then
         ask "Are changes refused without a token?"
-        (
-            token=()
-            request POST /api/movies '{"title": "nobody"}'
-            expect_status 401
-            [[ -z $pending_no ]]
-        ) || verdict no "a change was not refused"
+        see "POST /api/movies without a token" curl -s -m 60 -o "$answers/body" -w '%{http_code}\n' -H "$json" \
+            -d '{"title": "nobody"}' "$gateway/api/movies"
+        expect 401
     fi
     ask "Can only root and the service read its settings, and only it the gateway's outbox?"
     for machine in gateway-vm inventory-vm billing-vm; do

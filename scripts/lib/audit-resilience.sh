@@ -122,7 +122,7 @@ new_version() {
         grep -E 'Restarted|Starting|provisioned|rror' "$answers/rolled"
     for program in api_gateway inventory_app billing_app; do expect ".*Restarted $program\."; done
     ask "Were refusals over within 15 s?"
-    saw "$placed orders placed; refused $refused times; the longest time without one that was taken: $longest_ms ms"
+    saw "$placed orders placed; refused $retried times; the longest time without one that was taken: $longest_ms ms"
     verdict "$([[ $longest_ms -lt 15000 ]] && echo yes)"
     ask "Is each order stored once?"
     wait_for "$boot_limit" has_orders "$customer" "$placed" || true
@@ -139,14 +139,14 @@ roll_out() {
 }
 
 # place_during PROCESS CUSTOMER COUNT: places orders until there are that many and the process has ended; repeats each
-# with its key until it is taken, for two minutes at most. Sets placed, refused and longest_ms.
+# with its key until it is taken, for two minutes at most. Sets placed, retried and longest_ms.
 place_during() {
     local process=$1 customer=$2 count=$3 began waited
-    placed=0 refused=0 longest_ms=0
+    placed=0 retried=0 longest_ms=0
     while ((placed < count)) || kill -0 "$process" 2>/dev/null; do
         placed=$((placed + 1)) began=$(now_ms)
         until [[ $(order_answer "$customer" "$placed") == 200 ]]; do
-            refused=$((refused + 1)) waited=$(($(now_ms) - began))
+            retried=$((retried + 1)) waited=$(($(now_ms) - began))
             ((waited < 120000)) || break
             sleep 0.1
         done
