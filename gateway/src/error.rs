@@ -118,7 +118,7 @@ pub enum Problem {
     },
     /// The key of the order was used for another one.
     KeyUsed {
-        /// The key.
+        /// The message id that it stands for.
         message_id: String,
     },
 }

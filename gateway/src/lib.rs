@@ -15,6 +15,7 @@ mod error;
 mod forwarded;
 mod health;
 mod inspection;
+mod message_ids;
 mod metrics;
 mod names;
 mod openapi;

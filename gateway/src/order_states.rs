@@ -28,6 +28,11 @@ impl OrderState {
     fn new(name: &'static str) -> Self {
         Self { name, reason: None }
     }
+
+    /// Whether anybody knows the order.
+    pub(crate) fn is_known(&self) -> bool {
+        self.name != "unknown"
+    }
 }
 
 /// Finds out about orders.

@@ -200,6 +200,24 @@ fn a_full_outbox_is_503_and_says_that_nothing_was_stored() {
 }
 
 #[test]
+fn an_outbox_that_takes_nothing_keeps_no_order_from_a_late_broker() {
+    let mut scene = Scene::new();
+    let broker = Broker::start(|_| BrokerAnswer::Ignore);
+    scene.broker = broker.addr;
+    // More than any disk has free.
+    let gateway = scene.gateway(&[("GATEWAY_OUTBOX_DISK_FREE_MIN_BYTES", "1000000000000000")]);
+    eventually("the broker is connected", || gateway.get("/ready").text().contains(r#""broker":"ok""#));
+    for key in ["one", "two"] {
+        let answer = post(&mut gateway.connect(), key, &order(1));
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert!(answer.text().contains("it may have been stored"), "{}", answer.text());
+    }
+    assert_eq!(ids(&broker), ["one", "two"]);
+    eventually("the log tells why", || gateway.log().matches("the disk is nearly full").count() >= 2);
+    assert!(!gateway.log().contains("orders go to the outbox"), "{}", gateway.log());
+}
+
+#[test]
 fn a_folder_that_is_in_use_keeps_a_second_gateway_from_starting() {
     let scene = Scene::new();
     let _gateway = scene.gateway(&[]);
