@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::{Folder, free_port};
 
-use crate::support::{Answer, Broker, BrokerAnswer, Client, Gateway, eventually};
+use crate::support::{Answer, Broker, BrokerAnswer, Client, Gateway, Inventory, eventually};
 
 /// How soon an order is answered while the broker is away, on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
@@ -26,6 +26,10 @@ impl Scene {
     }
 
     fn gateway(&self, variables: &[(&str, &str)]) -> Gateway {
+        self.gateway_before("http://127.0.0.1:1", variables)
+    }
+
+    fn gateway_before(&self, inventory: &str, variables: &[(&str, &str)]) -> Gateway {
         let folder = self.folder.path().join("outbox").display().to_string();
         let broker = self.broker.to_string();
         let mut all = vec![
@@ -34,7 +38,7 @@ impl Scene {
             ("GATEWAY_OUTBOX_DISK_FREE_MIN_BYTES", "0"),
         ];
         all.extend_from_slice(variables);
-        Gateway::start("http://127.0.0.1:1", &all)
+        Gateway::start(inventory, &all)
     }
 }
 
@@ -197,6 +201,24 @@ fn a_full_outbox_is_503_and_says_that_nothing_was_stored() {
     let broker = Broker::confirming_at(scene.broker);
     eventually("there is room", || post(&mut client, "three", &order(4)).status == 200);
     eventually("all are passed on", || broker.messages().len() >= 3);
+}
+
+#[test]
+fn a_gateway_whose_outbox_takes_orders_is_ready_without_a_broker() {
+    let scene = Scene::new();
+    let inventory = Inventory::fixed("[]");
+    let gateway = scene.gateway_before(&inventory.url(), &[("GATEWAY_OUTBOX_MAX_ORDERS", "1")]);
+    let ready = || {
+        let answer = gateway.get("/ready");
+        (answer.status, json(&answer))
+    };
+    let away = |outbox: &str| json!({ "inventory": "ok", "broker": "unreachable", "outbox": outbox });
+    assert_eq!(ready(), (200, json!({ "status": "ready", "dependencies": away("ok") })));
+    assert_eq!(post(&mut gateway.connect(), "key", &order(1)).status, 200);
+    let full = json!({ "error": "not ready: broker unreachable", "dependencies": away("full") });
+    assert_eq!(ready(), (503, full));
+    let _broker = Broker::confirming_at(scene.broker);
+    eventually("it is ready without a reserve", || ready() == (200, json!({ "status": "ready" })));
 }
 
 #[test]
