@@ -97,7 +97,7 @@ impl Access {
 
 /// The token in a value of `Authorization` (RFC 6750 §2.1); `None` if it has another scheme.
 fn bearer_token(value: &[u8]) -> Option<&[u8]> {
-    // Only one space is allowed, but a token after something else must not be taken for credentials of the service.
+    // Only spaces are allowed here, but a token after a tab must not be passed on to a service as another scheme's.
     let scheme_end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
     let (scheme, rest) = value.split_at(scheme_end);
     scheme.eq_ignore_ascii_case(b"bearer").then(|| rest.trim_ascii())

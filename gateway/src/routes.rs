@@ -234,8 +234,8 @@ impl Routes {
             Endpoint::Assets if assets::find(segment).is_none() => return Err(Problem::NotFound),
             Endpoint::OrderStatus | Endpoint::StoredOrder if !message_ids::fits_path(segment) => {
                 return Err(Problem::bad_request(
-                    "the message id must be 1 to 193 letters, digits and - . _ ~ @; ask for others with \
-                     /api/status/orders?message_id=",
+                    "the message id must be 1 to 193 characters that need no percent-encoding in a path; ask for \
+                     others with /api/status/orders?message_id=",
                 ));
             }
             Endpoint::Movies => return self.pass_on(0, request, response, target.verbatim, route.allow),

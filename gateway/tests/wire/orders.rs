@@ -190,7 +190,10 @@ fn an_order_that_may_be_stored_from_an_earlier_attempt_is_never_told_as_not_stor
     assert_eq!(post(&mut client, field, &ORDER.replace("180.10", "1")).status, 422);
     // An order that was tried once and refused is certainly not there.
     let other = post(&mut client, "Idempotency-Key: other\r\n", ORDER);
-    assert_eq!(other.error(), "the order was not stored; repeat it with Idempotency-Key other");
+    assert_eq!(
+        other.error(),
+        "the order was not stored by this request; repeat it with Idempotency-Key other"
+    );
 }
 
 #[test]
@@ -288,7 +291,7 @@ fn without_a_confirm_there_is_no_200() {
         assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")), "{answer:?}");
         // Only a refusal says that the order is not there.
         let expected = if matches!(broker_answer, BrokerAnswer::Refuse | BrokerAnswer::Return) {
-            "the order was not stored; repeat it with Idempotency-Key the-key"
+            "the order was not stored by this request; repeat it with Idempotency-Key the-key"
         } else {
             "the order is not confirmed: it may have been stored; repeat it with Idempotency-Key the-key"
         };

@@ -194,7 +194,10 @@ fn a_full_outbox_is_503_and_says_that_nothing_was_stored() {
     assert_eq!(post(&mut client, "two", &order(2)).status, 200);
     let answer = post(&mut client, "three", &order(3));
     assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")));
-    assert_eq!(answer.error(), "the order was not stored; repeat it with Idempotency-Key three");
+    assert_eq!(
+        answer.error(),
+        "the order was not stored by this request; repeat it with Idempotency-Key three"
+    );
     eventually("the log tells why", || gateway.log().contains("as many messages as are allowed"));
     assert_eq!(state(&gateway, "three"), "unknown");
     // Its key was not used.
