@@ -41,6 +41,14 @@ struct Entry {
     place: Place,
     /// It was placed more than once.
     is_repeated: bool,
+    /// Another order was refused under its key.
+    is_contested: bool,
+}
+
+impl Entry {
+    fn new(order: u64, progress: u32, place: Place) -> Self {
+        Self { order, progress, place, is_repeated: false, is_contested: false }
+    }
 }
 
 #[derive(Default)]
@@ -73,11 +81,12 @@ impl RecentOrders {
         let progress = self.billing_activity.progress();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.orders.get_mut(&key) {
-            Some(known) if known.order != order => return Err(KeyUsed),
-            Some(known) => known.is_repeated = true,
-            None => {
-                state.insert(key, Entry { order, progress, place: Place::Underway, is_repeated: false });
+            Some(known) if known.order != order => {
+                known.is_contested = true;
+                return Err(KeyUsed);
             }
+            Some(known) => known.is_repeated = true,
+            None => state.insert(key, Entry::new(order, progress, Place::Underway)),
         }
         Ok(())
     }
@@ -91,7 +100,7 @@ impl RecentOrders {
             // A repetition that went another way changes nothing: the broker has the order.
             Some(known) if known.place == Place::Queue => {}
             Some(known) => known.place = place,
-            None => state.insert(key, Entry { order, progress, place, is_repeated: false }),
+            None => state.insert(key, Entry::new(order, progress, place)),
         }
     }
 
@@ -114,6 +123,13 @@ impl RecentOrders {
         let key = self.key(message_id);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.orders.get(&key).map(|known| known.place)
+    }
+
+    /// Whether another order was refused under the key of this one.
+    pub(crate) fn is_contested(&self, message_id: &str) -> bool {
+        let key = self.key(message_id);
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.orders.get(&key).is_some_and(|known| known.is_contested)
     }
 
     /// Whether an order in the queue is still there for sure: billing is not known to have done anything since the order
@@ -146,7 +162,10 @@ mod tests {
     #[test]
     fn a_key_stands_for_one_order_until_it_is_forgotten() {
         let recent = RecentOrders::new(Arc::default());
-        assert_eq!((recent.begin("k", b"one"), recent.begin("k", b"two")), (Ok(()), Err(KeyUsed)));
+        assert_eq!(recent.begin("k", b"one"), Ok(()));
+        assert!(!recent.is_contested("k"));
+        assert_eq!(recent.begin("k", b"two"), Err(KeyUsed));
+        assert!(recent.is_contested("k"));
         assert_eq!(recent.place("k"), Some(Place::Underway));
         assert!(recent.forget("k"));
         assert_eq!((recent.place("k"), recent.begin("k", b"two")), (None, Ok(())));

@@ -108,6 +108,9 @@ fn a_key_stands_for_one_order_and_can_be_asked_for() {
         (422, "the Idempotency-Key was used for another order")
     );
     assert_eq!(member(&other, "message_id"), "a/../b.c#?&%+\"");
+    let contested = client.get(target);
+    assert_eq!(member(&contested, "state"), "waiting");
+    assert_eq!(member(&contested, "reason"), "another order under this message_id was refused");
     assert_eq!(post(&mut client, field, &ORDER.replace(' ', "")).status, 200);
     assert_eq!(broker.messages().len(), 2);
 }
