@@ -18,19 +18,21 @@ service_rules() {
 
 # run_services ADDRESS: makes their databases and runs them at this address.
 run_services() {
-    local name prefix pattern
+    local name prefix pattern works
     for name in "${service_names[@]}"; do
         prefix=$(variable_of "$name")
         export "${prefix}_HOST=$1" "${prefix}_DB_HOST=127.0.0.1" "${prefix}_DB_PORT=5432"
         run_postgresql "$(setting_of "$name" DB_NAME)" "$(setting_of "$name" DB_USER)" "$(setting_of "$name" DB_PASSWORD)"
         pattern="${prefix}_|SERVICE_TOKEN\$|PRIVATE_HOST\$|LOG_LEVEL\$"
-        # One that publishes events needs the broker.
+        works=(can_work_as "$name-app")
+        # One that publishes events needs the broker, which may not be there yet.
         if [[ -n $(setting_of "$name" EXCHANGE) ]]; then
             export RABBITMQ_HOST=$VM_BILLING
             pattern+='|RABBITMQ_'
+            works=(port_is_open "$1" "$(setting_of "$name" PORT)")
         fi
         run_service "$name-app" "$pattern"
-        wait_until_serving "${name//-/_}_app" can_work_as "$name-app"
+        wait_until_serving "${name//-/_}_app" "${works[@]}"
         say "$name serves at http://$1:$(setting_of "$name" PORT), for gateway-vm"
     done
 }
