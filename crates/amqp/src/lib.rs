@@ -167,7 +167,7 @@ pub struct Connection {
 
 impl Connection {
     /// Connects to the first host that answers, under the connection name `name`. Each host may take up to
-    /// [`AmqpSettings::connect_timeout`], and one that refuses another second to say why.
+    /// [`AmqpSettings::connect_timeout`], and one that refuses four more seconds to say why.
     pub fn open(settings: &AmqpSettings, name: &str) -> Result<Self, BrokerError> {
         let closed = Arc::new(CloseReason::default());
         let (opened, result) = sync_channel(1);
