@@ -64,7 +64,7 @@ fn a_server_that_hangs_after_its_first_word_leaves_few_threads_behind() {
 }
 
 #[test]
-fn the_session_of_a_client_that_has_vanished_ends_soon() {
+fn a_session_has_settings_of_its_own() {
     let database = Postgres::shared().create_database();
     let mut connection = settings(&database).connect(MIGRATIONS).unwrap();
     for (setting, value) in [
@@ -73,6 +73,8 @@ fn the_session_of_a_client_that_has_vanished_ends_soon() {
         ("tcp_keepalives_interval", "5"),
         ("tcp_keepalives_count", "2"),
         ("tcp_user_timeout", "20000"),
+        ("max_parallel_workers_per_gather", "0"),
+        ("jit", "off"),
     ] {
         let row = connection.client.query_one(&format!("SHOW {setting}"), &[]).unwrap();
         assert_eq!(row.get::<_, String>(0), value, "{setting}");
