@@ -38,7 +38,7 @@ pub(super) struct Registry {
 /// The queues, exchanges and bindings of the one vhost.
 pub(crate) struct Topology {
     storage: Arc<dyn Storage>,
-    /// Whoever takes long with it, as with a message of many routing keys, takes a copy of the pointer.
+    /// Shared, so that a long lookup, such as that of a message with many routing keys, needs no lock.
     registry: RwLock<Arc<Registry>>,
     /// What the files on disk say besides the definitions. Locked after the registry, while they are replaced.
     header: Mutex<Header>,
