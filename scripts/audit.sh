@@ -84,7 +84,7 @@ machines() {
     # started it: the command would start a second pm2.
     ask "Have they started everything by themselves?"
     for name in gateway-vm inventory-vm billing-vm; do
-        wait_for "$boot_limit" on "$name" systemctl is-active --quiet pm2-root || true
+        wait_calmly "$boot_limit" on "$name" systemctl is-active --quiet pm2-root || true
         see "systemctl is-active pm2-root, on $name" on "$name" systemctl is-active pm2-root
         expect active
     done
@@ -151,7 +151,7 @@ orders() {
     see "sudo -i -u postgres psql, \\l" psql_on billing-vm <<<'\l'
     expect " *$BILLING_DB_NAME +\|.*"
     ask "Does TABLE orders show the order of user 20?"
-    wait_for "$limit" has_orders 20 $((before + 1)) || true
+    wait_calmly "$limit" has_orders 20 $((before + 1)) || true
     see "\\c $BILLING_DB_NAME, TABLE orders; (its end)" last_rows billing-vm "$BILLING_DB_NAME" orders
     expect " *[0-9]+ \| 20 *\| *99 \| *250.00"
     saw "orders of user 20: $before before, $(orders_of 20) now"
@@ -174,7 +174,7 @@ orders_while_billing_is_stopped() {
     verdict "$(has_orders 22 "$before" && echo yes)"
     ask "After sudo pm2 start billing_app, is the order of user 22 listed?"
     on billing-vm sudo pm2 start billing_app >/dev/null || true
-    wait_for "$limit" has_orders 22 $((before + 1)) || true
+    wait_calmly "$limit" has_orders 22 $((before + 1)) || true
     see "\\c $BILLING_DB_NAME, TABLE orders; (its end)" last_rows billing-vm "$BILLING_DB_NAME" orders
     expect " *[0-9]+ \| 22 *\| *10 \| *50.00"
     saw "orders of user 22: $(orders_of 22) now"

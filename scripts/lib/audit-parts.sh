@@ -167,7 +167,7 @@ rabbitmq_page() {
     printf 'user = "%s:%s"\n' "$RABBITMQ_USER" "$RABBITMQ_PASSWORD" >"$answers/rabbitmq"
     see "publishing to $BILLING_QUEUE by the page's API" publish_by_page
     expect '.*"routed": *true.*'
-    wait_for "$limit" has_orders 25 $((before + 1)) || true
+    wait_calmly "$limit" has_orders 25 $((before + 1)) || true
     saw "orders of user 25: $before before, $(orders_of 25) now"
     verdict "$(has_orders 25 $((before + 1)) && echo yes)"
 }

@@ -19,7 +19,7 @@ killed_service() {
     ask "Does pm2 bring $name back after kill -9?"
     before=$(service_pid "$machine" "$name")
     on "$machine" sudo kill -9 "${before:-none}" || true
-    wait_for "$limit" has_other_pid "$machine" "$name" "$before" || true
+    wait_calmly "$limit" has_other_pid "$machine" "$name" "$before" || true
     after=$(service_pid "$machine" "$name")
     saw "process ${before:-none} killed, process ${after:-none} runs"
     verdict "$([[ -n $before && -n $after && $after != "$before" ]] && echo yes)"
@@ -46,7 +46,7 @@ power_cut() {
     wait "$booting" || true
     saw "$(tail -n 3 "$answers/up")"
     ask "Is each of the 200 stored once when it is back, although all are sent again with their keys?"
-    wait_for "$boot_limit" has_orders "$customer" 200 || true
+    wait_calmly "$boot_limit" has_orders "$customer" 200 || true
     saw "in the table: $(orders_of "$customer")"
     place "$customer" 1 200
     wait_for "$boot_limit" nothing_waits || true
@@ -136,7 +136,7 @@ new_version() {
     saw "$placed orders placed; refused $retried times; the longest time without one that was taken: $longest_ms ms"
     verdict "$([[ $longest_ms -lt 15000 ]] && echo yes)"
     ask "Is each order stored once?"
-    wait_for "$boot_limit" has_orders "$customer" "$placed" || true
+    wait_calmly "$boot_limit" has_orders "$customer" "$placed" || true
     wait_for "$boot_limit" nothing_waits || true
     saw "in the table: $(orders_of "$customer")"
     verdict "$(has_orders "$customer" "$placed" && echo yes)"

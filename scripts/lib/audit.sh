@@ -138,6 +138,16 @@ has_other_pid() {
     [[ -n $now && $now != "$3" ]]
 }
 
+# wait_calmly SECONDS COMMAND…: wait_for with longer pauses, for commands that a slow machine needs seconds for.
+wait_calmly() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        ((SECONDS < deadline)) || return 1
+        sleep 3
+    done
+}
+
 # status_has PATTERN: the extended regular expression matches somewhere in /api/status.
 status_has() { curl -fsS -m 15 "${token[@]}" "$gateway/api/status" 2>/dev/null | grep -qE -- "$1"; }
 
