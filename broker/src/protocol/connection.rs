@@ -325,8 +325,9 @@ impl Connection {
     fn close_channel(&mut self, number: u16, last: &Reply<'_>) {
         if let Some(ChannelState::Open(mut channel)) = self.channels.insert(number, ChannelState::Closing) {
             let unsettled = channel.silence();
-            self.session.peer.send_buffer.send(last, number);
             delivery::end_deliveries(&self.session.broker, &unsettled, delivery::Settlement::Requeue);
+            channel.end_consumers();
+            self.session.peer.send_buffer.send(last, number);
         }
     }
 
@@ -341,6 +342,11 @@ impl Connection {
             }
         }
         delivery::end_deliveries(broker, &unsettled, delivery::Settlement::Requeue);
+        for slot in self.channels.values_mut() {
+            if let ChannelState::Open(channel) = slot {
+                channel.end_consumers();
+            }
+        }
         for queue in broker.topology.queues() {
             if queue.owner == Some(self.session.peer.id)
                 && let Err(fault) = broker.delete_queue(&queue)
