@@ -23,6 +23,7 @@ mod index;
 mod open_files;
 mod writing;
 
+pub(crate) use index::GAP_BYTES;
 use index::Indexes;
 use open_files::OpenFiles;
 
@@ -283,6 +284,11 @@ impl SegmentTable {
         for slot in slots {
             table.segments.remove(slot);
             table.open.forget(*slot);
+        }
+        drop(table);
+        // While somebody reads for an index, it is forgotten when it was not used for long enough.
+        if let Ok(mut indexes) = self.indexes.try_lock() {
+            indexes.forget(slots);
         }
     }
 

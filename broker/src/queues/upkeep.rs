@@ -46,7 +46,7 @@ pub(crate) fn look_after(store: &Store, queue: &Arc<SharedQueue>) {
         drop(state);
         dead_letters::send(store, queue, effects.dead);
         let Some(fetch) = fetch else { return };
-        if !delivery::fetch_page(store, queue, fetch) {
+        if delivery::fetch_page(store, queue, fetch).is_none() {
             return;
         }
     }
