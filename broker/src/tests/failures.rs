@@ -2,12 +2,21 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use super::life::{Life, logs};
 use super::memory_storage::MemoryStorage;
 use crate::log::housekeeper;
 use crate::log::prepare;
+use crate::log::record::Message;
 use crate::log::write_batch::WriteBatch;
+use crate::queues::queue::Queue;
+use crate::queues::subscriber::SharedSubscriber;
+
+const MESSAGE: Message<'_> =
+    Message { exchange: b"", routing_key: b"one", properties: b"\0\0", body: b"body" };
 
 #[test]
 fn after_a_failed_write_or_sync_nothing_is_confirmed_and_nothing_confirmed_is_lost() {
@@ -38,6 +47,69 @@ fn after_a_failed_write_or_sync_nothing_is_confirmed_and_nothing_confirmed_is_lo
         }
     }
     assert!(failures.len() >= 3, "different calls were made to fail: {failures:?}");
+}
+
+#[test]
+fn what_an_ended_log_did_not_take_is_not_through() {
+    let life = Life::begin(MemoryStorage::default()).unwrap();
+    life.declare();
+    life.publish(1, &["one"], true, 20);
+    life.step().unwrap();
+    life.broker.persister.end();
+    let batch = life.publish(2, &["one"], true, 20);
+    assert!(!life.broker.persister.wait_through(batch), "nobody may be told that it is stored");
+}
+
+#[test]
+fn a_queue_whose_deletion_failed_keeps_what_is_confirmed_after_that() {
+    // Two files are written, synced and renamed, and the folder is synced.
+    for nth in 1..=9 {
+        let life = Life::begin(MemoryStorage::default()).unwrap();
+        life.declare();
+        let queue = life.broker.topology.find_queue("one").unwrap();
+        housekeeper::keep(&*life.broker).unwrap();
+        life.storage.fuse.arm(nth, io::ErrorKind::Other);
+        let deleted = life.broker.delete_queue(&queue);
+        life.storage.fuse.disarm();
+        assert!(deleted.is_err(), "call {nth}");
+        life.publish(1, &["one"], true, 20);
+        life.step().unwrap();
+        for storage in [life.storage.after_kill(), life.storage.after_power_failure(|| true)] {
+            assert_eq!(Life::begin(storage).unwrap().contents("one"), [1], "call {nth}");
+        }
+    }
+}
+
+#[test]
+fn a_queue_that_has_to_be_empty_takes_no_message_with_it() {
+    let life = Life::begin(MemoryStorage::default()).unwrap();
+    life.declare();
+    let queue = life.broker.topology.find_queue("one").unwrap();
+    housekeeper::keep(&*life.broker).unwrap();
+    // It was asked, and the definitions without it cannot be written yet.
+    let (asked, held) = (AtomicU32::new(0), life.storage.fuse.hold_syncs());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let is_empty = |state: &Queue<SharedSubscriber>| {
+                asked.fetch_add(1, Ordering::SeqCst);
+                Ok(state.waiting() == 0)
+            };
+            life.broker.delete_queue_if(&queue, is_empty, |waited| assert_eq!(waited, 0)).unwrap();
+        });
+        while asked.load(Ordering::SeqCst) < 2 {
+            std::thread::yield_now();
+        }
+        let step = scope.spawn(|| {
+            life.broker.persister.publish(&MESSAGE, &vec![Arc::clone(&queue)].into(), false, None);
+            life.broker.persister.step(&mut WriteBatch::default()).unwrap();
+        });
+        let deadline = Instant::now() + Duration::from_millis(200);
+        while !step.is_finished() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        drop(held);
+    });
+    assert!(life.broker.topology.find_queue("one").is_none());
 }
 
 #[test]
