@@ -1,6 +1,6 @@
 //! One client connection: its two threads, its channels, and what ends it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -105,7 +105,7 @@ fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
         let round = consumer_timeout.map(|timeout| (timeout / 4).min(MOST_BETWEEN_ROUNDS));
         input.set_patience(limit, round)?;
         let session = Arc::new(Session { broker: Arc::clone(broker), peer: Arc::clone(peer), agreement });
-        let mut connection = Connection { session, channels: HashMap::new(), last_round: Instant::now() };
+        let mut connection = Connection { session, channels: BTreeMap::new(), last_round: Instant::now() };
         let outcome = connection.run(&mut input);
         connection.release();
         outcome
@@ -185,7 +185,7 @@ fn is_close_ok(frame: Frame<'_>) -> bool {
 
 struct Connection {
     session: Arc<Session>,
-    channels: HashMap<u16, ChannelState>,
+    channels: BTreeMap<u16, ChannelState>,
     /// When the channels were last looked through for deliveries that are overdue.
     last_round: Instant,
 }

@@ -129,16 +129,15 @@ impl Store {
     pub(crate) fn stop(&self, threads: StoreThreads) -> Result<(), Error> {
         self.shutdown.request();
         self.topology.timers().stop();
-        // What it settled and sent away is still written.
-        let upkeep_ended = join(threads.upkeep, "upkeep");
         self.persister.stop();
         // The housekeeper may be asleep, or the persister be waiting for it.
         self.segment_table.wake(false);
         let ended = join(threads.housekeeper, "housekeeper");
         self.segment_table.wake(true);
         join(threads.persister, "persister")?;
+        // Last, since it may be waiting for the persister. What it could not pass on any more dies again in the next life.
+        join(threads.upkeep, "upkeep")?;
         ended?;
-        upkeep_ended?;
         if let Some(failure) = self.take_failure() {
             return Err(failure);
         }

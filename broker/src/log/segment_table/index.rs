@@ -17,6 +17,8 @@ use crate::sync::lock;
 const MOST_RECORDS: usize = 1 << 18;
 /// The most indexes that are kept.
 const MOST: usize = 64;
+/// Bytes that are read at a time to make an index, unless one record is larger.
+const READ_BYTES: usize = 128 << 10;
 /// Bytes between two messages of a queue that are rather read along than skipped.
 pub(crate) const GAP_BYTES: u32 = 4 << 10;
 
@@ -108,7 +110,8 @@ impl SegmentTable {
         let mut indexes = lock(&self.indexes);
         let index = indexes.of(slot);
         if index.through < fetch.end && !index.is_stuck {
-            self.index(index, slot, fetch.end).map_err(Error::log(format!("index segment {slot}")))?;
+            let extended = self.index(index, slot, fetch.end);
+            extended.map_err(|error| Error::log(format!("index segment {slot}"))(error))?;
         }
         let known = index.through >= fetch.end;
         let stretch = if known { index.stretch(queue, fetch.at.offset) } else { None };
@@ -120,12 +123,24 @@ impl SegmentTable {
 
     /// Reads a segment up to `end`, where a record ends, from where its index ends.
     fn index(&self, index: &mut SegmentIndex, slot: u32, end: u32) -> io::Result<()> {
-        if let Some((number, file)) = self.open(slot)? {
-            let mut bytes = vec![0; (end - index.through) as usize];
-            file.read_at(&mut bytes, index.through.into())?;
+        index.is_stuck = true;
+        let Some((number, file)) = self.open(slot)? else { return Ok(()) };
+        let (mut bytes, mut wanted) = (Vec::new(), READ_BYTES);
+        while index.through < end {
+            let (from, left) = (index.through, (end - index.through) as usize);
+            bytes.resize(left.min(wanted), 0);
+            file.read_at(&mut bytes, from.into())?;
             index.extend(record::iterate(&bytes, self.origin(number)));
+            wanted = READ_BYTES;
+            if index.through == from {
+                // Either the record is larger than what was read, or damaged.
+                let total =
+                    record::claimed_total(&bytes).filter(|total| (bytes.len() + 1..=left).contains(total));
+                let Some(total) = total else { return Ok(()) };
+                wanted = total;
+            }
         }
-        index.is_stuck = index.through < end;
+        index.is_stuck = false;
         Ok(())
     }
 }
