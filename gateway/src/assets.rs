@@ -17,7 +17,8 @@ mod embedded {
 }
 
 /// The files that pages load from `/assets/{name}`.
-static ALL: [&Asset; 8] = [
+static ALL: [&Asset; 9] = [
+    &ASYNCAPI_JSON,
     &CONSOLE_CSS,
     &CONSOLE_JS,
     &DOCS_CSS,
@@ -31,6 +32,11 @@ static ALL: [&Asset; 8] = [
 /// The OpenAPI document.
 pub(crate) fn openapi() -> serde_json::Result<serde_json::Value> {
     serde_json::from_reader(GzDecoder::new(OPENAPI_JSON.gzip))
+}
+
+/// The AsyncAPI document.
+pub(crate) fn asyncapi() -> serde_json::Result<serde_json::Value> {
+    serde_json::from_reader(GzDecoder::new(ASYNCAPI_JSON.gzip))
 }
 
 /// The file that `/assets/{name}` serves.
