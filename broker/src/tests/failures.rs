@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::life::{Life, logs};
@@ -14,6 +15,7 @@ use crate::log::record::Message;
 use crate::log::write_batch::WriteBatch;
 use crate::queues::queue::Queue;
 use crate::queues::subscriber::SharedSubscriber;
+use crate::queues::topology::Routes;
 
 const MESSAGE: Message<'_> =
     Message { exchange: b"", routing_key: b"one", properties: b"\0\0", body: b"body" };
@@ -136,6 +138,33 @@ fn a_full_disk_raises_the_alarm_and_loses_nothing() {
     life.publish(6, &["one"], true, 20);
     life.step().unwrap();
     assert_eq!(Life::begin(life.storage.after_kill()).unwrap().contents("one"), [2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_full_disk_does_not_hold_up_the_end() {
+    let life = Life::begin(MemoryStorage::default()).unwrap();
+    life.declare();
+    let store = Arc::clone(&life.broker.store);
+    let threads = store.start().unwrap();
+    let queue = life.broker.topology.find_queue("one").unwrap();
+    let routes: Routes = vec![Arc::clone(&queue)].into();
+    // It lives for 300 ms and becomes a dead letter then.
+    let living = Message { properties: b"\x01\0\x03300", ..MESSAGE };
+    let batch = store.persister.publish(&living, &routes, true, None);
+    assert!(store.persister.wait_through(batch));
+    life.storage.is_full.store(true, Ordering::SeqCst);
+    let large = Message { body: &[0; 100_000], ..MESSAGE };
+    let soon = || Some(Instant::now() + Duration::from_millis(100));
+    while store.persister.publish_until(&large, &routes, true, None, soon()).is_some() {}
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while queue.lock().dying_entry(1).is_none() {
+        assert!(Instant::now() < deadline, "it expires");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || sender.send(store.stop(threads).is_ok()));
+    let in_good_order = ended.recv_timeout(Duration::from_secs(30)).expect("it ends");
+    assert!(!in_good_order, "what was published could not be written");
 }
 
 #[test]
