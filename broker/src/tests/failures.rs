@@ -153,7 +153,8 @@ fn a_full_disk_does_not_hold_up_the_end() {
     let batch = store.persister.publish(&living, &routes, true, None);
     assert!(store.persister.wait_through(batch));
     life.storage.is_full.store(true, Ordering::SeqCst);
-    let large = Message { body: &[0; 100_000], ..MESSAGE };
+    let body = vec![0; 100_000];
+    let large = Message { body: &body, ..MESSAGE };
     let soon = || Some(Instant::now() + Duration::from_millis(100));
     while store.persister.publish_until(&large, &routes, true, None, soon()).is_some() {}
     let deadline = Instant::now() + Duration::from_secs(30);
