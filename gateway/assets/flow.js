@@ -132,11 +132,11 @@ function detail(name, part, { status: { outbox }, rates }) {
   return null;
 }
 
-function drawNode({ label, now, tone: how, lines }, { x, y, width }) {
+function drawNode({ name, label, now, tone: how, lines }, { x, y, width }) {
   const texts = lines.map((line, index) => svg("text", { class: "detail", x: x + PAD, y: y + 46 + (index + 1) * LINE - 4 }, line));
   return svg(
     "g",
-    { class: `node ${how}` },
+    { class: `node ${how}`, "data-part": name },
     svg("rect", { x: x + 1, y, width: width - 2, height: NODE.height, rx: 8 }),
     svg("text", { class: "label", x: x + PAD, y: y + 23 }, label),
     svg("circle", { cx: x + PAD + 4, cy: y + 38, r: 4 }),

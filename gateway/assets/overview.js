@@ -21,7 +21,7 @@ const SPANS = [
 // From this many a second on, charts count by the second.
 const PER_SECOND_FROM = 5;
 
-const FAILURES = { 500: "internal (500)", 502: "wrong answer (502)", 503: "not available (503)", 504: "no answer in time (504)" };
+const FAILURES = { 500: "500 internal", 502: "502 wrong answer", 503: "503 not available", 504: "504 no answer" };
 
 export function open(root, parameters) {
   const [note, alerts, tiles, begun] = [element("p"), element("div", "alerts"), element("dl", "tiles"), element("p", "quiet")];
@@ -57,8 +57,8 @@ export function open(root, parameters) {
   // Nothing can be told but this: there is no answer.
   function silent(result) {
     if (result.status === 0 || result.status >= 500) {
-      const why = "Nothing is known of the other parts. This page goes on trying.";
-      const part = { ...PARTS.gateway, name: "gateway", since_s: null, cause: why };
+      const why = "It is stopped or stuck, or the network is cut. Nothing is known of the other parts; this page goes on trying.";
+      const part = { ...PARTS.gateway, title: "The gateway does not answer", since_s: null, cause: why };
       replace(alerts, "gateway", () => [alert(part)]);
     }
   }

@@ -1,7 +1,7 @@
 // What the console knows of the platform's parts: their names, what it means when one is down, and what helps.
 
 import { element } from "/assets/dom.js";
-import { count, duration, tone } from "/assets/words.js";
+import { count, moment, tone } from "/assets/words.js";
 
 // The parts of /api/status, by the names there, and their processes in scripts/run.sh.
 export const PARTS = {
@@ -61,8 +61,8 @@ function cause(name, now, { outbox, broker, billing }) {
 }
 
 // A note about a part that is down: since when, why, and the commands that help.
-export function alert({ label, since_s, cause: why, process }) {
-  const age = since_s === null ? "" : ` for ${duration(Date.now() / 1000 - since_s)}`;
+export function alert({ label, since_s, cause: why, process, title = `${label} is down` }) {
+  const since = since_s === null ? "" : ` since ${moment(since_s * 1000)}`;
   const commands = [
     [`./scripts/run.sh start ${process}`, "if it is stopped"],
     [`./scripts/run.sh restart ${process}`, "if it is stuck"],
@@ -72,7 +72,7 @@ export function alert({ label, since_s, cause: why, process }) {
   return element(
     "section",
     "alert",
-    element("h2", "", `${label} is down${age}`),
+    element("h2", "", `${title}${since}`),
     element("p", "", why),
     element("ul", "commands", ...rows),
   );
