@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use edge::{Refusal, Request, Response};
-use foundation::Warnings;
+use foundation::{Warnings, codes};
 
 use crate::publisher::{BrokerState, Publisher};
 use crate::upstream::{self, UpstreamService};
@@ -63,6 +63,7 @@ impl Health {
         }
         let answer = serde_json::json!({
             "error": format!("not ready: {}", problems.join(", ")),
+            "code": codes::NOT_READY,
             "dependencies": dependencies,
         });
         response.send_json(503, &[("retry-after", "1")], answer.to_string().as_bytes())

@@ -49,7 +49,7 @@ impl Orders {
         }
         let message_id = if request.has_field("idempotency-key") {
             let key = request.field("idempotency-key").and_then(idempotency_key);
-            key.ok_or(Problem::bad_request(
+            key.ok_or(Problem::FieldInvalid(
                 "Idempotency-Key must be 1 to 128 visible ASCII characters, once",
             ))?
         } else {

@@ -233,7 +233,7 @@ impl Routes {
             // An unknown file is 404 for every method.
             Endpoint::Assets if assets::find(segment).is_none() => return Err(Problem::NotFound),
             Endpoint::OrderStatus | Endpoint::StoredOrder if !status::is_message_id(segment) => {
-                return Err(Problem::bad_request(
+                return Err(Problem::FieldInvalid(
                     "the message id must be 1 to 128 letters, digits, hyphens, underscores and tildes; ask for others with \
                      /api/status/orders?message_id=",
                 ));
@@ -259,7 +259,7 @@ impl Routes {
             Endpoint::Status => self.status.serve(response),
             Endpoint::OrderStatus => self.status.serve_order(response, segment),
             Endpoint::OrderStatusByQuery => {
-                let id = status::message_id_of(target.query).ok_or(Problem::bad_request(
+                let id = status::message_id_of(target.query).ok_or(Problem::FieldInvalid(
                     "message_id must be given once, as 1 to 128 visible ASCII characters in percent-encoding",
                 ))?;
                 self.status.serve_order(response, &id)
@@ -359,7 +359,13 @@ mod tests {
             .iter()
             .map(|(path, item)| {
                 let members = item.as_object().unwrap().keys().cloned();
-                (path.clone(), methods(members.filter(|name| name != "parameters").collect()))
+                let mut names: Vec<_> = members.filter(|name| name != "parameters").collect();
+                // The document says this once for all paths.
+                names.push("options".to_owned());
+                if names.iter().any(|name| name == "get") {
+                    names.push("head".to_owned());
+                }
+                (path.clone(), methods(names))
             })
             .collect();
         let routed: BTreeMap<_, _> = ROUTES
@@ -369,5 +375,19 @@ mod tests {
             })
             .collect();
         assert_eq!(described, routed);
+    }
+
+    #[test]
+    fn the_openapi_document_has_the_version_of_the_program_and_every_code() {
+        let document = assets::openapi().unwrap();
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let about = document["info"]["description"].as_str().unwrap();
+        let mut described: Vec<_> =
+            about.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        described.sort_unstable();
+        let own = ["dead_letter_not_found", "movie_not_found", "order_not_found"];
+        let mut known: Vec<_> = foundation::codes::ALL.iter().copied().chain(own).collect();
+        known.sort_unstable();
+        assert_eq!(described, known);
     }
 }

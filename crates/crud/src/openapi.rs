@@ -221,7 +221,7 @@ fn described(table: &Table, mut operation: Value) -> Value {
         ("504", "Nobody knows whether it was done."),
     ] {
         operation["responses"][status] =
-            json!({"description": text, "content": json_content(&schema("Error"))});
+            json!({"description": text, "content": json_content(&schema("Problem"))});
     }
     let error = schema(error_schema(table.resource.errors));
     for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
@@ -314,12 +314,12 @@ fn responses(known: &[(u16, &str, Option<Value>)]) -> Value {
     let mut responses = Map::new();
     for (status, text, answer) in known {
         let (text, answer) = match status {
-            400 => ("The request breaks a rule.", Some(schema("Error"))),
-            404 => ("There is no such record.", Some(schema("Error"))),
-            409 => ("A unique value exists already.", Some(schema("Error"))),
-            412 => ("The condition does not hold.", Some(schema("Error"))),
-            413 => ("The body is too large.", Some(schema("Error"))),
-            415 => ("The body is not JSON.", Some(schema("Error"))),
+            400 => ("The request breaks a rule.", Some(schema("Problem"))),
+            404 => ("There is no such record.", Some(schema("Problem"))),
+            409 => ("A unique value exists already.", Some(schema("Problem"))),
+            412 => ("The condition does not hold.", Some(schema("Problem"))),
+            413 => ("The body is too large.", Some(schema("Problem"))),
+            415 => ("The body is not JSON.", Some(schema("Problem"))),
             _ => (*text, answer.clone()),
         };
         let mut response = json!({"description": text});

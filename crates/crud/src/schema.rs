@@ -17,8 +17,8 @@ pub(crate) fn schema_name(name: &str) -> String {
 /// The name of the schema of errors in this form.
 pub(crate) fn error_schema(errors: Errors) -> &'static str {
     match errors {
-        Errors::Plain => "Error",
-        Errors::Detail => "ErrorDetail",
+        Errors::Plain => "Problem",
+        Errors::Detail => "ProblemDetail",
     }
 }
 
@@ -31,8 +31,16 @@ pub(crate) fn error(errors: Errors) -> Value {
     });
     json!({
         "type": "object",
-        "required": [errors.member()],
-        "properties": {errors.member(): {"type": "string"}, "fields": fields},
+        "required": [errors.member(), "code"],
+        "properties": {
+            errors.member(): {"type": "string", "description": "What went wrong, in words for people."},
+            "code": {
+                "type": "string",
+                "pattern": "^[a-z0-9_]+$",
+                "description": "The stable name of the error, for programs; the gateway's document lists them.",
+            },
+            "fields": fields,
+        },
     })
 }
 
