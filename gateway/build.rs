@@ -1,9 +1,9 @@
-//! Prepares the files that the gateway itself serves: the console, Swagger UI and the OpenAPI document, each compressed
+//! Prepares the files that the gateway itself serves: the console, /docs and the OpenAPI document, each compressed
 //! at build time. The JSON form of the document is generated from the YAML here, so that the two cannot differ.
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io::{Cursor, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -12,18 +12,17 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 /// Our own files, in `gateway/assets`.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     "console.css",
     "console.html",
     "console.js",
+    "docs-text.js",
     "docs.css",
     "docs.html",
     "docs.js",
     "icon.svg",
     "services.js",
 ];
-/// The files of Swagger UI that are served, without its standalone layout and source maps.
-const SWAGGER_UI: [&str; 2] = ["swagger-ui.css", "swagger-ui-bundle.js"];
 const OPENAPI: &str = "../docs/openapi.yaml";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -39,16 +38,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     assets.add("openapi.yaml", yaml.as_bytes())?;
     assets.add("openapi.json", &serde_json::to_vec(&document)?)?;
 
-    let mut archive = zip::ZipArchive::new(Cursor::new(utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED))?;
-    for name in SWAGGER_UI {
-        let suffix = format!("/dist/{name}");
-        let entry =
-            archive.file_names().find(|entry| entry.ends_with(&suffix) && entry.matches('/').count() == 2);
-        let entry = entry.ok_or_else(|| format!("{name} is not in Swagger UI's archive"))?.to_owned();
-        let mut content = Vec::new();
-        archive.by_name(&entry)?.read_to_end(&mut content)?;
-        assets.add(name, &content)?;
-    }
     fs::write(assets.folder.join("assets.rs"), assets.source)?;
     Ok(())
 }

@@ -17,16 +17,8 @@ mod embedded {
 }
 
 /// The files that pages load from `/assets/{name}`.
-static ALL: [&Asset; 8] = [
-    &CONSOLE_CSS,
-    &CONSOLE_JS,
-    &DOCS_CSS,
-    &DOCS_JS,
-    &ICON_SVG,
-    &SERVICES_JS,
-    &SWAGGER_UI_CSS,
-    &SWAGGER_UI_BUNDLE_JS,
-];
+static ALL: [&Asset; 7] =
+    [&CONSOLE_CSS, &CONSOLE_JS, &DOCS_TEXT_JS, &DOCS_CSS, &DOCS_JS, &ICON_SVG, &SERVICES_JS];
 
 /// The OpenAPI document.
 pub(crate) fn openapi() -> serde_json::Result<serde_json::Value> {
@@ -38,10 +30,9 @@ pub(crate) fn find(name: &str) -> Option<&'static Asset> {
     ALL.into_iter().find(|asset| asset.name == name)
 }
 
-/// Pages load scripts, styles, images and data from the gateway only, and allow nothing inline. `data:` is for the
-/// icons in Swagger UI's style sheet.
+/// Pages load scripts, styles, images and data from the gateway only, and allow nothing inline.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+     img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// An embedded file.
 #[derive(Debug)]

@@ -119,10 +119,10 @@ async function orders(page) {
 }
 
 async function documentation(page) {
-  const operation = page.locator("#operations-movies-createMovie");
-  await operation.locator(".opblock-summary-control").first().click();
-  await operation.getByRole("button", { name: "Execute" }).click();
-  await operation.locator(".live-responses-table .response-col_status", { hasText: "201" }).waitFor();
+  const operation = page.locator("#createMovie");
+  await operation.locator("summary").click();
+  await operation.getByRole("button", { name: "Send" }).click();
+  await operation.locator(".answer-status", { hasText: "201" }).waitFor();
 }
 
 async function pictures(browser, problems) {
@@ -140,7 +140,7 @@ async function pictures(browser, problems) {
     await page.locator("#title-problem", { hasText: "must not be empty" }).waitFor();
     await page.screenshot({ path: `${folder}/editor-${view.name}.png` });
     const docs = await open(browser, view, "/docs", problems);
-    await docs.locator(".opblock").first().waitFor();
+    await docs.locator("details.operation").first().waitFor();
     await docs.screenshot({ path: `${folder}/docs-${view.name}.png` });
     await page.context().close();
     await docs.context().close();
