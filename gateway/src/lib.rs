@@ -15,6 +15,7 @@ mod error;
 mod forwarded;
 mod health;
 mod inspection;
+mod message_ids;
 mod metrics;
 mod names;
 mod openapi;
@@ -117,7 +118,7 @@ impl Gateway {
                 .collect(),
             orders: Orders::new(publisher.clone(), outbox.clone(), recent, settings.billing_body_max_bytes),
             billing_records: BillingRecords::new(publisher.clone(), states.clone()),
-            health: Health::new(services.clone(), publisher.clone()),
+            health: Health::new(services.clone(), publisher.clone(), outbox.clone()),
             status: Status::new(
                 services.clone(),
                 publisher.clone(),
