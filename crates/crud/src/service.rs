@@ -178,7 +178,11 @@ impl Pages for Resources {
     fn answer(&self, request: &mut PageRequest<'_>) -> Answer {
         match (request.method(), request.target()) {
             ("GET" | "HEAD", "/openapi.json") => Answer::json(200, String::from_utf8_lossy(&self.document)),
-            (_, "/openapi.json") => Answer::empty(405).with("Allow", "GET, HEAD"),
+            (_, "/openapi.json") => {
+                let error =
+                    serde_json::json!({"error": "method not allowed", "code": codes::METHOD_NOT_ALLOWED});
+                Answer::json(405, error.to_string()).with("Allow", "GET, HEAD")
+            }
             _ => Answer::json(
                 404,
                 serde_json::json!({"error": "not found", "code": codes::PATH_NOT_FOUND}).to_string(),
