@@ -1,5 +1,6 @@
-//! Prepares the files that the gateway itself serves: the console, /docs and the OpenAPI document, each compressed
-//! at build time. The JSON form of the document is generated from the YAML here, so that the two cannot differ.
+//! Prepares the files that the gateway itself serves: the console, /docs, the OpenAPI and the AsyncAPI document, each
+//! compressed at build time. The JSON forms of the documents are generated from the YAML here, so that the two cannot
+//! differ.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -24,6 +25,7 @@ const OWN: [&str; 9] = [
     "services.js",
 ];
 const OPENAPI: &str = "../docs/openapi.yaml";
+const ASYNCAPI: &str = "../docs/asyncapi.yaml";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut assets = Assets { folder: env::var("OUT_DIR")?.into(), source: String::new() };
@@ -37,6 +39,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let document: serde_json::Value = serde_yaml_ng::from_str(&yaml)?;
     assets.add("openapi.yaml", yaml.as_bytes())?;
     assets.add("openapi.json", &serde_json::to_vec(&document)?)?;
+    println!("cargo::rerun-if-changed={ASYNCAPI}");
+    let document: serde_json::Value = serde_yaml_ng::from_str(&fs::read_to_string(ASYNCAPI)?)?;
+    assets.add("asyncapi.json", &serde_json::to_vec(&document)?)?;
 
     fs::write(assets.folder.join("assets.rs"), assets.source)?;
     Ok(())

@@ -17,12 +17,17 @@ mod embedded {
 }
 
 /// The files that pages load from `/assets/{name}`.
-static ALL: [&Asset; 7] =
-    [&CONSOLE_CSS, &CONSOLE_JS, &DOCS_TEXT_JS, &DOCS_CSS, &DOCS_JS, &ICON_SVG, &SERVICES_JS];
+static ALL: [&Asset; 8] =
+    [&ASYNCAPI_JSON, &CONSOLE_CSS, &CONSOLE_JS, &DOCS_TEXT_JS, &DOCS_CSS, &DOCS_JS, &ICON_SVG, &SERVICES_JS];
 
 /// The OpenAPI document.
 pub(crate) fn openapi() -> serde_json::Result<serde_json::Value> {
     serde_json::from_reader(GzDecoder::new(OPENAPI_JSON.gzip))
+}
+
+/// The AsyncAPI document.
+pub(crate) fn asyncapi() -> serde_json::Result<serde_json::Value> {
+    serde_json::from_reader(GzDecoder::new(ASYNCAPI_JSON.gzip))
 }
 
 /// The file that `/assets/{name}` serves.

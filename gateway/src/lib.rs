@@ -7,6 +7,7 @@
 mod access;
 mod access_log;
 mod assets;
+mod asyncapi;
 mod billing_activity;
 mod billing_records;
 mod catalogue;

@@ -105,7 +105,7 @@ impl Problem {
         Self { cause: Some(failure.to_string()), ..problem }
     }
 
-    /// The problem for a violated constraint. Checking before the statement would be a race, so the constraint decides.
+    /// The problem for values that the database rejects. Checking before the statement would be a race, so the constraint decides.
     fn of_constraint(table: &Table, report: &DbError) -> Self {
         let field = report.constraint().and_then(|constraint| table.field_of_constraint(constraint));
         let own = |problem| Cow::from(own_code(table, problem));
@@ -121,6 +121,10 @@ impl Problem {
             }
             state if *state == SqlState::CHECK_VIOLATION => {
                 (400, codes::FIELD_INVALID.into(), "is not allowed", "breaks a rule")
+            }
+
+            state if *state == SqlState::PROGRAM_LIMIT_EXCEEDED => {
+                (400, codes::FIELD_INVALID.into(), "", "has a value that is too long")
             }
             _ => {
                 let cause = format!("{} (SQLSTATE {})", report.message(), report.code().code());
