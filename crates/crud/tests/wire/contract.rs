@@ -109,7 +109,7 @@ fn a_value_that_is_too_large_for_an_index_is_the_clients_mistake() {
     let refused = service.post("/api/notes", &json!({"code": "x", "text": text}));
     assert_eq!(
         (refused.status, refused.text()),
-        (400, r#"{"error":"The note has a value that is too long"}"#.to_owned())
+        (400, r#"{"code":"field_invalid","error":"The note has a value that is too long"}"#.to_owned())
     );
 }
 
