@@ -5,13 +5,19 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use crate::broker::Broker;
-
 use crate::protocol::channel::Channel;
 use crate::protocol::codec::method::QueueDeclare;
 use crate::protocol::codec::reply::Reply;
-use crate::protocol::fault::{ACCESS_REFUSED, Fault, NOT_FOUND, Outcome, PRECONDITION_FAILED};
+use crate::protocol::fault::{
+    ACCESS_REFUSED, Fault, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR,
+};
+use crate::queues::queue::Queue;
+use crate::queues::subscriber::SharedSubscriber;
 use crate::queues::topology::{QueueAttributes, SharedQueue};
 use crate::queues::upkeep;
+
+/// A queue keeps its arguments as they came, also those that mean nothing.
+const MAX_ARGUMENTS_BYTES: usize = 4 << 10;
 
 impl Channel {
     pub(crate) fn declare_queue(&mut self, declare: &QueueDeclare<'_>) -> Outcome {
@@ -25,7 +31,7 @@ impl Channel {
         };
         self.last_queue.clone_from(&queue.name);
         if !declare.no_wait {
-            upkeep::look_after(&self.session.broker, &queue);
+            while !upkeep::look_after(&self.session.broker, &queue) {}
             let state = queue.lock();
             let (messages, consumers) = (clamp(state.waiting()), clamp(state.consumers().len() as u64));
             drop(state);
@@ -90,6 +96,10 @@ pub(crate) fn declare_queue(
             name.to_owned()
         }
     };
+    if declare.arguments.bytes().len() > MAX_ARGUMENTS_BYTES {
+        let text = format!("the arguments of a queue may take {MAX_ARGUMENTS_BYTES} bytes");
+        return Fault::channel(RESOURCE_ERROR, text);
+    }
     let attributes = QueueAttributes {
         durable: declare.durable,
         auto_delete: declare.auto_delete,
@@ -114,18 +124,15 @@ pub(crate) fn delete_queue(
     if_empty: bool,
     answer: impl FnOnce(u64),
 ) -> Outcome {
-    let state = queue.lock();
-    let problem = match () {
-        () if if_unused && !state.consumers().is_empty() => Some("in use"),
-        () if if_empty && state.waiting() > 0 => Some("not empty"),
-        () => None,
+    let may_go = |state: &Queue<SharedSubscriber>| {
+        let problem = match () {
+            () if if_unused && !state.consumers().is_empty() => "in use",
+            () if if_empty && state.waiting() > 0 => "not empty",
+            () => return Ok(true),
+        };
+        Fault::channel(PRECONDITION_FAILED, format!("queue '{}' in vhost '/' {problem}", queue.name))
     };
-    drop(state);
-    if let Some(problem) = problem {
-        let text = format!("queue '{}' in vhost '/' {problem}", queue.name);
-        return Fault::channel(PRECONDITION_FAILED, text);
-    }
-    broker.delete_queue_and_tell(queue, answer)
+    broker.delete_queue_if(queue, may_go, answer)
 }
 
 pub(crate) fn check_name(name: &str, what: &str) -> Outcome {
