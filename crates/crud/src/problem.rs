@@ -23,8 +23,8 @@ pub(crate) struct Problem {
     error: String,
     /// The fields that break rules, and which rules.
     fields: Vec<(String, Complaint)>,
-    /// An additional header field.
-    header: Option<(&'static str, String)>,
+    /// An additional header field; boxed because few have one, and results that carry a problem shall be small.
+    header: Option<Box<(&'static str, String)>>,
     /// The cause, for the log only.
     pub cause: Option<String>,
 }
@@ -79,7 +79,7 @@ impl Problem {
 
     /// Adds a header field.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.header = Some((name, value.into()));
+        self.header = Some(Box::new((name, value.into())));
         self
     }
 
@@ -122,7 +122,6 @@ impl Problem {
             state if *state == SqlState::CHECK_VIOLATION => {
                 (400, codes::FIELD_INVALID.into(), "is not allowed", "breaks a rule")
             }
-
             state if *state == SqlState::PROGRAM_LIMIT_EXCEEDED => {
                 (400, codes::FIELD_INVALID.into(), "", "has a value that is too long")
             }
@@ -143,8 +142,8 @@ impl Problem {
     /// Sends it in this form.
     pub(crate) fn send(&self, errors: Errors, response: &mut Response<'_>) -> Result<(), Refusal> {
         let mut fields: Vec<(&str, &str)> = Vec::new();
-        if let Some((name, value)) = &self.header {
-            fields.push((name, value));
+        if let Some(header) = &self.header {
+            fields.push((header.0, &header.1));
         }
         response.send_json(self.status, &fields, &self.to_json(errors))
     }
