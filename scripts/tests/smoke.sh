@@ -36,7 +36,7 @@ run_gateway() {
     mkdir -p -- "$1/.data/run"
     printf 'running %s - 0 -\n' "$!" >"$1/.data/run/api_gateway.state"
     printf '%s\n' "$2" >"$1/.data/run/gateway"
-    wait_for 5 grep -qzxF "CRUD_MASTER_PROCESS=$1/.data/api_gateway" "/proc/$!/environ"
+    wait_for 30 grep -qzxF "CRUD_MASTER_PROCESS=$1/.data/api_gateway" "/proc/$!/environ"
 }
 
 test_a_url_that_is_none_is_an_error() {

@@ -35,7 +35,7 @@ supervised() {
     disown
     trap end_all EXIT
     # An earlier supervisor may have left processes behind.
-    wait_for 5 grep -q '^started$' "$work/supervisor.log" || fail "there is no supervisor"
+    wait_for 30 grep -q '^started$' "$work/supervisor.log" || fail "there is no supervisor"
 }
 
 # end_all: whatever a test leaves behind.
@@ -45,12 +45,15 @@ end_all() {
 }
 
 kill_supervisor() {
+    local name
+    # A process can be told from others once it runs its program.
+    for name in "${names[@]}"; do id_of "$name" >/dev/null; done
     kill -KILL "$(<"$state_folder/supervisor")"
-    wait_for 5 is_unsupervised || fail "kill -9 does not kill"
+    wait_for 30 is_unsupervised || fail "kill -9 does not kill"
 }
 
 id_of() {
-    process_of "$1" || fail "$1 does not run"
+    wait_for 30 process_of "$1" || fail "$1 does not run"
     printf %s "$process"
 }
 
@@ -84,7 +87,7 @@ test_restart_is_another_process() {
     supervised
     before=$(id_of first)
     succeeds send_command restart first
-    wait_for 5 process_of first
+    wait_for 30 process_of first
     after=$(id_of first)
     [[ $before != "$after" ]] || fail "the same process"
     is_gone "$before" || fail "the old process is still there"
@@ -93,7 +96,7 @@ test_restart_is_another_process() {
 test_a_process_that_waits_is_listed_and_started_at_once() {
     touch -- "$work/broken-second"
     supervised eval 'delay[second]=20'
-    wait_for 5 grep -q ^waiting "$state_folder/second.state"
+    wait_for 30 grep -q ^waiting "$state_folder/second.state"
     succeeds list_processes
     expect "$seen" "*second *waiting * starts in [12][0-9] s; at once with scripts/run.sh start second*"
     rm -- "$work/broken-second"
@@ -115,8 +118,8 @@ test_a_process_that_dies_is_started_again() {
     supervised
     before=$(id_of third)
     kill -KILL "$before"
-    wait_for 5 is_gone "$before"
-    wait_for 5 process_of third
+    wait_for 30 is_gone "$before"
+    wait_for 30 process_of third
     succeeds list_processes
     expect "$seen" "*third *running * 1"
 }
