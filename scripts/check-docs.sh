@@ -135,6 +135,8 @@ conformance() {
     mkdir -p -- "$pictures"
     step "console and /docs in a browser" in_node env CHROMIUM="$(command -v chromium)" \
         node "$checks/browser.js" "$pictures"
+    step "the pages of records in a browser" in_node env CHROMIUM="$(command -v chromium)" \
+        node "$checks/browser-records.js" "$pictures"
     # schemathesis stores failures in its working directory and retries them first; so every run starts in a new one.
     rm -rf -- "$tools/.schemathesis"
     step "the gateway answers as OpenAPI says" env -C "$tools" "$tools/python/bin/schemathesis" \

@@ -68,9 +68,9 @@ function parsed(text) {
   try {
     const value = JSON.parse(text);
     const isRecord = typeof value === "object" && value !== null && !Array.isArray(value);
-    return isRecord ? { value } : { problem: "This is no object, such as {\"name\": \"value\"}.", text };
+    return isRecord ? { value } : { problem: "This is not an object, such as {\"name\": \"value\"}.", text };
   } catch {
-    return { problem: "This is no valid JSON.", text };
+    return { problem: "This is not valid JSON.", text };
   }
 }
 

@@ -6,6 +6,8 @@ import { problem } from "/assets/words.js";
 
 // How many requests run at a time; a browser keeps six connections to a server, and the page needs some of them.
 const AT_ONCE = 4;
+// As many entries or fewer are sent one after the other, so that they are stored in the order of the file.
+const IN_ORDER = 100;
 const WAIT_MS = 1_500;
 const PROBE_TIMEOUT_MS = 5_000;
 
@@ -103,7 +105,7 @@ export function runImport(described, entries, changed) {
       });
     });
 
-  run.finished = Promise.all(Array.from({ length: AT_ONCE }, work)).then(() => {
+  run.finished = Promise.all(Array.from({ length: entries.length > IN_ORDER ? AT_ONCE : 1 }, work)).then(() => {
     run.trouble = null;
     run.refused.sort((a, b) => a.entry.line - b.entry.line);
     changed();

@@ -3,7 +3,7 @@
 
 import { button, element, having, userText } from "/assets/dom.js";
 import { address } from "/assets/places.js";
-import { order } from "/assets/records-query.js";
+import { closed, order } from "/assets/records-query.js";
 import { moment } from "/assets/words.js";
 
 // Longer texts are cut in the table; the record shows them whole.
@@ -116,7 +116,7 @@ function row(record, columns, marks, page) {
   for (const column of columns) {
     const cell = having(element("td", kind(column)), { role: "cell", "data-label": column.label });
     if (column.name === leading) {
-      const link = having(element("a", "leads"), { href: address("records", { ...parameters, "record-key": key }), dir: "auto" });
+      const link = having(element("a", "leads"), { href: address("records", { ...closed(parameters), "record-key": key }), dir: "auto" });
       link.dataset.key = key;
       link.dataset.purpose = `open ${key}`;
       link.append(...content(record[column.name], column, marks), textOf(record[column.name]).trim() ? "" : "(empty)");

@@ -24,6 +24,8 @@ export { resourceOf };
 const EVERY_MS = 5_000;
 const FRESH_MS = 12_000;
 const TIMEOUT_MS = 8_000;
+// How long the rows of the question before may stay while an answer is waited for.
+const PATIENCE_MS = 1_000;
 const RETRY_MS = 3_000;
 
 export function open(root, parameters) {
@@ -52,6 +54,7 @@ export function open(root, parameters) {
     close() {
       page.leave.abort();
       clearTimeout(page.retry);
+      clearTimeout(page.patience);
       page.search?.stop();
       page.poll?.stop();
       page.drawer?.leave();
@@ -159,10 +162,16 @@ function load(page) {
   page.isCounted = false;
   page.hasAnswer = false;
   page.shown.setAttribute("aria-busy", "true");
+  page.note.classList.remove("bad");
+  clearTimeout(page.patience);
+  page.patience = setTimeout(() => dropRows(page, "Loading…"), PATIENCE_MS);
   page.poll = poll({
     read: (signal) => call("GET", path, { signal, quiet: true, timeout_ms: TIMEOUT_MS }),
     show: (_, result) => show(page, query.understood(described, parameters, result)),
-    fail: (result) => fail(page, result),
+    fail: () => {
+      page.shown.removeAttribute("aria-busy");
+      dropRows(page, "");
+    },
     every_ms: EVERY_MS,
     fresh_ms: FRESH_MS,
     root: page.shown,
@@ -176,14 +185,16 @@ function reload(page) {
 }
 
 // Rows of an earlier question are no answer to this one.
-function fail(page) {
-  page.shown.removeAttribute("aria-busy");
+function dropRows(page, words) {
+  clearTimeout(page.patience);
   if (!page.hasAnswer) {
     page.records = [];
+    page.drawn = null;
     page.table.hidden = true;
-    page.nothing.hidden = true;
     page.table.replaceChildren();
-    page.pager.replaceChildren();
+    page.nothing.hidden = words === "";
+    page.nothing.replaceChildren(words);
+    page.pager.hidden = true;
     page.count.textContent = "";
     showChosen(page);
   }
@@ -191,6 +202,7 @@ function fail(page) {
 
 function show(page, { records, total, pages }) {
   page.hasAnswer = true;
+  clearTimeout(page.patience);
   page.shown.removeAttribute("aria-busy");
   const keys = new Set(records.map((record) => textOf(record[page.described.key])));
   for (const key of page.selected) {

@@ -2,8 +2,10 @@
 //! `cargo run -p system-tests --example with_platform -- STATE COMMAND [STATE COMMAND]…`.
 //!
 //! `COMMAND` is a line for bash. It finds the platform through `GATEWAY_URL`, `INVENTORY_URL`, `RABBITMQ_PORT`,
-//! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`, and the private listeners through `API_GATEWAY_PRIVATE_URL` and so on. `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for the broker. The exit status
-//! is 0 when all commands succeed; after the first that does not, the services' logs are shown.
+//! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`, and the private listeners through `API_GATEWAY_PRIVATE_URL` and so on;
+//! `INVENTORY_APP_PID` is inventory's process, which a command may freeze and thaw. `SYSTEM_TESTS_RABBITMQ=1` takes
+//! RabbitMQ for the broker. The exit status is 0 when all commands succeed; after the first that does not, the services'
+//! logs are shown.
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::net::SocketAddr;
@@ -137,12 +139,18 @@ fn private(service: &Service) -> Option<(String, String)> {
     })
 }
 
+/// The variable that names the process of inventory, if it runs.
+fn process(inventory: &Service) -> Option<(&'static str, String)> {
+    inventory.is_started().then(|| ("INVENTORY_APP_PID", inventory.pid().to_string()))
+}
+
 fn run(command: &str, platform: &Platform) -> bool {
     let status = Command::new("bash")
         .args(["-c", command])
         .env("GATEWAY_URL", format!("http://{}", platform.addr()))
         .env("INVENTORY_URL", format!("http://{}", platform.inventory.addr()))
         .envs([&platform.gateway, &platform.inventory, &platform.billing].into_iter().filter_map(private))
+        .envs(process(&platform.inventory))
         .envs(platform.broker.settings())
         .status();
     match status {
