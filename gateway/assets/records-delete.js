@@ -17,8 +17,8 @@ const DELETE_ALL_MS = 60_000;
 
 const pathOf = ({ path, key }, record) => `${path}/${encodeURIComponent(textOf(record[key]))}`;
 
-// Deletes a record. `done(words)` is called with what to say.
-export async function removeOne(described, record, trigger, { message, headers, done }) {
+// Deletes a record. `done(words)` is called with what to say, `again()` to show the record anew if somebody has changed it.
+export async function removeOne(described, record, trigger, { message, headers, done, again }) {
   const name = nameOf(described, record);
   const text = "This cannot be undone.";
   if (!(await ask(`Delete this ${described.one}?`, { name, text, confirm: "Delete", danger: true }))) {
@@ -30,7 +30,8 @@ export async function removeOne(described, record, trigger, { message, headers, 
       if (result.status !== 412) {
         return false;
       }
-      tell(message, `Somebody has changed this ${described.one} since you opened it, so it was not deleted. Look at it again first.`, "bad");
+      tell(message, `Somebody has changed this ${described.one} since you opened it, so it was not deleted.`, "bad");
+      message.append(" ", button("Show it as it is now", again));
       return true;
     },
   });

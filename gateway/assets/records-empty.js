@@ -4,6 +4,7 @@ import { button, element, having, userText } from "/assets/dom.js";
 import { go } from "/assets/places.js";
 import { loadSamples, openImport, samplesOf } from "/assets/records-import.js";
 import { firstPage, selection } from "/assets/records-query.js";
+import { one } from "/assets/records-schema.js";
 
 // `page` is the place's; `add()` opens the form of a new record, `select(parameters)` shows another selection, `added()`
 // is called when there are records.
@@ -31,7 +32,7 @@ function offers({ described, message }, add, added) {
   if (!described.create) {
     return [];
   }
-  const made = [button(`Add a ${described.one}`, add, { className: "primary" })];
+  const made = [button(`Add ${one(described.one)}`, add, { className: "primary" })];
   if (samplesOf(described)) {
     const load = button(`Load sample ${described.several}`, () => loadSamples(described, load, message, { done: added }));
     made.push(load);

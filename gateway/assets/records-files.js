@@ -48,7 +48,7 @@ function readJson(text) {
         const rest = text.slice(index + 1).trim();
         return { entries, problem: rest ? `There is something behind the end of the array in line ${line}.` : null };
       }
-    } else if (!/\s/.test(character) || begin >= 0) {
+    } else if (begin >= 0 || !/\s/.test(character)) {
       if (begin < 0) {
         [begin, beginLine] = [index, line];
       }

@@ -9,11 +9,12 @@ import { clearProblems, showProblems } from "/assets/forms.js";
 import { conflictOf } from "/assets/records-conflict.js";
 import { draftOf, dropDraft, keepDraft } from "/assets/records-drafts.js";
 import { bodyOf, controlOf, controlText } from "/assets/records-fields.js";
-import { inOrder } from "/assets/records-schema.js";
+import { inOrder, one } from "/assets/records-schema.js";
 import { factsOf, nameOf } from "/assets/records-table.js";
 
 // Opens the drawer of the record with this key, or of a new one if the key is null. Of `page`:
 //   closed()               is called when the user has closed it
+//   look()                 shows the list with the newest records, and keeps what was typed
 //   saved(record, words)   is called after a change, before that
 //   remove(record, trigger, options)   deletes a record, after a question
 // Returns `{ leave() }`, which closes the drawer and keeps what was typed.
@@ -29,7 +30,7 @@ export function openRecord(described, key, page) {
     isLeft: false,
   };
   drawer.draft = `${drawer.path}${key === null ? " new" : ""}`;
-  const title = key === null ? `Add a ${described.one}` : "…";
+  const title = key === null ? `Add ${one(described.one)}` : "…";
   drawer.dialog = openDialog(title, drawer.body, {
     className: "drawer record",
     isChanged: () => isChanged(drawer),
@@ -142,6 +143,7 @@ function removal(drawer) {
     headers: drawer.etag ? { "If-Match": drawer.etag } : {},
     message: drawer.message,
     done: () => drawer.dialog.close("deleted"),
+    again: () => read(drawer),
   };
 }
 
@@ -205,6 +207,10 @@ function failed(drawer, result) {
     refuse(drawer, result.fields);
     return true;
   }
+  if (drawer.key === null && result.uncertain && result.status !== 503) {
+    unsure(drawer, result);
+    return true;
+  }
   if (drawer.key !== null && result.status === 412) {
     compare(drawer);
     return true;
@@ -214,6 +220,13 @@ function failed(drawer, result) {
     return true;
   }
   return false;
+}
+
+// Trying again could add it twice, so the user is led to where it would be. What was typed is kept.
+function unsure(drawer, { error }) {
+  const words = " Nobody knows whether it was added: look for it before you add it again.";
+  tell(drawer.message, element("span", "", error, words), "bad");
+  drawer.message.append(" ", button("Look in the list", drawer.page.look), " ", button("Add it again", () => save(drawer)));
 }
 
 // Somebody has changed the record: shows both versions.

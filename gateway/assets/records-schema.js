@@ -34,6 +34,9 @@ export function labelOf(name) {
   return words[0].charAt(0).toUpperCase() + [words[0].slice(1), ...words.slice(1)].join(" ");
 }
 
+// A thing with its article, as it is written: `a movie`, `an order`.
+export const one = (name) => `${/^[aeiou]/i.test(name) ? "an" : "a"} ${name}`;
+
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function describe(openapi, path, known) {

@@ -8,17 +8,20 @@ import { moment } from "/assets/words.js";
 
 // Longer texts are cut in the table; the record shows them whole.
 const SHOWN_CHARACTERS = 300;
+// The most of a text that is used as a name.
+const NAME_CHARACTERS = 120;
 
 // A value as text, as forms and files have it.
 export function textOf(value) {
   return value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-// What names a record for people: its key, and its first text if that says more.
+// What names a record for people: its first text, or its key if that is empty.
 export function nameOf(described, record) {
   const titled = naming(described);
   const title = titled ? textOf(record[titled.name]).trim() : "";
-  return title || `${described.one} ${textOf(record[described.key])}`;
+  const name = title || `${described.one} ${textOf(record[described.key])}`;
+  return name.length > NAME_CHARACTERS ? `${name.slice(0, NAME_CHARACTERS)}…` : name;
 }
 
 // The column whose text leads to the record.
@@ -63,10 +66,11 @@ function shownColumns({ columns, key }, records) {
   return [...columns.filter(({ name }) => name === key), ...rest.toSorted((one, other) => place(one) - place(other))];
 }
 
-// After the table is made anew, the focus returns to what has the same purpose.
+// After the table is made anew, the focus returns to what has the same purpose, or to the heading if that is gone.
 function focusedIn(table) {
   const purpose = table.contains(document.activeElement) ? document.activeElement.dataset.purpose : undefined;
-  return purpose && (() => table.querySelector(`[data-purpose="${CSS.escape(purpose)}"]`)?.focus({ preventScroll: true }));
+  const again = () => table.querySelector(`[data-purpose="${CSS.escape(purpose)}"]`) ?? document.querySelector("#place h1");
+  return purpose && (() => again().focus({ preventScroll: true }));
 }
 
 function headCell(column, described, parameters, page) {

@@ -3,7 +3,7 @@
 
 import { tell, tellFailure } from "/assets/action.js";
 import { call } from "/assets/api.js";
-import { button, element, having, heading } from "/assets/dom.js";
+import { button, element, having, heading, replace } from "/assets/dom.js";
 import { go } from "/assets/places.js";
 import { poll } from "/assets/poll.js";
 import { removeAll, removeOne, removeSeveral } from "/assets/records-delete.js";
@@ -14,7 +14,7 @@ import { openRecord } from "/assets/records-form.js";
 import { openImport } from "/assets/records-import.js";
 import { showPages } from "/assets/records-pager.js";
 import * as query from "/assets/records-query.js";
-import { capital, readDescription, resourceOf } from "/assets/records-schema.js";
+import { capital, one, readDescription, resourceOf } from "/assets/records-schema.js";
 import { showSelection } from "/assets/records-selection.js";
 import { about, showTable, textOf } from "/assets/records-table.js";
 import { number } from "/assets/words.js";
@@ -26,6 +26,7 @@ const FRESH_MS = 12_000;
 const TIMEOUT_MS = 8_000;
 // How long the rows of the question before may stay while an answer is waited for.
 const PATIENCE_MS = 1_000;
+const COUNT_EVERY_MS = 30_000;
 const RETRY_MS = 3_000;
 
 export function open(root, parameters) {
@@ -120,17 +121,13 @@ function furnish(page) {
 
 function tools(page) {
   const { described } = page;
-  const made = [];
-  if (described.create) {
-    made.push(button("Import…", () => openImport(described, { done: () => reload(page) })));
+  const save = button("Export…", () => openExport(described, page.parameters));
+  if (!described.create) {
+    return [save];
   }
-  made.push(button("Export…", () => openExport(described, page.parameters)));
-  if (described.create) {
-    const label = `Add a ${described.one}`;
-    const add = button(label, () => openDrawer(page, { "new-record": "1" }), { className: "primary" });
-    made.push(having(add, { "data-new": true, "aria-keyshortcuts": "n" }));
-  }
-  return made;
+  const load = button("Import…", () => openImport(described, { done: () => reload(page) }));
+  const add = button(`Add ${one(described.one)}`, () => openDrawer(page, { "new-record": "1" }), { className: "primary" });
+  return [load, save, having(add, { "data-new": true, "aria-keyshortcuts": "n" })];
 }
 
 // Another selection begins with its first page. The first change makes a step for Back, those that follow do not.
@@ -145,6 +142,9 @@ function arrive(page) {
   const { described, parameters } = page;
   const path = query.listPath(described, parameters);
   if (path !== page.path) {
+    if (page.path) {
+      tell(page.message, "");
+    }
     page.path = path;
     load(page);
   }
@@ -159,7 +159,7 @@ function load(page) {
   const { described, path, parameters } = page;
   page.selected.clear();
   page.total = null;
-  page.isCounted = false;
+  page.countedAt = 0;
   page.hasAnswer = false;
   page.shown.setAttribute("aria-busy", "true");
   page.note.classList.remove("bad");
@@ -180,7 +180,7 @@ function load(page) {
 }
 
 function reload(page) {
-  page.isCounted = false;
+  page.countedAt = 0;
   page.poll?.now();
 }
 
@@ -195,7 +195,7 @@ function dropRows(page, words) {
     page.nothing.hidden = words === "";
     page.nothing.replaceChildren(words);
     page.pager.hidden = true;
-    page.count.textContent = "";
+    replace(page.count, "", () => "");
     showChosen(page);
   }
 }
@@ -212,16 +212,15 @@ function show(page, { records, total, pages }) {
   }
   const isWhole = !pages.first && !pages.next && !pages.previous && !page.parameters.after;
   page.total = isWhole ? { count: records.length, isMore: false } : (total ?? page.total);
-  const isSame = JSON.stringify([records, page.selected.size]) === page.drawn && page.drawnPath === page.path;
-  if (!isSame) {
-    page.records = records;
-    [page.drawn, page.drawnPath] = [JSON.stringify([records, page.selected.size]), page.path];
+  const drawn = JSON.stringify([page.path, records]);
+  if (drawn !== page.drawn) {
+    [page.records, page.drawn] = [records, drawn];
     draw(page);
   }
   showPager(page, pages);
   showCount(page);
   showChosen(page);
-  if (!isWhole && !page.isCounted && page.described.canCount) {
+  if (!isWhole && page.described.canCount && Date.now() - page.countedAt > COUNT_EVERY_MS) {
     count(page);
   }
 }
@@ -231,6 +230,9 @@ function draw(page) {
   page.table.hidden = records.length === 0;
   page.nothing.hidden = records.length > 0;
   if (records.length === 0) {
+    if (page.table.contains(document.activeElement)) {
+      page.head.querySelector("h1").focus({ preventScroll: true });
+    }
     page.table.replaceChildren();
     page.nothing.replaceChildren(
       ...nothing(page, {
@@ -256,7 +258,7 @@ function draw(page) {
 // --- how many, and which page ---
 
 async function count(page) {
-  page.isCounted = true;
+  page.countedAt = Date.now();
   const { path, described, parameters } = page;
   const result = await call("GET", query.countPath(described, parameters), {
     signal: page.leave.signal,
@@ -273,12 +275,8 @@ function showCount(page) {
   const { described, records, total, parameters } = page;
   const isSelected = Object.keys(query.selection(described, parameters)).length > 0;
   const thing = (count) => `${count === 1 ? described.one : described.several}${isSelected ? " found" : ""}`;
-  const text = total
-    ? `${total.isMore ? "more than " : ""}${number(total.count)} ${thing(total.count)}`
-    : `${number(records.length)} shown`;
-  if (page.count.textContent !== text) {
-    page.count.textContent = text;
-  }
+  const counted = total && `${total.isMore ? "more than " : ""}${number(total.count)} ${thing(total.count)}`;
+  replace(page.count, counted ?? `${number(records.length)} shown`, () => page.count.dataset.key);
 }
 
 function showPager(page, pages) {
@@ -317,10 +315,11 @@ function showChosen(page) {
 }
 
 function remove(page, record, trigger, options = {}) {
-  const { message = page.message, done = () => {}, headers = {} } = options;
+  const { message = page.message, done = () => {}, again = () => {}, headers = {} } = options;
   removeOne(page.described, record, trigger, {
     message,
     headers,
+    again,
     done(words) {
       done();
       removed(page, words);
@@ -364,7 +363,7 @@ function openDrawer(page, parameters) {
 
 function showDrawer(page) {
   const { described, parameters } = page;
-  const wanted = parameters["record-key"] ?? (parameters["new-record"] && described.create ? null : undefined);
+  const wanted = (described.canRead ? parameters["record-key"] : undefined) ?? (parameters["new-record"] && described.create ? null : undefined);
   if (wanted === page.drawerKey && page.drawer) {
     return;
   }
@@ -384,6 +383,10 @@ function showDrawer(page) {
       } else {
         go("records", query.closed(page.parameters), { replace: true });
       }
+    },
+    look() {
+      const newest = { name: described.key, descending: described.isReversible };
+      go("records", query.ordered(described, { resource: page.parameters.resource }, newest));
     },
     saved(record, words) {
       tell(page.message, about(described, record, words), "good");

@@ -37,7 +37,7 @@ impl Handler<'_> {
         let mut selection = Selection::parse(self.table.resource, query).map_err(Problem::from)?;
         if self.table.resource.lists == Lists::Plain {
             let total = self.total(&selection)?;
-            return self.send_list(selection, None, total, request, response);
+            return self.send_list(selection, None, total.as_deref(), request, response);
         }
         let counted = self.store.count(self.table, &selection).map_err(|failure| self.failed(&failure))?;
         let mut opening = page::opening(self.table, &selection, counted.records, request);
@@ -65,7 +65,7 @@ impl Handler<'_> {
         &self,
         selection: Selection,
         opening: Option<Vec<u8>>,
-        total: Option<String>,
+        total: Option<&str>,
         request: &Request<'_>,
         response: &mut Response<'_>,
     ) -> Served {
@@ -73,9 +73,9 @@ impl Handler<'_> {
         let mut listing = self.store.list(self.table, selection).map_err(|failure| self.failed(&failure))?;
         let next_page = listing.next_page.as_ref().filter(|_| opening.is_none());
         let link = next_page.map(|last| page_link(self.table, &asked.next_query(self.table.resource, last)));
-        let fields: Vec<_> = [("link", &link), ("total-count", &total)]
+        let fields: Vec<_> = [("link", link.as_deref()), ("total-count", total)]
             .into_iter()
-            .filter_map(|(name, value)| Some((name, value.as_deref()?)))
+            .filter_map(|(name, value)| Some((name, value?)))
             .collect();
         if listing.batch.is_last {
             let json = match opening {
