@@ -32,6 +32,7 @@ main() {
         --while-billing-is-down) while_billing_is_down ;;
         --with-billing) with_billing ;;
         --collection) step "the collection: $2" newman_run --folder "$2" ;;
+        --console) console "$2" ;;
         --conformance) conformance ;;
         *) fail "unknown option $1; see scripts/check-docs.sh --help" ;;
     esac
@@ -102,10 +103,11 @@ check_running() {
     say "== a platform whose billing is down, and comes back"
     beside_platform no-billing "$self --while-billing-is-down" running "$self --with-billing"
     say "== a platform of which one part after the other is down"
-    beside_platform no-inventory "$self --collection 'Inventory is down'" \
-        frozen-inventory "$self --collection 'Inventory does not answer'" \
+    beside_platform no-billing "$self --console no-billing" \
+        no-inventory "$self --collection 'Inventory is down' && $self --console no-inventory" \
+        frozen-inventory "$self --collection 'Inventory does not answer' && $self --console frozen-inventory" \
         wrong-inventory "$self --collection 'Inventory is something else'" \
-        no-broker "$self --collection 'The broker is down'" \
+        no-broker "$self --collection 'The broker is down' && $self --console no-broker" \
         one-connection "$self --collection 'Too many connections'"
     say "== a platform as it should be"
     beside_platform running "$self --conformance"
@@ -131,10 +133,15 @@ with_billing() {
         --folder "Pages and descriptions" --folder "Delete all movies"
 }
 
-conformance() {
+# console STATE: the console while the platform is in this state.
+console() {
     mkdir -p -- "$pictures"
-    step "console and /docs in a browser" in_node env CHROMIUM="$(command -v chromium)" \
-        node "$checks/browser.js" "$pictures"
+    step "the console in a browser: $1" in_node env CHROMIUM="$(command -v chromium)" \
+        node "$checks/browser.js" "$pictures" "$1"
+}
+
+conformance() {
+    console running
     step "the pages of records in a browser" in_node env CHROMIUM="$(command -v chromium)" \
         node "$checks/browser-records.js" "$pictures"
     # schemathesis stores failures in its working directory and retries them first; so every run starts in a new one.

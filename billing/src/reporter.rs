@@ -35,7 +35,8 @@ impl Reporter {
     pub(crate) fn new(queue: &str) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let instance = format!("{}-{:x}", std::process::id(), since_epoch.as_nanos());
-        let report = Report { instance, ..Report::default() };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let report = Report { instance, version, ..Report::default() };
         let exchange = report::exchange(queue);
         let (declared_at, refusal) = (Instant::now(), None);
         Self { exchange, report, connected: false, declared_at, refusal, news: false, sent_at: None }
@@ -55,6 +56,11 @@ impl Reporter {
             _ => {}
         }
         self.refusal = refusal;
+    }
+
+    /// Notes how many messages have been taken from the queue and are not acknowledged.
+    pub(crate) fn hold(&mut self, messages: usize) {
+        self.report.held = messages as u64;
     }
 
     /// Records a batch's outcome; `message_ids` are in batch order.
@@ -88,6 +94,7 @@ impl Reporter {
         if !self.connected || self.sent_at.is_some_and(|sent_at| sent_at.elapsed() < interval) {
             return;
         }
+        self.report.memory_bytes = foundation::metrics::resident_bytes();
         // A report has only text and numbers, which always serialise.
         let body = serde_json::to_vec(&self.report).unwrap_or_default();
         let properties = Properties::transient_json("billing-app").with_header("schema", report::SCHEMA);

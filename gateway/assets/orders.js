@@ -1,8 +1,256 @@
-// The place of orders.
+// The place of orders: placing one and following it until its state is final, and the orders that billing has stored,
+// the newest first, or found by message id or customer.
 
-import { heading } from "/assets/dom.js";
+import { perform, tell } from "/assets/action.js";
+import { call } from "/assets/api.js";
+import { button, element, heading, having, userText } from "/assets/dom.js";
+import { field, clearProblems, showProblems } from "/assets/forms.js";
+import { follow } from "/assets/follow.js";
+import { address, go } from "/assets/places.js";
+import { poll } from "/assets/poll.js";
+import { number } from "/assets/words.js";
 
-export function open(root) {
-  root.append(heading("Orders"));
-  return { update() {}, close() {} };
+const PAGE_SIZE = 20;
+const INTERVAL_MS = 5_000;
+const TIMEOUT_MS = 6_000;
+const FOLLOWED_MAX = 10;
+const FIELDS = [
+  { name: "user_id", label: "Customer", value: "3", mode: "text" },
+  { name: "number_of_items", label: "Items", value: "5", mode: "numeric" },
+  { name: "total_amount", label: "Total amount", value: "180", mode: "decimal" },
+];
+
+// The orders that were placed in this page, the latest first. They are followed wherever the user goes.
+const placed = [];
+// The key of the form's order: it belongs to these contents until they were accepted, whatever answers came in between,
+// so that an order is never placed twice.
+let pending = { contents: "", key: "" };
+// What was typed, for when the user comes back.
+let draft = null;
+
+export function open(root, parameters) {
+  const view = { parameters, list: element("ul", "followed"), table: element("div", "wide") };
+  const note = element("p");
+  const place = placeCard(view);
+  const find = finder(parameters);
+  const pager = element("div", "pager");
+  const stored = element("section", "card", element("header", "", element("h2", "", "Stored orders"), find.form), view.table, pager);
+  root.append(heading("Orders", note), place, stored);
+  showPlaced(view);
+
+  const reading = poll({
+    read: (signal) => readOrders(view.parameters, signal),
+    show: (found, result) => showOrders(view, pager, found, result),
+    every_ms: INTERVAL_MS,
+    fresh_ms: 3 * INTERVAL_MS,
+    root: view.table,
+    note,
+  });
+  view.again = reading.now;
+  const drawn = () => showPlaced(view);
+  changes.addEventListener("change", drawn);
+  return {
+    update(changed) {
+      view.parameters = changed;
+      find.show(changed);
+      reading.now();
+    },
+    close() {
+      changes.removeEventListener("change", drawn);
+      reading.stop();
+    },
+  };
+}
+
+// --- placing ---
+
+const changes = new EventTarget();
+const changed = () => changes.dispatchEvent(new Event("change"));
+
+function placeCard(view) {
+  const form = having(element("form", "order"), { novalidate: true });
+  for (const { name, label, value, mode } of FIELDS) {
+    const control = having(element("input"), { inputmode: mode, dir: name === "user_id" ? "auto" : null });
+    control.value = draft?.[name] ?? value;
+    form.append(field({ id: `order-${name}`, name, label, control }));
+  }
+  const send = having(element("button", "primary", "Place the order"), { type: "submit" });
+  const message = having(element("p", "message"), { role: "alert" });
+  form.append(element("div", "send", send), message);
+  form.addEventListener("input", () => {
+    draft = Object.fromEntries(new FormData(form));
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit(form, send, message);
+  });
+  const toForm = having(element("span"), { hidden: true, "data-new": true });
+  toForm.addEventListener("click", () => form.elements.user_id.select());
+  return element("section", "card", element("header", "", element("h2", "", "Place an order"), toForm), form, view.list);
+}
+
+function submit(form, send, message) {
+  clearProblems(form);
+  const order = Object.fromEntries(new FormData(form));
+  const contents = JSON.stringify(order);
+  if (pending.contents !== contents) {
+    pending = { contents, key: newKey() };
+  }
+  const { key } = pending;
+  perform(send, message, () => call("POST", "/api/billing", { body: order, headers: { "Idempotency-Key": key } }), {
+    done: ({ body }) => {
+      // Only what was accepted is over: meanwhile the user may have begun another order.
+      if (pending.key === key) {
+        pending = { contents: "", key: "" };
+      }
+      const entry = { id: body.message_id, order, placed_ms: Date.now() };
+      placed.unshift(entry);
+      placed.splice(FOLLOWED_MAX).forEach((old) => old.stop?.());
+      entry.stop = follow(entry, changed);
+      changed();
+    },
+    failed: ({ fields, error }) => {
+      if (Object.keys(fields).length === 0) {
+        return false;
+      }
+      const others = showProblems(form, fields);
+      tell(message, others.length > 0 ? error : "", "bad");
+      return true;
+    },
+  });
+}
+
+// randomUUID would want a secure context, which a gateway in a local network is not.
+function newKey() {
+  const random = crypto.getRandomValues(new Uint8Array(16));
+  return `console-${Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+
+function showPlaced(view) {
+  view.list.replaceChildren(...placed.map(entry));
+}
+
+function entry({ id, order, steps, draw }) {
+  const what = userText("span", "what", `Customer ${order.user_id}: ${order.number_of_items} items, ${order.total_amount}`);
+  const link = element("a", "", element("code", "", id));
+  link.href = address("orders", { message_id: id });
+  return element("li", "", element("div", "order-name", what, link), draw(steps));
+}
+
+// --- stored orders ---
+
+function readOrders({ message_id: id = "", user_id: user = "", before = "" }, signal) {
+  const options = { signal, quiet: true, timeout_ms: TIMEOUT_MS };
+  if (id) {
+    return findOrder(id, options);
+  }
+  const query = new URLSearchParams({ limit: PAGE_SIZE, order: "newest", ...(user && { user_id: user }), ...(before && { before }) });
+  return call("GET", `/api/orders?${query}`, options);
+}
+
+// One order by its message id. Its state is told for any id; what was ordered only for ids that fit into a path.
+async function findOrder(id, options) {
+  const result = await call("GET", `/api/status/orders?${new URLSearchParams({ message_id: id })}`, options);
+  if (!result.ok || result.body.state !== "stored" || !/^[A-Za-z0-9_~-]+$/.test(id)) {
+    return result.ok ? { ...result, body: [{ ...result.body, order: null }] } : result;
+  }
+  const record = await call("GET", `/api/orders/${encodeURIComponent(id)}`, options);
+  return { ...result, body: [record.ok ? record.body : { ...result.body, order: null }] };
+}
+
+function showOrders({ table, parameters }, pager, found, { headers }) {
+  const isOne = Boolean(parameters.message_id);
+  const key = JSON.stringify([parameters, found]);
+  if (table.dataset.key === key) {
+    return;
+  }
+  table.dataset.key = key;
+  table.replaceChildren(isOne ? oneOrder(found[0]) : found.length === 0 ? nothing(parameters) : orderTable(found));
+  const next = headers.get("Link")?.match(/[?&]before=([0-9]+)/)?.[1];
+  const links = [];
+  if (!isOne && (parameters.before || next)) {
+    links.push(pageLink("Newest", parameters.before ? { ...parameters, before: "" } : null));
+    links.push(pageLink("Older", next ? { ...parameters, before: next } : null));
+  }
+  pager.replaceChildren(...links);
+}
+
+function pageLink(text, parameters) {
+  const made = button(text, () => go("orders", parameters));
+  made.disabled = parameters === null;
+  return made;
+}
+
+function nothing({ user_id: user, before }) {
+  const text = user ? `No order of the customer ${user} is stored.` : before ? "There are no older ones." : "No order is stored yet. Place the first one above.";
+  return userText("p", "empty", text);
+}
+
+function orderTable(orders) {
+  const names = ["Number", "Customer", "Items", "Total", "Message id"];
+  const head = names.map((name, at) => having(element("th", at === 2 || at === 3 ? "number" : "", name), { scope: "col" }));
+  const rows = orders.map((order) => {
+    const customer = having(element("a", "", order.user_id), { dir: "auto" });
+    customer.href = address("orders", { user_id: order.user_id });
+    const id = element("a", "", element("code", "", order.message_id ?? ""));
+    id.href = address("orders", { message_id: order.message_id });
+    return element(
+      "tr",
+      "",
+      element("td", "", number(order.id)),
+      element("td", "", customer),
+      element("td", "number", number(order.number_of_items)),
+      element("td", "number", order.total_amount),
+      element("td", "", order.message_id ? id : element("span", "quiet", "not kept any more")),
+    );
+  });
+  return element("table", "", element("thead", "", element("tr", "", ...head)), element("tbody", "", ...rows));
+}
+
+const STATES = {
+  stored: "It is stored.",
+  waiting: "It waits in the queue until billing takes it.",
+  outbox: "It waits in the gateway's outbox until the broker is back.",
+  dead: "It can never be stored, and is a dead letter.",
+  unknown: "Neither billing nor this gateway knows this id, or billing cannot be asked now and may have stored it.",
+};
+
+function oneOrder({ message_id: id, state, reason, stored_at: storedAt, order }) {
+  const facts = [
+    ["Message id", id],
+    ["State", STATES[state] ?? state],
+    ["Reason", reason],
+    ["Stored", storedAt && new Date(storedAt).toLocaleString("en")],
+    ["Customer", order?.user_id],
+    ["Items", order && number(order.number_of_items)],
+    ["Total", order?.total_amount],
+    ["Number", order && number(order.id)],
+  ].filter(([, value]) => value);
+  const shown = facts.map(([name, value]) => element("div", "", element("dt", "", name), userText("dd", "", value)));
+  const back = element("a", "", "All orders");
+  back.href = address("orders");
+  return element("div", `one ${state}`, element("dl", "facts", ...shown), element("p", "", back));
+}
+
+// The search: a message id or a customer.
+function finder(parameters) {
+  const text = having(element("input"), { type: "search", "data-search": true, dir: "auto", autocomplete: "off" });
+  const kind = element("select", "", new Option("Customer", "user_id"), new Option("Message id", "message_id"));
+  having(text, { "aria-label": "Search for" });
+  having(kind, { "aria-label": "Search by" });
+  const form = having(element("form", "finder", kind, text, having(element("button", "", "Search"), { type: "submit" })), { role: "search" });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    go("orders", text.value.trim() ? { [kind.value]: text.value.trim() } : {});
+  });
+  // The cross that empties a search field.
+  text.addEventListener("search", () => text.value === "" && go("orders", {}));
+  const show = ({ user_id: user = "", message_id: id = "" }) => {
+    if (document.activeElement !== text) {
+      kind.value = id ? "message_id" : "user_id";
+      text.value = id || user;
+    }
+  };
+  show(parameters);
+  return { form, show };
 }

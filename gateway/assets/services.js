@@ -48,6 +48,9 @@ function facts_of(service) {
     link.href = address("records", { resource: resourceOf(path) });
     links.push(link);
   }
+  const described = element("a", "", "API documentation");
+  described.href = "/docs";
+  const hasApi = service.name === "gateway" || service.path;
   return [
     fact("Version", service.version),
     fact("Owner", service.owner),
@@ -55,6 +58,7 @@ function facts_of(service) {
     fact("Sources", service.repository),
     fact("Path", service.path),
     fact("Records", ...links),
+    fact("Documents", hasApi && described),
     fact("Needs", service.depends_on.join(", ")),
     fact("Queues", ...service.queues.map((queue) => element("code", "", queue))),
   ].filter((shown) => shown !== null);

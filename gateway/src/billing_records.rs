@@ -1,9 +1,11 @@
 //! /api/orders and /api/dead-letters: what billing has stored, and what it could not, as billing tells it.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edge::Response;
+use edge::{Response, path};
 use order::question::{Answer, DeadLetter, LIMIT_MAX, Question, StoredOrder};
 use serde_json::{Value, json};
 
@@ -19,6 +21,8 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 const MOVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many orders or dead letters are answered if the client does not say.
 const LIMIT_DEFAULT: u32 = 100;
+/// The longest name of a customer, in characters.
+const CUSTOMER_MAX_CHARS: usize = 64;
 /// The length of a dead letter's id.
 const LETTER_ID_CHARS: usize = 32;
 
@@ -37,15 +41,15 @@ impl BillingRecords {
 
     /// GET /api/orders.
     pub(crate) fn serve_orders(&self, response: &mut Response<'_>, query: &[u8]) -> Result<(), Problem> {
-        let Page { limit, after } = Page::read(query)?;
-        let (orders, more) = match self.ask(&Question::Orders { after, limit }, LIST_TIMEOUT)? {
-            Answer::Orders { orders, more } => (orders, more),
-            other => return Err(unexpected(&other)),
-        };
-        let next = orders.last().filter(|_| more).map(|last| {
-            // RFC 8288.
-            format!("</api/orders?limit={limit}&after={}>; rel=\"next\"", last.id)
-        });
+        let page = Page::read(query)?;
+        let Page { limit, after, before, .. } = page;
+        let user_id = page.user_id.clone();
+        let (orders, more) =
+            match self.ask(&Question::Orders { after, limit, before, user_id }, LIST_TIMEOUT)? {
+                Answer::Orders { orders, more } => (orders, more),
+                other => return Err(unexpected(&other)),
+            };
+        let next = orders.last().filter(|_| more).map(|last| page.next(last.id));
         let fields = next.iter().map(|next| ("link", next.as_str())).chain(NO_STORE.iter().copied());
         let orders: Value = orders.iter().map(order_json).collect();
         Ok(response.send_json(200, &fields.collect::<Vec<_>>(), orders.to_string().as_bytes())?)
@@ -164,32 +168,95 @@ fn letter_json(letter: &DeadLetter) -> Value {
 struct Page {
     limit: u32,
     after: i64,
+    /// The newest first, and only those below this one.
+    before: Option<i64>,
+    user_id: Option<String>,
 }
 
 impl Page {
-    /// Reads `limit` and `after`; others are ignored.
+    /// Reads `limit`, `after`, `before`, `order` and `user_id`; others are ignored.
     fn read(query: &[u8]) -> Result<Self, Problem> {
         const LIMIT: Problem = Problem::bad_request("limit must be an integer from 1 to 1000, once");
         const AFTER: Problem = Problem::bad_request("after must be an integer from 0 on, once");
-        let number = |name: &str| {
-            let mut given = query.split(|byte| *byte == b'&').filter_map(|pair| {
-                let (key, value) = str::from_utf8(pair).ok()?.split_once('=')?;
-                (key == name).then_some(value)
-            });
-            let value = given.next()?;
-            let is_number = value.bytes().all(|byte| byte.is_ascii_digit()) && given.next().is_none();
-            Some(value.parse::<i64>().ok().filter(|_| is_number))
-        };
-        let limit = match number("limit") {
+        const BEFORE: Problem = Problem::bad_request("before must be an integer from 0 on, once");
+        const ORDER: Problem = Problem::bad_request("order must be oldest or newest, once");
+        const USER_ID: Problem = Problem::bad_request("user_id must be of 1 to 64 characters, once");
+        let limit = match number(query, "limit").map_err(|Malformed| LIMIT)? {
             None => LIMIT_DEFAULT,
-            Some(limit) => limit
-                .and_then(|limit| u32::try_from(limit).ok())
-                .filter(|limit| (1..=LIMIT_MAX).contains(limit))
-                .ok_or(LIMIT)?,
+            Some(limit) => {
+                let limit = u32::try_from(limit).ok();
+                limit.filter(|limit| (1..=LIMIT_MAX).contains(limit)).ok_or(LIMIT)?
+            }
         };
-        let after = number("after").map_or(Ok(0), |after| after.ok_or(AFTER))?;
-        Ok(Self { limit, after })
+        let after = number(query, "after").map_err(|Malformed| AFTER)?.unwrap_or(0);
+        let before = number(query, "before").map_err(|Malformed| BEFORE)?;
+        let newest = match text(query, "order").map_err(|Malformed| ORDER)?.as_deref() {
+            None => before.is_some(),
+            Some("newest") => true,
+            Some("oldest") if before.is_none() => false,
+            Some(_) => return Err(ORDER),
+        };
+        let user_id = text(query, "user_id").map_err(|Malformed| USER_ID)?;
+        if user_id.as_ref().is_some_and(|id| !(1..=CUSTOMER_MAX_CHARS).contains(&id.chars().count())) {
+            return Err(USER_ID);
+        }
+        Ok(Self { limit, after, before: newest.then(|| before.unwrap_or(i64::MAX)), user_id })
     }
+
+    /// The value of `Link` that leads to what follows the order `last` (RFC 8288).
+    fn next(&self, last: i64) -> String {
+        let user_id = self.user_id.as_ref().map(|id| format!("&user_id={}", encoded(id))).unwrap_or_default();
+        let place = if self.before.is_some() {
+            format!("order=newest&before={last}")
+        } else {
+            format!("after={last}")
+        };
+        format!("</api/orders?limit={}&{place}{user_id}>; rel=\"next\"", self.limit)
+    }
+}
+
+/// A parameter is there more than once, or its value cannot be read.
+struct Malformed;
+
+/// The value of a parameter, if there is one.
+fn text(query: &[u8], name: &str) -> Result<Option<String>, Malformed> {
+    let mut given = query.split(|byte| *byte == b'&').filter_map(|pair| {
+        let at = pair.iter().position(|byte| *byte == b'=')?;
+        (&pair[..at] == name.as_bytes()).then_some(&pair[at + 1..])
+    });
+    let Some(value) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(Malformed);
+    }
+    decoded(value).map(Some).ok_or(Malformed)
+}
+
+/// A plus sign stands for a space, as forms send it.
+fn decoded(value: &[u8]) -> Option<String> {
+    let spaced: Vec<_> = value.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    path::decode(&spaced).map(Cow::into_owned)
+}
+
+/// In percent-encoding, for a query (RFC 3986 §2.3).
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(byte.into());
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+        encoded
+    })
+}
+
+/// The number that a parameter gives, if there is one.
+fn number(query: &[u8], name: &str) -> Result<Option<i64>, Malformed> {
+    let Some(value) = text(query, name)? else { return Ok(None) };
+    if !value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Malformed);
+    }
+    value.parse().map(Some).map_err(|_| Malformed)
 }
 
 #[cfg(test)]
@@ -198,7 +265,10 @@ mod tests {
 
     #[test]
     fn a_page_is_read_strictly() {
-        let read = |query: &str| Page::read(query.as_bytes()).map(|page| (page.limit, page.after)).ok();
+        let read = |query: &str| {
+            let page = Page::read(query.as_bytes()).ok()?;
+            Some((page.limit, page.after))
+        };
         for (query, page) in [
             ("", Some((100, 0))),
             ("limit=1&after=9223372036854775807", Some((1, i64::MAX))),
@@ -214,6 +284,32 @@ mod tests {
         ] {
             assert_eq!(read(query), page, "{query}");
         }
+    }
+
+    #[test]
+    fn a_page_may_be_of_one_customer_and_begin_with_the_newest() {
+        let read = |query: &str| Page::read(query.as_bytes()).ok().map(|page| (page.before, page.user_id));
+        let customer = |id: &str| Some(id.to_owned());
+        for (query, page) in [
+            ("order=oldest", Some((None, None))),
+            ("order=newest", Some((Some(i64::MAX), None))),
+            ("before=7", Some((Some(7), None))),
+            ("order=newest&before=7&user_id=a%20b%2F%C3%A9", Some((Some(7), customer("a b/é")))),
+            ("user_id=a+b", Some((None, customer("a b")))),
+            ("order=oldest&before=7", None),
+            ("order=latest", None),
+            ("user_id=", None),
+            ("user_id=1&user_id=2", None),
+            ("user_id=%FF", None),
+            ("before=x", None),
+        ] {
+            assert_eq!(read(query), page, "{query}");
+        }
+        let next =
+            |query: &str| Page::read(query.as_bytes()).ok().map(|page| page.next(5)).unwrap_or_default();
+        assert_eq!(next("limit=2"), r#"</api/orders?limit=2&after=5>; rel="next""#);
+        let of_customer = r#"</api/orders?limit=2&order=newest&before=5&user_id=a%20b%26>; rel="next""#;
+        assert_eq!(next("limit=2&order=newest&user_id=a+b%26"), of_customer);
     }
 
     #[test]

@@ -9,11 +9,10 @@ use edge::{Refusal, Request, Response};
 use serde_json::{Value, json};
 
 use crate::assets;
-use crate::billing_activity::BillingActivity;
 use crate::openapi;
-use crate::publisher::Publisher;
 use crate::settings::{QueueSettings, ServiceSettings};
-use crate::upstream::{self, Readiness, UpstreamService};
+use crate::upstream::{self, UpstreamService};
+use crate::watch::Watch;
 
 /// How long an answer is reused, so that many readers cost the services no more than one.
 const FRESH: Duration = Duration::from_secs(2);
@@ -27,8 +26,7 @@ pub(crate) struct Catalogue {
     /// Inventory, then the further services; the settings are in the same order.
     services: Box<[&'static UpstreamService]>,
     settings: Box<[ServiceSettings]>,
-    publisher: Arc<Publisher>,
-    billing_activity: Arc<BillingActivity>,
+    watch: Arc<Watch>,
     /// The queue of orders.
     queue: String,
     started: SystemTime,
@@ -39,8 +37,6 @@ pub(crate) struct Catalogue {
 struct Known {
     looked: Option<Instant>,
     services: Box<[Entry]>,
-    broker: State,
-    billing: State,
     /// /openapi.json.
     merged: Arc<[u8]>,
 }
@@ -48,35 +44,10 @@ struct Known {
 /// What is known of a service.
 #[derive(Clone)]
 struct Entry {
-    state: State,
     /// The last OpenAPI document that it gave.
     document: Option<Value>,
     /// Whether it gave that document when it was asked last.
     is_current: bool,
-}
-
-/// How something is, and since when it has been seen so.
-#[derive(Clone, Copy)]
-struct State {
-    name: &'static str,
-    since: SystemTime,
-}
-
-impl State {
-    fn unknown() -> Self {
-        Self { name: "unknown", since: SystemTime::now() }
-    }
-
-    fn is_now(&mut self, name: &'static str) {
-        if self.name != name {
-            *self = Self { name, since: SystemTime::now() };
-        }
-    }
-
-    /// In seconds since 1970.
-    fn since_s(&self) -> u64 {
-        seconds(self.since)
-    }
 }
 
 fn seconds(time: SystemTime) -> u64 {
@@ -88,23 +59,16 @@ impl Catalogue {
     pub(crate) fn new(
         services: &[&'static UpstreamService],
         settings: &[ServiceSettings],
-        publisher: Arc<Publisher>,
-        billing_activity: Arc<BillingActivity>,
+        watch: Arc<Watch>,
         queue: &QueueSettings,
     ) -> Self {
-        let entry = Entry { state: State::unknown(), document: None, is_current: false };
-        let known = Known {
-            looked: None,
-            services: vec![entry; services.len()].into(),
-            broker: State::unknown(),
-            billing: State::unknown(),
-            merged: Arc::default(),
-        };
+        let entry = Entry { document: None, is_current: false };
+        let known =
+            Known { looked: None, services: vec![entry; services.len()].into(), merged: Arc::default() };
         Self {
             services: services.into(),
             settings: settings.into(),
-            publisher,
-            billing_activity,
+            watch,
             queue: queue.queue.clone(),
             started: SystemTime::now(),
             known: Mutex::new(known),
@@ -142,21 +106,11 @@ impl Catalogue {
 
     fn look(&self, known: &mut Known) -> Result<(), Refusal> {
         let documents = upstream::documents(&self.services, b"/openapi.json", DOCUMENT_MAX_BYTES);
-        let readiness = upstream::readiness(&self.services);
-        for (entry, (document, readiness)) in
-            known.services.iter_mut().zip(documents.into_iter().zip(readiness))
-        {
-            entry.state.is_now(match readiness {
-                Readiness::Ready => "ok",
-                Readiness::NotReady(_) => "not ready",
-                Readiness::Unreachable(_) => "unreachable",
-            });
+        for (entry, document) in known.services.iter_mut().zip(documents) {
             let document = document.and_then(|json| serde_json::from_slice(&json).ok());
             entry.is_current = document.is_some();
             entry.document = document.or(entry.document.take());
         }
-        known.broker.is_now(self.publisher.broker().name());
-        known.billing.is_now(if self.billing_activity.billing().instances > 0 { "ok" } else { "silent" });
         let mut merged =
             assets::openapi().map_err(|_| Refusal::Internal("the OpenAPI document is damaged"))?;
         for (entry, settings) in known.services.iter().zip(&self.settings).skip(DESCRIBED_HERE) {
@@ -167,12 +121,14 @@ impl Catalogue {
     }
 
     fn describe(&self, known: &Known) -> Value {
-        let services = known.services.iter().zip(&self.settings).map(|(entry, settings)| {
+        let sight = self.watch.sight();
+        let states = known.services.iter().zip(&sight.services);
+        let services = states.zip(&self.settings).map(|((entry, state), settings)| {
             let info = entry.document.as_ref().map_or(&Value::Null, |document| &document["info"]);
             json!({
                 "name": settings.name,
-                "state": entry.state.name,
-                "since_s": entry.state.since_s(),
+                "state": state.name,
+                "since_s": state.since_s(),
                 "version": info["version"],
                 "about": info["description"].as_str().unwrap_or_default(),
                 "path": settings.prefix,
@@ -186,12 +142,11 @@ impl Catalogue {
         });
         let names = self.settings.iter().map(|settings| settings.name.as_str()).chain(["broker"]);
         let version = env!("CARGO_PKG_VERSION");
-        let gateway = State { name: "ok", since: self.started };
         let queues = [self.queue.clone(), format!("{}.dead", self.queue)];
         let own = [
             part(
                 "gateway",
-                gateway,
+                ("ok", seconds(self.started)),
                 version,
                 "The only public part: it passes requests on, and queues orders.",
                 &names.collect::<Vec<_>>(),
@@ -199,23 +154,31 @@ impl Catalogue {
             ),
             part(
                 "billing",
-                known.billing,
-                version,
+                (sight.billing.name, sight.billing.since_s()),
+                &sight.reported.version,
                 "Takes orders from the queue and stores each exactly once.",
                 &["broker", "postgresql"],
                 &queues,
             ),
-            part("broker", known.broker, "", "Keeps orders until billing has stored them.", &[], &[]),
+            part(
+                "broker",
+                (sight.broker.name, sight.broker.since_s()),
+                "",
+                "Keeps orders until billing has stored them.",
+                &[],
+                &[],
+            ),
         ];
         let all: Vec<_> = own.into_iter().chain(services).collect();
         json!({ "services": all })
     }
 }
 
-/// The entry of a part that does not describe itself. The broker may be another program, with a version of its own.
+/// The entry of a part that does not describe itself; `state` has been so since a time in seconds since 1970. The broker may
+/// be another program, with a version of its own.
 fn part(
     name: &str,
-    state: State,
+    (state, since_s): (&str, u64),
     version: &str,
     about: &str,
     depends_on: &[&str],
@@ -223,8 +186,8 @@ fn part(
 ) -> Value {
     json!({
         "name": name,
-        "state": state.name,
-        "since_s": state.since_s(),
+        "state": state,
+        "since_s": since_s,
         "version": if version.is_empty() { Value::Null } else { version.into() },
         "about": about,
         "path": null,

@@ -2,7 +2,8 @@
 //!
 //! The path of a request: `crates/edge` (reads it, strictly and within limits) → `routes`, which asks `names`, `access`
 //! and `rates` whether it may be served → `proxy` and `upstream` for the services, `orders`, `publisher` and `outbox` for
-//! /api/billing, `billing_records` for what billing has stored, `status`, `health` or `assets` for the gateway's own paths.
+//! /api/billing, `billing_records` for what billing has stored, `status`, `history`, `health` or `assets` for the
+//! gateway's own paths; `watch` looks at the other parts for these.
 
 mod access;
 mod access_log;
@@ -14,6 +15,7 @@ mod cors;
 mod error;
 mod forwarded;
 mod health;
+mod history;
 mod inspection;
 mod metrics;
 mod names;
@@ -31,6 +33,7 @@ mod settings;
 mod status;
 mod tokens;
 mod upstream;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,6 +60,7 @@ use catalogue::Catalogue;
 use cors::Cors;
 use forwarded::TrustedProxies;
 use health::Health;
+use history::History;
 use inspection::Inspection;
 use metrics::Metrics;
 use names::Names;
@@ -68,9 +72,10 @@ use publisher::Publisher;
 use rates::Rates;
 use recent_orders::RecentOrders;
 use routes::Routes;
-use status::{Placed, Status};
+use status::Status;
 use tokens::Tokens;
 use upstream::UpstreamService;
+use watch::Watch;
 
 /// A gateway that is bound to its address.
 pub struct Gateway {
@@ -110,6 +115,9 @@ impl Gateway {
         let outbox = outbox.map(|settings| Outbox::start(settings, publisher.clone(), recent.clone()));
         let outbox = outbox.transpose()?;
         let states = Arc::new(OrderStates::new(publisher.clone(), recent.clone(), billing_activity.clone()));
+        let watch = Watch::new(services.clone(), publisher.clone(), billing_activity.clone(), outbox.clone());
+        let watch = Arc::new(watch);
+        let history = History::start(watch.clone(), metrics.clone(), shutdown.clone())?;
         let proxies = services.iter().zip(&settings.services);
         let routes = Arc::new(Routes {
             services: proxies
@@ -118,20 +126,9 @@ impl Gateway {
             orders: Orders::new(publisher.clone(), outbox.clone(), recent, settings.billing_body_max_bytes),
             billing_records: BillingRecords::new(publisher.clone(), states.clone()),
             health: Health::new(services.clone(), publisher.clone()),
-            status: Status::new(
-                services.clone(),
-                publisher.clone(),
-                Placed { outbox: outbox.clone(), states },
-                metrics.clone(),
-                billing_activity.clone(),
-            ),
-            catalogue: Catalogue::new(
-                &services,
-                &settings.services,
-                publisher.clone(),
-                billing_activity,
-                &settings.queue,
-            ),
+            status: Status::new(services.clone(), watch.clone(), states, metrics.clone(), billing_activity),
+            history,
+            catalogue: Catalogue::new(&services, &settings.services, watch, &settings.queue),
             metrics: metrics.clone(),
             access_log: AccessLog::new(settings.access.access_log),
             proxies: TrustedProxies::new(settings.access.trusted_proxies.clone()),

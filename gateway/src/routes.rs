@@ -15,6 +15,7 @@ use crate::cors::Cors;
 use crate::error::Problem;
 use crate::forwarded::TrustedProxies;
 use crate::health::Health;
+use crate::history::History;
 use crate::metrics::Metrics;
 use crate::names::Names;
 use crate::orders::Orders;
@@ -31,6 +32,7 @@ pub(crate) struct Routes {
     pub(crate) billing_records: BillingRecords,
     pub(crate) health: Health,
     pub(crate) status: Status,
+    pub(crate) history: Arc<History>,
     pub(crate) catalogue: Catalogue,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
@@ -55,6 +57,7 @@ enum Endpoint {
     Health,
     Ready,
     Status,
+    History,
     OrderStatus,
     OrderStatusByQuery,
     Services,
@@ -73,7 +76,7 @@ impl Endpoint {
             Self::StoredOrders | Self::StoredOrder | Self::DeadLetters | Self::DeadLetter => {
                 Resource::Operations
             }
-            Self::Status | Self::Services => Resource::Operations,
+            Self::Status | Self::History | Self::Services => Resource::Operations,
             Self::Health | Self::Ready | Self::File(_) | Self::OpenApi | Self::Assets => Resource::Public,
         }
     }
@@ -101,6 +104,7 @@ static ROUTES: [Route; OTHER] = [
     route("/api/dead-letters", READ_ONLY, Endpoint::DeadLetters),
     route("/api/dead-letters/{id}", "DELETE, OPTIONS, POST", Endpoint::DeadLetter),
     route("/api/status", READ_ONLY, Endpoint::Status),
+    route("/api/status/history", READ_ONLY, Endpoint::History),
     route("/api/status/orders", READ_ONLY, Endpoint::OrderStatusByQuery),
     route("/api/status/orders/{message_id}", READ_ONLY, Endpoint::OrderStatus),
     route("/api/services", READ_ONLY, Endpoint::Services),
@@ -113,8 +117,10 @@ static ROUTES: [Route; OTHER] = [
     route("/assets/{name}", READ_ONLY, Endpoint::Assets),
 ];
 
+/// How many of [`ROUTES`], from the first one on, lead to inventory.
+pub(crate) const MOVIE_ROUTES: usize = 2;
 /// The number of routes; also the metrics index of requests without a route. The further services follow.
-const OTHER: usize = 18;
+const OTHER: usize = 19;
 
 /// The labels of the routes in metrics: [`ROUTES`] in order, `other`, then the prefixes of the further services. They
 /// live as long as the process.
@@ -257,6 +263,10 @@ impl Routes {
             Endpoint::Health => Health::serve_health(response),
             Endpoint::Ready => self.health.serve_ready(request, response),
             Endpoint::Status => self.status.serve(response),
+            Endpoint::History => {
+                let answer = self.history.answer(target.query)?;
+                response.send_json(200, &[("cache-control", "no-store")], answer.as_bytes())
+            }
             Endpoint::OrderStatus => self.status.serve_order(response, segment),
             Endpoint::OrderStatusByQuery => {
                 let id = status::message_id_of(target.query).ok_or(Problem::bad_request(

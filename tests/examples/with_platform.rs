@@ -3,9 +3,9 @@
 //!
 //! `COMMAND` is a line for bash. It finds the platform through `GATEWAY_URL`, `INVENTORY_URL`, `RABBITMQ_PORT`,
 //! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`, and the private listeners through `API_GATEWAY_PRIVATE_URL` and so on;
-//! `INVENTORY_APP_PID` is inventory's process, which a command may freeze and thaw. `SYSTEM_TESTS_RABBITMQ=1` takes
-//! RabbitMQ for the broker. The exit status is 0 when all commands succeed; after the first that does not, the services'
-//! logs are shown.
+//! `API_GATEWAY_PID`, `INVENTORY_APP_PID` and `BILLING_APP_PID` are processes that a command may freeze and thaw.
+//! `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for the broker. The exit status is 0 when all commands succeed; after the first
+//! that does not, the services' logs are shown.
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::net::SocketAddr;
@@ -130,6 +130,12 @@ fn keep(service: &mut Service, running: bool) {
     }
 }
 
+/// The variable that has the process of a service that runs, so that a command can let it stand still: `BILLING_APP_PID`.
+fn process(service: &Service) -> Option<(String, String)> {
+    let name = service.name().replace('-', "_").to_uppercase();
+    service.is_started().then(|| (format!("{name}_PID"), service.pid().to_string()))
+}
+
 /// The variable that names the private listener of a service that runs: `BILLING_APP_PRIVATE_URL` for billing-app.
 fn private(service: &Service) -> Option<(String, String)> {
     let name = service.name().replace('-', "_").to_uppercase();
@@ -139,18 +145,14 @@ fn private(service: &Service) -> Option<(String, String)> {
     })
 }
 
-/// The variable that names the process of inventory, if it runs.
-fn process(inventory: &Service) -> Option<(&'static str, String)> {
-    inventory.is_started().then(|| ("INVENTORY_APP_PID", inventory.pid().to_string()))
-}
-
 fn run(command: &str, platform: &Platform) -> bool {
+    let services = [&platform.gateway, &platform.inventory, &platform.billing];
     let status = Command::new("bash")
         .args(["-c", command])
         .env("GATEWAY_URL", format!("http://{}", platform.addr()))
         .env("INVENTORY_URL", format!("http://{}", platform.inventory.addr()))
-        .envs([&platform.gateway, &platform.inventory, &platform.billing].into_iter().filter_map(private))
-        .envs(process(&platform.inventory))
+        .envs(services.into_iter().filter_map(private))
+        .envs(services.into_iter().filter_map(process))
         .envs(platform.broker.settings())
         .status();
     match status {

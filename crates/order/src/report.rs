@@ -25,6 +25,15 @@ pub struct Report {
     pub repeated: u64,
     /// Messages since then that were put into the dead-letter queue.
     pub dead: u64,
+    /// Messages that the process has taken from the queue and has not acknowledged yet.
+    #[serde(default)]
+    pub held: u64,
+    /// The program's version; empty from versions that did not tell.
+    #[serde(default)]
+    pub version: String,
+    /// Memory that the process holds, in bytes, if it knows.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
     /// Messages settled since the last report, newest last, at most [`SETTLED_MAX`].
     pub settled: Vec<Settled>,
 }
@@ -63,8 +72,10 @@ mod tests {
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(
             json,
-            r#"{"instance":"i","stored":2,"repeated":0,"dead":0,"settled":[{"message_id":"m","outcome":"dead"}]}"#
+            r#"{"instance":"i","stored":2,"repeated":0,"dead":0,"held":0,"version":"","memory_bytes":null,"settled":[{"message_id":"m","outcome":"dead"}]}"#
         );
+        let of_an_older_version = r#"{"instance":"i","stored":2,"repeated":0,"dead":0,"settled":[{"message_id":"m","outcome":"dead"}]}"#;
+        assert_eq!(serde_json::from_str::<Report>(of_an_older_version).unwrap(), report);
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
     }
 }
