@@ -1,0 +1,99 @@
+// The pages of records while the network is slow and while inventory stands still: under a list, a form and an import.
+
+const { assert, frozen, hold, until, url } = require("./driver.js");
+const { add, api, clear, closed, counter, dialog, field, movies, press, shows } = require("./records-tools.js");
+
+async function slowNetwork(page) {
+  await clear(page);
+  const [first, second] = await add(page, "Slow one", "Quick one");
+  await page.goto(`${url}/#/records/movies`);
+  await shows(page, ["Slow one", "Quick one"]);
+  // The first record's answer comes after the second one was opened: its text must not appear there.
+  const release = await hold(page, `**/api/movies/${first.id}`);
+  await page.getByRole("link", { name: "Slow one" }).click();
+  await page.getByText("Loading…").waitFor();
+  await page.keyboard.press("Escape");
+  await closed(page);
+  await page.getByRole("link", { name: "Quick one" }).click();
+  await field(page, "Title").fill("Typed");
+  await release();
+  await page.waitForTimeout(500);
+  assert.equal(await field(page, "Title").inputValue(), "Typed");
+  await press(page, "Save");
+  await page.getByText("“Typed” was changed.").waitFor();
+  assert.equal((await (await api(page, "GET", `/api/movies/${second.id}`)).json()).title, "Typed");
+}
+
+async function frozenInventory(page, folder) {
+  await clear(page);
+  const [movie] = await add(page, "Before the fault");
+  await page.goto(`${url}/#/records/movies`);
+  await shows(page, ["Before the fault"]);
+  await frozen("INVENTORY_APP_PID", async () => {
+    // What is shown is dimmed and said to be old, and a question that is not answered shows nothing as its answer.
+    await page.locator(".list.old").waitFor({ timeout: 40_000 });
+    await page.getByText(/^[0-9]+ s old$/).waitFor();
+    await page.screenshot({ path: `${folder}/records-frozen.png` });
+    await page.getByRole("searchbox").fill("before");
+    await until(async () => assert.equal(await page.locator(".list tbody tr").count(), 0));
+    await page.locator(".note.bad").getByRole("button", { name: "Retry" }).waitFor({ timeout: 40_000 });
+  });
+  // It recovers by itself.
+  await shows(page, ["Before the fault"]);
+  await page.locator(".note:not(.bad)").waitFor();
+  await page.locator(".list:not(.old)").waitFor();
+  // A form keeps what was typed, its button is off meanwhile, and Retry saves it.
+  await page.getByRole("link", { name: "Before the fault" }).click();
+  await field(page, "Description").fill("Typed during the fault");
+  const changes = counter(page, "PATCH", "/api/movies/");
+  const save = page.getByRole("button", { name: "Save", exact: true });
+  await frozen("INVENTORY_APP_PID", async () => {
+    await save.click();
+    await page.locator('button[aria-busy="true"]', { hasText: "Save" }).waitFor();
+    await save.click({ force: true });
+    await page.keyboard.press("Control+Enter");
+    await dialog(page).getByRole("button", { name: "Retry" }).waitFor({ timeout: 40_000 });
+    assert.equal(changes.requests, 1, "a press on a button that works does it again");
+    assert.equal(await field(page, "Description").inputValue(), "Typed during the fault");
+  });
+  await press(dialog(page), "Retry");
+  // The first attempt may have been stored after all: then both versions are the same.
+  await page.getByText(/“Before the fault” (was changed|stays as it was stored)\./).or(page.getByRole("button", { name: "Save the choice" })).waitFor();
+  const choice = page.getByRole("button", { name: "Save the choice" });
+  if (await choice.count()) {
+    await choice.click();
+  }
+  await closed(page);
+  await until(async () => {
+    const stored = await (await api(page, "GET", `/api/movies/${movie.id}`)).json();
+    assert.equal(stored.description, "Typed during the fault");
+  });
+}
+
+async function frozenImport(page) {
+  await clear(page);
+  await page.goto(`${url}/#/records/movies`);
+  await page.getByText("There are no movies yet.").waitFor();
+  const titles = Array.from({ length: 400 }, (_, index) => `Imported ${index}`);
+  await page.getByRole("button", { name: "Import…" }).click();
+  const buffer = Buffer.from(titles.map((title) => JSON.stringify({ title })).join("\n"));
+  await field(page, "File").setInputFiles({ name: "many.jsonl", mimeType: "", buffer });
+  await press(page, "Import 400 movies");
+  await page.getByText(/^[1-9][0-9]* of 400 sent/).waitFor();
+  await frozen("INVENTORY_APP_PID", async () => {
+    await page.getByText("It goes on by itself as soon as it can.").waitFor({ timeout: 40_000 });
+  });
+  await press(dialog(page), "Done");
+  const stored = (await movies(page)).map(({ title }) => title);
+  assert.equal(new Set(stored).size, stored.length, "a movie was imported twice");
+  // The few that were on their way when it froze are told as uncertain; all others are there.
+  assert.ok(stored.length >= 396, `${stored.length} of 400 are stored`);
+  // One of those may still be stored now.
+  await until(async () => {
+    await clear(page);
+    await page.waitForTimeout(1_000);
+    assert.deepEqual(await movies(page), []);
+  });
+}
+
+module.exports = { slowNetwork, frozenInventory, frozenImport };
