@@ -293,7 +293,9 @@ function showPager(page, pages) {
 
 function turned(page, target) {
   go("records", query.closed(target));
-  page.shown.scrollIntoView({ block: "nearest" });
+  if (page.shown.getBoundingClientRect().top < 0) {
+    page.shown.scrollIntoView({ block: "start" });
+  }
 }
 
 // --- what is selected, and deleting ---
