@@ -217,10 +217,11 @@ leave_if_asked() {
     [[ $stopping == no ]] || { say "Stopping." && exit; }
 }
 
-# is_ready: whether the whole platform is ready. Keeps the gateway's answer.
+# is_ready: whether the whole platform is ready, the broker included, without which the gateway is ready, too. Keeps the
+# gateway's answer.
 answer=''
 is_ready() {
-    answer=$(curl -sS -m 5 -w ' %{http_code}' "$gateway/ready" 2>&1) && [[ $answer == *' 200' ]]
+    answer=$(curl -sS -m 5 -w ' %{http_code}' "$gateway/ready" 2>&1) && [[ $answer == '{"status":"ready"} 200' ]]
 }
 
 # give_up NAME PROBLEM: shows the end of a log, stops everything and fails.

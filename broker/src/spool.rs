@@ -36,6 +36,8 @@ const PROPERTY_FLAGS: u16 = 1 << 12 | 1 << 7 | 1 << 6;
 const ID_MAX_BYTES: usize = 255;
 /// The largest body, in bytes.
 const BODY_MAX_BYTES: usize = 16 << 20;
+/// What a small message takes in the log, in bytes.
+const SMALL_BYTES: u64 = 256;
 
 /// The limits of a [`Spool`].
 #[derive(Clone, Copy, Debug)]
@@ -242,19 +244,39 @@ impl Spool {
         }
     }
 
+    /// Why even a small message would not be stored now, if that is so.
+    pub fn refusal(&self) -> Option<PublishError> {
+        if let Some(reason) = self.closed() {
+            return Some(PublishError::Closed { reason });
+        }
+        if self.store.alarm.is_raised() {
+            return Some(PublishError::Full { reason: "the disk is nearly full" });
+        }
+        self.exceeded(*lock(&self.usage), SMALL_BYTES).map(|reason| PublishError::Full { reason })
+    }
+
     /// Counts a message that is about to be stored, if the limits allow it.
     fn admit(&self, bytes: u64) -> Result<(), PublishError> {
         let mut usage = lock(&self.usage);
-        let reason = match () {
-            () if usage.messages >= self.options.max_messages => "it holds as many messages as are allowed",
-            () if usage.bytes + bytes > self.options.max_bytes => "it holds as many bytes as are allowed",
-            () => {
-                usage.messages += 1;
-                usage.bytes += bytes;
-                return Ok(());
+        if let Some(reason) = self.exceeded(*usage, bytes) {
+            return Err(PublishError::Full { reason });
+        }
+        usage.messages += 1;
+        usage.bytes += bytes;
+        Ok(())
+    }
+
+    /// The limit that keeps a message of so many bytes out.
+    fn exceeded(&self, usage: Usage, bytes: u64) -> Option<&'static str> {
+        match () {
+            () if usage.messages >= self.options.max_messages => {
+                Some("it holds as many messages as are allowed")
             }
-        };
-        Err(PublishError::Full { reason })
+            () if usage.bytes + bytes > self.options.max_bytes => {
+                Some("it holds as many bytes as are allowed")
+            }
+            () => None,
+        }
     }
 
     fn release(&self, bytes: u64) {

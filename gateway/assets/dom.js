@@ -61,3 +61,15 @@ export function replace(root, key, make) {
     root.replaceChildren(...[make()].flat());
   }
 }
+
+// A table; `columns` are [name, class] pairs, `rows` lists of cells. On a phone each row is a block in which every cell has
+// its column's name.
+export function table(columns, rows) {
+  const head = columns.map(([name, className]) => having(element("th", className, name), { scope: "col" }));
+  for (const row of rows) {
+    [...row.children].forEach((cell, at) => {
+      cell.dataset.label = columns[at][0];
+    });
+  }
+  return element("table", "stackable", element("thead", "", element("tr", "", ...head)), element("tbody", "", ...rows));
+}

@@ -3,7 +3,7 @@
 
 import { perform, tell } from "/assets/action.js";
 import { call } from "/assets/api.js";
-import { button, element, heading, having, userText } from "/assets/dom.js";
+import { button, element, heading, having, table, userText } from "/assets/dom.js";
 import { field, clearProblems, showProblems } from "/assets/forms.js";
 import { follow } from "/assets/follow.js";
 import { address, go } from "/assets/places.js";
@@ -29,12 +29,12 @@ let pending = { contents: "", key: "" };
 let draft = null;
 
 export function open(root, parameters) {
-  const view = { parameters, list: element("ul", "followed"), table: element("div", "wide") };
+  const view = { parameters, list: element("ul", "followed"), found: element("div", "wide") };
   const note = element("p");
   const place = placeCard(view);
   const find = finder(parameters);
   const pager = element("div", "pager");
-  const stored = element("section", "card", element("header", "", element("h2", "", "Stored orders"), find.form), view.table, pager);
+  const stored = element("section", "card", element("header", "", element("h2", "", "Stored orders"), find.form), view.found, pager);
   root.append(heading("Orders", note), place, stored);
   showPlaced(view);
 
@@ -43,7 +43,7 @@ export function open(root, parameters) {
     show: (found, result) => showOrders(view, pager, found, result),
     every_ms: INTERVAL_MS,
     fresh_ms: 3 * INTERVAL_MS,
-    root: view.table,
+    root: view.found,
     note,
   });
   view.again = reading.now;
@@ -151,21 +151,21 @@ function readOrders({ message_id: id = "", user_id: user = "", before = "" }, si
 // One order by its message id. Its state is told for any id; what was ordered only for ids that fit into a path.
 async function findOrder(id, options) {
   const result = await call("GET", `/api/status/orders?${new URLSearchParams({ message_id: id })}`, options);
-  if (!result.ok || result.body.state !== "stored" || !/^[A-Za-z0-9_~-]+$/.test(id)) {
+  if (!result.ok || result.body.state !== "stored" || !/^[A-Za-z0-9_~@-][A-Za-z0-9._~@-]*$/.test(id)) {
     return result.ok ? { ...result, body: [{ ...result.body, order: null }] } : result;
   }
   const record = await call("GET", `/api/orders/${encodeURIComponent(id)}`, options);
   return { ...result, body: [record.ok ? record.body : { ...result.body, order: null }] };
 }
 
-function showOrders({ table, parameters }, pager, found, { headers }) {
+function showOrders({ found: root, parameters }, pager, found, { headers }) {
   const isOne = Boolean(parameters.message_id);
   const key = JSON.stringify([parameters, found]);
-  if (table.dataset.key === key) {
+  if (root.dataset.key === key) {
     return;
   }
-  table.dataset.key = key;
-  table.replaceChildren(isOne ? oneOrder(found[0]) : found.length === 0 ? nothing(parameters) : orderTable(found));
+  root.dataset.key = key;
+  root.replaceChildren(isOne ? oneOrder(found[0]) : found.length === 0 ? nothing(parameters) : orderTable(found));
   const next = headers.get("Link")?.match(/[?&]before=([0-9]+)/)?.[1];
   const links = [];
   if (!isOne && (parameters.before || next)) {
@@ -187,8 +187,7 @@ function nothing({ user_id: user, before }) {
 }
 
 function orderTable(orders) {
-  const names = ["Number", "Customer", "Items", "Total", "Message id"];
-  const head = names.map((name, at) => having(element("th", at === 2 || at === 3 ? "number" : "", name), { scope: "col" }));
+  const columns = [["Number", ""], ["Customer", ""], ["Items", "number"], ["Total", "number"], ["Message id", ""]];
   const rows = orders.map((order) => {
     const customer = having(element("a", "", order.user_id), { dir: "auto" });
     customer.href = address("orders", { user_id: order.user_id });
@@ -204,7 +203,7 @@ function orderTable(orders) {
       element("td", "", order.message_id ? id : element("span", "quiet", "not kept any more")),
     );
   });
-  return element("table", "", element("thead", "", element("tr", "", ...head)), element("tbody", "", ...rows));
+  return table(columns, rows);
 }
 
 const STATES = {

@@ -4,7 +4,7 @@
 import { perform, tell } from "/assets/action.js";
 import { call } from "/assets/api.js";
 import { ask } from "/assets/dialogs.js";
-import { button, element, heading, having, replace, userText } from "/assets/dom.js";
+import { button, element, heading, having, replace, table, userText } from "/assets/dom.js";
 import { alert, ratesOf, stateOf, troubles } from "/assets/parts.js";
 import { poll } from "/assets/poll.js";
 import { bytes, count, moment, number, rate } from "/assets/words.js";
@@ -19,7 +19,7 @@ const MOVE_TIMEOUT_MS = 15_000;
 
 export function open(root) {
   const [note, lettersNote, alerts] = [element("p"), element("p"), element("div", "alerts")];
-  const table = element("div", "wide");
+  const queues = element("div", "wide");
   const message = having(element("p", "message"), { role: "status" });
   const list = element("ul", "letters");
   const view = { list, message, letters: [], isMoving: false };
@@ -27,7 +27,7 @@ export function open(root) {
   const requeueAll = button("Requeue all", () => moveAll(view, requeueAll, REQUEUE));
   const discardAll = button("Discard all", () => moveAll(view, discardAll, DISCARD), { className: "danger" });
   view.all.append(requeueAll, discardAll);
-  const now = element("section", "card", table);
+  const now = element("section", "card", queues);
   const dead = element(
     "section",
     "card",
@@ -45,7 +45,7 @@ export function open(root) {
       show: (status) => {
         const found = troubles(status).filter(({ name }) => ["broker", "billing", "billing_db", "outbox"].includes(name));
         replace(alerts, JSON.stringify(found.map(({ cause }) => cause)), () => found.map(alert));
-        replace(table, JSON.stringify(rowsOf(status, history)), () => queueTable(rowsOf(status, history)));
+        replace(queues, JSON.stringify(rowsOf(status, history)), () => queueTable(rowsOf(status, history)));
       },
       root: now,
       note,
@@ -97,8 +97,7 @@ function rowsOf(status, history) {
 }
 
 function queueTable(rows) {
-  const names = ["Queue", "Ready", "Unacknowledged", "Consumers", "In", "Out"];
-  const head = names.map((name, at) => having(element("th", at > 0 ? "number" : "", name), { scope: "col" }));
+  const columns = ["Queue", "Ready", "Unacknowledged", "Consumers", "In", "Out"].map((name, at) => [name, at > 0 ? "number" : ""]);
   const cells = rows.map(({ name, about, ready, held, consumers, into, out }) =>
     element(
       "tr",
@@ -107,7 +106,7 @@ function queueTable(rows) {
       ...[number(ready), number(held), number(consumers), rate(into), rate(out)].map((text) => element("td", "number", text)),
     ),
   );
-  return element("table", "", element("thead", "", element("tr", "", ...head)), element("tbody", "", ...cells));
+  return table(columns, cells);
 }
 
 // --- dead letters ---

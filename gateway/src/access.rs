@@ -15,9 +15,9 @@ const TOKEN_MAX_BYTES: usize = 512;
 pub(crate) enum Resource {
     /// Pages and probes.
     Public,
-    /// The whole of a service: all its records.
+    /// Many records at once: a whole service, or a part of it that is no single record for sure.
     Collection,
-    /// Anything below that: single records.
+    /// A single record.
     Record,
     /// Placing orders, and asking what became of one.
     Orders,
@@ -57,6 +57,11 @@ impl Access {
         Ok(Some(owner.role))
     }
 
+    /// Whether a client may see what belongs to others.
+    pub(crate) fn may_see_all(&self, role: Option<Role>) -> bool {
+        self.tokens.is_none() || role == Some(Role::Admin)
+    }
+
     /// Checks that a client may use `method` on `resource`.
     pub(crate) fn authorise(
         &self,
@@ -92,12 +97,10 @@ impl Access {
 
 /// The token in a value of `Authorization` (RFC 6750 §2.1); `None` if it has another scheme.
 fn bearer_token(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = value.split_at_checked(7).unwrap_or((value, b""));
-    if scheme.eq_ignore_ascii_case(b"bearer ") {
-        Some(rest.trim_ascii())
-    } else {
-        value.eq_ignore_ascii_case(b"bearer").then_some(b"")
-    }
+    // Only spaces are allowed here, but a token after a tab must not be passed on to a service as another scheme's.
+    let scheme_end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(scheme_end);
+    scheme.eq_ignore_ascii_case(b"bearer").then(|| rest.trim_ascii())
 }
 
 #[cfg(test)]
@@ -108,6 +111,8 @@ mod tests {
     fn only_the_scheme_bearer_has_a_token() {
         assert_eq!(bearer_token(b"Bearer abc"), Some(&b"abc"[..]));
         assert_eq!(bearer_token(b"bEARER  abc="), Some(&b"abc="[..]));
+        assert_eq!(bearer_token(b"Bearer\tabc"), Some(&b"abc"[..]));
+        assert_eq!(bearer_token(b"bearer \t abc"), Some(&b"abc"[..]));
         assert_eq!(bearer_token(b"Bearer"), Some(&b""[..]));
         for other in [&b"Basic YTpi"[..], b"Bearerabc", b"", b"Bear"] {
             assert_eq!(bearer_token(other), None);

@@ -62,7 +62,7 @@ impl BillingRecords {
             other => return Err(unexpected(&other)),
         };
         let state = self.states.state(id, &record);
-        if state.name == "unknown" {
+        if !state.is_known() {
             return Err(Problem::NotFound);
         }
         let answer = json!({

@@ -118,7 +118,7 @@ pub enum Problem {
     },
     /// The key of the order was used for another one.
     KeyUsed {
-        /// The key.
+        /// The message id that it stands for.
         message_id: String,
     },
 }
@@ -179,7 +179,7 @@ impl Problem {
                 Reason::TimedOut => format!("{service} did not answer in time").into(),
             },
             Self::NotPublished { message_id, may_be_stored: false, .. } => {
-                format!("the order was not stored; repeat it with Idempotency-Key {message_id}").into()
+                format!("the order was not stored by this request; repeat it with Idempotency-Key {message_id}").into()
             }
             Self::NotPublished { message_id, .. } => format!(
                 "the order is not confirmed: it may have been stored; repeat it with Idempotency-Key {message_id}"

@@ -17,6 +17,7 @@ mod forwarded;
 mod health;
 mod history;
 mod inspection;
+mod message_ids;
 mod metrics;
 mod names;
 mod openapi;
@@ -125,7 +126,7 @@ impl Gateway {
                 .collect(),
             orders: Orders::new(publisher.clone(), outbox.clone(), recent, settings.billing_body_max_bytes),
             billing_records: BillingRecords::new(publisher.clone(), states.clone()),
-            health: Health::new(services.clone(), publisher.clone()),
+            health: Health::new(services.clone(), publisher.clone(), outbox.clone()),
             status: Status::new(services.clone(), watch.clone(), states, metrics.clone(), billing_activity),
             history,
             catalogue: Catalogue::new(&services, &settings.services, watch, &settings.queue),

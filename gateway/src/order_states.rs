@@ -15,18 +15,26 @@ use crate::recent_orders::{Place, RecentOrders};
 /// How long billing may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The reason that is shown while this gateway remembers that it has refused another order.
+const CONTESTED: &str = "another order under this message_id was refused";
+
 /// What has become of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OrderState {
     /// `stored`, `dead`, `waiting`, `outbox` or `unknown`.
     pub(crate) name: &'static str,
-    /// Why a message is dead. If an order is stored, too, this was another one under the same id.
+    /// Why a message is dead. If the state is another one, this was another order under the same id.
     pub(crate) reason: Option<String>,
 }
 
 impl OrderState {
     fn new(name: &'static str) -> Self {
         Self { name, reason: None }
+    }
+
+    /// Whether anybody knows the order.
+    pub(crate) fn is_known(&self) -> bool {
+        self.name != "unknown"
     }
 }
 
@@ -52,16 +60,19 @@ impl OrderStates {
         let reported = self.billing_activity.outcome(message_id);
         // That is final, so nobody needs to be asked.
         if reported == Some(MessageOutcome::Stored) {
-            return OrderState::new("stored");
+            return self.noting_contest(message_id, OrderState::new("stored"));
         }
         match self.ask(message_id) {
             Ok(Answer::Order(record)) => self.state(message_id, &record),
             _ if reported == Some(MessageOutcome::Dead) => OrderState::new("dead"),
-            _ => OrderState::new(match self.recent.place(message_id) {
-                Some(Place::Outbox) => "outbox",
-                Some(Place::Queue) if self.recent.must_be_waiting(message_id) => "waiting",
-                _ => "unknown",
-            }),
+            _ => {
+                let name = match self.recent.place(message_id) {
+                    Some(Place::Outbox) => "outbox",
+                    Some(Place::Queue) if self.recent.must_be_waiting(message_id) => "waiting",
+                    _ => "unknown",
+                };
+                self.noting_contest(message_id, OrderState::new(name))
+            }
         }
     }
 
@@ -80,6 +91,14 @@ impl OrderStates {
             _ if record.requeued => "waiting",
             Some(Place::Underway) | None => "unknown",
         };
-        OrderState { name, reason: record.dead.clone() }
+        self.noting_contest(message_id, OrderState { name, reason: record.dead.clone() })
+    }
+
+    /// The state, and that another order was refused under its id, unless there is another reason.
+    fn noting_contest(&self, message_id: &str, mut state: OrderState) -> OrderState {
+        if state.reason.is_none() && self.recent.is_contested(message_id) {
+            state.reason = Some(CONTESTED.to_owned());
+        }
+        state
     }
 }

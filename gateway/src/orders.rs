@@ -9,13 +9,11 @@ use foundation::json::is_json;
 use order::Order;
 
 use crate::error::Problem;
+use crate::message_ids;
 use crate::outbox::Outbox;
 use crate::publisher::{Publisher, QueuedOrder};
 use crate::recent_orders::{KeyUsed, Place, RecentOrders};
 
-/// The longest idempotency key, in bytes. It becomes the message id, a short string of at most 255 bytes (AMQP 0-9-1
-/// §4.2.5.3).
-const KEY_MAX_BYTES: usize = 128;
 /// How long the broker may take to confirm an order before that goes to the outbox. A client then waits this long and
 /// for one fdatasync, well below a second.
 const OUTBOX_AFTER: Duration = Duration::from_millis(500);
@@ -48,12 +46,12 @@ impl Orders {
             return Err(Problem::UnsupportedMediaType);
         }
         let message_id = if request.has_field("idempotency-key") {
-            let key = request.field("idempotency-key").and_then(idempotency_key);
-            key.ok_or(Problem::bad_request(
+            let key = request.field("idempotency-key");
+            key.and_then(|key| message_ids::of_key(request.client(), key)).ok_or(Problem::bad_request(
                 "Idempotency-Key must be 1 to 128 visible ASCII characters, once",
             ))?
         } else {
-            uuid::Uuid::new_v4().to_string()
+            message_ids::random(request.client())
         };
         let body = request.read_body(self.max_bytes)?;
         Order::parse(&body).map_err(Problem::InvalidOrder)?;
@@ -70,54 +68,36 @@ impl Orders {
             return Err(Problem::KeyUsed { message_id });
         }
         let Err((cause, may_be_stored)) = self.publish_or_keep(order) else { return Ok(()) };
-        if !may_be_stored {
-            self.recent.forget(&message_id);
-        }
+        // Of several attempts under one key, another one may have stored the order.
+        let may_be_stored = may_be_stored || !self.recent.forget(&message_id);
         Err(Problem::NotPublished { message_id, may_be_stored, cause })
     }
 
     /// Returns why the order is not known to be stored, and whether it may be stored nevertheless.
     fn publish_or_keep(&self, order: &QueuedOrder) -> Result<(), (String, bool)> {
         let outbox = self.outbox.as_ref().filter(|outbox| !outbox.is_closed());
-        let (mut causes, mut may_be_stored) = (Vec::new(), false);
+        let (mut causes, mut may_be_stored, mut timed_out) = (Vec::new(), false, false);
         if outbox.is_none_or(|outbox| !outbox.goes_first()) {
             let timeout = if outbox.is_some() { OUTBOX_AFTER } else { self.publisher.confirm_timeout() };
             let Err(unconfirmed) = self.publisher.publish(order, timeout) else {
                 self.recent.put(&order.message_id, &order.body, Place::Queue);
                 return Ok(());
             };
-            if unconfirmed.timed_out
-                && let Some(outbox) = outbox
-            {
-                outbox.note_late_broker();
-            }
             may_be_stored = unconfirmed.may_be_stored;
+            timed_out = unconfirmed.timed_out;
             causes.push(unconfirmed.cause);
         }
         if let Some(outbox) = outbox {
-            let Err(not_kept) = outbox.keep(order) else { return Ok(()) };
+            let Err(not_kept) = outbox.keep(order) else {
+                // Only now: an outbox that takes nothing must not keep orders from the broker.
+                if timed_out {
+                    outbox.note_late_broker();
+                }
+                return Ok(());
+            };
             may_be_stored |= not_kept.may_be_kept;
             causes.push(not_kept.cause);
         }
         Err((causes.join("; "), may_be_stored))
-    }
-}
-
-/// The key, if it is a valid one.
-pub(crate) fn idempotency_key(value: &[u8]) -> Option<String> {
-    let valid = (1..=KEY_MAX_BYTES).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
-    if valid { String::from_utf8(value.to_vec()).ok() } else { None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_idempotency_key_is_short_and_visible() {
-        assert_eq!(idempotency_key(b"order-1!").as_deref(), Some("order-1!"));
-        for bad in [&b""[..], b"a b", b"\xc3\xa9", b"a\tb", &[b'a'; 129]] {
-            assert_eq!(idempotency_key(bad), None);
-        }
     }
 }

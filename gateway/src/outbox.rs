@@ -140,6 +140,11 @@ impl Outbox {
         }
     }
 
+    /// Why it would take no order now.
+    pub(crate) fn refusal(&self) -> Option<PublishError> {
+        self.spool.refusal()
+    }
+
     /// Whether it takes no orders any more, because its log failed.
     pub(crate) fn is_closed(&self) -> bool {
         self.spool.closed().is_some()

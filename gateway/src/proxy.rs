@@ -32,7 +32,7 @@ pub(crate) struct Conditions<'r> {
     pub(crate) scheme: &'static str,
     /// Whether to drop what the service says about pages of other origins.
     pub(crate) own_cors: bool,
-    /// What bounds the answers of unknown length that are on their way to one client.
+    /// What bounds the lists that are on their way to one client.
     pub(crate) rates: Option<&'r Rates>,
 }
 
@@ -98,7 +98,9 @@ impl Proxy {
         remove_named_in_connection(answer.headers_mut());
         let bodiless = request.method() == Method::Head || matches!(status, 204 | 304);
         let size = if bodiless { BodySize::None } else { announced_size(answer.headers()) };
-        let rates = conditions.rates.filter(|_| !bodiless && size == BodySize::Unknown);
+        // What a write has done cannot be refused any more, so its answer counts as no list, however long it is.
+        let is_list = request.method() == Method::Get && size == BodySize::Unknown;
+        let rates = conditions.rates.filter(|_| is_list);
         let _stream = rates.map(|rates| rates.begin_stream(request.client())).transpose()?;
         response.begin(status);
         for (name, value) in answer.headers() {

@@ -51,9 +51,12 @@ impl Questions {
         state.reply_to = queue;
     }
 
-    /// An answer has arrived.
+    /// An answer has arrived, even if nobody waits for it any more: billing answers again.
     pub(crate) fn settle(&self, id: &str, answer: Vec<u8>) {
-        let waiting = self.state().waiting.remove(id);
+        let mut state = self.state();
+        state.quiet_until = None;
+        let waiting = state.waiting.remove(id);
+        drop(state);
         if let Some(waiting) = waiting {
             // Whoever asked may have given up.
             let _ = waiting.try_send(answer);
@@ -126,5 +129,29 @@ impl Questions {
     fn timed_out(&self) -> Unanswered {
         self.state().quiet_until = Some(Instant::now() + QUIET);
         Unanswered::TimedOut("billing did not answer in time".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_silence_nobody_is_asked_until_any_answer_arrives() {
+        let questions = Questions::default();
+        questions.set_reply_to(Some("answers".to_owned()));
+        let begin = |id: &str| {
+            let (sender, answer) = sync_channel(1);
+            questions.begin(id, sender).map(|_| answer)
+        };
+        let early = begin("early").unwrap();
+        questions.timed_out();
+        assert!(matches!(begin("late"), Err(Unanswered::NotAsked(_))));
+        questions.settle("early", b"yes".to_vec());
+        assert_eq!(early.recv(), Ok(b"yes".to_vec()));
+        assert!(begin("late").is_ok());
+        questions.timed_out();
+        questions.settle("of somebody who has given up", Vec::new());
+        assert!(begin("later").is_ok());
     }
 }

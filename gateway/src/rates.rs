@@ -22,8 +22,9 @@ const ADDRESS_SETS: usize = 4096;
 const NAME_SETS: usize = 128;
 /// How many clients one set has.
 const SET_CLIENTS: usize = 8;
-/// The most answers of unknown length, such as whole lists, that may be on their way to one client. Each may occupy a
-/// thread, and a connection of inventory, for as long as the client reads.
+/// The most answers of unknown length to GET, such as whole lists, that may be on their way to one client. Each may
+/// occupy a thread, and a connection of inventory, for as long as the client reads. Like the other limits here it holds
+/// only if the settings limit clients; without that, the number of a client's connections bounds its lists.
 const STREAMS_MAX: usize = 8;
 
 /// How fast a bucket fills, and how much it holds.
@@ -229,8 +230,7 @@ impl Rates {
         hash | 1
     }
 
-    /// Notes that an answer of unknown length is on its way to `client`, until the returned value is dropped; refuses it
-    /// if there are too many.
+    /// Notes that a list is on its way to `client`, until the returned value is dropped; refuses it if there are too many.
     pub(crate) fn begin_stream(&self, client: &Client) -> Result<Stream<'_>, Problem> {
         let key = self.key(client);
         let mut streams = self.lock_streams();
@@ -248,7 +248,7 @@ impl Rates {
     }
 }
 
-/// An answer of unknown length that is on its way.
+/// A list that is on its way.
 #[derive(Debug)]
 pub(crate) struct Stream<'r> {
     rates: &'r Rates,

@@ -39,6 +39,16 @@ struct Entry {
     /// [`BillingActivity::progress`] when it was first heard of.
     progress: u32,
     place: Place,
+    /// It was placed more than once.
+    is_repeated: bool,
+    /// Another order was refused under its key.
+    is_contested: bool,
+}
+
+impl Entry {
+    fn new(order: u64, progress: u32, place: Place) -> Self {
+        Self { order, progress, place, is_repeated: false, is_contested: false }
+    }
 }
 
 #[derive(Default)]
@@ -70,10 +80,13 @@ impl RecentOrders {
         let (key, order) = (self.key(message_id), self.digest(body));
         let progress = self.billing_activity.progress();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.orders.get(&key) {
-            Some(known) if known.order != order => return Err(KeyUsed),
-            Some(_) => {}
-            None => state.insert(key, Entry { order, progress, place: Place::Underway }),
+        match state.orders.get_mut(&key) {
+            Some(known) if known.order != order => {
+                known.is_contested = true;
+                return Err(KeyUsed);
+            }
+            Some(known) => known.is_repeated = true,
+            None => state.insert(key, Entry::new(order, progress, Place::Underway)),
         }
         Ok(())
     }
@@ -87,18 +100,22 @@ impl RecentOrders {
             // A repetition that went another way changes nothing: the broker has the order.
             Some(known) if known.place == Place::Queue => {}
             Some(known) => known.place = place,
-            None => state.insert(key, Entry { order, progress, place }),
+            None => state.insert(key, Entry::new(order, progress, place)),
         }
     }
 
-    /// Notes that an order was not placed, so that its key can be used again.
-    pub(crate) fn forget(&self, message_id: &str) {
+    /// Notes that an attempt to place an order has failed for sure. If there was no other attempt, its key can be used
+    /// again; returns whether that is so.
+    pub(crate) fn forget(&self, message_id: &str) -> bool {
         let key = self.key(message_id);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.orders.get(&key).is_some_and(|known| known.place == Place::Underway) {
+        let was_only_attempt =
+            state.orders.get(&key).is_some_and(|known| known.place == Place::Underway && !known.is_repeated);
+        if was_only_attempt {
             state.orders.remove(&key);
             state.keys.retain(|known| *known != key);
         }
+        was_only_attempt
     }
 
     /// Where an order is, if it is remembered.
@@ -106,6 +123,13 @@ impl RecentOrders {
         let key = self.key(message_id);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.orders.get(&key).map(|known| known.place)
+    }
+
+    /// Whether another order was refused under the key of this one.
+    pub(crate) fn is_contested(&self, message_id: &str) -> bool {
+        let key = self.key(message_id);
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.orders.get(&key).is_some_and(|known| known.is_contested)
     }
 
     /// Whether an order in the queue is still there for sure: billing is not known to have done anything since the order
@@ -139,16 +163,28 @@ mod tests {
     fn a_key_stands_for_one_order_until_it_is_forgotten() {
         let recent = RecentOrders::new(Arc::default());
         assert_eq!(recent.begin("k", b"one"), Ok(()));
-        assert_eq!((recent.begin("k", b"one"), recent.begin("k", b"two")), (Ok(()), Err(KeyUsed)));
+        assert!(!recent.is_contested("k"));
+        assert_eq!(recent.begin("k", b"two"), Err(KeyUsed));
+        assert!(recent.is_contested("k"));
         assert_eq!(recent.place("k"), Some(Place::Underway));
-        recent.forget("k");
+        assert!(recent.forget("k"));
         assert_eq!((recent.place("k"), recent.begin("k", b"two")), (None, Ok(())));
         recent.put("k", b"two", Place::Outbox);
-        recent.forget("k");
+        assert!(!recent.forget("k"));
         assert_eq!(recent.place("k"), Some(Place::Outbox), "what was accepted is not forgotten");
         recent.put("k", b"two", Place::Queue);
         recent.put("k", b"two", Place::Outbox);
         assert_eq!(recent.place("k"), Some(Place::Queue));
+    }
+
+    #[test]
+    fn an_order_that_was_tried_twice_is_not_forgotten() {
+        let recent = RecentOrders::new(Arc::default());
+        assert_eq!((recent.begin("k", b"one"), recent.begin("k", b"one")), (Ok(()), Ok(())));
+        // The other attempt may have stored it, or may do so now.
+        assert!(!recent.forget("k") && !recent.forget("k"));
+        assert_eq!(recent.begin("k", b"two"), Err(KeyUsed));
+        assert!(!recent.forget("never tried"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::error::Problem;
 use crate::forwarded::TrustedProxies;
 use crate::health::Health;
 use crate::history::History;
+use crate::message_ids;
 use crate::metrics::Metrics;
 use crate::names::Names;
 use crate::orders::Orders;
@@ -23,6 +24,7 @@ use crate::proxy::{Conditions, Proxy};
 use crate::rates::Rates;
 use crate::settings::ServiceSettings;
 use crate::status::{self, Status};
+use crate::tokens::Role;
 
 /// The handlers of all routes.
 pub(crate) struct Routes {
@@ -228,9 +230,7 @@ impl Routes {
                 return Err(Problem::NotFound);
             };
             *taken = OTHER + index;
-            let whole = target.path == service.prefix;
-            let resource = if whole { Resource::Collection } else { Resource::Record };
-            self.access.authorise(role, resource, method)?;
+            self.access.authorise(role, resource_below(&service.prefix, &target.path), method)?;
             return self.pass_on(index, request, response, target.verbatim, EVERYTHING);
         };
         *taken = index;
@@ -238,10 +238,10 @@ impl Routes {
         match route.endpoint {
             // An unknown file is 404 for every method.
             Endpoint::Assets if assets::find(segment).is_none() => return Err(Problem::NotFound),
-            Endpoint::OrderStatus | Endpoint::StoredOrder if !status::is_message_id(segment) => {
+            Endpoint::OrderStatus | Endpoint::StoredOrder if !message_ids::fits_path(segment) => {
                 return Err(Problem::bad_request(
-                    "the message id must be 1 to 128 letters, digits, hyphens, underscores and tildes; ask for others with \
-                     /api/status/orders?message_id=",
+                    "the message id must be 1 to 193 characters that need no percent-encoding in a path; ask for \
+                     others with /api/status/orders?message_id=",
                 ));
             }
             Endpoint::Movies => return self.pass_on(0, request, response, target.verbatim, route.allow),
@@ -267,12 +267,12 @@ impl Routes {
                 let answer = self.history.answer(target.query)?;
                 response.send_json(200, &[("cache-control", "no-store")], answer.as_bytes())
             }
-            Endpoint::OrderStatus => self.status.serve_order(response, segment),
+            Endpoint::OrderStatus => {
+                return self.serve_order_status(role, request, response, segment);
+            }
             Endpoint::OrderStatusByQuery => {
-                let id = status::message_id_of(target.query).ok_or(Problem::bad_request(
-                    "message_id must be given once, as 1 to 128 visible ASCII characters in percent-encoding",
-                ))?;
-                self.status.serve_order(response, &id)
+                let id = status::message_id_of(target.query).unwrap_or_default();
+                return self.serve_order_status(role, request, response, &id);
             }
             Endpoint::Services => self.catalogue.serve(response),
             Endpoint::File(file) => file.serve(request, response),
@@ -282,6 +282,24 @@ impl Routes {
             Endpoint::Movies | Endpoint::Billing => Err(Refusal::Internal("a method has no handler")),
         };
         Ok(answered?)
+    }
+
+    /// Tells what has become of the order that the client means by `id`.
+    fn serve_order_status(
+        &self,
+        role: Option<Role>,
+        request: &Request<'_>,
+        response: &mut Response<'_>,
+        id: &str,
+    ) -> Result<(), Problem> {
+        let ids = message_ids::asked_for(request.client(), self.access.may_see_all(role), id.as_bytes());
+        if ids.is_empty() {
+            return Err(Problem::bad_request(
+                "message_id must be given once: an Idempotency-Key of 1 to 128 visible ASCII characters, or the \
+                 message_id of an answer",
+            ));
+        }
+        Ok(self.status.serve_order(response, &ids)?)
     }
 
     /// Passes a request on to a service, which decides about its methods. Only CONNECT and TRACE are refused here,
@@ -304,6 +322,14 @@ impl Routes {
         };
         self.services[service].1.serve(request, response, target, conditions)
     }
+}
+
+/// What a path of a further service gives access to. Only the service knows which of its paths stand for many records, so
+/// a single record is what is one for sure: the last segment is a number or a UUID.
+fn resource_below(prefix: &str, path: &str) -> Resource {
+    let last = path.strip_prefix(prefix).and_then(|below| below.rsplit('/').next()).unwrap_or_default();
+    let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number || uuid::Uuid::try_parse(last).is_ok() { Resource::Record } else { Resource::Collection }
 }
 
 fn answer_options(response: &mut Response<'_>, allow: &str) -> Result<(), Refusal> {
@@ -329,6 +355,19 @@ mod tests {
         for other in ["/api/moviesx", "/api", "/docs/x", "/assets", "/metricsx", "/api/status/order"] {
             assert_eq!(template(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn only_a_number_or_a_uuid_names_a_single_record_below_a_prefix() {
+        let resource = |path: &str| resource_below("/api/pizzas", path);
+        for path in ["/7", "/toppings/7", "/7/toppings/8", "/2f1c7f0e-0c9b-4f3b-9a53-5f7a4c0d8e11"] {
+            assert_eq!(resource(&format!("/api/pizzas{path}")), Resource::Record, "{path}");
+        }
+        for path in ["", "/toppings", "/7/toppings", "/7a", "/-7", "/2f1c7f0e-0c9b"] {
+            assert_eq!(resource(&format!("/api/pizzas{path}")), Resource::Collection, "{path}");
+        }
+        // A prefix may end with a number.
+        assert_eq!(resource_below("/v/2", "/v/2"), Resource::Collection);
     }
 
     #[test]

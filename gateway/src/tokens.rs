@@ -29,7 +29,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// The largest file, in bytes; enough for ten thousand tokens.
 const FILE_MAX_BYTES: u64 = 1 << 20;
 /// The longest name of a client, in bytes.
-const NAME_MAX_BYTES: usize = 64;
+pub(crate) const NAME_MAX_BYTES: usize = 64;
 /// Base64 with and without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -272,7 +272,7 @@ pub fn new_token(name: &str, role: &str) -> Result<String, String> {
     ))
 }
 
-/// Names appear in logs and in lines whose parts are separated by colons.
+/// Names appear in logs, in lines whose parts are separated by colons, and before a tilde in message ids.
 fn check_name(name: &str) -> Result<(), &'static str> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
     if (1..=NAME_MAX_BYTES).contains(&name.len()) && name.bytes().all(plain) {

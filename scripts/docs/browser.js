@@ -3,11 +3,10 @@
 //
 //   node scripts/docs/browser.js FOLDER [STATE]     FOLDER gets the pictures
 //
-// STATE is what the platform was brought into: running (the default), no-billing, no-inventory,
-// frozen-inventory or no-broker. The gateway is
-// found through GATEWAY_URL, the broker through RABBITMQ_*, the browser through CHROMIUM, and processes that shall stand
-// still through API_GATEWAY_PID and BILLING_APP_PID. The run fails on any error in the browser's console that is not
-// expected, any script that a user's text could bring in, and any step with an unexpected result.
+// STATE is what the platform was brought into: running (the default), no-billing, no-inventory, frozen-inventory or
+// no-broker. The gateway is found through GATEWAY_URL, the broker through RABBITMQ_*, the browser through CHROMIUM, and
+// processes that shall stand still through API_GATEWAY_PID and BILLING_APP_PID. The run fails on any error in the browser's
+// console that is not expected, any script that a user's text could bring in, and any step with an unexpected result.
 
 const frame = require("./browser/frame.js");
 const orders = require("./browser/orders.js");

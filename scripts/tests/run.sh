@@ -8,7 +8,7 @@ set -uo pipefail
 . "$here/lib/project.sh"
 
 for program in cargo cc; do make_program "$work/bin/$program" <<<'exit 0'; done
-make_program "$work/bin/curl" <<<'printf " 200"'
+make_program "$work/bin/curl" <<<"printf '{\"status\":\"ready\"} 200'"
 make_program "$work/bin/psql" <<<'cat >/dev/null'
 make_program "$work/bin/initdb" <<'END'
 for option in "$@"; do

@@ -114,9 +114,12 @@ fn a_limit_is_told_and_acknowledging_makes_room() {
     let options = SpoolOptions { max_messages: 3, max_bytes: 4_000, ..OPTIONS };
     let spool = Spool::open(&folder.0, options).unwrap();
     for id in ["a", "b", "c"] {
+        assert_eq!(spool.refusal(), None);
         spool.publish(id, &[0; 900], soon()).unwrap();
     }
-    assert!(matches!(spool.publish("d", b"", soon()), Err(PublishError::Full { .. })));
+    let full = spool.refusal().unwrap();
+    assert_eq!(full, PublishError::Full { reason: "it holds as many messages as are allowed" });
+    assert_eq!(spool.publish("d", b"", soon()), Err(full));
     drop(spool);
     let spool = Spool::open(&folder.0, options).unwrap();
     assert!(
@@ -124,6 +127,7 @@ fn a_limit_is_told_and_acknowledging_makes_room() {
         "after a restart, too"
     );
     spool.acknowledge(&spool.take(1).unwrap());
+    assert_eq!(spool.refusal(), None);
     let large = spool.publish("d", &[0; 2_000], soon()).unwrap_err();
     assert_eq!(large, PublishError::Full { reason: "it holds as many bytes as are allowed" });
     spool.publish("d", &[0; 900], soon()).unwrap();
@@ -139,7 +143,8 @@ fn a_nearly_full_disk_means_refusal_until_there_is_room() {
     *storage.free.lock().unwrap() = Some(10);
     let (storage, spool) = in_memory(storage, options);
     let full = PublishError::Full { reason: "the disk is nearly full" };
-    assert_eq!(spool.publish("a", b"", soon()), Err(full), "from the beginning");
+    assert_eq!(spool.publish("a", b"", soon()), Err(full.clone()), "from the beginning");
+    assert_eq!(spool.refusal(), Some(full));
     *storage.free.lock().unwrap() = None;
     let deadline = soon();
     while spool.publish("a", b"", soon()).is_err() {

@@ -1,15 +1,13 @@
 //! Tokens: who may do what, and that no token gets further than the gateway.
 
-use std::process::Command;
-
 use testkit::Folder;
 
-use crate::support::{Answer, Gateway, Inventory, eventually};
+use crate::support::{Answer, Gateway, Inventory, authorization, eventually, gateway_binary, new_token};
 
 /// The roles, from the one that may do least.
 const ROLES: [&str; 3] = ["read", "write", "admin"];
 /// Every kind of route, with the least role that may use it once reading is not public.
-const ROUTES: [(&str, &str, Option<usize>); 31] = [
+const ROUTES: [(&str, &str, Option<usize>); 39] = [
     ("GET", "/api/movies", Some(0)),
     ("HEAD", "/api/movies/", Some(0)),
     ("OPTIONS", "/api/movies", Some(0)),
@@ -26,10 +24,18 @@ const ROUTES: [(&str, &str, Option<usize>); 31] = [
     ("POST", "/todo", Some(1)),
     ("DELETE", "/todo/1", Some(1)),
     ("DELETE", "/todo", Some(2)),
+    ("DELETE", "/todo/tags", Some(2)),
+    ("DELETE", "/todo/1/tags/", Some(2)),
+    ("DELETE", "/todo/tags/1", Some(1)),
+    ("DELETE", "/todo/2f1c7f0e-0c9b-4f3b-9a53-5f7a4c0d8e11", Some(1)),
+    ("PUT", "/todo/tags", Some(1)),
+    ("GET", "/todo/tags", Some(0)),
     ("POST", "/api/billing", Some(1)),
     ("OPTIONS", "/api/billing", None),
     ("GET", "/api/status/orders/1", Some(1)),
+    ("GET", "/api/status/orders?message_id=1", Some(1)),
     ("GET", "/api/status", Some(2)),
+    ("GET", "/api/services", Some(2)),
     ("GET", "/api/orders", Some(2)),
     ("GET", "/api/orders/1", Some(2)),
     ("GET", "/api/dead-letters", Some(2)),
@@ -42,19 +48,6 @@ const ROUTES: [(&str, &str, Option<usize>); 31] = [
     ("GET", "/openapi.json", None),
     ("GET", "/nowhere", None),
 ];
-
-/// A token and the line that makes it valid, as `--new-token` prints them.
-fn new_token(name: &str, role: &str) -> (String, String) {
-    let output = gateway_binary().args(["--new-token", name, role]).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    (lines[1].to_owned(), lines[3].to_owned())
-}
-
-fn gateway_binary() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_api-gateway"))
-}
 
 /// A gateway with a token of each role, whose clients are called reader, writer and adminer.
 struct Door {
@@ -90,10 +83,6 @@ impl Door {
     fn served(&self) -> usize {
         self.inventory.served() + self.todo.served()
     }
-}
-
-fn authorization(token: &str) -> String {
-    format!("Authorization: Bearer {token}\r\n")
 }
 
 fn ask(gateway: &Gateway, method: &str, target: &str, fields: &str) -> Answer {

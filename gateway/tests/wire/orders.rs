@@ -1,6 +1,8 @@
 //! POST /api/billing: what is accepted, what is put on the queue, and what the client is told when it is not.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,7 +10,7 @@ use edge::EdgeSettings;
 use serde_json::Value;
 use testkit::free_port;
 
-use crate::support::{Answer, Broker, BrokerAnswer, Client, Gateway, eventually};
+use crate::support::{Answer, Broker, BrokerAnswer, Client, Gateway, authorization, eventually, new_token};
 
 const ORDER: &str = r#"{"user_id": "20", "number_of_items": 5, "total_amount": 180.10}"#;
 
@@ -106,8 +108,95 @@ fn a_key_stands_for_one_order_and_can_be_asked_for() {
         (422, "the Idempotency-Key was used for another order")
     );
     assert_eq!(member(&other, "message_id"), "a/../b.c#?&%+\"");
+    let contested = client.get(target);
+    assert_eq!(member(&contested, "state"), "waiting");
+    assert_eq!(member(&contested, "reason"), "another order under this message_id was refused");
     assert_eq!(post(&mut client, field, &ORDER.replace(' ', "")).status, 200);
     assert_eq!(broker.messages().len(), 2);
+}
+
+#[test]
+fn a_key_belongs_to_the_client_that_uses_it() {
+    let broker = Broker::start(|_| BrokerAnswer::Confirm);
+    let clients = [("shop@a.example", "write"), ("bob", "write"), ("root", "admin")];
+    let (fields, lines): (Vec<_>, Vec<_>) = clients
+        .iter()
+        .map(|(name, role)| new_token(name, role))
+        .map(|(token, line)| (authorization(&token), line))
+        .unzip();
+    let [shop, bob, root] = &fields[..] else { panic!("{fields:?}") };
+    let gateway = gateway(&broker, &[("GATEWAY_TOKENS", &lines.join(","))]);
+    let mut client = gateway.connect();
+    let mut place = |who: &str, key: &str, amount: u32| {
+        let order = ORDER.replace("180.10", &amount.to_string());
+        let answer = post(&mut client, &format!("{who}Idempotency-Key: {key}\r\n"), &order);
+        (answer.status, member(&answer, "message_id"))
+    };
+    assert_eq!(place(shop, "key", 1), (200, "shop@a.example~key".to_owned()));
+    assert_eq!(place(bob, "key", 2), (200, "bob~key".to_owned()));
+    // Nor can one client take another one's key by its whole id, which is as good as the key for its owner.
+    assert_eq!(place(bob, "shop@a.example~key", 3), (200, "bob~shop@a.example~key".to_owned()));
+    assert_eq!(place(shop, "shop@a.example~key", 1), (200, "shop@a.example~key".to_owned()));
+    assert_eq!(place(shop, "shop@a.example~key", 4), (422, "shop@a.example~key".to_owned()));
+    let (longest, name) = ("k".repeat(128), "n".repeat(64));
+    assert_eq!(place(bob, &longest, 5), (200, format!("bob~{longest}")));
+    assert_eq!(place(bob, &format!("bob~{longest}"), 5).0, 200);
+    let ids: Vec<_> = broker.messages().into_iter().map(|message| message.message_id).collect();
+    assert_eq!(ids[..2], ["shop@a.example~key", "bob~key"]);
+    assert_eq!(ids[4], format!("bob~{longest}"));
+    // Without a key, the random id can be repeated as it is.
+    let random = member(&post(&mut client, bob, ORDER), "message_id");
+    assert!(random.starts_with("bob~") && random.len() == 4 + 36, "{random}");
+    let again = post(&mut client, &format!("{bob}Idempotency-Key: {random}\r\n"), ORDER);
+    assert_eq!(member(&again, "message_id"), random);
+
+    let mut state = |who: &str, target: &str| {
+        client.send(format!("GET /api/status/orders{target} HTTP/1.1\r\nHost: h\r\n{who}\r\n").as_bytes());
+        let answer = client.answer();
+        assert_eq!(answer.status, 200, "{target}: {}", answer.text());
+        (member(&answer, "message_id"), member(&answer, "state"))
+    };
+    let found = ("shop@a.example~key".to_owned(), "waiting".to_owned());
+    for target in ["/key", "?message_id=key", "/shop@a.example~key", "?message_id=shop%40a.example~key"] {
+        assert_eq!(state(shop, target), found, "{target}");
+    }
+    assert_eq!(state(bob, "/key").0, "bob~key");
+    assert_eq!(state(bob, &format!("/{random}")).1, "waiting");
+    assert_eq!(state(bob, &format!("/bob~{longest}")).1, "waiting");
+    // Only an administrator sees the orders of others.
+    assert_eq!(state(root, "/shop@a.example~key"), found);
+    assert_eq!(state(bob, "?message_id=root~key"), ("bob~root~key".to_owned(), "unknown".to_owned()));
+    assert_eq!(state(root, "/none"), ("none".to_owned(), "unknown".to_owned()));
+    let too_long = format!("/{name}~{longest}k");
+    let request = format!("GET /api/status/orders{too_long} HTTP/1.1\r\nHost: h\r\n{root}\r\n");
+    assert_eq!(gateway.ask(&request).status, 400);
+}
+
+#[test]
+fn an_order_that_may_be_stored_from_an_earlier_attempt_is_never_told_as_not_stored() {
+    let refuses = Arc::new(AtomicBool::new(false));
+    let broker_refuses = refuses.clone();
+    let broker = Broker::start(move |_| {
+        if broker_refuses.load(Ordering::SeqCst) { BrokerAnswer::Refuse } else { BrokerAnswer::Disconnect }
+    });
+    let gateway = gateway(&broker, &[]);
+    let mut client = gateway.connect();
+    let field = "Idempotency-Key: key\r\n";
+    let unknown =
+        "the order is not confirmed: it may have been stored; repeat it with Idempotency-Key key".to_owned();
+    assert_eq!(post(&mut client, field, ORDER).error(), unknown);
+    refuses.store(true, Ordering::SeqCst);
+    eventually("the broker refuses it", || {
+        assert_eq!(post(&mut client, field, ORDER).error(), unknown);
+        broker.messages().len() > 1
+    });
+    assert_eq!(post(&mut client, field, &ORDER.replace("180.10", "1")).status, 422);
+    // An order that was tried once and refused is certainly not there.
+    let other = post(&mut client, "Idempotency-Key: other\r\n", ORDER);
+    assert_eq!(
+        other.error(),
+        "the order was not stored by this request; repeat it with Idempotency-Key other"
+    );
 }
 
 #[test]
@@ -205,7 +294,7 @@ fn without_a_confirm_there_is_no_200() {
         assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")), "{answer:?}");
         // Only a refusal says that the order is not there.
         let expected = if matches!(broker_answer, BrokerAnswer::Refuse | BrokerAnswer::Return) {
-            "the order was not stored; repeat it with Idempotency-Key the-key"
+            "the order was not stored by this request; repeat it with Idempotency-Key the-key"
         } else {
             "the order is not confirmed: it may have been stored; repeat it with Idempotency-Key the-key"
         };

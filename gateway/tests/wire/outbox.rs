@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::{Folder, free_port};
 
-use crate::support::{Answer, Broker, BrokerAnswer, Client, Gateway, eventually};
+use crate::support::{Answer, Broker, BrokerAnswer, Client, Gateway, Inventory, eventually};
 
 /// How soon an order is answered while the broker is away, on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
@@ -26,6 +26,10 @@ impl Scene {
     }
 
     fn gateway(&self, variables: &[(&str, &str)]) -> Gateway {
+        self.gateway_before("http://127.0.0.1:1", variables)
+    }
+
+    fn gateway_before(&self, inventory: &str, variables: &[(&str, &str)]) -> Gateway {
         let folder = self.folder.path().join("outbox").display().to_string();
         let broker = self.broker.to_string();
         let mut all = vec![
@@ -34,7 +38,7 @@ impl Scene {
             ("GATEWAY_OUTBOX_DISK_FREE_MIN_BYTES", "0"),
         ];
         all.extend_from_slice(variables);
-        Gateway::start("http://127.0.0.1:1", &all)
+        Gateway::start(inventory, &all)
     }
 }
 
@@ -190,13 +194,52 @@ fn a_full_outbox_is_503_and_says_that_nothing_was_stored() {
     assert_eq!(post(&mut client, "two", &order(2)).status, 200);
     let answer = post(&mut client, "three", &order(3));
     assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")));
-    assert_eq!(answer.error(), "the order was not stored; repeat it with Idempotency-Key three");
+    assert_eq!(
+        answer.error(),
+        "the order was not stored by this request; repeat it with Idempotency-Key three"
+    );
     eventually("the log tells why", || gateway.log().contains("as many messages as are allowed"));
     assert_eq!(state(&gateway, "three"), "unknown");
     // Its key was not used.
     let broker = Broker::confirming_at(scene.broker);
     eventually("there is room", || post(&mut client, "three", &order(4)).status == 200);
     eventually("all are passed on", || broker.messages().len() >= 3);
+}
+
+#[test]
+fn a_gateway_whose_outbox_takes_orders_is_ready_without_a_broker() {
+    let scene = Scene::new();
+    let inventory = Inventory::fixed("[]");
+    let gateway = scene.gateway_before(&inventory.url(), &[("GATEWAY_OUTBOX_MAX_ORDERS", "1")]);
+    let ready = || {
+        let answer = gateway.get("/ready");
+        (answer.status, json(&answer))
+    };
+    let away = |outbox: &str| json!({ "inventory": "ok", "broker": "unreachable", "outbox": outbox });
+    assert_eq!(ready(), (200, json!({ "status": "ready", "dependencies": away("ok") })));
+    assert_eq!(post(&mut gateway.connect(), "key", &order(1)).status, 200);
+    let full = json!({ "error": "not ready: broker unreachable", "dependencies": away("full") });
+    assert_eq!(ready(), (503, full));
+    let _broker = Broker::confirming_at(scene.broker);
+    eventually("it is ready without a reserve", || ready() == (200, json!({ "status": "ready" })));
+}
+
+#[test]
+fn an_outbox_that_takes_nothing_keeps_no_order_from_a_late_broker() {
+    let mut scene = Scene::new();
+    let broker = Broker::start(|_| BrokerAnswer::Ignore);
+    scene.broker = broker.addr;
+    // More than any disk has free.
+    let gateway = scene.gateway(&[("GATEWAY_OUTBOX_DISK_FREE_MIN_BYTES", "1000000000000000")]);
+    eventually("the broker is connected", || gateway.get("/ready").text().contains(r#""broker":"ok""#));
+    for key in ["one", "two"] {
+        let answer = post(&mut gateway.connect(), key, &order(1));
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert!(answer.text().contains("it may have been stored"), "{}", answer.text());
+    }
+    assert_eq!(ids(&broker), ["one", "two"]);
+    eventually("the log tells why", || gateway.log().matches("the disk is nearly full").count() >= 2);
+    assert!(!gateway.log().contains("orders go to the outbox"), "{}", gateway.log());
 }
 
 #[test]

@@ -30,6 +30,24 @@ pub fn gateway() -> (Inventory, Gateway) {
     (inventory, gateway)
 }
 
+pub fn gateway_binary() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_api-gateway"))
+}
+
+/// A token and the line that makes it valid, as `--new-token` prints them.
+pub fn new_token(name: &str, role: &str) -> (String, String) {
+    let output = gateway_binary().args(["--new-token", name, role]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    (lines[1].to_owned(), lines[3].to_owned())
+}
+
+/// The field that shows a token.
+pub fn authorization(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
 /// A running gateway; it ends with the value.
 pub struct Gateway {
     child: Child,
@@ -43,7 +61,7 @@ pub struct Gateway {
 impl Gateway {
     /// Starts a gateway in front of the inventories at `urls`, with further variables.
     pub fn start(urls: &str, variables: &[(&str, &str)]) -> Self {
-        Self::spawn(Command::new(env!("CARGO_BIN_EXE_api-gateway")), urls, variables)
+        Self::spawn(gateway_binary(), urls, variables)
     }
 
     /// Starts a gateway that may open no more than `descriptors` files.
