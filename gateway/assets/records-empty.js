@@ -37,6 +37,11 @@ function offers({ described, message }, add, added) {
     const load = button(`Load sample ${described.several}`, () => loadSamples(described, load, message, { done: added }));
     made.push(load);
   }
-  made.push(having(button("Import a file…", () => openImport(described, { done: added })), {}));
+  made.push(
+    having(
+      button("Import a file…", () => openImport(described, { done: added })),
+      {},
+    ),
+  );
   return made;
 }

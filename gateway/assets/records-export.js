@@ -23,7 +23,12 @@ export function openExport(described, parameters, records = null) {
       ? `All ${several} that match the search and the filters, in the order of the list.`
       : `All ${several}, in the order of the list.`;
   const format = (value, label, about) =>
-    element("label", "choice", having(element("input"), { type: "radio", name: "format", value }), element("span", "", label, " ", element("span", "quiet", about)));
+    element(
+      "label",
+      "choice",
+      having(element("input"), { type: "radio", name: "format", value }),
+      element("span", "", label, " ", element("span", "quiet", about)),
+    );
   const message = having(element("p", "message"), { role: "alert" });
   const progress = having(element("p", "progress"), { role: "status" });
   const start = having(element("button", "primary", "Export"), { type: "submit" });

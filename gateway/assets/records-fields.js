@@ -40,7 +40,10 @@ function made({ type, format, choices, isNullable, isRequired, maxLength }, isNe
     return having(element("textarea"), { rows: 6 });
   }
   const modes = { integer: "numeric", number: "decimal", uri: "url" };
-  const control = having(element("input"), { type: format === "date" ? "date" : "text", inputmode: modes[format] ?? modes[type] });
+  const control = having(element("input"), {
+    type: format === "date" ? "date" : "text",
+    inputmode: modes[format] ?? modes[type],
+  });
   return format === "date-time" ? having(control, { placeholder: "2024-02-29T12:30:00Z" }) : control;
 }
 
@@ -93,7 +96,7 @@ function parsed(text) {
   try {
     return { value: JSON.parse(text) };
   } catch {
-    return text.trim() === "" ? { value: text } : { problem: "must be JSON, such as {\"name\": \"value\"} or [1, 2]" };
+    return text.trim() === "" ? { value: text } : { problem: 'must be JSON, such as {"name": "value"} or [1, 2]' };
   }
 }
 

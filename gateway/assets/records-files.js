@@ -68,7 +68,7 @@ function parsed(text) {
   try {
     const value = JSON.parse(text);
     const isRecord = typeof value === "object" && value !== null && !Array.isArray(value);
-    return isRecord ? { value } : { problem: "This is not an object, such as {\"name\": \"value\"}.", text };
+    return isRecord ? { value } : { problem: 'This is not an object, such as {"name": "value"}.', text };
   } catch {
     return { problem: "This is not valid JSON.", text };
   }
@@ -92,7 +92,11 @@ function readCsv(text) {
   const entries = others.map(({ line, cells }) =>
     cells.length === names.length
       ? { line, value: Object.fromEntries(names.map((name, index) => [name, unguarded(cells[index])])) }
-      : { line, problem: `This line has ${cells.length} values, but there are ${names.length} columns.`, text: cells.join(separator) },
+      : {
+          line,
+          problem: `This line has ${cells.length} values, but there are ${names.length} columns.`,
+          text: cells.join(separator),
+        },
   );
   return { entries, names, problem: null };
 }

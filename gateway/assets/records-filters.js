@@ -25,7 +25,9 @@ export function searchForm(page, { changed }) {
     autocomplete: "off",
     dir: "auto",
   });
-  const form = having(element("form", "search", input, having(element("kbd", "", "/"), { "aria-hidden": "true" })), { role: "search" });
+  const form = having(element("form", "search", input, having(element("kbd", "", "/"), { "aria-hidden": "true" })), {
+    role: "search",
+  });
   let timer;
   const asked = () => page.parameters[search.name] ?? "";
   const ask = () => {

@@ -85,7 +85,12 @@ function fill(drawer, record, etag) {
     title(drawer, nameOf(described, record));
   }
   const writable = new Set((listed ?? []).map(({ name }) => name));
-  const facts = isNew ? "" : factsOf(described.columns.filter(({ name }) => !writable.has(name)), record);
+  const facts = isNew
+    ? ""
+    : factsOf(
+        described.columns.filter(({ name }) => !writable.has(name)),
+        record,
+      );
   if (!listed) {
     drawer.body.replaceChildren(facts);
     return;
@@ -126,7 +131,9 @@ function restored(drawer, record, etag) {
 
 function actions(drawer) {
   const { described, key, page } = drawer;
-  drawer.saveButton = having(element("button", "primary", key === null ? "Add" : "Save"), { "aria-keyshortcuts": "Control+Enter" });
+  drawer.saveButton = having(element("button", "primary", key === null ? "Add" : "Save"), {
+    "aria-keyshortcuts": "Control+Enter",
+  });
   const cancel = button("Cancel", () => ask(drawer));
   const row = element("div", "buttons");
   if (key !== null && described.canDelete) {
@@ -226,7 +233,12 @@ function failed(drawer, result) {
 function unsure(drawer, { error }) {
   const words = " Nobody knows whether it was added: look for it before you add it again.";
   tell(drawer.message, element("span", "", error, words), "bad");
-  drawer.message.append(" ", button("Look in the list", drawer.page.look), " ", button("Add it again", () => save(drawer)));
+  drawer.message.append(
+    " ",
+    button("Look in the list", drawer.page.look),
+    " ",
+    button("Add it again", () => save(drawer)),
+  );
 }
 
 // Somebody has changed the record: shows both versions.

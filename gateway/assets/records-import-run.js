@@ -116,7 +116,8 @@ export function runImport(described, entries, changed) {
 // Why an entry was refused, in words for people.
 function reasonOf({ create }, { body }, { fields, error }) {
   const label = (name) => create.find((field) => field.name === name.split(/[.[]/)[0])?.label ?? name;
-  const given = (name) => (typeof body[name] === "string" ? body[name] : body[name] === undefined ? "" : JSON.stringify(body[name]));
+  const given = (name) =>
+    typeof body[name] === "string" ? body[name] : body[name] === undefined ? "" : JSON.stringify(body[name]);
   const reasons = Object.entries(fields).map(([name, words]) => problem(label(name), words, given(name)));
   return reasons.length > 0 ? `${reasons.join("; ")}.` : error;
 }

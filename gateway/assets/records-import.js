@@ -38,10 +38,18 @@ export function openImport(described, { done }) {
 function importDialog(described, done) {
   const { several } = described;
   const state = { described, entries: [], run: null, isRunning: false, leave: new AbortController() };
-  const file = having(element("input"), { type: "file", id: "import-file", accept: ".json,.csv,.jsonl,.ndjson,application/json,text/csv" });
+  const file = having(element("input"), {
+    type: "file",
+    id: "import-file",
+    accept: ".json,.csv,.jsonl,.ndjson,application/json,text/csv",
+  });
   const fields = described.create.map(({ name, isRequired }) => (isRequired ? name : `${name} (optional)`)).join(", ");
   const hint = having(
-    element("p", "hint", `JSON: an array of objects, or one object after the other. CSV: the first line names the columns. Fields: ${fields}.`),
+    element(
+      "p",
+      "hint",
+      `JSON: an array of objects, or one object after the other. CSV: the first line names the columns. Fields: ${fields}.`,
+    ),
     { id: "import-hint" },
   );
   having(file, { "aria-describedby": "import-hint" });
@@ -58,7 +66,17 @@ function importDialog(described, done) {
   state.stop.hidden = true;
   state.close = having(button("Cancel", null), { "data-close": true });
   const actions = element("div", "buttons", state.stop, state.close, state.start);
-  const form = element("form", "import", state.choice, state.found, state.progress, state.count, state.message, state.outcome, actions);
+  const form = element(
+    "form",
+    "import",
+    state.choice,
+    state.found,
+    state.progress,
+    state.count,
+    state.message,
+    state.outcome,
+    actions,
+  );
   openDialog(`Import ${several}`, form, {
     isChanged: () => state.isRunning,
     loss: { title: "Stop the import?", confirm: "Stop", cancel: "Go on" },
@@ -86,7 +104,11 @@ async function choose(state, file) {
     return;
   }
   if (file.size > FILE_MAX_BYTES) {
-    tell(state.message, `The file has ${bytes(file.size)}; at most ${bytes(FILE_MAX_BYTES)} can be read here. scripts/load-movies.sh takes any size.`, "bad");
+    tell(
+      state.message,
+      `The file has ${bytes(file.size)}; at most ${bytes(FILE_MAX_BYTES)} can be read here. scripts/load-movies.sh takes any size.`,
+      "bad",
+    );
     return;
   }
   const text = await file.text().catch(() => null);
@@ -100,7 +122,12 @@ async function choose(state, file) {
 // Shows what a file has, and what will become of it.
 function offer(state, { entries, problem }, isStarted) {
   const { described } = state;
-  const byName = new Map(described.create.flatMap((one) => [[one.name, one], [one.label.toLowerCase(), one]]));
+  const byName = new Map(
+    described.create.flatMap((one) => [
+      [one.name, one],
+      [one.label.toLowerCase(), one],
+    ]),
+  );
   const fieldOf = (name) => byName.get(name) ?? byName.get(name.trim().toLowerCase());
   const names = new Set(entries.flatMap(({ value }) => Object.keys(value ?? {})));
   const unknown = [...names].filter((name) => !fieldOf(name));
@@ -112,7 +139,15 @@ function offer(state, { entries, problem }, isStarted) {
   if (entries.length > 0) {
     lines.push(element("p", "", `${things(state, entries.length)} found.`));
     if (unknown.length > 0) {
-      lines.push(element("p", "hint", "Not imported, because no field has this name: ", userText("bdi", "", unknown.slice(0, 20).join(", ")), "."));
+      lines.push(
+        element(
+          "p",
+          "hint",
+          "Not imported, because no field has this name: ",
+          userText("bdi", "", unknown.slice(0, 20).join(", ")),
+          ".",
+        ),
+      );
     }
   }
   state.found.replaceChildren(...lines);
@@ -179,7 +214,11 @@ function show({ progress, count, message }, run) {
   if (run.trouble?.text !== message.dataset.trouble) {
     message.dataset.trouble = run.trouble?.text ?? "";
     if (run.trouble) {
-      tellFailure(message, { status: 0, error: `${run.trouble.text} It goes on by itself as soon as it can.`, uncertain: false });
+      tellFailure(message, {
+        status: 0,
+        error: `${run.trouble.text} It goes on by itself as soon as it can.`,
+        uncertain: false,
+      });
     } else {
       tell(message, "");
     }
@@ -200,7 +239,9 @@ function outcome(state, run) {
   if (others.length > 0) {
     const name = `${state.described.several.replaceAll(" ", "-")}-not-added.json`;
     const lines = others.map((entry) => (entry.value ? JSON.stringify(entry.value) : (entry.text ?? "")));
-    parts.push(button(`Save these ${number(others.length)} as a file`, () => save([lines.join("\n"), "\n"], "application/json", name)));
+    parts.push(
+      button(`Save these ${number(others.length)} as a file`, () => save([lines.join("\n"), "\n"], "application/json", name)),
+    );
   }
   return parts;
 }
@@ -209,15 +250,17 @@ function list(title, entries) {
   if (entries.length === 0) {
     return [];
   }
-  const rows = entries.slice(0, LISTED).map(({ entry, reason }) =>
-    element(
-      "tr",
-      "",
-      element("td", "number", number(entry.line)),
-      element("td", "", reason),
-      userText("td", "entry", textOf(entry.value ?? entry.text).slice(0, 200)),
-    ),
-  );
+  const rows = entries
+    .slice(0, LISTED)
+    .map(({ entry, reason }) =>
+      element(
+        "tr",
+        "",
+        element("td", "number", number(entry.line)),
+        element("td", "", reason),
+        userText("td", "entry", textOf(entry.value ?? entry.text).slice(0, 200)),
+      ),
+    );
   const head = ["Line", "Reason", "Entry"].map((text) => having(element("th", "", text), { scope: "col" }));
   const table = element("table", "", element("thead", "", element("tr", "", ...head)), element("tbody", "", ...rows));
   const more = entries.length > LISTED ? element("p", "hint", `and ${number(entries.length - LISTED)} more`) : "";

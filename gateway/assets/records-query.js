@@ -11,8 +11,7 @@ const PAGE_SIZE = 50;
 const COUNT_UP_TO = 10_000;
 const OPEN = ["record-key", "new-record"];
 
-export const pageSize = (parameters) =>
-  PAGE_SIZES.includes(Number(parameters.limit)) ? Number(parameters.limit) : PAGE_SIZE;
+export const pageSize = (parameters) => (PAGE_SIZES.includes(Number(parameters.limit)) ? Number(parameters.limit) : PAGE_SIZE);
 
 export const limitParameter = (size) => (size === PAGE_SIZE ? "" : String(size));
 
@@ -51,8 +50,7 @@ const isPlace = (name) => name === "after" || name === "offset" || name === "pag
 const isBackwards = (parameters) => parameters["page-before"] === "1";
 
 // The address without an open record.
-export const closed = (parameters) =>
-  Object.fromEntries(Object.entries(parameters).filter(([name]) => !OPEN.includes(name)));
+export const closed = (parameters) => Object.fromEntries(Object.entries(parameters).filter(([name]) => !OPEN.includes(name)));
 
 // The path of the list that the address asks for.
 export function listPath(described, parameters) {

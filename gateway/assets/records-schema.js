@@ -104,7 +104,10 @@ function isSearch(openapi, parameter, columns) {
 function resolved(openapi, value) {
   let found = value;
   for (let steps = 0; found?.$ref && steps < 8; steps += 1) {
-    found = found.$ref.replace(/^#\//, "").split("/").reduce((part, name) => part?.[name], openapi);
+    found = found.$ref
+      .replace(/^#\//, "")
+      .split("/")
+      .reduce((part, name) => part?.[name], openapi);
   }
   return found;
 }

@@ -120,7 +120,10 @@ function row(record, columns, marks, page) {
   for (const column of columns) {
     const cell = having(element("td", kind(column)), { role: "cell", "data-label": column.label });
     if (column.name === leading) {
-      const link = having(element("a", "leads"), { href: address("records", { ...closed(parameters), "record-key": key }), dir: "auto" });
+      const link = having(element("a", "leads"), {
+        href: address("records", { ...closed(parameters), "record-key": key }),
+        dir: "auto",
+      });
       link.dataset.key = key;
       link.dataset.purpose = `open ${key}`;
       link.append(...content(record[column.name], column, marks), textOf(record[column.name]).trim() ? "" : "(empty)");

@@ -7,10 +7,10 @@ import { button, element, having, heading, replace } from "/assets/dom.js";
 import { go } from "/assets/places.js";
 import { poll } from "/assets/poll.js";
 import { removeAll, removeOne, removeSeveral } from "/assets/records-delete.js";
+import { drawerOf } from "/assets/records-drawer.js";
 import { nothing } from "/assets/records-empty.js";
 import { openExport } from "/assets/records-export.js";
 import { filterPanel, searchForm } from "/assets/records-filters.js";
-import { openRecord } from "/assets/records-form.js";
 import { openImport } from "/assets/records-import.js";
 import { showPages } from "/assets/records-pager.js";
 import * as query from "/assets/records-query.js";
@@ -39,8 +39,6 @@ export function open(root, parameters) {
     records: [],
     total: null,
     drawer: null,
-    // Whether the open drawer was opened here, so that Back closes it.
-    isStepped: false,
     ...build(parameters.resource),
   };
   root.append(page.head, page.message, page.body);
@@ -73,7 +71,7 @@ function build(resource) {
 async function begin(page) {
   clearTimeout(page.retry);
   const result = await readDescription(page.parameters.resource, page.leave.signal);
-  if (page.leave.signal.aborted) {
+  if (page.leave.signal.aborted || page.described) {
     return;
   }
   if (result.ok && result.body) {
@@ -107,6 +105,13 @@ function furnish(page) {
   page.nothing.hidden = true;
   page.shown = element("section", "card list", page.table, page.nothing);
   page.pager = having(element("nav", "pager"), { "aria-label": "Pages" });
+  page.drawer = drawerOf(page, {
+    saved(record, words) {
+      tell(page.message, about(described, record, words), "good");
+      reload(page);
+    },
+    remove: (record, trigger, options) => remove(page, record, trigger, options),
+  });
   page.search = searchForm(page, { changed: (parameters, isFirst) => select(page, parameters, isFirst) });
   page.filters = filterPanel(page, { changed: (parameters, isFirst) => select(page, parameters, isFirst) });
   page.body.append(
@@ -126,7 +131,7 @@ function tools(page) {
     return [save];
   }
   const load = button("Import…", () => openImport(described, { done: () => reload(page) }));
-  const add = button(`Add ${one(described.one)}`, () => openDrawer(page, { "new-record": "1" }), { className: "primary" });
+  const add = button(`Add ${one(described.one)}`, () => page.drawer.open({ "new-record": "1" }), { className: "primary" });
   return [load, save, having(add, { "data-new": true, "aria-keyshortcuts": "n" })];
 }
 
@@ -150,7 +155,7 @@ function arrive(page) {
   }
   page.search.show(parameters);
   page.filters.show(parameters);
-  showDrawer(page);
+  page.drawer.show();
 }
 
 // Reads the list, and then again and again. Whatever comes of an earlier question is dropped with its poll.
@@ -236,7 +241,7 @@ function draw(page) {
     page.table.replaceChildren();
     page.nothing.replaceChildren(
       ...nothing(page, {
-        add: () => openDrawer(page, { "new-record": "1" }),
+        add: () => page.drawer.open({ "new-record": "1" }),
         select: (parameters) => select(page, parameters, true),
         added: () => reload(page),
       }),
@@ -347,53 +352,11 @@ function deleteAll(page) {
   return made;
 }
 
-// --- the drawer ---
-
 // A press on a record's name opens it here, so that closing it goes back; with Ctrl it opens in another tab.
 function follow(page, event) {
   const link = event.target.closest("a.leads");
   if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
     event.preventDefault();
-    openDrawer(page, { "record-key": link.dataset.key });
+    page.drawer.open({ "record-key": link.dataset.key });
   }
-}
-
-function openDrawer(page, parameters) {
-  page.isStepped = true;
-  go("records", { ...query.closed(page.parameters), ...parameters });
-}
-
-function showDrawer(page) {
-  const { described, parameters } = page;
-  const wanted = (described.canRead ? parameters["record-key"] : undefined) ?? (parameters["new-record"] && described.create ? null : undefined);
-  if (wanted === page.drawerKey && page.drawer) {
-    return;
-  }
-  page.drawer?.leave();
-  page.drawer = null;
-  page.drawerKey = wanted;
-  if (wanted === undefined) {
-    return;
-  }
-  page.drawer = openRecord(described, wanted, {
-    closed() {
-      page.drawer = null;
-      page.drawerKey = undefined;
-      if (page.isStepped) {
-        page.isStepped = false;
-        history.back();
-      } else {
-        go("records", query.closed(page.parameters), { replace: true });
-      }
-    },
-    look() {
-      const newest = { name: described.key, descending: described.isReversible };
-      go("records", query.ordered(described, { resource: page.parameters.resource }, newest));
-    },
-    saved(record, words) {
-      tell(page.message, about(described, record, words), "good");
-      reload(page);
-    },
-    remove: (record, trigger, options) => remove(page, record, trigger, options),
-  });
 }

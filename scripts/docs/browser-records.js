@@ -8,6 +8,7 @@
 
 const { adds, deletions, files, orders, samples, searches, unknownService } = require("./browser/records-lists.js");
 const { conflicts, drafts } = require("./browser/records-edits.js");
+const { readings } = require("./browser/records-files.js");
 const { frozenImport, frozenInventory, slowNetwork } = require("./browser/records-faults.js");
 const { MOVIES, clear } = require("./browser/records-tools.js");
 const { views } = require("./browser/records-views.js");
@@ -23,6 +24,7 @@ const STEPS = {
   conflicts,
   deletions,
   files,
+  readings,
   unknownService,
   slowNetwork,
   frozenInventory,

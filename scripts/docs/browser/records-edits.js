@@ -48,7 +48,9 @@ async function conflicts(page, folder) {
   // Somebody is quicker once more.
   await api(page, "PATCH", `/api/movies/${movie.id}`, { description: "Theirs again" });
   await press(page, "Save the choice");
-  await until(async () => assert.deepEqual(await versions.nth(0).locator(".version").allTextContents(), ["Mine", "Theirs again"]));
+  await until(async () =>
+    assert.deepEqual(await versions.nth(0).locator(".version").allTextContents(), ["Mine", "Theirs again"]),
+  );
   await press(page, "Save the choice");
   await page.getByText("“Theirs” was changed.").waitFor();
   const stored = await (await api(page, "GET", `/api/movies/${movie.id}`)).json();

@@ -58,7 +58,10 @@ async function frozenInventory(page, folder) {
   });
   await press(dialog(page), "Retry");
   // The first attempt may have been stored after all: then both versions are the same.
-  await page.getByText(/“Before the fault” (was changed|stays as it was stored)\./).or(page.getByRole("button", { name: "Save the choice" })).waitFor();
+  await page
+    .getByText(/“Before the fault” (was changed|stays as it was stored)\./)
+    .or(page.getByRole("button", { name: "Save the choice" }))
+    .waitFor();
   const choice = page.getByRole("button", { name: "Save the choice" });
   if (await choice.count()) {
     await choice.click();

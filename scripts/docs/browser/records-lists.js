@@ -4,7 +4,20 @@
 const fs = require("node:fs");
 
 const { assert, hold, open, until, url } = require("./driver.js");
-const { SCRIPT, add, clear, counter, dialog, field, movies, parameters, press, row, rows, shows } = require("./records-tools.js");
+const {
+  SCRIPT,
+  add,
+  clear,
+  counter,
+  dialog,
+  field,
+  movies,
+  parameters,
+  press,
+  row,
+  rows,
+  shows,
+} = require("./records-tools.js");
 
 const HEBREW = "סרט על קולנוע";
 
@@ -138,9 +151,19 @@ async function deletions(page) {
 
 async function files(page, folder) {
   await clear(page);
-  const json = ['[{"title": "First", "id": 7},', '{"title": ""},', '{"title": "Third", "description": "=1+1\\n\\"quoted\\""},', "{broken},", '"text"]'];
+  const json = [
+    '[{"title": "First", "id": 7},',
+    '{"title": ""},',
+    '{"title": "Third", "description": "=1+1\\n\\"quoted\\""},',
+    "{broken},",
+    '"text"]',
+  ];
   await press(page, "Import…");
-  await field(page, "File").setInputFiles({ name: "movies.json", mimeType: "application/json", buffer: Buffer.from(json.join("\n")) });
+  await field(page, "File").setInputFiles({
+    name: "movies.json",
+    mimeType: "application/json",
+    buffer: Buffer.from(json.join("\n")),
+  });
   await page.getByText("Not imported, because no field has this name: id.").waitFor();
   await press(page, "Import 5 movies");
   await dialog(page).getByText("2 movies added.", { exact: true }).waitFor();
@@ -161,15 +184,23 @@ async function files(page, folder) {
     const [download] = await Promise.all([page.waitForEvent("download"), press(dialog(page), "Export")]);
     const path = await download.path();
     const text = fs.readFileSync(path, "utf8");
-    assert.ok(format === "JSON" || text.includes("\"'=1+1\n\"\"quoted\"\"\""), text);
+    assert.ok(format === "JSON" || text.includes('"\'=1+1\n""quoted"""'), text);
     await press(dialog(page), "Done");
     await clear(page);
     await press(page, "Import…");
-    await field(page, "File").setInputFiles({ name: download.suggestedFilename(), mimeType: "", buffer: fs.readFileSync(path) });
+    await field(page, "File").setInputFiles({
+      name: download.suggestedFilename(),
+      mimeType: "",
+      buffer: fs.readFileSync(path),
+    });
     await press(page, "Import 2 movies");
     await dialog(page).getByText("2 movies added.", { exact: true }).waitFor();
     await press(dialog(page), "Done");
-    assert.deepEqual((await movies(page)).map(({ title, description }) => [title, description]), before, format);
+    assert.deepEqual(
+      (await movies(page)).map(({ title, description }) => [title, description]),
+      before,
+      format,
+    );
   }
 }
 
@@ -186,11 +217,19 @@ async function unknownService(page) {
   const json = (schema) => ({ content: { "application/json": { schema } } });
   const stored = of({ number: { type: "integer" }, ...fields });
   const kind = { name: "kind", in: "query", schema: fields.kind };
-  const list = { get: { parameters: [kind], responses: { 200: json({ type: "array", items: stored }) } }, post: { requestBody: json(of(fields)), responses: {} } };
+  const list = {
+    get: { parameters: [kind], responses: { 200: json({ type: "array", items: stored }) } },
+    post: { requestBody: json(of(fields)), responses: {} },
+  };
   const sent = [];
   await page.route("**/api/services", async (route) => {
     const body = await (await route.fetch()).json();
-    body.services.push({ ...body.services[0], name: "notes", path: "/notes", resources: [{ name: "note", plural: "notes", path: "/notes" }] });
+    body.services.push({
+      ...body.services[0],
+      name: "notes",
+      path: "/notes",
+      resources: [{ name: "note", plural: "notes", path: "/notes" }],
+    });
     await route.fulfill({ json: body });
   });
   await page.route("**/openapi.json", async (route) => {

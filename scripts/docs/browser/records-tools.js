@@ -42,4 +42,20 @@ function counter(page, method, only) {
   return count;
 }
 
-module.exports = { MOVIES, SCRIPT, add, api, clear, closed, counter, dialog, field, movies, parameters, press, row, rows, shows };
+module.exports = {
+  MOVIES,
+  SCRIPT,
+  add,
+  api,
+  clear,
+  closed,
+  counter,
+  dialog,
+  field,
+  movies,
+  parameters,
+  press,
+  row,
+  rows,
+  shows,
+};
