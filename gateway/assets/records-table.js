@@ -8,6 +8,8 @@ import { moment } from "/assets/words.js";
 
 // Longer texts are cut in the table; the record shows them whole.
 const SHOWN_CHARACTERS = 300;
+// A column of texts that may be longer than this gets more space.
+const LONG_CHARACTERS = 255;
 // The most of a text that is used as a name.
 const NAME_CHARACTERS = 120;
 
@@ -154,7 +156,19 @@ function checkOne(made, key, name, page) {
   return element("label", "target", box);
 }
 
-const kind = ({ type, name }) => (type === "integer" || type === "number" ? (name === "id" ? "id" : "number") : "");
+// The class of a column's cells, which decides how wide they are.
+function kind({ type, format, maxLength, name }) {
+  if (type === "integer" || type === "number") {
+    return name === "id" ? "id" : "number";
+  }
+  if (type === "object" || type === "array") {
+    return "document";
+  }
+  if (format === "uri" || format === "uuid") {
+    return "reference";
+  }
+  return type === "string" && maxLength > LONG_CHARACTERS ? "long" : "";
+}
 
 // A value for people, as texts and elements.
 function content(value, column, marks) {
