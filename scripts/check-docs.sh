@@ -33,6 +33,7 @@ main() {
         --with-billing) with_billing ;;
         --collection) step "the collection: $2" newman_run --folder "$2" ;;
         --console) console "$2" ;;
+        --records) records "$2" ;;
         --conformance) conformance ;;
         *) fail "unknown option $1; see scripts/check-docs.sh --help" ;;
     esac
@@ -104,7 +105,7 @@ check_running() {
     beside_platform no-billing "$self --while-billing-is-down" running "$self --with-billing"
     say "== a platform of which one part after the other is down"
     beside_platform no-billing "$self --console no-billing" \
-        no-inventory "$self --collection 'Inventory is down' && $self --console no-inventory" \
+        no-inventory "$self --collection 'Inventory is down' && $self --console no-inventory && $self --records no-inventory" \
         frozen-inventory "$self --collection 'Inventory does not answer' && $self --console frozen-inventory" \
         wrong-inventory "$self --collection 'Inventory is something else'" \
         no-broker "$self --collection 'The broker is down' && $self --console no-broker" \
@@ -140,10 +141,16 @@ console() {
         node "$checks/browser.js" "$pictures" "$1"
 }
 
+# records STATE: the console's pages of records, likewise.
+records() {
+    mkdir -p -- "$pictures"
+    step "the pages of records in a browser: $1" in_node env CHROMIUM="$(command -v chromium)" \
+        node "$checks/browser-records.js" "$pictures" "$1"
+}
+
 conformance() {
     console running
-    step "the pages of records in a browser" in_node env CHROMIUM="$(command -v chromium)" \
-        node "$checks/browser-records.js" "$pictures"
+    records running
     # schemathesis stores failures in its working directory and retries them first; so every run starts in a new one.
     rm -rf -- "$tools/.schemathesis"
     step "the gateway answers as OpenAPI says" env -C "$tools" "$tools/python/bin/schemathesis" \

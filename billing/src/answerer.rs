@@ -146,7 +146,7 @@ impl Answerer<'_> {
                 let mut records = repository.order_records(&[message_id])?;
                 Ok(Answer::Order(records.remove(message_id).unwrap_or_else(OrderRecord::default)))
             }
-            Question::Orders { after, limit, before, user_id } => {
+            Question::Orders { after, limit, before, newest, user_id } => {
                 let limit = usize::try_from((*limit).min(LIMIT_MAX)).unwrap_or(usize::MAX);
                 let most = i64::try_from(limit + 1).unwrap_or(i64::MAX);
                 let mut orders = repository.orders(&Wanted {
@@ -154,7 +154,7 @@ impl Answerer<'_> {
                     before: before.unwrap_or(i64::MAX),
                     // No order has a customer with such a name, and PostgreSQL would refuse the statement.
                     user_id: user_id.as_deref().map(|id| if id.contains('\0') { "" } else { id }),
-                    newest: before.is_some(),
+                    newest: *newest,
                     limit: most,
                 })?;
                 let more = orders.len() > limit;

@@ -182,6 +182,7 @@ impl Session<'_, '_> {
             match work(&mut self.consumer.repository) {
                 Err(error @ Error::Database(_)) => {
                     self.consumer.metrics.failed(&error);
+                    self.consumer.reporter.database_is_away();
                     let delay = self.consumer.backoff.next_delay();
                     log::warn!("{error}; {kept} messages are kept, trying again in {} ms", delay.as_millis());
                     if self.wait(delay)? {

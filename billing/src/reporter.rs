@@ -63,6 +63,11 @@ impl Reporter {
         self.report.held = messages as u64;
     }
 
+    /// Notes that the database has not served an attempt to store orders.
+    pub(crate) fn database_is_away(&mut self) {
+        self.report.database_is_away = true;
+    }
+
     /// Records a batch's outcome; `message_ids` are in batch order.
     pub(crate) fn record<'a>(
         &mut self,
@@ -71,6 +76,7 @@ impl Reporter {
     ) {
         let dead = outcome.dead.len() as u64;
         self.news = true;
+        self.report.database_is_away = false;
         self.report.stored += outcome.stored;
         self.report.dead += dead;
         self.report.repeated += message_ids.len() as u64 - outcome.stored - dead;
@@ -113,8 +119,10 @@ mod tests {
     fn the_outcome_of_each_message_is_recorded_and_the_last_ones_are_kept() {
         let mut reporter = Reporter::new("q");
         let outcome = BatchOutcome { stored: 1, dead: vec![(1, "no order".to_owned())] };
+        reporter.database_is_away();
         reporter.record([Some("a"), Some("b"), None, Some("a")].into_iter(), &outcome);
         let report = &reporter.report;
+        assert!(!report.database_is_away);
         assert_eq!((report.stored, report.dead, report.repeated), (1, 1, 2));
         let settled: Vec<_> =
             report.settled.iter().map(|settled| (settled.message_id.as_str(), settled.outcome)).collect();

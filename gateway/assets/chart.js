@@ -26,7 +26,9 @@ export function chart(title) {
   const figure = element("figure", "card", element("figcaption", "", element("h2", "", title), when), legend, drawing);
   const view = { title, legend, when, drawing, data: null, at: null };
 
-  drawing.addEventListener("pointermove", (event) => point(view, event.clientX - drawing.getBoundingClientRect().left));
+  for (const kind of ["pointermove", "pointerdown"]) {
+    drawing.addEventListener(kind, (event) => point(view, event.clientX - drawing.getBoundingClientRect().left));
+  }
   drawing.addEventListener("pointerleave", () => choose(view, null));
   drawing.addEventListener("blur", () => choose(view, null));
   drawing.addEventListener("keydown", (event) => step(view, event));

@@ -56,7 +56,7 @@ function draw(drawing, words, view) {
 
 // Each node: x, y, width. The ways go from the left to the right; the databases are in one column.
 function sideways(width, others) {
-  const gap = Math.max(108, Math.round(width * 0.1));
+  const gap = Math.max(92, Math.round(width * 0.095));
   const node = Math.min(NODE.widest, Math.floor((width - 3 * gap) / 4));
   const column = (index) => Math.round(index * ((width - node) / 3));
   const row = (index) => index * (NODE.height + 36);
@@ -169,7 +169,7 @@ function head(name) {
 function drawArrow({ from, to, isBroken, perSecond, what }, { nodes, isSideways }) {
   const [a, b] = [nodes[from], nodes[to]];
   const how = isBroken ? "bad" : perSecond > 0 ? "busy" : "idle";
-  const label = perSecond === null ? "" : rate(perSecond);
+  const label = perSecond === null || isBroken ? "" : rate(perSecond);
   const made = svg("g", { class: `arrow ${how}` });
   const line = (d) => svg("path", { d, "marker-end": `url(#head-${how})` });
   const text = (x, y, words, anchor, name) => svg("text", { x, y, "text-anchor": anchor, class: name }, words);

@@ -9,13 +9,11 @@ import { clock, duration, milliseconds } from "/assets/words.js";
 const PAUSES_MS = [200, 400, 800, 1_500, 3_000];
 const TIMEOUT_MS = 4_000;
 
-// Follows `entry`, which has the order's `id` and `placed_ms`; sets its `steps` and `draw`, and calls `changed` whenever
-// something is known anew. Returns what stops it.
+// Follows `entry`, which has the order's `id` and the `steps` that are known; calls `changed` whenever something is known
+// anew. Returns what stops it.
 export function follow(entry, changed) {
   const leave = new AbortController();
   const path = `/api/status/orders?${new URLSearchParams({ message_id: entry.id })}`;
-  entry.steps = { accepted_ms: entry.placed_ms, state: "accepted", trouble: "" };
-  entry.draw = draw;
 
   async function ask(attempt) {
     const result = await call("GET", path, { signal: leave.signal, quiet: true, timeout_ms: TIMEOUT_MS });
@@ -38,8 +36,7 @@ function note(steps, { ok, body, error }) {
     return;
   }
   const now = Date.now();
-  // What nobody knows at the moment does not undo what was known.
-  steps.state = body.state === "unknown" ? "unknown" : body.state;
+  steps.state = body.state;
   steps.reason = body.reason ?? "";
   if (body.state === "outbox") {
     steps.outbox_ms ??= now;
@@ -53,7 +50,7 @@ function note(steps, { ok, body, error }) {
 }
 
 // The steps as a list: placed, in the outbox, confirmed, stored or dead, each with when this page learnt of it.
-function draw(steps) {
+export function drawSteps(steps) {
   const { state, reason, trouble, accepted_ms: accepted, outbox_ms: outbox, confirmed_ms: confirmed, final_ms: final } = steps;
   const list = [step("placed", accepted, "done")];
   if (outbox) {

@@ -5,7 +5,8 @@ import { perform, tell } from "/assets/action.js";
 import { call } from "/assets/api.js";
 import { button, element, heading, having, table, userText } from "/assets/dom.js";
 import { field, clearProblems, showProblems } from "/assets/forms.js";
-import { follow } from "/assets/follow.js";
+import { drawSteps } from "/assets/follow.js";
+import { accepted, changes, draft, keyFor, placed, setDraft } from "/assets/placed.js";
 import { address, go } from "/assets/places.js";
 import { poll } from "/assets/poll.js";
 import { number } from "/assets/words.js";
@@ -13,20 +14,11 @@ import { number } from "/assets/words.js";
 const PAGE_SIZE = 20;
 const INTERVAL_MS = 5_000;
 const TIMEOUT_MS = 6_000;
-const FOLLOWED_MAX = 10;
 const FIELDS = [
   { name: "user_id", label: "Customer", value: "3", mode: "text" },
   { name: "number_of_items", label: "Items", value: "5", mode: "numeric" },
   { name: "total_amount", label: "Total amount", value: "180", mode: "decimal" },
 ];
-
-// The orders that were placed in this page, the latest first. They are followed wherever the user goes.
-const placed = [];
-// The key of the form's order: it belongs to these contents until they were accepted, whatever answers came in between,
-// so that an order is never placed twice.
-let pending = { contents: "", key: "" };
-// What was typed, for when the user comes back.
-let draft = null;
 
 export function open(root, parameters) {
   const view = { parameters, list: element("ul", "followed"), found: element("div", "wide") };
@@ -64,22 +56,17 @@ export function open(root, parameters) {
 
 // --- placing ---
 
-const changes = new EventTarget();
-const changed = () => changes.dispatchEvent(new Event("change"));
-
 function placeCard(view) {
   const form = having(element("form", "order"), { novalidate: true });
   for (const { name, label, value, mode } of FIELDS) {
     const control = having(element("input"), { inputmode: mode, dir: name === "user_id" ? "auto" : null });
-    control.value = draft?.[name] ?? value;
+    control.value = draft()?.[name] ?? value;
     form.append(field({ id: `order-${name}`, name, label, control }));
   }
   const send = having(element("button", "primary", "Place the order"), { type: "submit" });
   const message = having(element("p", "message"), { role: "alert" });
   form.append(element("div", "send", send), message);
-  form.addEventListener("input", () => {
-    draft = Object.fromEntries(new FormData(form));
-  });
+  form.addEventListener("input", () => setDraft(Object.fromEntries(new FormData(form))));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     submit(form, send, message);
@@ -92,23 +79,9 @@ function placeCard(view) {
 function submit(form, send, message) {
   clearProblems(form);
   const order = Object.fromEntries(new FormData(form));
-  const contents = JSON.stringify(order);
-  if (pending.contents !== contents) {
-    pending = { contents, key: newKey() };
-  }
-  const { key } = pending;
+  const key = keyFor(JSON.stringify(order));
   perform(send, message, () => call("POST", "/api/billing", { body: order, headers: { "Idempotency-Key": key } }), {
-    done: ({ body }) => {
-      // Only what was accepted is over: meanwhile the user may have begun another order.
-      if (pending.key === key) {
-        pending = { contents: "", key: "" };
-      }
-      const entry = { id: body.message_id, order, placed_ms: Date.now() };
-      placed.unshift(entry);
-      placed.splice(FOLLOWED_MAX).forEach((old) => old.stop?.());
-      entry.stop = follow(entry, changed);
-      changed();
-    },
+    done: ({ body }) => accepted(key, body.message_id, order),
     failed: ({ fields, error }) => {
       if (Object.keys(fields).length === 0) {
         return false;
@@ -120,21 +93,15 @@ function submit(form, send, message) {
   });
 }
 
-// randomUUID would want a secure context, which a gateway in a local network is not.
-function newKey() {
-  const random = crypto.getRandomValues(new Uint8Array(16));
-  return `console-${Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-}
-
 function showPlaced(view) {
-  view.list.replaceChildren(...placed.map(entry));
+  view.list.replaceChildren(...placed().map(entry));
 }
 
-function entry({ id, order, steps, draw }) {
+function entry({ id, order, steps }) {
   const what = userText("span", "what", `Customer ${order.user_id}: ${order.number_of_items} items, ${order.total_amount}`);
   const link = element("a", "", element("code", "", id));
   link.href = address("orders", { message_id: id });
-  return element("li", "", element("div", "order-name", what, link), draw(steps));
+  return element("li", "", element("div", "order-name", what, link), drawSteps(steps));
 }
 
 // --- stored orders ---

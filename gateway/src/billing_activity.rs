@@ -43,6 +43,8 @@ pub(crate) struct BillingTotals {
     pub(crate) dead: u64,
     /// Messages that they have taken and not acknowledged yet.
     pub(crate) held: u64,
+    /// The database did not serve the last attempt of one of them.
+    pub(crate) database_is_away: bool,
     /// Memory that they hold, in bytes; `None` if none of them knows.
     pub(crate) memory_bytes: Option<u64>,
     /// The version of the one that was heard last; empty if it did not tell.
@@ -148,6 +150,7 @@ impl BillingActivity {
                 sum.repeated += report.repeated;
                 sum.dead += report.dead;
                 sum.held += report.held;
+                sum.database_is_away |= report.database_is_away;
                 sum.memory_bytes = match (sum.memory_bytes, report.memory_bytes) {
                     (None, known) => known,
                     (sum, more) => sum.map(|sum| sum + more.unwrap_or_default()),

@@ -42,10 +42,10 @@ impl BillingRecords {
     /// GET /api/orders.
     pub(crate) fn serve_orders(&self, response: &mut Response<'_>, query: &[u8]) -> Result<(), Problem> {
         let page = Page::read(query)?;
-        let Page { limit, after, before, .. } = page;
+        let Page { limit, after, before, newest, .. } = page;
         let user_id = page.user_id.clone();
         let (orders, more) =
-            match self.ask(&Question::Orders { after, limit, before, user_id }, LIST_TIMEOUT)? {
+            match self.ask(&Question::Orders { after, limit, before, newest, user_id }, LIST_TIMEOUT)? {
                 Answer::Orders { orders, more } => (orders, more),
                 other => return Err(unexpected(&other)),
             };
@@ -168,8 +168,8 @@ fn letter_json(letter: &DeadLetter) -> Value {
 struct Page {
     limit: u32,
     after: i64,
-    /// The newest first, and only those below this one.
     before: Option<i64>,
+    newest: bool,
     user_id: Option<String>,
 }
 
@@ -191,27 +191,32 @@ impl Page {
         let after = number(query, "after").map_err(|Malformed| AFTER)?.unwrap_or(0);
         let before = number(query, "before").map_err(|Malformed| BEFORE)?;
         let newest = match text(query, "order").map_err(|Malformed| ORDER)?.as_deref() {
-            None => before.is_some(),
+            None | Some("oldest") => false,
             Some("newest") => true,
-            Some("oldest") if before.is_none() => false,
             Some(_) => return Err(ORDER),
         };
         let user_id = text(query, "user_id").map_err(|Malformed| USER_ID)?;
         if user_id.as_ref().is_some_and(|id| !(1..=CUSTOMER_MAX_CHARS).contains(&id.chars().count())) {
             return Err(USER_ID);
         }
-        Ok(Self { limit, after, before: newest.then(|| before.unwrap_or(i64::MAX)), user_id })
+        Ok(Self { limit, after, before, newest, user_id })
     }
 
     /// The value of `Link` that leads to what follows the order `last` (RFC 8288).
     fn next(&self, last: i64) -> String {
-        let user_id = self.user_id.as_ref().map(|id| format!("&user_id={}", encoded(id))).unwrap_or_default();
-        let place = if self.before.is_some() {
-            format!("order=newest&before={last}")
-        } else {
-            format!("after={last}")
-        };
-        format!("</api/orders?limit={}&{place}{user_id}>; rel=\"next\"", self.limit)
+        let (after, before) = if self.newest { (self.after, Some(last)) } else { (last, self.before) };
+        let mut target = format!("/api/orders?limit={}&after={after}", self.limit);
+        // Writing to a string cannot fail.
+        if let Some(before) = before {
+            let _ = write!(target, "&before={before}");
+        }
+        if self.newest {
+            target.push_str("&order=newest");
+        }
+        if let Some(user_id) = &self.user_id {
+            let _ = write!(target, "&user_id={}", encoded(user_id));
+        }
+        format!("<{target}>; rel=\"next\"")
     }
 }
 
@@ -288,15 +293,17 @@ mod tests {
 
     #[test]
     fn a_page_may_be_of_one_customer_and_begin_with_the_newest() {
-        let read = |query: &str| Page::read(query.as_bytes()).ok().map(|page| (page.before, page.user_id));
+        let read = |query: &str| {
+            let page = Page::read(query.as_bytes()).ok()?;
+            Some((page.before, page.newest, page.user_id))
+        };
         let customer = |id: &str| Some(id.to_owned());
         for (query, page) in [
-            ("order=oldest", Some((None, None))),
-            ("order=newest", Some((Some(i64::MAX), None))),
-            ("before=7", Some((Some(7), None))),
-            ("order=newest&before=7&user_id=a%20b%2F%C3%A9", Some((Some(7), customer("a b/é")))),
-            ("user_id=a+b", Some((None, customer("a b")))),
-            ("order=oldest&before=7", None),
+            ("order=oldest", Some((None, false, None))),
+            ("order=newest", Some((None, true, None))),
+            ("before=7", Some((Some(7), false, None))),
+            ("order=newest&before=7&user_id=a%20b%2F%C3%A9", Some((Some(7), true, customer("a b/é")))),
+            ("user_id=a+b", Some((None, false, customer("a b")))),
             ("order=latest", None),
             ("user_id=", None),
             ("user_id=1&user_id=2", None),
@@ -307,9 +314,10 @@ mod tests {
         }
         let next =
             |query: &str| Page::read(query.as_bytes()).ok().map(|page| page.next(5)).unwrap_or_default();
-        assert_eq!(next("limit=2"), r#"</api/orders?limit=2&after=5>; rel="next""#);
-        let of_customer = r#"</api/orders?limit=2&order=newest&before=5&user_id=a%20b%26>; rel="next""#;
-        assert_eq!(next("limit=2&order=newest&user_id=a+b%26"), of_customer);
+        assert_eq!(next("limit=2&before=9"), r#"</api/orders?limit=2&after=5&before=9>; rel="next""#);
+        let of_customer =
+            r#"</api/orders?limit=2&after=1&before=5&order=newest&user_id=a%20b%26>; rel="next""#;
+        assert_eq!(next("limit=2&after=1&order=newest&user_id=a+b%26"), of_customer);
     }
 
     #[test]

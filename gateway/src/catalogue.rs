@@ -121,7 +121,7 @@ impl Catalogue {
     }
 
     fn describe(&self, known: &Known) -> Value {
-        let sight = self.watch.sight();
+        let sight = self.watch.glance();
         let states = known.services.iter().zip(&sight.services);
         let services = states.zip(&self.settings).map(|((entry, state), settings)| {
             let info = entry.document.as_ref().map_or(&Value::Null, |document| &document["info"]);

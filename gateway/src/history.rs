@@ -116,7 +116,7 @@ impl History {
         let writer = history.clone();
         let body = move || {
             while !shutdown.wait_timeout(Duration::from_secs(STEP_S.into())) {
-                let sight = watch.sight();
+                let sight = watch.glance();
                 let totals = Totals::of(&metrics, sight.reported.heard);
                 writer.note(now_s(), &sight, &totals);
             }

@@ -1,7 +1,7 @@
 //! How the parts of the platform are, since when, and what waits where. The parts are asked at most every quarter of a
 //! second, however many want to know.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use order::question::{Answer, Question};
@@ -13,6 +13,8 @@ use crate::upstream::{self, Readiness, UpstreamService};
 
 /// How long an answer is reused.
 const FRESH: Duration = Duration::from_millis(250);
+/// After this long without an answer from billing about its database, a database that was away may be back.
+const ANSWER_HOLDS: Duration = Duration::from_secs(15);
 /// How long billing may take to tell the number of orders.
 const SUMMARY_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -70,7 +72,14 @@ pub(crate) struct Watch {
     publisher: Arc<Publisher>,
     billing_activity: Arc<BillingActivity>,
     outbox: Option<Arc<Outbox>>,
-    last: Mutex<(Option<Instant>, Arc<Sight>)>,
+    last: Mutex<Last>,
+}
+
+struct Last {
+    sight: Arc<Sight>,
+    /// When the parts were looked at, and when billing was asked about its database, too.
+    looked: Option<Instant>,
+    asked: Option<Instant>,
 }
 
 impl Watch {
@@ -94,18 +103,44 @@ impl Watch {
             reported: BillingTotals::default(),
             outbox: None,
         };
-        Self { services, publisher, billing_activity, outbox, last: Mutex::new((None, Arc::new(nothing))) }
+        let last = Mutex::new(Last { sight: Arc::new(nothing), looked: None, asked: None });
+        Self { services, publisher, billing_activity, outbox, last }
     }
 
     /// What was seen last while that is fresh, else what is seen now. Concurrent callers wait for the same look.
     pub(crate) fn sight(&self) -> Arc<Sight> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.0.is_none_or(|made| made.elapsed() >= FRESH) {
-            let mut sight = Sight::clone(&last.1);
+        let mut last = self.last();
+        if last.asked.is_none_or(|asked| asked.elapsed() >= FRESH) {
+            let mut sight = Sight::clone(&last.sight);
             self.look(&mut sight);
-            *last = (Some(Instant::now()), Arc::new(sight));
+            self.ask_billing(&mut sight);
+            let now = Some(Instant::now());
+            *last = Last { sight: Arc::new(sight), looked: now, asked: now };
         }
-        last.1.clone()
+        last.sight.clone()
+    }
+
+    /// The same without a question to billing, which closes its connection to the database while nobody asks; what is
+    /// known of that is what billing reports by itself.
+    pub(crate) fn glance(&self) -> Arc<Sight> {
+        let mut last = self.last();
+        if last.looked.is_none_or(|looked| looked.elapsed() >= FRESH) {
+            let mut sight = Sight::clone(&last.sight);
+            self.look(&mut sight);
+            let was_away = sight.billing_db.name == "unreachable";
+            if sight.reported.database_is_away {
+                sight.billing_db.is_now("unreachable");
+            } else if was_away && last.asked.is_none_or(|asked| asked.elapsed() >= ANSWER_HOLDS) {
+                sight.billing_db.is_now("unknown");
+            }
+            last.sight = Arc::new(sight);
+            last.looked = Some(Instant::now());
+        }
+        last.sight.clone()
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn look(&self, sight: &mut Sight) {
@@ -132,6 +167,11 @@ impl Watch {
         (sight.waiting, sight.dead) = queues.unwrap_or_default();
         sight.reported = self.billing_activity.billing();
         sight.billing.is_now(if sight.reported.instances > 0 { "ok" } else { "silent" });
+        sight.outbox = self.outbox.as_ref().map(|outbox| outbox.figures());
+    }
+
+    /// Asks billing about its database.
+    fn ask_billing(&self, sight: &mut Sight) {
         let summary = self.publisher.ask(&Question::Summary, SUMMARY_TIMEOUT);
         sight.billing_db.is_now(match &summary {
             Ok(Answer::Summary { .. }) => "ok",
@@ -142,7 +182,6 @@ impl Watch {
             Ok(Answer::Summary { orders }) => orders,
             _ => None,
         };
-        sight.outbox = self.outbox.as_ref().map(|outbox| outbox.figures());
     }
 }
 

@@ -105,7 +105,7 @@ fn orders_are_listed_and_counted_whoever_stored_them() {
     let mut found = Vec::new();
     let (mut after, mut pages) = (0, 0);
     loop {
-        let question = Question::Orders { after, limit: 2, before: None, user_id: None };
+        let question = Question::Orders { after, limit: 2, before: None, newest: false, user_id: None };
         let Answer::Orders { orders, more } = asker.ask(&question) else { panic!("no list") };
         after = orders.last().unwrap().id;
         found.extend(orders.into_iter().map(|order| (order.user_id, order.message_id, order.total_amount)));
@@ -126,7 +126,8 @@ fn orders_are_listed_and_counted_whoever_stored_them() {
 
     let mut newest = |before, user_id: Option<&str>| {
         let user_id = user_id.map(str::to_owned);
-        match asker.ask(&Question::Orders { after: 0, limit: 2, before: Some(before), user_id }) {
+        let question = Question::Orders { after: 0, limit: 2, before: Some(before), newest: true, user_id };
+        match asker.ask(&question) {
             Answer::Orders { orders, more } => {
                 let orders = orders.into_iter().map(|order| (order.user_id, order.message_id));
                 (orders.collect::<Vec<_>>(), more)

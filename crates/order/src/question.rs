@@ -33,9 +33,12 @@ pub enum Question {
         after: i64,
         /// At most so many, and at most [`LIMIT_MAX`].
         limit: u32,
-        /// Only orders with a smaller id, and the newest first.
+        /// Only orders with a smaller id.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<i64>,
+        /// In the reverse order.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        newest: bool,
         /// Only orders of this customer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user_id: Option<String>,
@@ -146,12 +149,18 @@ mod tests {
             (Question::Summary, r#"{"question":"summary"}"#),
             (Question::Order { message_id: "m".to_owned() }, r#"{"question":"order","message_id":"m"}"#),
             (
-                Question::Orders { after: 7, limit: 2, before: None, user_id: None },
+                Question::Orders { after: 7, limit: 2, before: None, newest: false, user_id: None },
                 r#"{"question":"orders","after":7,"limit":2}"#,
             ),
             (
-                Question::Orders { after: 0, limit: 2, before: Some(9), user_id: Some("3".to_owned()) },
-                r#"{"question":"orders","after":0,"limit":2,"before":9,"user_id":"3"}"#,
+                Question::Orders {
+                    after: 0,
+                    limit: 2,
+                    before: Some(9),
+                    newest: true,
+                    user_id: Some("3".to_owned()),
+                },
+                r#"{"question":"orders","after":0,"limit":2,"before":9,"newest":true,"user_id":"3"}"#,
             ),
             (Question::DeadLetters { limit: 2 }, r#"{"question":"dead_letters","limit":2}"#),
             (Question::Requeue { id: "a".to_owned() }, r#"{"question":"requeue","id":"a"}"#),

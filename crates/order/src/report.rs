@@ -28,6 +28,9 @@ pub struct Report {
     /// Messages that the process has taken from the queue and has not acknowledged yet.
     #[serde(default)]
     pub held: u64,
+    /// Its database did not serve its last attempt to store orders.
+    #[serde(default)]
+    pub database_is_away: bool,
     /// The program's version; empty from versions that did not tell.
     #[serde(default)]
     pub version: String,
@@ -72,7 +75,7 @@ mod tests {
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(
             json,
-            r#"{"instance":"i","stored":2,"repeated":0,"dead":0,"held":0,"version":"","memory_bytes":null,"settled":[{"message_id":"m","outcome":"dead"}]}"#
+            r#"{"instance":"i","stored":2,"repeated":0,"dead":0,"held":0,"database_is_away":false,"version":"","memory_bytes":null,"settled":[{"message_id":"m","outcome":"dead"}]}"#
         );
         let of_an_older_version = r#"{"instance":"i","stored":2,"repeated":0,"dead":0,"settled":[{"message_id":"m","outcome":"dead"}]}"#;
         assert_eq!(serde_json::from_str::<Report>(of_an_older_version).unwrap(), report);

@@ -77,10 +77,12 @@ fn billings_answers_are_passed_on() {
                 "r" => OrderRecord { requeued: true, ..OrderRecord::default() },
                 _ => OrderRecord::default(),
             }),
-            Question::Orders { after: 5, limit: 1, before: None, user_id: None } => {
+            Question::Orders { after: 5, limit: 1, before: None, newest: false, user_id: None } => {
                 Answer::Orders { orders: vec![stored()], more: true }
             }
-            Question::Orders { after: 0, limit: 1, before: Some(9), user_id: Some(user) } if user == "3" => {
+            Question::Orders { after: 0, limit: 1, before: Some(9), newest: true, user_id: Some(user) }
+                if user == "3" =>
+            {
                 Answer::Orders { orders: vec![stored()], more: true }
             }
             Question::Requeue { id } if id.starts_with('a') => Answer::Done,
@@ -103,8 +105,8 @@ fn billings_answers_are_passed_on() {
     let page = gateway.get("/api/orders?limit=1&after=5");
     assert_eq!(page.field("link"), Some("</api/orders?limit=1&after=7>; rel=\"next\""));
     assert_eq!(body(&page), json!([order]));
-    let page = gateway.get("/api/orders?limit=1&before=9&user_id=3");
-    let next = "</api/orders?limit=1&order=newest&before=7&user_id=3>; rel=\"next\"";
+    let page = gateway.get("/api/orders?limit=1&order=newest&before=9&user_id=3");
+    let next = "</api/orders?limit=1&after=0&before=7&order=newest&user_id=3>; rel=\"next\"";
     assert_eq!((page.field("link"), body(&page)), (Some(next), json!([order])));
     assert_eq!(gateway.get("/api/orders?limit=0").status, 400);
     let unreachable = gateway.get("/api/orders");

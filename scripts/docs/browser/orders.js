@@ -89,6 +89,47 @@ async function waits(page) {
   await followed(page).filter({ hasText: WAITS }).first().locator(".done", { hasText: "stored" }).waitFor();
 }
 
+// What is said of an order is what was answered last, step by step; after a reload it is followed on, and a dead one has
+// its reason.
+async function steps(page) {
+  let answer = { status: 200, json: { state: "outbox" } };
+  const pattern = "**/api/status/orders?*";
+  const told = (route) => route.fulfill({ ...answer, json: { message_id: "m", ...answer.json } });
+  await page.route(pattern, told);
+  await type(page, customer("steps"));
+  await send(page).click();
+  const order = followed(page).filter({ hasText: customer("steps") }).first();
+  await order.getByText("It waits in the gateway's outbox for the broker.").waitFor();
+  await order.locator(".now", { hasText: "in the outbox" }).waitFor();
+  answer = { status: 503, json: { error: "billing is not reachable" } };
+  await order.locator(".bad", { hasText: "Billing is not reachable." }).waitFor();
+  answer = { status: 200, json: { state: "unknown" } };
+  await order.getByText("Nobody can tell at the moment where it is.").waitFor();
+  await page.reload();
+  answer = { status: 200, json: { state: "waiting" } };
+  await order.getByText("It waits in the queue for billing.").waitFor();
+  answer = { status: 200, json: { state: "dead", reason: "<b>no</b> order" } };
+  await order.locator(".failed", { hasText: "dead: <b>no</b> order" }).waitFor();
+  await page.unroute(pattern, told);
+}
+
+// The key of an order that may have been accepted outlives a reload.
+async function reloads(page) {
+  await type(page, customer("reloads"));
+  const sent = await keys(page, async () => {
+    await page.route("**/api/billing", (route) => route.abort());
+    await send(page).click();
+    await page.locator(".order .message.bad", { hasText: "Nobody knows whether it was done." }).waitFor();
+    await page.unroute("**/api/billing");
+    await page.reload();
+    assert.equal(await page.getByLabel("Customer").inputValue(), customer("reloads"));
+    await send(page).click();
+    await followed(page).filter({ hasText: customer("reloads") }).first().waitFor();
+  });
+  assert.equal(sent.length, 2);
+  assert.equal(sent[0], sent[1], "the repetition after a reload has another key");
+}
+
 // Search, Back and reload; an answer to an earlier search that comes late is not shown.
 async function search(page) {
   await page.getByLabel("Search for").fill(DOUBLE);
@@ -131,7 +172,7 @@ async function pages(page) {
 async function walk() {
   const page = await open("#/orders");
   await place(page, "Orders");
-  for (const step of [problems, oneOrder, oneKey, waits, search, pages]) {
+  for (const step of [problems, oneOrder, oneKey, waits, steps, reloads, search, pages]) {
     await step(page);
   }
   await page.context().close();

@@ -1,6 +1,6 @@
 // The pages of records while the network is slow and while inventory stands still: under a list, a form and an import.
 
-const { assert, frozen, hold, until, url } = require("./driver.js");
+const { assert, checkAxe, frozen, hold, until, url } = require("./driver.js");
 const { add, api, clear, closed, counter, dialog, field, movies, press, shows } = require("./records-tools.js");
 
 async function slowNetwork(page) {
@@ -99,4 +99,21 @@ async function frozenImport(page) {
   });
 }
 
-module.exports = { slowNetwork, frozenInventory, frozenImport };
+// Inventory is down from the beginning: the page is there, says what is wrong, and takes what is typed.
+async function withoutInventory(page, folder) {
+  await page.locator(".note.bad").getByRole("button", { name: "Retry" }).waitFor();
+  assert.equal(await page.locator(".list a.leads").count(), 0);
+  assert.equal(await page.getByText("There are no movies yet.").count(), 0, "nobody knows whether there are movies");
+  await page.getByRole("button", { name: "Add a movie" }).click();
+  await field(page, "Title").fill("Typed while inventory is down");
+  await press(page, "Add");
+  await dialog(page).getByRole("button", { name: "Retry" }).waitFor();
+  assert.equal(await field(page, "Title").inputValue(), "Typed while inventory is down");
+  await page.screenshot({ path: `${folder}/records-no-inventory.png` });
+  await checkAxe(page, "a form that inventory cannot take");
+  await page.reload();
+  await page.getByText("What you typed before is still here.").waitFor();
+  assert.equal(await field(page, "Title").inputValue(), "Typed while inventory is down");
+}
+
+module.exports = { frozenImport, frozenInventory, slowNetwork, withoutInventory };
