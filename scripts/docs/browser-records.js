@@ -11,7 +11,7 @@
 const { adds, deletions, files, orders, samples, searches, unknownService } = require("./browser/records-lists.js");
 const { conflicts, drafts } = require("./browser/records-edits.js");
 const { readings } = require("./browser/records-files.js");
-const { frozenImport, frozenInventory, slowNetwork, withoutInventory } = require("./browser/records-faults.js");
+const { frozenForm, frozenImport, frozenInventory, slowNetwork, withoutInventory } = require("./browser/records-faults.js");
 const { MOVIES, clear } = require("./browser/records-tools.js");
 const { views } = require("./browser/records-views.js");
 const { assert, launch, open, problems } = require("./browser/driver.js");
@@ -30,6 +30,7 @@ const RUNNING = {
   unknownService,
   slowNetwork,
   frozenInventory,
+  frozenForm,
   frozenImport,
   views,
 };

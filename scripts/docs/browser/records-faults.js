@@ -1,7 +1,16 @@
 // The pages of records while the network is slow and while inventory stands still: under a list, a form and an import.
 
 const { assert, checkAxe, frozen, hold, until, url } = require("./driver.js");
-const { add, api, clear, closed, counter, dialog, field, movies, press, shows } = require("./records-tools.js");
+const { MOVIES, add, api, clear, closed, counter, dialog, field, movies, parameters, press, shows } = require("./records-tools.js");
+
+// Deletes all movies, also one that is only stored now although its request was given up.
+function settle(page) {
+  return until(async () => {
+    await clear(page);
+    await page.waitForTimeout(1_000);
+    assert.deepEqual(await movies(page), []);
+  });
+}
 
 async function slowNetwork(page) {
   await clear(page);
@@ -73,6 +82,32 @@ async function frozenInventory(page, folder) {
   });
 }
 
+// Nobody knows whether a new movie was stored: the form says so, leads to the list, and keeps what was typed.
+async function frozenForm(page) {
+  await clear(page);
+  await page.goto(`${url}/${MOVIES}`);
+  await page.getByText("There are no movies yet.").waitFor();
+  const sent = counter(page, "POST", "/api/movies");
+  await page.keyboard.press("n");
+  await field(page, "Title").fill("Perhaps added");
+  await frozen("INVENTORY_APP_PID", async () => {
+    await press(page, "Add");
+    await page.getByText("Nobody knows whether it was added").waitFor();
+  });
+  await press(dialog(page), "Look in the list");
+  await closed(page);
+  assert.equal(parameters(page).get("sort"), "-id");
+  await page.keyboard.press("n");
+  await page.getByText("What you typed before is still here.").waitFor();
+  assert.equal(await field(page, "Title").inputValue(), "Perhaps added");
+  await press(page, "Discard it");
+  assert.equal(await field(page, "Title").inputValue(), "");
+  await page.keyboard.press("Escape");
+  await closed(page);
+  assert.equal(sent.requests, 1);
+  await settle(page);
+}
+
 async function frozenImport(page) {
   await clear(page);
   await page.goto(`${url}/#/records/movies`);
@@ -91,12 +126,7 @@ async function frozenImport(page) {
   assert.equal(new Set(stored).size, stored.length, "a movie was imported twice");
   // The few that were on their way when it froze are told as uncertain; all others are there.
   assert.ok(stored.length >= 396, `${stored.length} of 400 are stored`);
-  // One of those may still be stored now.
-  await until(async () => {
-    await clear(page);
-    await page.waitForTimeout(1_000);
-    assert.deepEqual(await movies(page), []);
-  });
+  await settle(page);
 }
 
 // Inventory is down from the beginning: the page is there, says what is wrong, and takes what is typed.
@@ -116,4 +146,4 @@ async function withoutInventory(page, folder) {
   assert.equal(await field(page, "Title").inputValue(), "Typed while inventory is down");
 }
 
-module.exports = { frozenImport, frozenInventory, slowNetwork, withoutInventory };
+module.exports = { frozenForm, frozenImport, frozenInventory, slowNetwork, withoutInventory };
