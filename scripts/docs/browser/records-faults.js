@@ -1,7 +1,20 @@
 // The pages of records while the network is slow and while inventory stands still: under a list, a form and an import.
 
 const { assert, checkAxe, frozen, hold, until, url } = require("./driver.js");
-const { MOVIES, add, api, clear, closed, counter, dialog, field, movies, parameters, press, shows } = require("./records-tools.js");
+const {
+  MOVIES,
+  add,
+  api,
+  clear,
+  closed,
+  counter,
+  dialog,
+  field,
+  movies,
+  parameters,
+  press,
+  shows,
+} = require("./records-tools.js");
 
 // Deletes all movies, also one that is only stored now although its request was given up.
 function settle(page) {
