@@ -1,5 +1,6 @@
-//! Prepares the files that the gateway itself serves: the console, Swagger UI and the OpenAPI document, each compressed
-//! at build time. The JSON form of the document is generated from the YAML here, so that the two cannot differ.
+//! Prepares the files that the gateway itself serves: the console, Swagger UI, the OpenAPI and the AsyncAPI document, each
+//! compressed at build time. The JSON forms of the documents are generated from the YAML here, so that the two cannot
+//! differ.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -18,6 +19,7 @@ const PAGES: [&str; 2] = ["console.html", "docs.html"];
 /// The files of Swagger UI that are served, without its standalone layout and source maps.
 const SWAGGER_UI: [&str; 2] = ["swagger-ui.css", "swagger-ui-bundle.js"];
 const OPENAPI: &str = "../docs/openapi.yaml";
+const ASYNCAPI: &str = "../docs/asyncapi.yaml";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut assets = Assets { folder: env::var("OUT_DIR")?.into(), source: String::new() };
@@ -38,6 +40,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let document: serde_json::Value = serde_yaml_ng::from_str(&yaml)?;
     assets.add("openapi.yaml", yaml.as_bytes())?;
     assets.add("openapi.json", &serde_json::to_vec(&document)?)?;
+    println!("cargo::rerun-if-changed={ASYNCAPI}");
+    let document: serde_json::Value = serde_yaml_ng::from_str(&fs::read_to_string(ASYNCAPI)?)?;
+    assets.add("asyncapi.json", &serde_json::to_vec(&document)?)?;
+    loaded.push("asyncapi.json".to_owned());
 
     let mut archive = zip::ZipArchive::new(Cursor::new(utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED))?;
     for name in SWAGGER_UI {

@@ -3,8 +3,8 @@
 # nginx in front of the same inventory, RabbitMQ in place of our own broker.
 #
 #   scripts/bench.sh                 everything, about eight minutes
-#   scripts/bench.sh ROW…            only these of: inventory gateway title list create orders latency million memory
-#                                    sizes start rooms broker
+#   scripts/bench.sh ROW…            only these of: inventory gateway door title list create orders latency million
+#                                    memory sizes start rooms broker
 #   BENCH_SECONDS=30 scripts/bench.sh …   longer than the 10 seconds for which each load runs
 #
 # Prints a table with the budget of each figure and whether it is met. PostgreSQL is a private one, with fsync on and
@@ -24,7 +24,7 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 . "$here/lib/bench-rooms.sh"
 
 movies=100000
-all_rows="inventory gateway title list create orders latency memory sizes start rooms million broker"
+all_rows="inventory gateway door title list create orders latency memory sizes start rooms million broker"
 
 main() {
     local row
@@ -88,6 +88,35 @@ row_gateway() {
     budget_at_least "gateway, one movie by random id" "$ours" "$(round "$theirs")" "/s"
     budget_at_most "gateway, the same, 99th percentile" "$our_p99" "$their_p99" ms
     figure "gateway as a part of nginx" "$(calc "$ours / $theirs")" ""
+}
+
+# What tokens and the outbox cost: a gateway with them beside one without, in turns.
+row_door() {
+    local kind request with without guarded=http://127.0.0.1:$guarded_port
+    stop api-gateway
+    start_embedded
+    start_gateway
+    start_guarded_gateway
+    for kind in movie create order; do
+        with=0 without=0
+        for _ in 1 2 3; do
+            load "$gateway" "$kind"
+            without=$(calc "$without + $rate / 3")
+            token=$guarded_token load "$guarded" "$kind"
+            with=$(calc "$with + $rate / 3")
+        done
+        case $kind in
+            movie) request="one movie by random id" ;;
+            create) request="POST one movie" ;;
+            order) request="POST /api/billing" ;;
+        esac
+        figure "gateway without tokens and outbox, $request" "$(round "$without") /s" ""
+        budget_at_least "with them, as a part of that" "$(calc "$with / $without")" 0.97 ""
+    done
+    movies_sql "DELETE FROM movies WHERE id > $movies"
+    movies_sql "VACUUM ANALYZE movies"
+    stop guarded-gateway api-gateway
+    stop_broker
 }
 
 row_title() {

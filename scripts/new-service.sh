@@ -22,9 +22,9 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 . "$here/lib/fields.sh"
 
 templates=$root/scripts/templates/service
-# What the platform and its crates use for themselves; Cargo.lock has the names of all other crates.
-reserved=' all alloc billing broker core examples gateway inventory log movies pg postgres postgresql proc-macro
- rabbitmq rust cargo scripts services sql status std test tests vm '
+# What the platform, its crates and PostgreSQL use for themselves; Cargo.lock has the names of all other crates.
+reserved=' all alloc billing broker core dead-letters examples gateway inventory log movies none orders pg postgres
+ postgresql proc-macro public rabbitmq rust cargo scripts services sql status std test tests vm '
 
 main() {
     case ${1-} in
@@ -84,7 +84,7 @@ check_name() {
     [[ $reserved != *[[:space:]]"$service"[[:space:]]* && $service != pg-* ]] || fail "the name $service is reserved"
     ! grep -qxF "name = \"$service\"" "$root/Cargo.lock" || fail "the name $service is taken by a crate"
     [[ ! -e $root/services/$service && ! -e $root/$service ]] || fail "the name $service is taken by a folder"
-    load_settings
+    load_own_settings
     variable=$(variable_of "$service")
     # MY_ would be the beginning of MY_PIZZAS_, too, so that nobody could tell the settings apart.
     local -A default=()
@@ -95,7 +95,13 @@ check_name() {
     for other in GATEWAY INVENTORY BILLING BROKER RABBITMQ LOG VM $(service_variables); do
         [[ $variable != "${other}_"* ]] || fail "the name $service cannot be used, since settings with ${other}_ are another's"
     done
-    [[ ! -e $root/.env.local ]] || ! grep -q '^[[:space:]]*\(export \)\?GATEWAY_SERVICES=' "$root/.env.local" ||
+}
+
+# load_own_settings: loads the settings. The list of services must be that of .env, which is going to be changed.
+load_own_settings() {
+    [[ ! -v GATEWAY_SERVICES ]] || fail "GATEWAY_SERVICES in the environment overrides that of .env; unset it"
+    load_settings
+    [[ ${given[GATEWAY_SERVICES]-} != .env.local ]] ||
         fail "GATEWAY_SERVICES in .env.local overrides that of .env; move it there"
 }
 
@@ -309,7 +315,7 @@ remove() {
     service=$1
     local folder=$root/services/$1 changed entry rest=() entries=()
     [[ $service =~ ^[a-z][a-z0-9-]*$ && -r $folder/.generated ]] || fail "scripts/new-service.sh has made no service '$service'"
-    load_settings
+    load_own_settings
     variable=$(variable_of "$service")
     need_cargo
     begin

@@ -7,7 +7,7 @@ use amqp::{Connection, Deliveries, Delivery, Properties};
 use foundation::{Backoff, Shutdown};
 use order::question::{self, ANSWER_SCHEMA, Answer, LIMIT_MAX, OrderRecord, Question};
 
-use crate::burials;
+use crate::dead_letter_queue;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::order_count::OrderCount;
@@ -161,9 +161,9 @@ impl Answerer<'_> {
                 orders.truncate(limit);
                 Ok(Answer::Orders { orders, more })
             }
-            Question::DeadLetters { limit } => burials::list(connection, settings, *limit),
-            Question::Requeue { id } => burials::requeue(connection, settings, repository, id),
-            Question::Discard { id } => burials::discard(connection, settings, id),
+            Question::DeadLetters { limit } => dead_letter_queue::list(connection, settings, *limit),
+            Question::Requeue { id } => dead_letter_queue::requeue(connection, settings, repository, id),
+            Question::Discard { id } => dead_letter_queue::discard(connection, settings, id),
         }
     }
 }

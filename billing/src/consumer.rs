@@ -165,7 +165,9 @@ impl Session<'_, '_> {
             .iter()
             .filter_map(|(position, reason)| Some((messages.get(*position)?.id?, reason.as_str())))
             .collect();
-        if !dead.is_empty() && self.persist(batch.len(), |repository| repository.bury(&dead))?.is_none() {
+        if !dead.is_empty()
+            && self.persist(batch.len(), |repository| repository.record_dead(&dead))?.is_none()
+        {
             return Ok(None);
         }
         Ok(Some(outcome))

@@ -2,13 +2,12 @@
 //!
 //! A message flows from [`consumer`] (the queue) through [`service`] (the rules) to [`repository`] (SQL).
 //! [`dead_letters`] handles messages that can never become orders, [`pruner`] keeps the inbox small, [`reporter`]
-//! reports the outcome of each message to the gateways, [`answerer`] answers their questions about orders and dead
-//! letters, and [`metrics`] shows counters and problems on the private
-//! listener.
+//! reports the outcome of each message to the gateways, [`answerer`] answers their questions about orders and, with
+//! [`dead_letter_queue`], dead letters, and [`metrics`] shows counters and problems on the private listener.
 
 mod answerer;
-mod burials;
 mod consumer;
+mod dead_letter_queue;
 mod dead_letters;
 mod error;
 mod metrics;

@@ -35,8 +35,12 @@ impl Reporter {
     pub(crate) fn new(queue: &str) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let instance = format!("{}-{:x}", std::process::id(), since_epoch.as_nanos());
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        let report = Report { instance, version, ..Report::default() };
+        let report = Report {
+            instance,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_s: since_epoch.as_secs(),
+            ..Report::default()
+        };
         let exchange = report::exchange(queue);
         let (declared_at, refusal) = (Instant::now(), None);
         Self { exchange, report, connected: false, declared_at, refusal, news: false, sent_at: None }

@@ -21,6 +21,11 @@ pub(crate) fn openapi() -> serde_json::Result<serde_json::Value> {
     serde_json::from_reader(GzDecoder::new(OPENAPI_JSON.gzip))
 }
 
+/// The AsyncAPI document.
+pub(crate) fn asyncapi() -> serde_json::Result<serde_json::Value> {
+    serde_json::from_reader(GzDecoder::new(ASYNCAPI_JSON.gzip))
+}
+
 /// The file that `/assets/{name}` serves.
 pub(crate) fn find(name: &str) -> Option<&'static Asset> {
     LOADED.into_iter().find(|asset| asset.name == name)

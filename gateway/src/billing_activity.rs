@@ -1,7 +1,7 @@
 //! Recent billing reports and per-minute totals of orders, for the console. All of it is bounded and kept in memory
 //! only.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -47,8 +47,15 @@ pub(crate) struct BillingTotals {
     pub(crate) database_is_away: bool,
     /// Memory that they hold, in bytes; `None` if none of them knows.
     pub(crate) memory_bytes: Option<u64>,
-    /// The version of the one that was heard last; empty if it did not tell.
-    pub(crate) version: String,
+}
+
+/// What the latest reports say of the program that sends them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BillingProgram {
+    /// Its version, if it is known; several, separated by commas, while processes differ.
+    pub(crate) version: Option<String>,
+    /// When the process that has been running longest was started, in seconds since 1970.
+    pub(crate) started_s: Option<u64>,
 }
 
 /// Recent billing reports and per-minute totals.
@@ -142,7 +149,6 @@ impl BillingActivity {
     fn billing_at(&self, now: Instant) -> BillingTotals {
         let state = self.state();
         let mut sum = BillingTotals { heard: state.stored, ..BillingTotals::default() };
-        let mut last = None;
         for (report, heard) in state.instances.values() {
             if now.duration_since(*heard) < SILENCE_MAX {
                 sum.instances += 1;
@@ -155,13 +161,21 @@ impl BillingActivity {
                     (None, known) => known,
                     (sum, more) => sum.map(|sum| sum + more.unwrap_or_default()),
                 };
-                if last.is_none_or(|last| last < *heard) {
-                    last = Some(*heard);
-                    sum.version.clone_from(&report.version);
-                }
             }
         }
         sum
+    }
+
+    /// What the processes that have reported recently say of themselves; `None` if there are none.
+    pub(crate) fn program(&self) -> Option<BillingProgram> {
+        let (state, now) = (self.state(), Instant::now());
+        let heard = state.instances.values();
+        let heard: Vec<_> = heard.filter(|(_, heard)| now.duration_since(*heard) < SILENCE_MAX).collect();
+        let versions: BTreeSet<_> = heard.iter().map(|(report, _)| report.version.as_str()).collect();
+        let versions: Vec<_> = versions.into_iter().filter(|version| !version.is_empty()).collect();
+        let started_s = heard.iter().map(|(report, _)| report.started_s).filter(|started| *started > 0).min();
+        let version = (!versions.is_empty()).then(|| versions.join(", "));
+        (!heard.is_empty()).then_some(BillingProgram { version, started_s })
     }
 
     /// The outcome of a message, if it was reported recently.
@@ -240,6 +254,20 @@ mod tests {
             billing_activity.sample_at(minute, minute);
         }
         assert_eq!(billing_activity.state().minutes.len(), MINUTES);
+    }
+
+    #[test]
+    fn processes_tell_their_versions_and_the_first_start() {
+        let billing_activity = BillingActivity::default();
+        assert_eq!(billing_activity.program(), None);
+        // One that does not tell its version yet.
+        billing_activity.record(report("old", 1));
+        assert_eq!(billing_activity.program(), Some(BillingProgram::default()));
+        for (instance, version, started_s) in [("a", "0.2.0", 9), ("b", "0.1.0", 7), ("c", "0.2.0", 8)] {
+            billing_activity.record(Report { version: version.to_owned(), started_s, ..report(instance, 1) });
+        }
+        let program = billing_activity.program().unwrap();
+        assert_eq!((program.version.as_deref(), program.started_s), (Some("0.1.0, 0.2.0"), Some(7)));
     }
 
     #[test]

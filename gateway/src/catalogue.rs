@@ -1,18 +1,19 @@
 //! The catalogue: what each part of the platform is, who is responsible for it, and how it is. Services describe
-//! themselves in the `info` of their OpenAPI documents; the gateway gathers these, and remembers the last ones of those
-//! that are down.
+//! themselves in the `info` of their OpenAPI documents, and billing in its reports; the gateway gathers these, and
+//! remembers the last ones of those that are down.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use edge::{Refusal, Request, Response};
+use order::{question, report};
 use serde_json::{Value, json};
 
-use crate::assets;
-use crate::openapi;
+use crate::billing_activity::{BillingActivity, BillingProgram};
 use crate::settings::{QueueSettings, ServiceSettings};
 use crate::upstream::{self, UpstreamService};
-use crate::watch::Watch;
+use crate::watch::{PartState, Watch};
+use crate::{assets, asyncapi, openapi};
 
 /// How long an answer is reused, so that many readers cost the services no more than one.
 const FRESH: Duration = Duration::from_secs(2);
@@ -21,12 +22,18 @@ const DOCUMENT_MAX_BYTES: u64 = 1 << 20;
 /// The services whose documents are part of the gateway's own: inventory, the first one.
 const DESCRIBED_HERE: usize = 1;
 
-/// Answers /api/services and /openapi.json.
+/// The name of the AsyncAPI document among the assets.
+pub(crate) const ASYNCAPI_NAME: &str = "asyncapi.json";
+const ASYNCAPI_PATH: &str = "/assets/asyncapi.json";
+const OPENAPI_PATH: &str = "/openapi.json";
+
+/// Answers /api/services, /openapi.json and /assets/asyncapi.json.
 pub(crate) struct Catalogue {
     /// Inventory, then the further services; the settings are in the same order.
     services: Box<[&'static UpstreamService]>,
     settings: Box<[ServiceSettings]>,
     watch: Arc<Watch>,
+    billing_activity: Arc<BillingActivity>,
     /// The queue of orders.
     queue: String,
     started: SystemTime,
@@ -37,8 +44,12 @@ pub(crate) struct Catalogue {
 struct Known {
     looked: Option<Instant>,
     services: Box<[Entry]>,
+    /// What billing said of itself last.
+    billing_program: BillingProgram,
     /// /openapi.json.
-    merged: Arc<[u8]>,
+    openapi: Arc<[u8]>,
+    /// /assets/asyncapi.json.
+    asyncapi: Arc<[u8]>,
 }
 
 /// What is known of a service.
@@ -60,15 +71,22 @@ impl Catalogue {
         services: &[&'static UpstreamService],
         settings: &[ServiceSettings],
         watch: Arc<Watch>,
+        billing_activity: Arc<BillingActivity>,
         queue: &QueueSettings,
     ) -> Self {
         let entry = Entry { document: None, is_current: false };
-        let known =
-            Known { looked: None, services: vec![entry; services.len()].into(), merged: Arc::default() };
+        let known = Known {
+            looked: None,
+            services: vec![entry; services.len()].into(),
+            billing_program: BillingProgram::default(),
+            openapi: Arc::default(),
+            asyncapi: Arc::default(),
+        };
         Self {
             services: services.into(),
             settings: settings.into(),
             watch,
+            billing_activity,
             queue: queue.queue.clone(),
             started: SystemTime::now(),
             known: Mutex::new(known),
@@ -84,7 +102,20 @@ impl Catalogue {
         if self.services.len() == DESCRIBED_HERE {
             return assets::OPENAPI_JSON.serve(request, response);
         }
-        let merged = self.with_known(|known| known.merged.clone())?;
+        let merged = self.with_known(|known| known.openapi.clone())?;
+        response.send_json(200, &[("cache-control", "no-cache")], &merged)
+    }
+
+    /// GET /assets/asyncapi.json.
+    pub(crate) fn serve_asyncapi(
+        &self,
+        request: &Request<'_>,
+        response: &mut Response<'_>,
+    ) -> Result<(), Refusal> {
+        if self.services.len() == DESCRIBED_HERE {
+            return assets::ASYNCAPI_JSON.serve(request, response);
+        }
+        let merged = self.with_known(|known| known.asyncapi.clone())?;
         response.send_json(200, &[("cache-control", "no-cache")], &merged)
     }
 
@@ -111,12 +142,20 @@ impl Catalogue {
             entry.is_current = document.is_some();
             entry.document = document.or(entry.document.take());
         }
-        let mut merged =
-            assets::openapi().map_err(|_| Refusal::Internal("the OpenAPI document is damaged"))?;
-        for (entry, settings) in known.services.iter().zip(&self.settings).skip(DESCRIBED_HERE) {
-            openapi::merge(&mut merged, settings, entry.document.as_ref(), entry.is_current);
+        if let Some(program) = self.billing_activity.program() {
+            known.billing_program = program;
         }
-        known.merged = merged.to_string().into_bytes().into();
+        let damaged = |_| Refusal::Internal("an embedded document is damaged");
+        let mut openapi = assets::openapi().map_err(damaged)?;
+        let mut asyncapi = assets::asyncapi().map_err(damaged)?;
+        for (entry, settings) in known.services.iter().zip(&self.settings).skip(DESCRIBED_HERE) {
+            openapi::merge(&mut openapi, settings, entry.document.as_ref(), entry.is_current);
+            if let Some(document) = &entry.document {
+                asyncapi::merge(&mut asyncapi, &settings.name, &document["info"]["x-asyncapi"]);
+            }
+        }
+        known.openapi = openapi.to_string().into_bytes().into();
+        known.asyncapi = asyncapi.to_string().into_bytes().into();
         Ok(())
     }
 
@@ -125,10 +164,12 @@ impl Catalogue {
         let states = known.services.iter().zip(&sight.services);
         let services = states.zip(&self.settings).map(|((entry, state), settings)| {
             let info = entry.document.as_ref().map_or(&Value::Null, |document| &document["info"]);
+            let (exchange, events) = asyncapi::summary(&info["x-asyncapi"]);
             json!({
                 "name": settings.name,
                 "state": state.name,
                 "since_s": state.since_s(),
+                "started_s": info["x-started-s"],
                 "version": info["version"],
                 "about": info["description"].as_str().unwrap_or_default(),
                 "path": settings.prefix,
@@ -138,57 +179,59 @@ impl Catalogue {
                 "resources": info["x-resources"].as_array().cloned().unwrap_or_default(),
                 "depends_on": info["x-depends-on"].as_array().cloned().unwrap_or_default(),
                 "queues": [],
+                "asyncapi": exchange.is_some().then_some(ASYNCAPI_PATH),
+                "exchange": exchange,
+                "events": events,
+                "openapi": OPENAPI_PATH,
             })
         });
-        let names = self.settings.iter().map(|settings| settings.name.as_str()).chain(["broker"]);
-        let version = env!("CARGO_PKG_VERSION");
-        let queues = [self.queue.clone(), format!("{}.dead", self.queue)];
-        let own = [
-            part(
-                "gateway",
-                ("ok", seconds(self.started)),
-                version,
-                "The only public part: it passes requests on, and queues orders.",
-                &names.collect::<Vec<_>>(),
-                &[],
-            ),
-            part(
-                "billing",
-                (sight.billing.name, sight.billing.since_s()),
-                &sight.reported.version,
-                "Takes orders from the queue and stores each exactly once.",
-                &["broker", "postgresql"],
-                &queues,
-            ),
-            part(
-                "broker",
-                (sight.broker.name, sight.broker.since_s()),
-                "",
-                "Keeps orders until billing has stored them.",
-                &[],
-                &[],
-            ),
-        ];
+        let own = [self.gateway(), self.billing(known, sight.billing), broker(sight.broker)];
         let all: Vec<_> = own.into_iter().chain(services).collect();
         json!({ "services": all })
     }
+
+    fn gateway(&self) -> Value {
+        let names = self.settings.iter().map(|settings| settings.name.as_str()).chain(["broker"]);
+        let about = "The only public part: it passes requests on, and queues orders.";
+        let mut gateway = part("gateway", ("ok", seconds(self.started)), about, &names.collect::<Vec<_>>());
+        gateway["version"] = env!("CARGO_PKG_VERSION").into();
+        gateway["started_s"] = seconds(self.started).into();
+        gateway["openapi"] = OPENAPI_PATH.into();
+        gateway["asyncapi"] = ASYNCAPI_PATH.into();
+        gateway
+    }
+
+    /// What billing says in its reports, and the queues that follow from the setting.
+    fn billing(&self, known: &Known, state: PartState) -> Value {
+        let about = "Takes orders from the queue and stores each exactly once.";
+        let BillingProgram { version, started_s } = &known.billing_program;
+        let queue = &self.queue;
+        let mut billing = part("billing", (state.name, state.since_s()), about, &["broker", "postgresql"]);
+        billing["version"] = version.as_deref().into();
+        billing["started_s"] = (*started_s).into();
+        billing["queues"] = json!([queue, format!("{queue}.dead"), question::queue(queue)]);
+        billing["exchange"] = report::exchange(queue).into();
+        billing["events"] = json!([report::SCHEMA]);
+        billing["asyncapi"] = ASYNCAPI_PATH.into();
+        billing
+    }
 }
 
-/// The entry of a part that does not describe itself; `state` has been so since a time in seconds since 1970. The broker may
-/// be another program, with a version of its own.
-fn part(
-    name: &str,
-    (state, since_s): (&str, u64),
-    version: &str,
-    about: &str,
-    depends_on: &[&str],
-    queues: &[String],
-) -> Value {
+/// The broker may be another program, with a version of its own.
+fn broker(state: PartState) -> Value {
+    let about = "Keeps orders until billing has stored them.";
+    part("broker", (state.name, state.since_s()), about, &[])
+}
+
+/// The entry of a part without an OpenAPI document of its own, which has been in this state since a time in seconds since
+/// 1970; the caller adds what else is known.
+fn part(name: &str, (state, since_s): (&str, u64), about: &str, depends_on: &[&str]) -> Value {
     json!({
         "name": name,
         "state": state,
         "since_s": since_s,
-        "version": if version.is_empty() { Value::Null } else { version.into() },
+        "started_s": null,
+        "version": null,
         "about": about,
         "path": null,
         "owner": null,
@@ -196,6 +239,10 @@ fn part(
         "repository": null,
         "resources": [],
         "depends_on": depends_on,
-        "queues": queues,
+        "queues": [],
+        "exchange": null,
+        "events": [],
+        "openapi": null,
+        "asyncapi": null,
     })
 }

@@ -8,6 +8,7 @@
 mod access;
 mod access_log;
 mod assets;
+mod asyncapi;
 mod billing_activity;
 mod billing_records;
 mod catalogue;
@@ -127,9 +128,21 @@ impl Gateway {
             orders: Orders::new(publisher.clone(), outbox.clone(), recent, settings.billing_body_max_bytes),
             billing_records: BillingRecords::new(publisher.clone(), states.clone()),
             health: Health::new(services.clone(), publisher.clone(), outbox.clone()),
-            status: Status::new(services.clone(), watch.clone(), states, metrics.clone(), billing_activity),
+            status: Status::new(
+                services.clone(),
+                watch.clone(),
+                states,
+                metrics.clone(),
+                billing_activity.clone(),
+            ),
             history,
-            catalogue: Catalogue::new(&services, &settings.services, watch, &settings.queue),
+            catalogue: Catalogue::new(
+                &services,
+                &settings.services,
+                watch,
+                billing_activity,
+                &settings.queue,
+            ),
             metrics: metrics.clone(),
             access_log: AccessLog::new(settings.access.access_log),
             proxies: TrustedProxies::new(settings.access.trusted_proxies.clone()),

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::settings::ServiceSettings;
 
+/// Where a document has its schemas.
+const SCHEMAS: &str = "#/components/schemas/";
+
 /// Adds a service to the document: a tag of its name, its paths, and its schemas under names of its own. `theirs` is
 /// the last document that it gave, if any; `is_there` tells whether that was now.
 pub(crate) fn merge(document: &mut Value, service: &ServiceSettings, theirs: Option<&Value>, is_there: bool) {
@@ -24,7 +27,7 @@ pub(crate) fn merge(document: &mut Value, service: &ServiceSettings, theirs: Opt
             continue;
         }
         let mut item = item.clone();
-        rename_references(&mut item, name);
+        rename_references(&mut item, name, &[SCHEMAS]);
         for (_, operation) in item.as_object_mut().into_iter().flatten() {
             if operation.is_object() {
                 operation["tags"] = json!([name]);
@@ -34,26 +37,28 @@ pub(crate) fn merge(document: &mut Value, service: &ServiceSettings, theirs: Opt
     }
     for (schema_name, schema) in theirs["components"]["schemas"].as_object().into_iter().flatten() {
         let mut schema = schema.clone();
-        rename_references(&mut schema, name);
+        rename_references(&mut schema, name, &[SCHEMAS]);
         document["components"]["schemas"][format!("{name}.{schema_name}")] = schema;
     }
 }
 
-/// Puts the service's name in front of the names of all schemas that are referred to.
-fn rename_references(value: &mut Value, service: &str) {
-    const SCHEMAS: &str = "#/components/schemas/";
+/// Puts the service's name in front of all names that are referred to below one of these places.
+pub(crate) fn rename_references(value: &mut Value, service: &str, places: &[&str]) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
-                match member.as_str().and_then(|text| text.strip_prefix(SCHEMAS)) {
-                    Some(schema) if name == "$ref" => *member = format!("{SCHEMAS}{service}.{schema}").into(),
-                    _ => rename_references(member, service),
+                let referred = member.as_str().filter(|_| name == "$ref").and_then(|text| {
+                    places.iter().find_map(|place| Some((*place, text.strip_prefix(*place)?)))
+                });
+                match referred {
+                    Some((place, referred)) => *member = format!("{place}{service}.{referred}").into(),
+                    None => rename_references(member, service, places),
                 }
             }
         }
         Value::Array(elements) => {
             for element in elements {
-                rename_references(element, service);
+                rename_references(element, service, places);
             }
         }
         _ => {}

@@ -10,7 +10,7 @@ use crate::access::{Access, Resource};
 use crate::access_log::AccessLog;
 use crate::assets::{self, Asset};
 use crate::billing_records::BillingRecords;
-use crate::catalogue::Catalogue;
+use crate::catalogue::{self, Catalogue};
 use crate::cors::Cors;
 use crate::error::Problem;
 use crate::forwarded::TrustedProxies;
@@ -277,6 +277,9 @@ impl Routes {
             Endpoint::Services => self.catalogue.serve(response),
             Endpoint::File(file) => file.serve(request, response),
             Endpoint::OpenApi => self.catalogue.serve_openapi(request, response),
+            Endpoint::Assets if segment == catalogue::ASYNCAPI_NAME => {
+                self.catalogue.serve_asyncapi(request, response)
+            }
             Endpoint::Assets => assets::find(segment).ok_or(Problem::NotFound)?.serve(request, response),
             // All methods of these were answered above.
             Endpoint::Movies | Endpoint::Billing => Err(Refusal::Internal("a method has no handler")),

@@ -91,7 +91,7 @@ impl Status {
             "billing": {
                 "state": sight.billing.name,
                 "since_s": sight.billing.since_s(),
-                "version": (!reported.version.is_empty()).then_some(&reported.version),
+                "version": self.billing_activity.program().and_then(|program| program.version),
                 "memory_bytes": reported.memory_bytes,
                 "instances": reported.instances,
                 "orders_stored": sight.orders_stored,

@@ -4,7 +4,8 @@
 --
 -- KIND is movie (one of 100,000 by a random id), title (a search for a word of FILE), list (all movies), create (a new
 -- movie) or order (a new order); for rooms, it is room-words (a search for a word of FILE), room-near (around one of the
--- places of FILE), room-filters (a provider and a range of prices) or room-create (a new room).
+-- places of FILE), room-filters (a provider and a range of prices) or room-create (a new room). The variable TOKEN, if it
+-- is not empty, is sent as a bearer token.
 
 local kind
 local words = {}
@@ -20,6 +21,11 @@ end
 function init(args)
     kind = args[1] or error("which kind of request?")
     math.randomseed(os.time() * 10 + seed)
+    local token = os.getenv("TOKEN")
+    if token and token ~= "" then
+        json["Authorization"] = "Bearer " .. token
+        wrk.headers["Authorization"] = json["Authorization"]
+    end
     if args[2] then
         for word in io.lines(args[2]) do
             words[#words + 1] = word

@@ -25,7 +25,7 @@ prepare() {
     work=$(mktemp -d "$data/bench.XXXXXX")
     chmod go+x -- "$data" "$work"
     postgres_port=$(free_port) nginx_port=$(free_port)
-    INVENTORY_PORT=$(free_port) GATEWAY_PORT=$(free_port) RABBITMQ_PORT=$(free_port)
+    INVENTORY_PORT=$(free_port) GATEWAY_PORT=$(free_port) RABBITMQ_PORT=$(free_port) guarded_port=$(free_port)
     BROKER_PORT=$RABBITMQ_PORT
     INVENTORY_HOST=127.0.0.1 GATEWAY_HOST=127.0.0.1 BROKER_HOST=127.0.0.1 RABBITMQ_HOST=127.0.0.1
     INVENTORY_DB_HOST=127.0.0.1 BILLING_DB_HOST=127.0.0.1
@@ -161,6 +161,16 @@ start_gateway() {
     fi
 }
 
+# A second gateway, with tokens and an outbox. Sets guarded_token to one that may write.
+start_guarded_gateway() {
+    local lines
+    mapfile -t lines < <("$target/release/api-gateway" --new-token bench write)
+    guarded_token=${lines[1]// /}
+    run_as guarded-gateway env GATEWAY_PORT="$guarded_port" GATEWAY_TOKENS="${lines[3]// /}" GATEWAY_PUBLIC_READS=0 \
+        GATEWAY_OUTBOX_DIR="$work/outbox" "$target/release/api-gateway"
+    wait_for 30 is_ready "$guarded_port" || fail "the gateway with tokens does not start: $(<"$work/guarded-gateway.log")"
+}
+
 start_embedded() {
     start_service broker port_is_open 127.0.0.1 "$BROKER_PORT"
     broker_pid=${pid[broker]}
@@ -232,7 +242,7 @@ END
 load() {
     local url=$1 script=$here/bench/requests.lua failures
     shift
-    wrk -t2 -c"$connections" -d"$seconds" --timeout 30s -s "$script" "$url" -- "$@" >"$work/wrk.log" || load_failed
+    TOKEN=${token-} wrk -t2 -c"$connections" -d"$seconds" --timeout 30s -s "$script" "$url" -- "$@" >"$work/wrk.log" || load_failed
     read -r _ rate p99 bytes answers failures < <(grep ^RESULT "$work/wrk.log") || fail "$(<"$work/wrk.log")"
     if ((failures > 0)); then
         say "  !! $failures of $answers requests failed"

@@ -48,6 +48,9 @@ read_field() {
         [[ $type =~ ^(text|url)$ ]] || fail "$name: only text and url can be searchable"
         ! is filterable || fail "$name: a field is either searchable or filterable"
     fi
+    ((${#table} + ${#name} <= 56)) || fail "the name $name is too long: with that of the table, it has more than 56 letters"
+    # PostgreSQL has columns of its own in every table.
+    [[ ! $name =~ ^(tableoid|ctid|[cx]m(in|ax))$ ]] || fail "a field cannot be called $name, since PostgreSQL has a column of that name"
     if is unique || is sortable; then is required || fail "$name: unique and sortable fields must be required, too"; fi
 }
 
@@ -62,6 +65,10 @@ add_field() {
             if is required; then
                 rust="Field::text(\"$name\").length(1..=255).trimmed()"
                 check=" CHECK (char_length(\"$name\") BETWEEN 1 AND 255)"
+            elif is filterable; then
+                # An entry of its index has at most 2,704 bytes.
+                rust="Field::text(\"$name\").length(0..=255)"
+                check=" CHECK (char_length(\"$name\") <= 255)" default='""'
             else
                 rust="Field::text(\"$name\").length(0..=10_000)"
                 check=" CHECK (char_length(\"$name\") <= 10000)" default='""'

@@ -96,7 +96,7 @@ test_a_name_that_cannot_be_is_refused_and_nothing_changes() {
     # shellcheck disable=SC2016 # nothing of this may expand
     for name in Pizzas 1pizza -pizzas pizzas- my--pizzas my_pizzas 'my pizzas' ../pizzas pizzas/x 'a$(x)' "pizza's" .. \
         "$(printf 'a%.0s' {1..31})" gateway inventory billing broker vm pg-tables movies status test std todo crud tokio \
-        serde log scripts gateway-two billing-old $'pizzas\n'; do
+        serde log scripts gateway-two billing-old orders dead-letters public none $'pizzas\n'; do
         fails "$make" "$name"
         expect "$seen" "new-service.sh: *"
         expect_unchanged
@@ -133,11 +133,15 @@ test_fields_that_cannot_be_are_refused_and_nothing_changes() {
     # shellcheck disable=SC2016 # nothing of this may expand
     for field in Title 1st a-b id limit sort offset after_x x_from x_to :text title:string title:text:fast \
         'a b' 'a"b' "a'b" 'a$b' '' 'kind:word=' 'kind:word=a,,b' 'kind:word=A' "kind:word=a'b" price:decimal:searchable \
-        title:text:searchable:filterable:required price:integer:sortable title:text:unique $'a\nb'; do
+        title:text:searchable:filterable:required price:integer:sortable title:text:unique xmin ctid $'a\nb'; do
         fails "$make" pizzas name:text "$field"
         expect "$seen" "new-service.sh: *"
         expect_unchanged
     done
+    # The name of a constraint has both, and PostgreSQL cuts it off after 63 letters.
+    fails "$make" "$(printf 'a%.0s' {1..30})" "$(printf 'b%.0s' {1..27})"
+    expect "$seen" "*is too long*"
+    expect_unchanged
     fails "$make" pizzas name:text name:date
     expect "$seen" "*there are two fields name"
     expect_unchanged
@@ -187,6 +191,22 @@ end_children() {
         end_children "$child"
         [[ $(readlink "/proc/$child/exe") != */sleep ]] || kill "$child"
     done
+}
+
+test_a_list_of_services_that_overrides_that_of_env_is_not_taken_for_it() {
+    begin lists
+    succeeds "$make" pizzas
+    before=$(contents)
+    fails env GATEWAY_SERVICES=films=/films "$make" ovens
+    expect "$seen" "*GATEWAY_SERVICES in the environment overrides*"
+    fails env GATEWAY_SERVICES=films=/films "$make" --remove pizzas
+    expect "$seen" "*GATEWAY_SERVICES in the environment overrides*"
+    expect_unchanged
+    printf 'GATEWAY_SERVICES=films=/films\n' >"$checkout/.env.local"
+    fails "$make" --remove pizzas
+    expect "$seen" "*GATEWAY_SERVICES in .env.local overrides*"
+    rm -- "$checkout/.env.local"
+    expect_unchanged
 }
 
 test_what_was_changed_is_not_removed() {

@@ -45,7 +45,7 @@ const COUNT: &str = "
         AS next";
 
 /// Of several messages with the same id, the first reason stays.
-const BURY: &str = "
+const RECORD_DEAD: &str = "
     INSERT INTO dead_messages (message_id, reason)
     SELECT DISTINCT ON (message_id) message_id, reason
     FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS dead (message_id, reason, position)
@@ -128,21 +128,21 @@ impl Repository {
         })
     }
 
-    /// Notes why messages are dead, as pairs of message id and reason.
-    pub(crate) fn bury(&mut self, dead: &[(&str, &str)]) -> Result<(), Error> {
+    /// Records why messages are dead, as pairs of message id and reason.
+    pub(crate) fn record_dead(&mut self, dead: &[(&str, &str)]) -> Result<(), Error> {
         let dead = dead.iter().filter(|(id, _)| !id.contains('\0'));
         let (ids, reasons): (Vec<_>, Vec<_>) = dead.map(|(id, reason)| (*id, storable(reason))).unzip();
-        let buried = self.with_connection(|connection| {
-            let statement = connection.prepared(BURY)?;
+        let recorded = self.with_connection(|connection| {
+            let statement = connection.prepared(RECORD_DEAD)?;
             connection.client.execute(&statement, &[&ids, &reasons])
         });
-        match buried {
-            // Orders must not wait for what will never succeed.
+        match recorded {
+            // Orders must not wait for a reason that PostgreSQL will never take.
             Err(Error::Refused(cause)) => {
-                log::warn!("the reason of dead messages cannot be noted: {cause}");
+                log::warn!("why messages are dead cannot be recorded: {cause}");
                 Ok(())
             }
-            buried => buried.map(|_| ()),
+            recorded => recorded.map(|_| ()),
         }
     }
 

@@ -101,7 +101,7 @@ impl Session {
             match within(settings.connect_timeout, attempt).await {
                 Ok(session) => return Ok((session, queued)),
                 Err(e) => {
-                    // Blocks this thread for up to a second; nothing else runs on it yet.
+                    // Blocks this thread for up to four seconds; nothing else runs on it yet.
                     let reason = refusal::reason(host, *port, settings).unwrap_or_else(|| e.to_string());
                     problems.push(format!("{host}:{port}: {reason}"));
                 }

@@ -31,7 +31,7 @@ pub use topics::Event;
 const STALL: Duration = Duration::from_secs(2);
 
 /// The broker's address and login, and its timeouts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AmqpSettings {
     hosts: Vec<(String, u16)>,
     user: String,
@@ -64,6 +64,19 @@ impl AmqpSettings {
             vhost: environment.text("RABBITMQ_VHOST", "/"),
             connect_timeout: Duration::from_secs(3),
         })
+    }
+}
+
+/// Leaves out the password.
+impl fmt::Debug for AmqpSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { hosts, user, vhost, connect_timeout, .. } = self;
+        f.debug_struct("AmqpSettings")
+            .field("hosts", hosts)
+            .field("user", user)
+            .field("vhost", vhost)
+            .field("connect_timeout", connect_timeout)
+            .finish_non_exhaustive()
     }
 }
 
@@ -167,7 +180,7 @@ pub struct Connection {
 
 impl Connection {
     /// Connects to the first host that answers, under the connection name `name`. Each host may take up to
-    /// [`AmqpSettings::connect_timeout`], and one that refuses another second to say why.
+    /// [`AmqpSettings::connect_timeout`], and one that refuses four more seconds to say why.
     pub fn open(settings: &AmqpSettings, name: &str) -> Result<Self, BrokerError> {
         let closed = Arc::new(CloseReason::default());
         let (opened, result) = sync_channel(1);
@@ -345,10 +358,12 @@ mod tests {
         let environment = Environment::from_pairs([
             ("RABBITMQ_HOST", "one, two:5673"),
             ("RABBITMQ_USER", "u"),
-            ("RABBITMQ_PASSWORD", "p"),
+            ("RABBITMQ_PASSWORD", "secret"),
         ]);
         let settings = AmqpSettings::read(&environment).unwrap();
         assert_eq!(settings.hosts, [("one".to_owned(), 5672), ("two".to_owned(), 5673)]);
+        let shown = format!("{settings:?}");
+        assert!(shown.contains("two") && !shown.contains("secret"), "{shown}");
     }
 
     #[test]

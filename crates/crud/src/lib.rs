@@ -15,8 +15,9 @@
 //! | [`statements`], [`table`] | the SQL, made once from a description; events as part of a change |
 //! | [`record`], [`page`] | a row as JSON; the frame around a page with `count`, `next`, `previous` and `results` |
 //! | [`problem`] | error responses |
-//! | [`openapi`], [`schema`], [`describe`] | documentation for programs and for people |
+//! | [`openapi`], [`asyncapi`], [`schema`], [`describe`] | documentation for programs and for people |
 
+mod asyncapi;
 mod body;
 mod describe;
 mod error;

@@ -1,7 +1,10 @@
 //! The OpenAPI document (version 3.1) of a service, made from its descriptions.
 
+use std::time::SystemTime;
+
 use serde_json::{Map, Value, json};
 
+use crate::asyncapi;
 use crate::field::Field;
 use crate::query::{COUNT_MAX, LIMIT_MAX, OFFSET_MAX};
 use crate::resource::{Action, Lists, Operation, Parameter, Resource};
@@ -53,15 +56,21 @@ fn info(application: &Application, tables: &[Table], profile: &Profile) -> Value
         let Resource { path, name, plural, .. } = table.resource;
         json!({"path": path, "name": name, "plural": plural})
     };
-    let emits = tables.iter().any(|table| !table.resource.emits.is_empty());
-    let depends_on = if emits { vec!["postgresql", "broker"] } else { vec!["postgresql"] };
+    let events = asyncapi::events(tables);
+    let depends_on = if events.is_some() { vec!["postgresql", "broker"] } else { vec!["postgresql"] };
+    // The document is made when the service starts.
+    let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs());
     let mut info = json!({
         "title": application.name,
         "version": application.version,
         "description": application.about,
         "x-resources": tables.iter().map(resource).collect::<Vec<_>>(),
         "x-depends-on": depends_on,
+        "x-started-s": started,
     });
+    if let Some(events) = events {
+        info["x-asyncapi"] = events;
+    }
     let Profile { owner, contact, repository } = profile;
     for (name, value) in [("x-owner", owner), ("x-contact", contact), ("x-repository", repository)] {
         if let Some(value) = value {

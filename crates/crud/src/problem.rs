@@ -90,7 +90,7 @@ impl Problem {
         Self { cause: Some(failure.to_string()), ..problem }
     }
 
-    /// The problem for a violated constraint. Checking before the statement would be a race, so the constraint decides.
+    /// The problem for values that the database rejects. Checking before the statement would be a race, so the constraint decides.
     fn of_constraint(table: &Table, report: &DbError) -> Self {
         let field = report.constraint().and_then(|constraint| table.field_of_constraint(constraint));
         let (status, complaint, error) = match report.code() {
@@ -100,6 +100,7 @@ impl Problem {
             }
             code if *code == SqlState::FOREIGN_KEY_VIOLATION => (409, "", "is referred to by something else"),
             code if *code == SqlState::CHECK_VIOLATION => (400, "is not allowed", "breaks a rule"),
+            code if *code == SqlState::PROGRAM_LIMIT_EXCEEDED => (400, "", "has a value that is too long"),
             _ => {
                 let cause = format!("{} (SQLSTATE {})", report.message(), report.code().code());
                 return Self { cause: Some(cause), ..Self::new(500, "Internal server error") };

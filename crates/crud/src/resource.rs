@@ -37,6 +37,8 @@ pub struct Resource {
     /// An event is written to the table `outbox` in the transaction of its change, except for changes by actions. The
     /// schema needs the migration `sql/events/0001_outbox.sql`; publishing is up to the crate `events`.
     pub emits: &'static [&'static str],
+    /// The topic exchange that the events are published to. All resources of a service have the same one.
+    pub exchange: &'static str,
     /// How lists are paged, and the form of their JSON.
     pub lists: Lists,
     /// The form of error responses.
@@ -44,7 +46,7 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// A resource with all operations and a generated key `id`. Override what differs: `Resource { operations:
+    /// A resource with all operations and a generated key `id`. Events would go to an exchange of the table's name. Override what differs: `Resource { operations:
     /// Operation::READ_ONLY, ..Resource::new(…) }`.
     pub const fn new(
         path: &'static str,
@@ -65,6 +67,7 @@ impl Resource {
             parameters: &[],
             actions: &[],
             emits: &[],
+            exchange: table,
             lists: Lists::Plain,
             errors: Errors::Plain,
         }

@@ -103,6 +103,13 @@ impl Application {
     }
 
     fn tables(&self) -> Result<Vec<Table>, Error> {
+        let mut emitting = self.resources.iter().filter(|resource| !resource.emits.is_empty());
+        if let Some(first) = emitting.next()
+            && let Some(other) = emitting.find(|resource| resource.exchange != first.exchange)
+        {
+            let problem = format!("its exchange must be {}, that of the {}", first.exchange, first.plural);
+            return Err(Error::Description { name: other.name, problem });
+        }
         let tables = self.resources.iter().enumerate();
         tables.map(|(index, resource)| Table::new(index, resource)).collect()
     }

@@ -23,6 +23,7 @@ const SEARCHED_BATCH_BYTES: usize = 128 << 10;
 const FIRST_BATCH_ROWS: usize = 64;
 /// Fewest and most rows in a batch.
 const BATCH_ROWS: std::ops::RangeInclusive<usize> = 8..=1_000;
+
 /// Gives handlers access to the records of a service.
 #[derive(Clone)]
 pub(crate) struct Store {

@@ -16,8 +16,9 @@ pub enum Failure {
     TimedOut,
     /// A write was begun and its outcome is unknown (504).
     Unknown(String),
-    /// PostgreSQL rejected the values: SQLSTATE class 22 (data exceptions, such as a text that is too long) or 23
-    /// (constraints, such as a unique field). Nothing was done, and the same job would fail again.
+    /// PostgreSQL rejected the values: SQLSTATE class 22 (data exceptions, such as a number that is too large), 23
+    /// (constraints, such as a unique field), or 54000 (a value that is too large for an index). Nothing was done, and
+    /// the same job would fail again.
     Refused(Box<DbError>),
     /// A statement failed in a way that should not happen (500).
     Internal(String),
@@ -41,6 +42,7 @@ impl Failure {
             _ if *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN => away(text),
             "08" => away(text),
             "22" | "23" => Self::Refused(Box::new(report.clone())),
+            _ if *code == SqlState::PROGRAM_LIMIT_EXCEEDED => Self::Refused(Box::new(report.clone())),
             // These are temporary: a rolled-back transaction (40), insufficient resources (53), operator intervention
             // (57), a system error (58), a lock that was not granted in time, a server set to read-only.
             "40" | "53" | "57" | "58" => Self::Unavailable(text),

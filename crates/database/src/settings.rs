@@ -8,6 +8,15 @@ use foundation::Environment;
 use postgres::Config;
 use postgres::config::SslMode;
 
+/// Lets PostgreSQL end the session of a client whose machine has vanished within about 20 s. Its own default is two
+/// hours, for which the session would keep its locks. Without effect on a unix socket.
+const VANISHED_CLIENT: &str = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2 \
+     -c tcp_user_timeout=20000";
+
+/// Keeps plans serial and uncompiled. Services fetch the first rows of a result, for which PostgreSQL starts no parallel
+/// workers; it would still prefer a parallel scan of the whole table to an index that gives those rows at once.
+const FIRST_ROWS: &str = "-c max_parallel_workers_per_gather=0 -c jit=off";
+
 /// The address and timeouts of a service's database.
 #[derive(Clone, Debug)]
 pub struct DatabaseSettings {
@@ -61,8 +70,9 @@ impl DatabaseSettings {
     /// What the PostgreSQL library needs to connect.
     pub(crate) fn config(&self) -> Config {
         let mut config = self.config.clone();
+        let statement_timeout_ms = self.statement_timeout.as_millis();
         config
-            .options(&format!("-c statement_timeout={}", self.statement_timeout.as_millis()))
+            .options(&format!("-c statement_timeout={statement_timeout_ms} {VANISHED_CLIENT} {FIRST_ROWS}"))
             .connect_timeout(self.connect_timeout);
         config
     }

@@ -141,7 +141,7 @@ impl Inspect for Progress {
         text.single(
             "events_waiting_seconds",
             "gauge",
-            "For how long the oldest event has been waiting, as the publishing instance knows.",
+            "For how long the oldest event has been waiting; 0 in an instance that does not publish.",
             self.waiting_s(),
         );
     }
@@ -178,6 +178,8 @@ impl Publisher {
         let RelaySettings { application, exchange, broker, database, migrations } = &self.settings;
         let mut outbox = Outbox::open(database, migrations)?;
         while !outbox.try_lock()? {
+            // From now on, the instance that publishes tells how long events have been waiting.
+            self.progress.saw(&[]);
             if self.shutdown.wait_timeout(TAKE_OVER) {
                 return Ok(());
             }
@@ -230,5 +232,58 @@ impl Publisher {
             .with_timestamp(u64::try_from(waiting.created_s).unwrap_or(0))
             .with_header("schema", &waiting.event);
         Event { topic: waiting.event.clone(), properties, body: waiting.body.clone().into_bytes() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foundation::Environment;
+    use testkit::{Postgres, patience, wait_until};
+
+    use super::*;
+
+    const MIGRATIONS: &[Migration] = &[Migration {
+        version: 1,
+        name: "0001_outbox",
+        sql: include_str!("../../../sql/events/0001_outbox.sql"),
+    }];
+
+    #[test]
+    fn only_the_instance_that_publishes_tells_how_long_events_have_been_waiting() {
+        let database = Postgres::shared().create_database();
+        let mut settings = database.settings("T_DB");
+        for (name, value) in [
+            // Nothing listens at the discard port.
+            ("RABBITMQ_PORT", "9"),
+            ("RABBITMQ_USER", "nobody"),
+            ("RABBITMQ_PASSWORD", "none"),
+        ] {
+            settings.insert(name.to_owned(), value.to_owned());
+        }
+        let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let environment = Environment::from_pairs(pairs);
+        let mut database_settings = DatabaseSettings::read(&environment, "T_DB", "test").unwrap();
+        // The machine may be busy with other tests.
+        database_settings.connect_timeout = patience();
+        let mut rival = Outbox::open(&database_settings, MIGRATIONS).unwrap();
+        let write = "INSERT INTO outbox (event, record, body, created_at)
+                     VALUES ('a.created.1', 'a/1', '{}', now() - interval '1 hour')";
+        database.client().execute(write, &[]).unwrap();
+
+        let shutdown = Shutdown::new();
+        let relay_settings = RelaySettings {
+            application: "test",
+            exchange: "events",
+            broker: AmqpSettings::read(&environment).unwrap(),
+            database: database_settings,
+            migrations: MIGRATIONS,
+        };
+        let relay = Relay::start(relay_settings, shutdown.clone()).unwrap();
+        wait_until(patience(), "the event is seen", || relay.progress.waiting_s() >= 3_600);
+        // Without a broker the relay gives the lock up again and again.
+        wait_until(patience(), "another instance takes over", || rival.try_lock().unwrap());
+        wait_until(patience(), "the relay leaves it to that one", || relay.progress.waiting_s() == 0);
+        shutdown.request();
+        relay.stop();
     }
 }

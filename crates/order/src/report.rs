@@ -19,6 +19,12 @@ pub fn exchange(queue: &str) -> String {
 pub struct Report {
     /// Identifies the process; different after every start.
     pub instance: String,
+    /// The version of the program; empty in reports of programs that do not tell it.
+    #[serde(default)]
+    pub version: String,
+    /// When the process started, in seconds since 1970; 0 in those reports.
+    #[serde(default)]
+    pub started_s: u64,
     /// Orders stored since the process started.
     pub stored: u64,
     /// Messages since then that were recognised as repetitions, so that no second order was stored.
@@ -31,9 +37,6 @@ pub struct Report {
     /// Its database did not serve its last attempt to store orders.
     #[serde(default)]
     pub database_is_away: bool,
-    /// The program's version; empty from versions that did not tell.
-    #[serde(default)]
-    pub version: String,
     /// Memory that the process holds, in bytes, if it knows.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
@@ -68,6 +71,8 @@ mod tests {
     fn a_report_keeps_its_shape_on_the_wire() {
         let report = Report {
             instance: "i".to_owned(),
+            version: "1.2.3".to_owned(),
+            started_s: 7,
             stored: 2,
             settled: vec![Settled { message_id: "m".to_owned(), outcome: MessageOutcome::Dead }],
             ..Report::default()
@@ -75,10 +80,10 @@ mod tests {
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(
             json,
-            r#"{"instance":"i","stored":2,"repeated":0,"dead":0,"held":0,"database_is_away":false,"version":"","memory_bytes":null,"settled":[{"message_id":"m","outcome":"dead"}]}"#
+            r#"{"instance":"i","version":"1.2.3","started_s":7,"stored":2,"repeated":0,"dead":0,"held":0,"database_is_away":false,"memory_bytes":null,"settled":[{"message_id":"m","outcome":"dead"}]}"#
         );
-        let of_an_older_version = r#"{"instance":"i","stored":2,"repeated":0,"dead":0,"settled":[{"message_id":"m","outcome":"dead"}]}"#;
-        assert_eq!(serde_json::from_str::<Report>(of_an_older_version).unwrap(), report);
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+        let old = r#"{"instance":"i","stored":2,"repeated":0,"dead":0,"settled":[]}"#;
+        assert_eq!(serde_json::from_str::<Report>(old).unwrap().stored, 2);
     }
 }

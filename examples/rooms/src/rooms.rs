@@ -28,6 +28,7 @@ pub static ROOMS: Resource = Resource {
     key: Key::uuid("id"),
     operations: Operation::SINGLE,
     emits: &["room.created.1", "room.updated.1", "room.deleted.1"],
+    exchange: EXCHANGE,
     parameters: &[
         Parameter {
             name: "q",

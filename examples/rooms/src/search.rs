@@ -4,18 +4,24 @@
 const KM_MAX: f64 = 1_000.0;
 const TEXT_MAX_CHARS: usize = 200;
 
-/// Words to search for.
+/// Words to search for. A minus that no word follows is left out, because PostgreSQL fails on dozens of them in a row.
 pub(crate) fn words(text: &str) -> Result<String, &'static str> {
-    match text.trim() {
-        "" => Err("must not be empty"),
-        words if words.chars().count() > TEXT_MAX_CHARS => Err("must not be longer than 200 characters"),
-        words => Ok(words.to_owned()),
-    }
+    let text = keyword(text)?;
+    let leaves_out = |rest: &str| {
+        let word = rest.strip_prefix('"').unwrap_or(rest);
+        word.starts_with(char::is_alphanumeric)
+    };
+    let kept = text.char_indices().filter(|(at, c)| *c != '-' || leaves_out(&text[at + 1..]));
+    Ok(kept.map(|(_, c)| c).collect())
 }
 
 /// A value to compare with.
 pub(crate) fn keyword(text: &str) -> Result<String, &'static str> {
-    words(text)
+    match text.trim() {
+        "" => Err("must not be empty"),
+        text if text.chars().count() > TEXT_MAX_CHARS => Err("must not be longer than 200 characters"),
+        text => Ok(text.to_owned()),
+    }
 }
 
 /// A point: latitude and longitude in degrees.
@@ -63,6 +69,10 @@ mod tests {
             assert!(distance(text).is_err(), "{text}");
         }
         assert_eq!(words(" near the park ").as_deref(), Ok("near the park"));
+        let kept = r#"metro -loud -"main road" well-lit -é"#;
+        assert_eq!(words(kept).as_deref(), Ok(kept));
+        assert_eq!(words(r"-- metro - --loud -(").as_deref(), Ok(" metro  -loud ("));
+        assert_eq!(keyword("- a").as_deref(), Ok("- a"));
         assert!(words("  ").is_err() && words(&"é".repeat(201)).is_err() && words(&"é".repeat(200)).is_ok());
     }
 }

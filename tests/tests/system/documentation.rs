@@ -72,6 +72,7 @@ fn pages_come_compressed_or_not_and_are_not_sent_twice() {
         ("/openapi.yaml", "application/yaml"),
         ("/openapi.json", "application/json"),
         ("/assets/swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
+        ("/assets/asyncapi.json", "application/json"),
     ] {
         let plain = get(addr, target, &[]);
         assert_eq!((plain.status, plain.header("content-type")), (200, Some(media_type)), "{target}");

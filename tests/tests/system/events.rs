@@ -106,6 +106,39 @@ fn events_are_as_the_document_says() {
 }
 
 #[test]
+fn the_catalogue_tells_of_events_and_what_billing_says_of_itself() {
+    let mut rooms = Rooms::start();
+    rooms.platform.billing.start();
+    let addr = rooms.platform.addr();
+    let get = |target: &str| -> Value {
+        serde_json::from_slice(&http::request(addr, "GET", target, None).body).unwrap()
+    };
+    let entry = |name: &str| {
+        let catalogue = get("/api/services");
+        let entries = catalogue["services"].as_array().unwrap().clone();
+        entries.into_iter().find(|entry| entry["name"] == name).unwrap()
+    };
+    let found = entry("rooms");
+    assert_eq!((&found["exchange"], &found["asyncapi"]), (&json!("rooms"), &json!("/assets/asyncapi.json")));
+    assert_eq!(found["events"], json!(["room.created.1", "room.deleted.1", "room.updated.1"]));
+    assert_eq!(found["depends_on"], json!(["postgresql", "broker"]));
+    wait_until(patience(), "billing reports", || entry("billing")["state"] == "ok");
+    let billing = entry("billing");
+    assert_eq!(billing["version"], env!("CARGO_PKG_VERSION"));
+    let started_s = billing["started_s"].as_u64().unwrap();
+    assert!((1_600_000_000..=billing["since_s"].as_u64().unwrap()).contains(&started_s), "{billing}");
+    assert_eq!(billing["events"], json!(["billing.report.v1"]));
+    // The committed document describes this exchange already.
+    let asyncapi = get("/assets/asyncapi.json");
+    assert_eq!(asyncapi["channels"]["rooms"]["address"], "rooms");
+    assert_eq!(asyncapi["channels"].get("rooms.rooms"), None);
+
+    rooms.platform.billing.terminate();
+    wait_until(patience(), "its silence is told", || entry("billing")["state"] == "silent");
+    assert_eq!(entry("billing")["version"], env!("CARGO_PKG_VERSION"), "it keeps what it said last");
+}
+
+#[test]
 fn each_change_is_one_event_in_order_at_the_queues_of_its_topic() {
     let rooms = Rooms::start();
     let created: Vec<_> = (0..60).map(|number| rooms.create(number)).collect();

@@ -200,21 +200,28 @@ fn the_catalogue_tells_what_there_is_and_how_it_is() {
     };
     let mut found = entry(&catalogue, "todo");
     let since_s = found["since_s"].take().as_u64().unwrap();
+    assert!(
+        found["started_s"].take().as_u64().is_some_and(|started| started <= since_s),
+        "it was started first"
+    );
     assert_eq!(
         found,
         json!({
-            "name": "todo", "state": "ok", "since_s": null, "version": env!("CARGO_PKG_VERSION"), "path": "/todo",
+            "name": "todo", "state": "ok", "since_s": null, "started_s": null, "version": env!("CARGO_PKG_VERSION"), "path": "/todo",
             "about": "Tasks: create, read, search, change and delete them.",
             "owner": "Team Orange", "contact": null, "repository": null,
             "resources": [{"path": "/todo", "name": "task", "plural": "tasks"}],
-            "depends_on": ["postgresql"], "queues": [],
+            "depends_on": ["postgresql"], "queues": [], "exchange": null, "events": [],
+            "openapi": "/openapi.json", "asyncapi": null,
         })
     );
     // What has never been seen is there, too, and says nothing of itself.
     let inventory = entry(&catalogue, "inventory");
     assert_eq!((&inventory["state"], &inventory["version"]), (&json!("unreachable"), &Value::Null));
     assert_eq!(entry(&catalogue, "broker")["state"], "unreachable");
-    assert_eq!(entry(&catalogue, "billing")["queues"], json!(["billing_queue", "billing_queue.dead"]));
+    let billing = entry(&catalogue, "billing");
+    assert_eq!((&billing["state"], &billing["version"]), (&json!("silent"), &Value::Null));
+    assert_eq!(billing["queues"], json!(["billing_queue", "billing_queue.dead", "billing_queue.questions"]));
     assert_eq!(entry(&catalogue, "gateway")["depends_on"], json!(["inventory", "todo", "broker"]));
 
     todo.service.terminate();

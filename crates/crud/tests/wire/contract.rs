@@ -94,6 +94,23 @@ fn what_breaks_a_rule_is_named() {
 }
 
 #[test]
+fn a_value_that_is_too_large_for_an_index_is_the_clients_mistake() {
+    let service = Service::start(&[]);
+    service.database.client().batch_execute("CREATE INDEX ON notes (text)").unwrap();
+    // PostgreSQL cannot compress it to the 2,704 bytes that an entry of the index may have.
+    let text: String = (1..=9_000_u64)
+        .map(|n| {
+            char::from(b'#' + (n.wrapping_mul(n).wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0] % 90)
+        })
+        .collect();
+    let refused = service.post("/api/notes", &json!({"code": "x", "text": text}));
+    assert_eq!(
+        (refused.status, refused.text()),
+        (400, r#"{"error":"The note has a value that is too long"}"#.to_owned())
+    );
+}
+
+#[test]
 fn of_many_that_want_the_same_unique_value_one_gets_it() {
     let service = Service::start(&[("ROOMS_WORKERS", "2")]);
     let statuses: Vec<u16> = std::thread::scope(|scope| {

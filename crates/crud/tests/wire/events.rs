@@ -34,6 +34,7 @@ static THINGS: Resource = Resource {
 /// A generated key; only the creation is an event.
 static NOTES: Resource = Resource {
     emits: &["note.created.3"],
+    exchange: "things",
     ..Resource::new("/notes", ["note", "notes"], "notes", &[Field::text("text").required()])
 };
 

@@ -64,6 +64,24 @@ fn a_server_that_hangs_after_its_first_word_leaves_few_threads_behind() {
 }
 
 #[test]
+fn a_session_has_settings_of_its_own() {
+    let database = Postgres::shared().create_database();
+    let mut connection = settings(&database).connect(MIGRATIONS).unwrap();
+    for (setting, value) in [
+        ("statement_timeout", "1min"),
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "2"),
+        ("tcp_user_timeout", "20000"),
+        ("max_parallel_workers_per_gather", "0"),
+        ("jit", "off"),
+    ] {
+        let row = connection.client.query_one(&format!("SHOW {setting}"), &[]).unwrap();
+        assert_eq!(row.get::<_, String>(0), value, "{setting}");
+    }
+}
+
+#[test]
 fn without_a_server_everybody_is_told_at_once_until_it_comes() {
     let postgres = Postgres::start();
     let database = postgres.create_database();

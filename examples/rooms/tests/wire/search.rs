@@ -35,6 +35,7 @@ fn words_are_found_with_and_without_accents() {
     ] {
         assert_eq!(rooms.names(query), found, "{query}");
     }
+    assert!(rooms.names(&format!("q={}", "-".repeat(200))).is_empty());
     for query in ["q=", "q=+", "q=a&q=b"] {
         assert_eq!(rooms.get(&format!("/room?{query}")).status, 400, "{query}");
     }

@@ -1,6 +1,6 @@
-//! The dead-letter queue, as people see it: the letters in it, and what is done with single ones.
+//! Lists the dead-letter queue for people, and requeues or discards single letters.
 //!
-//! The queue itself is looked at, since letters may come to it and leave it by other ways.
+//! Always reads the queue itself, because other programs may add and take letters as well.
 
 use std::fmt::Write;
 
@@ -13,15 +13,15 @@ use crate::error::Error;
 use crate::repository::Repository;
 use crate::settings::Settings;
 
-/// How far into the queue is looked. What lies behind comes into sight when those before it are gone.
-const SIGHT: BrowseLimits = BrowseLimits { messages: 1_000, bytes: 4 << 20 };
-/// How much of a body is shown, in bytes.
+/// How much of the queue is read, from its head. Later letters are reached once earlier ones are gone.
+const HEAD: BrowseLimits = BrowseLimits { messages: 1_000, bytes: 4 << 20 };
+/// Most bytes of a body that are listed.
 const BODY_SHOWN_MAX_BYTES: usize = 2_048;
 
 /// The oldest letters, at most `limit`.
 pub(crate) fn list(connection: &Connection, settings: &Settings, limit: u32) -> Result<Answer, Error> {
-    let messages = SIGHT.messages.min(usize::try_from(limit).unwrap_or(usize::MAX));
-    let browsed = connection.browse(&settings.dead_letter_queue(), BrowseLimits { messages, ..SIGHT })?;
+    let messages = HEAD.messages.min(usize::try_from(limit).unwrap_or(usize::MAX));
+    let browsed = connection.browse(&settings.dead_letter_queue(), BrowseLimits { messages, ..HEAD })?;
     let letters = browsed.messages().iter().map(describe).collect();
     browsed.finish()?;
     Ok(Answer::DeadLetters { letters })
@@ -29,7 +29,7 @@ pub(crate) fn list(connection: &Connection, settings: &Settings, limit: u32) -> 
 
 /// Deletes the letter `id`.
 pub(crate) fn discard(connection: &Connection, settings: &Settings, id: &str) -> Result<Answer, Error> {
-    let browsed = connection.browse(&settings.dead_letter_queue(), SIGHT)?;
+    let browsed = connection.browse(&settings.dead_letter_queue(), HEAD)?;
     let Some(letter) = find(&browsed, id) else {
         browsed.finish()?;
         return Ok(Answer::NotFound);
@@ -43,21 +43,22 @@ pub(crate) fn discard(connection: &Connection, settings: &Settings, id: &str) ->
     Ok(Answer::Done)
 }
 
-/// Sends the letter `id` back to the orders' queue. It leaves the dead-letter queue once the other one has it.
+/// Sends the letter `id` back to the orders' queue. Removes it from the dead-letter queue once the broker has confirmed
+/// the copy.
 pub(crate) fn requeue(
     connection: &Connection,
     settings: &Settings,
     repository: &mut Repository,
     id: &str,
 ) -> Result<Answer, Error> {
-    let browsed = connection.browse(&settings.dead_letter_queue(), SIGHT)?;
+    let browsed = connection.browse(&settings.dead_letter_queue(), HEAD)?;
     let Some(letter) = find(&browsed, id) else {
         browsed.finish()?;
         return Ok(Answer::NotFound);
     };
     let message_id = letter.properties.message_id().filter(|id| !id.contains('\0'));
     let reason = letter.properties.header(REASON_HEADER).unwrap_or_default();
-    // Noted first: the consumer may find it dead again before this function goes on.
+    // Recorded first, because the consumer may find it dead again before this function continues.
     if let Some(message_id) = message_id {
         repository.mark_requeued(message_id, &reason)?;
     }
@@ -84,7 +85,7 @@ fn find<'b>(browsed: &'b Browsed, id: &str) -> Option<&'b Delivery> {
     browsed.messages().iter().find(|letter| letter_id(letter) == id)
 }
 
-/// Stands for the message id and the body: letters that are equal in both can be taken for one another.
+/// Identifies a letter by its message id and body. Letters that are equal in both share the id: any of them will do.
 fn letter_id(letter: &Delivery) -> String {
     let message_id = letter.properties.message_id().unwrap_or_default();
     let mut digest = Sha256::new();
