@@ -9,7 +9,7 @@
 // expected, any script that a title could bring in, and any step with an unexpected result.
 
 const { adds, deletions, files, orders, samples, searches, unknownService } = require("./browser/records-lists.js");
-const { conflicts, drafts } = require("./browser/records-edits.js");
+const { conflicts, deletesWhatIsSeen, drafts } = require("./browser/records-edits.js");
 const { readings } = require("./browser/records-files.js");
 const { frozenForm, frozenImport, frozenInventory, slowNetwork, withoutInventory } = require("./browser/records-faults.js");
 const { MOVIES, clear } = require("./browser/records-tools.js");
@@ -24,6 +24,7 @@ const RUNNING = {
   adds,
   drafts,
   conflicts,
+  deletesWhatIsSeen,
   deletions,
   files,
   readings,

@@ -1,7 +1,7 @@
 // A walk through changing records: what was typed is never lost, and two people who change the same one.
 
 const { assert, until, url } = require("./driver.js");
-const { add, api, closed, dialog, field, movies, parameters, press, row } = require("./records-tools.js");
+const { MOVIES, add, api, closed, dialog, field, movies, parameters, press, row } = require("./records-tools.js");
 
 async function drafts(page) {
   await page.goto(`${url}/#/records/movies?sort=-id`);
@@ -74,4 +74,22 @@ async function conflicts(page, folder) {
   assert.equal((await movies(page, "title=Phoenix")).length, 1);
 }
 
-module.exports = { drafts, conflicts };
+// A record that somebody has changed is not deleted before it was looked at again.
+async function deletesWhatIsSeen(page) {
+  const [movie] = await add(page, "Shall go");
+  await page.goto(`${url}/${MOVIES}?record-key=${movie.id}`);
+  await field(page, "Title").waitFor();
+  await api(page, "PATCH", `/api/movies/${movie.id}`, { title: "Shall stay after all" });
+  await press(page, "Delete");
+  await press(dialog(page), "Delete");
+  await page.getByText("Somebody has changed this movie since you opened it, so it was not deleted.").waitFor();
+  await press(page, "Show it as it is now");
+  await until(async () => assert.equal(await field(page, "Title").inputValue(), "Shall stay after all"));
+  await press(page, "Delete");
+  await press(dialog(page), "Delete");
+  await page.getByText("“Shall stay after all” is deleted.").waitFor();
+  await closed(page);
+  assert.equal((await api(page, "GET", `/api/movies/${movie.id}`)).status(), 404);
+}
+
+module.exports = { conflicts, deletesWhatIsSeen, drafts };
