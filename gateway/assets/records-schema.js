@@ -44,7 +44,8 @@ function describe(openapi, path, known) {
   const [recordPath, record = {}] =
     Object.entries(openapi.paths).find(([other]) => other.startsWith(`${path}/{`) && other.endsWith("}")) ?? [];
   const listed = resolved(openapi, content(list.get.responses["200"], openapi)?.schema);
-  const records = resolved(openapi, (listed?.properties?.results ?? listed)?.items);
+  const item = (listed?.properties?.results ?? listed)?.items;
+  const records = resolved(openapi, item);
   const change = record.patch ?? record.put;
   const key = recordPath?.match(/\{(.*)\}$/)[1] ?? "id";
   const parameters = [...(list.parameters ?? []), ...(list.get.parameters ?? [])].map((one) => resolved(openapi, one));
@@ -52,7 +53,7 @@ function describe(openapi, path, known) {
   return {
     path,
     key,
-    one: known?.name ?? "record",
+    one: known?.name ?? nameOf(item),
     several: known?.plural ?? path.split("/").at(-1),
     service: known?.service ?? null,
     columns: [...columns.filter(({ name }) => name === key), ...columns.filter(({ name }) => name !== key)],
@@ -65,6 +66,13 @@ function describe(openapi, path, known) {
     canDeleteAll: Boolean(list.delete),
     ...listing(openapi, parameters, columns, key),
   };
+}
+
+// What a record is called by its schema: `#/components/schemas/todo.MyTask` is `my task`. The catalogue knows better, but
+// not before it has heard of a service.
+function nameOf(item) {
+  const schema = item?.$ref?.split(/[/.]/).at(-1);
+  return schema?.replace(/(?<=[a-z0-9])(?=[A-Z])/g, " ").toLowerCase() ?? "record";
 }
 
 // What a list offers.
