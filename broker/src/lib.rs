@@ -111,7 +111,8 @@ impl Server {
             spawn("accept", broker, move |broker| protocol::server::accept(broker, &listener))?;
         }
         let identity = Identity { name: "broker", version: env!("CARGO_PKG_VERSION") };
-        let management = Arc::new(Management::new(Arc::clone(broker)));
+        let listening = self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let management = Arc::new(Management::new(Arc::clone(broker), listening));
         foundation::listener::start(&broker.settings.private, identity, management)?;
         for listener in &self.listeners {
             let address = listener.local_addr().map_err(Error::io("read the listening address"))?;

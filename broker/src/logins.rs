@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use foundation::Shutdown;
 use foundation::metrics::Counter;
+use foundation::{Shutdown, Warnings};
 
 use crate::sync::lock;
 use crate::users::{User, Users};
@@ -26,6 +26,9 @@ const MAX_WAITING: u32 = 8;
 const FORGET_AFTER: Duration = Duration::from_secs(300);
 /// So many addresses are remembered; beyond that the one whose last failure is the oldest is forgotten.
 const MAX_ADDRESSES: usize = 1_024;
+
+/// They come as fast as a client can connect.
+static UNSEEN: Warnings = Warnings::new("logins that were refused without a look at the password");
 
 /// How a client logs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +88,9 @@ impl Logins {
         let client = client.map_or_else(|| "an unknown address".to_owned(), |client| client.to_string());
         let name = shown(name);
         if !looked_at {
-            log::warn!("login of user '{name}' from {client} refused: {MAX_WAITING} failed ones of it wait");
+            UNSEEN.warn(format_args!(
+                "login of user '{name}' from {client} refused: {MAX_WAITING} failed ones of it wait"
+            ));
             return None;
         }
         let delay = self.failed(network, Instant::now());

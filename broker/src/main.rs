@@ -11,7 +11,7 @@ const ABOUT: &str = "An embedded AMQP 0-9-1 broker: durable work queues for one 
 Settings (environment, or the nearest .env):
   BROKER_HOST, BROKER_PORT     where to listen (127.0.0.1, 5672; several hosts comma-separated, as in
                                127.0.0.1,::1; port 0: any free one)
-  BROKER_PRIVATE_HOST, BROKER_PRIVATE_PORT  where /health, /ready, /metrics and the management API are
+  PRIVATE_HOST, BROKER_PRIVATE_PORT  where /health, /ready, /metrics and the management API are
                                (127.0.0.1, 9304)
   BROKER_DATA_DIR              the folder for queues and messages (.data/broker)
   RABBITMQ_USER, RABBITMQ_PASSWORD  the first user

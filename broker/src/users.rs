@@ -11,8 +11,9 @@ use sha2::{Digest, Sha256};
 pub(crate) const HASHING_ALGORITHM: &str = "rabbit_password_hashing_sha256";
 /// The tag of users who may use the whole management API.
 pub(crate) const ADMINISTRATOR: &str = "administrator";
-/// The tag of users who may look at everything there.
+/// The tag of users who may look at everything there but other users.
 const MONITORING: &str = "monitoring";
+
 /// A user. All users may do everything with queues and messages.
 #[derive(Clone)]
 pub(crate) struct User {
@@ -62,7 +63,11 @@ impl User {
 
     /// Whether the user may use the management API; to change something takes more than to look.
     pub(crate) fn may_manage(&self, changes: bool) -> bool {
-        self.tags.iter().any(|tag| tag == ADMINISTRATOR || (!changes && tag == MONITORING))
+        self.is_administrator() || (!changes && self.tags.iter().any(|tag| tag == MONITORING))
+    }
+
+    pub(crate) fn is_administrator(&self) -> bool {
+        self.tags.iter().any(|tag| tag == ADMINISTRATOR)
     }
 }
 

@@ -33,6 +33,7 @@ export function open(root, parameters) {
   const reading = poll({
     read: (signal) => readOrders(view.parameters, signal),
     show: (found, result) => showOrders(view, pager, found, result),
+    fail: () => view.found.dataset.key ?? say(view, "This cannot be told at the moment. It is asked for again."),
     every_ms: INTERVAL_MS,
     fresh_ms: 3 * INTERVAL_MS,
     root: view.found,
@@ -45,6 +46,7 @@ export function open(root, parameters) {
     update(changed) {
       view.parameters = changed;
       find.show(changed);
+      say(view, "Searching…");
       reading.now();
     },
     close() {
@@ -123,6 +125,12 @@ async function findOrder(id, options) {
   }
   const record = await call("GET", `/api/orders/${encodeURIComponent(id)}`, options);
   return { ...result, body: [record.ok ? record.body : { ...result.body, order: null }] };
+}
+
+// Instead of orders, a text: what was found for another search must not stand under this one.
+function say({ found }, text) {
+  delete found.dataset.key;
+  found.replaceChildren(element("p", "empty", text));
 }
 
 function showOrders({ found: root, parameters }, pager, found, { headers }) {

@@ -18,51 +18,45 @@ const TICK_MS = 500;
 //   fresh_ms       how old is old; more than every_ms
 //   root           what is dimmed
 //   note           an element that tells the age and the trouble
-// Returns `now()`, which reads at once, and `stop()`.
+// Returns `now()`, which reads at once and cancels a reading that is going on, and `stop()`.
 export function poll({ read, show, fail, every_ms = 2_000, fresh_ms = FRESH_MS, root, note }) {
-  const leave = new AbortController();
   const age = element("span", "age");
   const trouble = having(element("span", "trouble"), { role: "status" });
   const buttons = element("span", "buttons");
   note.classList.add("note");
   note.replaceChildren(age, trouble, buttons);
   // When what is shown was asked for; `problem` is the last result if that failed.
-  let [shownAt, problem, isReading, isDue] = [null, null, false, false];
+  let [shownAt, problem] = [null, null];
   const begun = Date.now();
   let timer = null;
+  // The reading that is going on; another one cancels it, so that no late answer is shown.
+  let reading = null;
 
   async function turn() {
     clearTimeout(timer);
-    if (isReading) {
-      isDue = true;
+    reading?.abort();
+    const own = new AbortController();
+    reading = own;
+    const asked = Date.now();
+    const result = await read(own.signal);
+    if (own.signal.aborted) {
       return;
     }
-    [isReading, isDue] = [true, false];
-    const asked = Date.now();
-    try {
-      const result = await read(leave.signal);
-      if (leave.signal.aborted) {
-        return;
-      }
-      problem = result.ok ? null : result;
-      if (result.ok) {
-        shownAt = asked;
-        show(result.body, result);
-      } else {
-        fail?.(result);
-      }
-      tell();
-    } finally {
-      isReading = false;
-      if (!leave.signal.aborted) {
-        timer = setTimeout(next, isDue ? 0 : every_ms);
-      }
+    reading = null;
+    timer = setTimeout(next, every_ms);
+    problem = result.ok ? null : result;
+    if (result.ok) {
+      shownAt = asked;
+      show(result.body, result);
+    } else {
+      fail?.(result);
     }
+    tell();
   }
 
   // Who may not see it asks again once there is another token; who does not look, once the page is seen.
   function next() {
-    if (!document.hidden && !isRefused()) {
+    if (!document.hidden && !isRefused() && !reading) {
       turn();
     }
   }
@@ -109,7 +103,7 @@ export function poll({ read, show, fail, every_ms = 2_000, fresh_ms = FRESH_MS, 
   return {
     now: turn,
     stop() {
-      leave.abort();
+      reading?.abort();
       clearTimeout(timer);
       clearInterval(ticks);
       document.removeEventListener("visibilitychange", seen);

@@ -37,31 +37,38 @@ function entry(service) {
   const badge = element("span", `badge ${how}`, state(service.state));
   const since = having(element("span", "quiet"), { "data-since": service.since_s, title: `since ${moment(service.since_s * 1000)}` });
   const head = element("header", "", element("h2", "", service.name), badge, since);
-  const facts = element("dl", "facts", ...facts_of(service));
+  const facts = element("dl", "facts", ...factsOf(service));
   return element("article", `card service ${how}`, head, userText("p", "about", service.about), facts);
 }
 
-function facts_of(service) {
-  const links = [];
-  for (const { path, plural } of service.resources) {
-    const link = element("a", "", plural);
-    link.href = address("records", { resource: resourceOf(path) });
-    links.push(link);
-  }
-  const described = element("a", "", "API documentation");
-  described.href = "/docs";
-  const hasApi = service.name === "gateway" || service.path;
+function factsOf(service) {
+  const records = service.resources.map(({ path, plural }) => link(plural, address("records", { resource: resourceOf(path) })));
+  const documents = [
+    service.openapi && link("API documentation", "/docs"),
+    service.openapi && link("OpenAPI", service.openapi),
+    service.asyncapi && link("AsyncAPI", service.asyncapi),
+  ];
+  const code = (text) => element("code", "", text);
   return [
     fact("Version", service.version),
+    fact("Started", service.started_s && moment(service.started_s * 1000)),
     fact("Owner", service.owner),
     fact("Contact", service.contact),
     fact("Sources", service.repository),
     fact("Path", service.path),
-    fact("Records", ...links),
-    fact("Documents", hasApi && described),
+    fact("Records", ...records),
+    fact("Documents", ...documents),
     fact("Needs", service.depends_on.join(", ")),
-    fact("Queues", ...service.queues.map((queue) => element("code", "", queue))),
+    fact("Queues", ...service.queues.map(code)),
+    fact("Exchange", service.exchange && code(service.exchange)),
+    fact("Events", ...(service.events ?? []).map(code)),
   ].filter((shown) => shown !== null);
+}
+
+function link(text, target) {
+  const made = element("a", "", text);
+  made.href = target;
+  return made;
 }
 
 function fact(name, ...values) {

@@ -77,7 +77,8 @@ impl<'a> RawValue<'a> {
             b'u' => reader.u16().map(i64::from).ok(),
             b'I' => reader.u32().map(|value| i64::from(value.cast_signed())).ok(),
             b'i' => reader.u32().map(i64::from).ok(),
-            b'l' => reader.u64().map(u64::cast_signed).ok(),
+            // Some clients write long numbers with a capital; RabbitMQ takes both for signed ones.
+            b'l' | b'L' => reader.u64().map(u64::cast_signed).ok(),
             _ => None,
         }
     }
@@ -124,7 +125,7 @@ impl<'a> RawValue<'a> {
             b'u' => "unsignedshort",
             b'I' => "signedint",
             b'i' => "unsignedint",
-            b'l' => "long",
+            b'l' | b'L' => "long",
             b'f' => "float",
             b'd' => "double",
             b'D' => "decimal",
@@ -234,6 +235,7 @@ mod tests {
             assert_eq!(RawValue(value).to_string(), "5");
         }
         assert_eq!(RawValue(b"s\xff\xff").integer(), Some(-1));
+        assert_eq!(RawValue(b"L\xff\xff\xff\xff\xff\xff\xff\xfe").integer(), Some(-2));
         assert!(!RawValue(b"t\x01").is_equivalent(RawValue(b"B\x01")));
         assert_eq!(
             (RawValue(b"t\x01").to_string(), RawValue(b"V").to_string()),

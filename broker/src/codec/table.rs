@@ -69,7 +69,7 @@ impl Value {
             b's' | b'u' => 2,
             b'I' | b'i' | b'f' => 4,
             b'D' => 5,
-            b'l' | b'd' | b'T' => 8,
+            b'l' | b'L' | b'd' | b'T' => 8,
             _ => return Err(Malformed),
         };
         reader.take(length as usize)?;
@@ -101,6 +101,7 @@ mod tests {
             (b'I', 4),
             (b'i', 4),
             (b'l', 8),
+            (b'L', 8),
             (b'f', 4),
             (b'd', 8),
             (b'D', 5),

@@ -93,7 +93,7 @@ pub(super) fn declare_exchange(broker: &Broker, name: &str, body: &Value) -> Api
     let is_new = broker.topology.exchange_is_internal(name).is_err();
     let exchange = ExchangeDeclare {
         exchange: name,
-        kind: text(body, "type")?,
+        kind: if body["type"].is_null() { "direct" } else { text(body, "type")? },
         passive: false,
         durable: flag(body, "durable", false)?,
         auto_delete: flag(body, "auto_delete", false)?,

@@ -75,7 +75,7 @@ fn connection(name: &str, peer: &Peer, rates: &Rates) -> Value {
         "protocol": "AMQP 0-9-1",
         "send_pend": peer.send_buffer.pending_bytes(),
         "ssl": false,
-        "state": "running",
+        "state": if peer.throttle.is_halted() { "blocked" } else { "running" },
         "timeout": client.heartbeat_s,
         "type": "network",
         "user": client.user,
@@ -168,7 +168,7 @@ fn channel(connection: &str, peer: &Peer, figures: &ChannelFigures) -> Value {
         "number": figures.number,
         "prefetch_count": figures.consumer_prefetch,
         "state": "running",
-        "transactional": false,
+        "transactional": figures.transactional,
         "user": user,
         "user_who_performed_action": user,
         "vhost": "/",
@@ -202,10 +202,19 @@ impl Owners {
 
     /// The consumers of a queue.
     pub(super) fn consumers(&self, queue: &SharedQueue) -> Vec<Value> {
-        queue.lock().consumers().iter().map(|consumer| self.consumer(queue, consumer)).collect()
+        let is_single = queue.arguments().is_some_and(|arguments| arguments.single_active_consumer);
+        // Of those, the first is the active one.
+        let status = |index| match (is_single, index) {
+            (false, _) => "up",
+            (true, 0) => "single_active",
+            (true, _) => "waiting",
+        };
+        let state = queue.lock();
+        let consumers = state.consumers().iter().enumerate();
+        consumers.map(|(index, consumer)| self.consumer(queue, consumer, status(index))).collect()
     }
 
-    fn consumer(&self, queue: &SharedQueue, consumer: &Consumer<SharedSubscriber>) -> Value {
+    fn consumer(&self, queue: &SharedQueue, consumer: &Consumer<SharedSubscriber>, status: &str) -> Value {
         let owner = self.0.get(&consumer.id);
         let details = owner.map(|Owner { channel, connection, peer, .. }| {
             let remote = peer.socket_addr();
@@ -221,8 +230,8 @@ impl Owners {
         });
         json!({
             "ack_required": !consumer.no_ack,
-            "active": true,
-            "activity_status": "up",
+            "active": status != "waiting",
+            "activity_status": status,
             "arguments": {},
             "channel_details": details.unwrap_or_else(|| json!({})),
             "consumer_tag": owner.map(|owner| &*owner.tag),

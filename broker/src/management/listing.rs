@@ -41,7 +41,8 @@ pub(super) fn list(items: impl Iterator<Item = Value>, target: &Target) -> ApiRe
     let filtered = rows.len();
     let pages = filtered.div_ceil(size).max(1);
     if page > pages {
-        return ApiError::bad(format!("page_out_of_range: page {page}, there are {pages}"));
+        let reason = format!("Page out of range, page: {page} page size: {size}, len: {filtered}");
+        return Err(ApiError::Page("page_out_of_range", reason));
     }
     let shown = &rows[(page - 1) * size..filtered.min(page * size)];
     Ok(Reply::Text(format!(
@@ -78,7 +79,10 @@ fn page(target: &Target) -> ApiResult<Option<(usize, usize)>> {
     let number = |name: &str, default: usize, max: usize| match target.query(name).map(str::parse) {
         None => Ok(default),
         Some(Ok(number)) if (1..=max).contains(&number) => Ok(number),
-        Some(_) => ApiError::bad(format!("'{name}' must be a number from 1 to {max}")),
+        Some(_) => {
+            let reason = format!("'{name}' must be a number from 1 to {max}");
+            Err(ApiError::Page("invalid_pagination_parameters", reason))
+        }
     };
     if target.query("page").is_none() {
         return Ok(None);
@@ -170,7 +174,8 @@ mod tests {
             ["page=0", "page=x", "page=1&page_size=501", "page=3&page_size=2", "page=1&name=a&use_regex=true"]
         {
             let target = Target::parse(&format!("/api/x?{wrong}")).unwrap();
-            assert!(matches!(list(items(), &target), Err(ApiError::BadRequest(_))), "{wrong}");
+            let refused = list(items(), &target);
+            assert!(matches!(refused, Err(ApiError::BadRequest(_) | ApiError::Page(..))), "{wrong}");
         }
     }
 }

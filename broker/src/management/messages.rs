@@ -23,7 +23,7 @@ use crate::protocol::publish::{check_exchange, check_properties};
 use crate::queues::delivery::{self, Settlement, Unsettled};
 use crate::users::User;
 
-/// An answer takes no further message once it holds this many bytes of payload.
+/// An answer takes no further message once it has this many bytes.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// How long storing a message may take.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,15 +66,16 @@ fn store(
     properties: &[u8],
     body: &[u8],
 ) -> ApiResult<bool> {
-    check_exchange(&broker.topology, exchange)?;
+    check_exchange(&broker.topology, exchange).map_err(ApiError::with_code)?;
     let read = Properties::read(properties).or_else(|_| ApiError::bad("the properties cannot be encoded"))?;
-    check_properties(&read, &user.name)?;
+    check_properties(&read, &user.name).map_err(ApiError::with_code)?;
     if broker.alarm.is_raised() || !broker.has_room_for(body.len()) {
         return Err(ApiError::Unavailable("the disk is nearly full: publishers wait until there is room"));
     }
-    let copies = carbon_copies::routing_keys(read.headers)?;
+    let copies = carbon_copies::routing_keys(read.headers).map_err(ApiError::with_code)?;
     let keys: Vec<&str> = std::iter::once(routing_key).chain(copies.iter().map(String::as_str)).collect();
-    let routes = broker.topology.route(exchange, &keys, read.headers)?.queues;
+    let found = broker.topology.route(exchange, &keys, read.headers).map_err(ApiError::with_code)?;
+    let routes = found.queues;
     if routes.is_empty() {
         broker.counts.returned.increment();
         return Ok(false);
@@ -123,7 +124,7 @@ impl AckMode {
 /// Takes up to `count` messages from the head of a queue.
 pub(super) fn get(broker: &Broker, queue: &str, body: &Value) -> ApiResult {
     let queue = find(broker, queue)?;
-    queue.check_access(NO_CONNECTION)?;
+    queue.check_access(NO_CONNECTION).map_err(ApiError::with_code)?;
     let mode = AckMode::parse(text(body, "ackmode")?)?;
     let wanted = count(body, "count")?;
     let as_base64 = match text(body, "encoding")? {
@@ -132,18 +133,23 @@ pub(super) fn get(broker: &Broker, queue: &str, body: &Value) -> ApiResult {
         other => return ApiError::bad(format!("unsupported_encoding: {other}")),
     };
     let truncate = if body["truncate"].is_null() { usize::MAX } else { count(body, "truncate")? };
-    let (mut messages, mut taken, mut bytes) = (Vec::new(), Vec::new(), 0);
-    while messages.len() < wanted && bytes < MAX_ANSWER_BYTES {
+    // Each message becomes text at once, which takes the least memory.
+    let (mut answer, mut taken, mut count) = ("[".to_owned(), Vec::new(), 0);
+    while count < wanted && answer.len() < MAX_ANSWER_BYTES {
         let Some((entry, page, start, left)) = delivery::take(broker, &queue, mode.no_ack) else { break };
         if !mode.no_ack {
             taken.push(Unsettled::got(&queue, entry.position));
         }
         let Some(message) = payload_at(&page, start).and_then(record::read_message) else { continue };
-        bytes += message.body.len().min(truncate);
-        messages.push(show(&message, entry.redelivered, left, as_base64, truncate));
+        if count > 0 {
+            answer.push(',');
+        }
+        count += 1;
+        answer.push_str(&show(&message, entry.redelivered, left, as_base64, truncate).to_string());
     }
     delivery::end_deliveries(broker, &taken, mode.afterwards);
-    Ok(Reply::Json(Value::Array(messages)))
+    answer.push(']');
+    Ok(Reply::Text(answer))
 }
 
 fn show(message: &Message<'_>, redelivered: bool, left: u64, as_base64: bool, truncate: usize) -> Value {

@@ -8,6 +8,7 @@ use super::process::ProcessFigures;
 use super::totals::{QueueFigures, Totals};
 use crate::broker::Broker;
 use crate::logins::Protocol;
+use crate::protocol::connections::{MAX_CHANNELS, MAX_CONSUMERS};
 use crate::queues::store::Store;
 
 /// What messages come and go by.
@@ -197,6 +198,8 @@ fn process(broker: &Broker, text: &mut Exposition) {
 fn limits(broker: &Broker, text: &mut Exposition) {
     let connections = &broker.connections;
     text.single("broker_connections_limit", "gauge", "Connections there may be.", connections.limit());
+    text.single("broker_channels_limit", "gauge", "Channels there may be.", MAX_CHANNELS);
+    text.single("broker_consumers_limit", "gauge", "Consumers there may be.", MAX_CONSUMERS);
     for (name, help, counter) in [
         ("broker_connections_refused_total", "Connections that found no place.", &connections.refused),
         (

@@ -5,6 +5,7 @@
 //! show things, `actions`, `messages` and `definitions` change them, with the functions that [`crate::protocol`] calls,
 //! so that the rules are the same. Nothing here parses AMQP methods or touches the log.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -42,6 +43,8 @@ const MAX_BODY_BYTES: usize = 2 << 20;
 /// The management API of a running broker.
 pub(crate) struct Management {
     broker: Arc<Broker>,
+    /// Where clients are served.
+    listening: Vec<SocketAddr>,
     rates: Rates,
     started: SystemTime,
     /// Held while a request is served, so that the memory that JSON takes is needed once.
@@ -49,8 +52,14 @@ pub(crate) struct Management {
 }
 
 impl Management {
-    pub(crate) fn new(broker: Arc<Broker>) -> Self {
-        Self { broker, rates: Rates::default(), started: SystemTime::now(), turn: Mutex::default() }
+    pub(crate) fn new(broker: Arc<Broker>, listening: Vec<SocketAddr>) -> Self {
+        Self {
+            broker,
+            listening,
+            rates: Rates::default(),
+            started: SystemTime::now(),
+            turn: Mutex::default(),
+        }
     }
 
     fn serve(&self, request: &mut PageRequest<'_>) -> ApiResult {
@@ -68,19 +77,19 @@ impl Management {
         if !route.methods().split(", ").any(|allowed| allowed == method) {
             return Err(ApiError::Method(route.methods()));
         }
+        if route.is_for_administrators() && !user.is_administrator() {
+            return Err(ApiError::NotAuthorized("Not administrator user"));
+        }
         let body = match method.as_str() {
-            "PUT" | "POST" => object(&read_body(request)?)?,
-            _ => Value::Null,
+            "PUT" | "POST" => read_body(request)?,
+            _ => Vec::new(),
         };
-        let reason = request.field("X-Reason").map(str::to_owned);
-        let turn = lock(&self.turn);
-        let result = match method.as_str() {
+        let _turn = lock(&self.turn);
+        match method.as_str() {
             "GET" => self.get(route, user, &target),
-            "DELETE" => self.delete(route, &target, reason.as_deref()),
-            _ => self.change(route, user, &body),
-        };
-        drop(turn);
-        result
+            "DELETE" => self.delete(route, &target, request.field("X-Reason")),
+            _ => self.change(route, user, &object(&body)?),
+        }
     }
 
     fn get(&self, route: Route<'_>, user: &User, target: &Target) -> ApiResult {
@@ -88,7 +97,7 @@ impl Management {
         let users = &broker.settings.users;
         let page = |item| Ok(show(item, target));
         match route {
-            Route::Overview => page(overview::overview(broker, rates, user)),
+            Route::Overview => page(overview::overview(broker, rates, user, &self.listening)),
             Route::ClusterName => page(json!({ "name": overview::NODE })),
             Route::Nodes => list(std::iter::once(overview::node(broker, self.started)), target),
             Route::Node(overview::NODE) => page(overview::node(broker, self.started)),
@@ -111,6 +120,9 @@ impl Management {
             Route::UserPermissions(name) => {
                 let found = users.get(name).ok_or(ApiError::NotFound)?;
                 list(std::iter::once(overview::permissions(found)), target)
+            }
+            Route::UserPermission(name) => {
+                page(users.get(name).map(overview::permissions).ok_or(ApiError::NotFound)?)
             }
             Route::Definitions { vhost } => page(definitions::export(broker, vhost)),
             Route::Aliveness => messages::aliveness(broker, user),

@@ -1,5 +1,6 @@
 //! The broker as a whole: overview, node, vhost, users.
 
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
@@ -18,7 +19,7 @@ pub(super) const NODE: &str = "broker@localhost";
 pub(super) const API_VERSION: &str = "3.10.0";
 
 /// `/api/overview`.
-pub(super) fn overview(broker: &Broker, rates: &Rates, user: &User) -> Value {
+pub(super) fn overview(broker: &Broker, rates: &Rates, user: &User, listening: &[SocketAddr]) -> Value {
     let (totals, change) = (Totals::of(broker), rates.totals());
     let mut churn = Map::new();
     for (index, (name, _)) in CHURN.into_iter().enumerate() {
@@ -36,13 +37,7 @@ pub(super) fn overview(broker: &Broker, rates: &Rates, user: &User) -> Value {
         "disable_stats": false,
         "enable_queue_totals": false,
         "exchange_types": exchange_types(),
-        "listeners": [{
-            "ip_address": broker.settings.host,
-            "node": NODE,
-            "port": broker.settings.port,
-            "protocol": "amqp",
-            "socket_opts": {},
-        }],
+        "listeners": listening.iter().map(listener).collect::<Vec<_>>(),
         "management_version": API_VERSION,
         "message_stats": total_stats(&totals, change.as_ref()),
         "node": NODE,
@@ -61,6 +56,16 @@ pub(super) fn overview(broker: &Broker, rates: &Rates, user: &User) -> Value {
         "sample_retention_policies": { "basic": [INTERVAL.as_secs()], "detailed": [], "global": [] },
         "statistics_db_event_queue": 0,
         "user": user.name,
+    })
+}
+
+fn listener(address: &SocketAddr) -> Value {
+    json!({
+        "ip_address": address.ip().to_string(),
+        "node": NODE,
+        "port": address.port(),
+        "protocol": "amqp",
+        "socket_opts": {},
     })
 }
 
@@ -148,9 +153,7 @@ pub(super) fn permissions(user: &User) -> Value {
 /// `/api/health/checks/…`.
 pub(super) fn health(broker: &Broker, check: &str) -> ApiResult {
     match check {
-        "alarms" | "local-alarms" if broker.alarm.is_raised() => {
-            Err(ApiError::Unavailable("the disk is nearly full: publishers wait until there is room"))
-        }
+        "alarms" | "local-alarms" if broker.alarm.is_raised() => Err(ApiError::Alarm("disk")),
         "alarms"
         | "local-alarms"
         | "virtual-hosts"

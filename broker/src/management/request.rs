@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use foundation::listener::Answer;
 use serde_json::{Value, json};
 
-use crate::queues::fault::{Fault, INTERNAL_ERROR, PRECONDITION_FAILED};
+use super::overview::NODE;
+use crate::queues::fault::{Fault, INTERNAL_ERROR, NOT_FOUND};
 
 /// What a handler returns.
 pub(super) type ApiResult<T = Reply> = Result<T, ApiError>;
@@ -30,8 +31,12 @@ pub(super) enum ApiError {
     BadRequest(String),
     /// 401, with the reason.
     NotAuthorized(&'static str),
+    /// 400 for a page of a list that cannot be: RabbitMQ's name of the error, and the reason.
+    Page(&'static str, String),
     /// 404.
     NotFound,
+    /// 404 for something that the request needs, with the reason.
+    Missing(String),
     /// 405, with the methods that are allowed.
     Method(&'static str),
     /// 413, with the limit in bytes.
@@ -40,6 +45,8 @@ pub(super) enum ApiError {
     Internal,
     /// 503, with the reason.
     Unavailable(&'static str),
+    /// 503: a check found an alarm of this resource.
+    Alarm(&'static str),
 }
 
 impl ApiError {
@@ -47,15 +54,25 @@ impl ApiError {
     pub(super) fn bad<T>(reason: impl Into<String>) -> ApiResult<T> {
         Err(Self::BadRequest(reason.into()))
     }
+
+    /// A fault of publishing and getting, of which RabbitMQ names the code.
+    pub(super) fn with_code(fault: Fault) -> Self {
+        match fault {
+            Fault::Channel(INTERNAL_ERROR, _) | Fault::Connection(INTERNAL_ERROR, _) => Self::Internal,
+            fault => Self::BadRequest(fault.to_string()),
+        }
+    }
 }
 
+/// A fault of declaring, binding and deleting.
 impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Channel(INTERNAL_ERROR, _) | Fault::Connection(INTERNAL_ERROR, _) => Self::Internal,
-            // RabbitMQ names the code of all but these.
-            Fault::Channel(PRECONDITION_FAILED, text) => Self::BadRequest(text),
-            fault => Self::BadRequest(fault.to_string()),
+            Fault::Channel(NOT_FOUND, text) => Self::Missing(text),
+            Fault::Channel(_, text) | Fault::Connection(_, text) | Fault::Gone(text) => {
+                Self::BadRequest(text)
+            }
         }
     }
 }
@@ -74,10 +91,12 @@ pub(super) fn answer(result: ApiResult) -> Answer {
         },
         Ok(Reply::Done) => Answer::empty(204),
         Err(ApiError::BadRequest(reason)) => error(400, "bad_request", &reason),
+        Err(ApiError::Page(name, reason)) => error(400, name, &reason),
         Err(ApiError::NotAuthorized(reason)) => {
             error(401, "not_authorized", reason).with("WWW-Authenticate", "Basic realm=\"broker\"")
         }
         Err(ApiError::NotFound) => error(404, "Object Not Found", "Not Found"),
+        Err(ApiError::Missing(reason)) => error(404, "not_found", &reason),
         Err(ApiError::Method(allowed)) => {
             error(405, "Method Not Allowed", "the page has other methods").with("Allow", allowed)
         }
@@ -86,6 +105,12 @@ pub(super) fn answer(result: ApiResult) -> Answer {
         }
         Err(ApiError::Internal) => error(500, "internal_error", "the log has the cause"),
         Err(ApiError::Unavailable(reason)) => error(503, "unavailable", reason).with("Retry-After", "5"),
+        Err(ApiError::Alarm(resource)) => {
+            let alarms = json!([{ "node": NODE, "resource": resource }]);
+            let reason = "There are alarms in effect in the cluster";
+            let page = json!({ "alarms": alarms, "reason": reason, "status": "failed" });
+            Answer::json(503, page.to_string())
+        }
     }
 }
 

@@ -34,7 +34,10 @@ pub(super) enum Route<'t> {
     Users,
     User(&'t str),
     Permissions,
+    /// Those of a user in all vhosts.
     UserPermissions(&'t str),
+    /// Those of a user in the one vhost.
+    UserPermission(&'t str),
     /// Everything, or what belongs to the vhost.
     Definitions {
         vhost: bool,
@@ -76,14 +79,20 @@ impl<'t> Route<'t> {
             ["bindings", ref rest @ ..] => return Self::binding(rest),
             ["users"] => Self::Users,
             ["users", name] => Self::User(name),
-            ["users", name, "permissions"] | ["permissions", "/", name] => Self::UserPermissions(name),
+            ["users", name, "permissions"] => Self::UserPermissions(name),
+            ["permissions", "/", name] => Self::UserPermission(name),
             ["permissions"] | ["vhosts", "/", "permissions"] => Self::Permissions,
             ["definitions"] => Self::Definitions { vhost: false },
             ["definitions", "/"] => Self::Definitions { vhost: true },
             ["aliveness-test", "/"] => Self::Aliveness,
             ["health", "checks", check] => Self::Health(check),
-            ["extensions" | "feature-flags" | "global-parameters" | "topic-permissions"]
-            | ["policies" | "operator-policies" | "parameters" | "vhost-limits", ..] => Self::Nothing,
+            [
+                "extensions" | "feature-flags" | "global-parameters" | "topic-permissions" | "policies"
+                | "operator-policies" | "vhost-limits" | "parameters",
+            ]
+            | ["policies" | "operator-policies" | "vhost-limits", "/"]
+            | ["parameters", _]
+            | ["parameters", _, "/"] => Self::Nothing,
             _ => return None,
         })
     }
@@ -129,6 +138,19 @@ impl<'t> Route<'t> {
         }
     }
 
+    /// Whether the page shows what only administrators may see: the hashes of passwords, for instance.
+    pub(super) fn is_for_administrators(self) -> bool {
+        matches!(
+            self,
+            Self::Users
+                | Self::User(_)
+                | Self::Permissions
+                | Self::UserPermissions(_)
+                | Self::UserPermission(_)
+                | Self::Definitions { .. }
+        )
+    }
+
     /// The methods of the page, as the field `Allow` names them.
     pub(super) fn methods(self) -> &'static str {
         match self {
@@ -157,7 +179,7 @@ mod tests {
         let ends = |to_queue| Ends { source: "", destination: "b", to_queue };
         assert_eq!(find("bindings|/|e||q|b"), Some(Route::BindingsBetween(ends(true))));
         assert_eq!(find("bindings|/|e|amq.default|e|b|~"), Some(Route::Binding(ends(false), "~")));
-        assert_eq!(find("policies|/|x"), Some(Route::Nothing));
+        assert_eq!((find("policies|/"), find("policies|/|x")), (Some(Route::Nothing), None));
         for unknown in ["queues|other", "queues|other|q", "nothing", "bindings|/|q|a|e|b", "exchanges|/|a|b"]
         {
             assert_eq!(find(unknown), None, "{unknown}");

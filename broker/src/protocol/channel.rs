@@ -10,9 +10,7 @@ use crate::protocol::codec::frame::Frame;
 use crate::protocol::codec::method::Method;
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::connection::Session;
-use crate::protocol::fault::{
-    CHANNEL_ERROR, COMMAND_INVALID, Fault, NOT_IMPLEMENTED, Outcome, UNEXPECTED_FRAME,
-};
+use crate::protocol::fault::{CHANNEL_ERROR, COMMAND_INVALID, Fault, NOT_IMPLEMENTED, Outcome};
 use crate::protocol::publish::Publisher;
 use crate::queues::delivery::{Settlement, Unsettled};
 use crate::queues::topology::SharedQueue;
@@ -64,8 +62,7 @@ impl Channel {
     /// Handles a method; false means that the client closes the channel.
     pub(crate) fn method(&mut self, method: Method<'_>) -> Outcome<bool> {
         if self.publisher.expects_content() {
-            let text = "expected content header for class 60, got a method frame instead";
-            return Fault::connection(UNEXPECTED_FRAME, text);
+            return self.publisher.refuse_frame();
         }
         match method {
             Method::ChannelOpen => return Fault::connection(CHANNEL_ERROR, "second 'channel.open' seen"),
@@ -77,8 +74,11 @@ impl Channel {
                 log::debug!("client closes channel {}: {code} {text}", self.number);
                 return Ok(false);
             }
+            Method::ChannelCloseOk => {
+                return Fault::connection(COMMAND_INVALID, "'channel.close-ok' without 'channel.close'");
+            }
             // Cancel-ok answers a cancel that wanted no answer.
-            Method::ChannelFlowOk | Method::ChannelCloseOk | Method::BasicCancelOk => {}
+            Method::ChannelFlowOk | Method::BasicCancelOk => {}
             Method::ExchangeDeclare(declare) => self.declare_exchange(&declare)?,
             Method::ExchangeDelete { exchange, if_unused, no_wait } => {
                 self.delete_exchange(exchange, if_unused, no_wait)?;

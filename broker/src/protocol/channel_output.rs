@@ -48,6 +48,8 @@ struct Notes {
     consumer_prefetch: u16,
     /// Confirms are selected.
     confirms: bool,
+    /// Transactions are selected.
+    transactional: bool,
     /// The numbers and tags of its consumers.
     consumers: Vec<(u64, Arc<str>)>,
 }
@@ -60,6 +62,7 @@ pub(crate) struct ChannelFigures {
     pub(crate) prefetch: u32,
     pub(crate) consumer_prefetch: u16,
     pub(crate) confirms: bool,
+    pub(crate) transactional: bool,
     /// The numbers and tags of its consumers.
     pub(crate) consumers: Vec<(u64, Arc<str>)>,
 }
@@ -73,13 +76,14 @@ impl ChannelOutput {
     /// How the channel stands; None once it is closed.
     pub(crate) fn figures(&self) -> Option<ChannelFigures> {
         let state = lock(&self.state);
-        let Notes { consumer_prefetch, confirms, consumers } = &state.notes;
+        let Notes { consumer_prefetch, confirms, transactional, consumers } = &state.notes;
         state.open.then(|| ChannelFigures {
             number: self.channel,
             unsettled: state.unsettled.len(),
             prefetch: state.prefetch,
             consumer_prefetch: *consumer_prefetch,
             confirms: *confirms,
+            transactional: *transactional,
             consumers: consumers.clone(),
         })
     }
@@ -87,6 +91,11 @@ impl ChannelOutput {
     /// Notes, to be shown, that confirms were selected.
     pub(crate) fn note_confirms(&self) {
         lock(&self.state).notes.confirms = true;
+    }
+
+    /// Notes, to be shown, that transactions were selected.
+    pub(crate) fn note_transactions(&self) {
+        lock(&self.state).notes.transactional = true;
     }
 
     /// Notes, to be shown, the limit of consumers that start from now on.

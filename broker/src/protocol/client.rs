@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use crate::codec::table::{Table, Value};
 
-/// Fields of the client's properties that are kept.
-const MAX_FIELDS: usize = 32;
+/// Fields of the client's properties that are kept, those of inner tables included.
+const MAX_FIELDS: usize = 64;
 /// Bytes of a text among them that are kept.
 const MAX_TEXT_BYTES: usize = 256;
 
@@ -25,22 +25,29 @@ pub(crate) struct ClientFacts {
 
 /// The texts and truth values of a client's properties and of the tables directly inside, shortened, so that no
 /// client can make the broker remember much.
-pub(crate) fn outline(properties: Table) -> Table {
-    shorten(properties, 1)
+pub(crate) fn outline(properties: &Table) -> Table {
+    let mut left = MAX_FIELDS;
+    shorten(properties, 1, &mut left)
 }
 
-fn shorten(table: Table, depth: u8) -> Table {
-    let fields = table.0.into_iter().filter_map(|(name, value)| match value {
-        Value::Text(mut text) => {
-            text.truncate(MAX_TEXT_BYTES);
-            text.shrink_to_fit();
-            Some((name, Value::Text(text)))
+/// Keeps at most `left` fields, and counts them off.
+fn shorten(table: &Table, depth: u8, left: &mut usize) -> Table {
+    // Collected one by one: `collect` would go on using the memory of all fields.
+    let mut kept = Vec::new();
+    for (name, value) in &table.0 {
+        if *left == 0 {
+            break;
         }
-        Value::Bool(value) => Some((name, Value::Bool(value))),
-        Value::Table(inner) if depth > 0 => Some((name, Value::Table(shorten(inner, depth - 1)))),
-        _ => None,
-    });
-    Table(fields.take(MAX_FIELDS).collect())
+        *left -= 1;
+        let value = match value {
+            Value::Text(text) => Value::Text(text[..text.len().min(MAX_TEXT_BYTES)].to_vec()),
+            Value::Bool(value) => Value::Bool(*value),
+            Value::Table(inner) if depth > 0 => Value::Table(shorten(inner, depth - 1, left)),
+            _ => continue,
+        };
+        kept.push((name.clone(), value));
+    }
+    Table(kept)
 }
 
 #[cfg(test)]
@@ -53,9 +60,10 @@ mod tests {
         let inner =
             Table(vec![("deep".to_owned(), Value::Table(Table::default())), ("t".to_owned(), text(1))]);
         let mut fields = vec![("long".to_owned(), text(10_000)), ("inner".to_owned(), Value::Table(inner))];
-        fields.extend((0..100).map(|number| (number.to_string(), Value::Bool(true))));
-        let kept = outline(Table(fields));
-        assert_eq!(kept.0.len(), MAX_FIELDS);
+        fields.extend((0..10_000).map(|number| (number.to_string(), Value::Bool(true))));
+        let kept = outline(&Table(fields));
+        assert_eq!(kept.0.len(), MAX_FIELDS - 2, "two are in the inner table");
+        assert!(kept.0.capacity() <= 2 * MAX_FIELDS, "the memory of all fields is given back");
         assert_eq!(kept.get("long"), Some(&text(MAX_TEXT_BYTES)));
         assert_eq!(kept.get("inner"), Some(&Value::Table(Table(vec![("t".to_owned(), text(1))]))));
     }

@@ -1,20 +1,23 @@
 //! One client connection: its two threads, its channels, and what ends it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foundation::Warnings;
 use socket2::SockRef;
 
 use crate::broker::Broker;
 use crate::protocol::channel::Channel;
+use crate::protocol::closing::{Reason, await_end, close, failed_method};
 use crate::protocol::codec::frame::{Frame, FrameKind, ParsedFrame, scan};
 use crate::protocol::codec::method::{self, Method};
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::connections::{Peer, Progress};
 use crate::protocol::fault::{
-    CHANNEL_ERROR, Code, FRAME_ERROR, Fault, NOT_ALLOWED, Outcome, PRECONDITION_FAILED, UNEXPECTED_FRAME,
+    CHANNEL_ERROR, FRAME_ERROR, Fault, NOT_ALLOWED, Outcome, PRECONDITION_FAILED, UNEXPECTED_FRAME,
     close_text,
 };
 use crate::protocol::handshake::{Agreement, Input, decode, shake};
@@ -23,14 +26,11 @@ use crate::queues::delivery;
 
 /// Both threads of a connection need little; a thousand connections should too.
 const STACK_BYTES: usize = 192 << 10;
-/// How long a client may take to answer the broker's connection.close, or be silent after its own.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// How often channels are looked through for deliveries that are overdue, at least.
 const MOST_BETWEEN_ROUNDS: Duration = Duration::from_secs(60);
 
-/// How long a client may still send after its connection.close.
-const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(30);
+/// Strangers can connect as often as they like.
+static STRANGERS: Warnings = Warnings::new("connections that ended before they were open");
 
 /// What a channel needs to know of its connection.
 pub(crate) struct Session {
@@ -54,7 +54,8 @@ pub(crate) fn start(broker: &Arc<Broker>, socket: TcpStream, address: String) ->
     options.set_write_timeout(Some(broker.settings.send_timeout))?;
     let socket = Arc::new(socket);
     let send_buffer = SendBuffer::new(Arc::clone(&socket), Arc::clone(&broker.memory));
-    let peer = Peer::new(broker.next_id(), address, send_buffer);
+    let consumers = Arc::clone(&broker.connections.consumers);
+    let peer = Peer::new(broker.next_id(), address, send_buffer, consumers);
     if !broker.connections.admit(&peer) {
         return Ok(());
     }
@@ -93,6 +94,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()
 
 /// The life of a connection, on its reader thread.
 fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
+    let mut awaits_content = false;
     let outcome = shake(broker, &mut input, peer).and_then(|agreement| {
         peer.set_progress(Progress::Open);
         log::debug!("{}: user '{}' connected", peer.address, agreement.user);
@@ -107,6 +109,7 @@ fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
         let session = Arc::new(Session { broker: Arc::clone(broker), peer: Arc::clone(peer), agreement });
         let mut connection = Connection { session, channels: HashMap::new(), last_round: Instant::now() };
         let outcome = connection.run(&mut input);
+        awaits_content = connection.awaits_content(&input);
         connection.release();
         outcome
     });
@@ -116,71 +119,27 @@ fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
             await_end(&mut input);
         }
         Err(Fault::Gone(why)) if why.is_empty() => log::debug!("{}: disconnected", peer.address),
-        Err(Fault::Gone(why)) => log::info!("{}: connection dropped: {why}", peer.address),
+        Err(Fault::Gone(why)) => log_end(peer, format_args!("connection dropped: {why}")),
         Err(Fault::Connection(code, text) | Fault::Channel(code, text)) => {
-            log::info!("{}: connection closed: {} {text}", peer.address, code.0);
-            close(peer, &mut input, broker.settings.frame_max_bytes, code, &text);
+            log_end(peer, format_args!("connection closed: {} {text}", code.0));
+            let frame_max = broker.settings.frame_max_bytes;
+            // What is wrong is still in front.
+            let failed = match scan(input.pending(), frame_max) {
+                ParsedFrame::Whole(frame, _) => failed_method(frame, awaits_content),
+                ParsedFrame::Partial(_) | ParsedFrame::Bad(_) => (0, 0),
+            };
+            close(peer, &mut input, frame_max, &Reason { code, text: &text, failed });
         }
     }
 }
 
-/// Waits a moment until the client has closed its socket, and ignores what it still sends: some clients ask for the end
-/// of a connection before they have written what they published, and fail if nobody reads that.
-fn await_end(input: &mut Input) {
-    let deadline = Instant::now() + LAST_WRITES_TIMEOUT;
-    let mut open = input.set_patience(Some(CLOSE_TIMEOUT), None).is_ok();
-    while open && Instant::now() < deadline {
-        input.take(input.pending().len());
-        open = input.read(0).is_ok();
+/// Logs how a connection ended.
+fn log_end(peer: &Peer, how: fmt::Arguments<'_>) {
+    if peer.client.get().is_some() {
+        log::info!("{}: {how}", peer.address);
+    } else {
+        STRANGERS.warn(format_args!("{}: {how}", peer.address));
     }
-}
-
-/// Tells the client that its connection ends, and waits a moment for its answer: a socket closed with unread input
-/// would be reset, and the client might never see why.
-fn close(peer: &Peer, input: &mut Input, frame_max: u32, code: Code, text: &str) {
-    let text = close_text(code, text);
-    // What is wrong is still in front.
-    let failed = match scan(input.pending(), frame_max) {
-        ParsedFrame::Whole(frame, _) => failed_method(frame),
-        ParsedFrame::Partial(_) | ParsedFrame::Bad(_) => (0, 0),
-    };
-    peer.send_buffer.send(&Reply::ConnectionClose { code: code.0, text: &text, failed }, 0);
-    if code == FRAME_ERROR {
-        // The input has no frames any more that could be told apart.
-        peer.send_buffer.finish();
-    }
-    let deadline = Instant::now() + CLOSE_TIMEOUT;
-    loop {
-        let wanted = match scan(input.pending(), frame_max) {
-            ParsedFrame::Whole(frame, _) if is_close_ok(frame) => return,
-            ParsedFrame::Whole(_, taken) => {
-                input.take(taken);
-                continue;
-            }
-            ParsedFrame::Partial(wanted) => wanted,
-            ParsedFrame::Bad(_) => {
-                input.take(input.pending().len());
-                0
-            }
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || input.set_patience(Some(left), None).and_then(|()| input.read(wanted)).is_err() {
-            return;
-        }
-    }
-}
-
-/// Class and method of what was wrong with a frame: content belongs to basic.publish.
-fn failed_method(frame: Frame<'_>) -> (u16, u16) {
-    match frame.kind {
-        FrameKind::Method => method::ids(frame.payload),
-        FrameKind::Header | FrameKind::Body => (60, 40),
-        FrameKind::Heartbeat => (0, 0),
-    }
-}
-
-fn is_close_ok(frame: Frame<'_>) -> bool {
-    frame.kind == FrameKind::Method && method::ids(frame.payload) == (10, 51)
 }
 
 struct Connection {
@@ -274,7 +233,8 @@ impl Connection {
             }
             Err(Fault::Channel(code, text)) => {
                 log::info!("{}: channel {number} closed: {} {text}", self.session.peer.address, code.0);
-                let (text, failed) = (close_text(code, &text), failed_method(frame));
+                let failed = failed_method(frame, self.channel_awaits_content(number));
+                let text = close_text(code, &text);
                 self.close_channel(number, &Reply::ChannelClose { code: code.0, text: &text, failed });
                 Ok(())
             }
@@ -305,8 +265,27 @@ impl Connection {
         }
     }
 
+    /// Whether the frame in front of the input is for a channel that awaits content.
+    fn awaits_content(&self, input: &Input) -> bool {
+        match scan(input.pending(), self.session.agreement.frame_max) {
+            ParsedFrame::Whole(frame, _) => self.channel_awaits_content(frame.channel),
+            ParsedFrame::Partial(_) | ParsedFrame::Bad(_) => false,
+        }
+    }
+
+    fn channel_awaits_content(&self, number: u16) -> bool {
+        match self.channels.get(&number) {
+            Some(ChannelState::Open(channel)) => channel.publisher.expects_content(),
+            Some(ChannelState::Closing) | None => false,
+        }
+    }
+
     fn open_channel(&mut self, frame: Frame<'_>) -> Outcome {
-        let opens = frame.kind == FrameKind::Method && matches!(decode(frame.payload)?, Method::ChannelOpen);
+        if frame.kind != FrameKind::Method {
+            let text = "expected method frame, got non method frame instead";
+            return Fault::connection(UNEXPECTED_FRAME, text);
+        }
+        let opens = matches!(decode(frame.payload)?, Method::ChannelOpen);
         if !opens {
             return Fault::connection(CHANNEL_ERROR, "expected 'channel.open'");
         }
@@ -315,6 +294,7 @@ impl Connection {
             let text = format!("channel {} is above the negotiated channel_max ({limit})", frame.channel);
             return Fault::connection(NOT_ALLOWED, text);
         }
+        self.session.broker.connections.check_channels()?;
         let channel = Channel::new(Arc::clone(&self.session), frame.channel);
         self.channels.insert(frame.channel, ChannelState::Open(Box::new(channel)));
         self.session.peer.send_buffer.push(|out| Reply::ChannelOpenOk.put(out, frame.channel));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,21 @@ use foundation::metrics::Counter;
 
 use crate::protocol::channel_output::ChannelOutput;
 use crate::protocol::client::ClientFacts;
+use crate::protocol::fault::{Fault, Outcome, RESOURCE_ERROR};
 use crate::protocol::memory::Pace;
 use crate::protocol::send_buffer::SendBuffer;
 use crate::protocol::throttle::Throttle;
 use crate::queues::topology::SharedQueue;
 use crate::sync::lock;
 
-/// How long a new connection waits for the threads of the one that makes room for it.
+/// The most channels of all connections; each takes about 700 bytes.
+pub(crate) const MAX_CHANNELS: u64 = 32_768;
+/// The most consumers of all channels; each takes about 300 bytes.
+pub(crate) const MAX_CONSUMERS: usize = 32_768;
+/// How long a new connection waits for others to make room for it.
 const DISPLACE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it waits for one of them before another has to go: the thread of one may be busy refusing a login.
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Refused connections are reported at most this often.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -49,10 +56,17 @@ pub(crate) struct Peer {
     unfinished: Mutex<HashMap<u16, Pace>>,
     /// The queues that it consumes from: they are tried again when its socket has room.
     consumed: Mutex<Vec<Arc<SharedQueue>>>,
+    /// The consumers of all connections.
+    consumers: Arc<AtomicUsize>,
 }
 
 impl Peer {
-    pub(crate) fn new(id: u64, address: String, send_buffer: Arc<SendBuffer>) -> Arc<Self> {
+    pub(crate) fn new(
+        id: u64,
+        address: String,
+        send_buffer: Arc<SendBuffer>,
+        consumers: Arc<AtomicUsize>,
+    ) -> Arc<Self> {
         let throttle = Throttle::new(Arc::clone(&send_buffer));
         let progress = AtomicU8::new(Progress::Silent as u8);
         Arc::new(Self {
@@ -65,6 +79,7 @@ impl Peer {
             progress,
             unfinished: Mutex::default(),
             consumed: Mutex::default(),
+            consumers,
         })
     }
 
@@ -114,6 +129,7 @@ impl Peer {
     /// A consumer of `queue` was added.
     pub(crate) fn consumes(&self, queue: &Arc<SharedQueue>) {
         lock(&self.consumed).push(Arc::clone(queue));
+        self.consumers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A consumer of `queue` was removed.
@@ -121,6 +137,7 @@ impl Peer {
         let mut consumed = lock(&self.consumed);
         if let Some(index) = consumed.iter().position(|known| known.id == queue.id) {
             consumed.swap_remove(index);
+            self.consumers.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -144,6 +161,8 @@ pub(crate) struct Connections {
     pub(crate) closed: Counter,
     pub(crate) channels_opened: Counter,
     pub(crate) channels_closed: Counter,
+    /// The consumers of all connections.
+    pub(crate) consumers: Arc<AtomicUsize>,
     /// Connections that found no place.
     pub(crate) refused: Counter,
     /// Connections that were closed before their login, so that a newer one found a place.
@@ -162,6 +181,7 @@ impl Connections {
             closed: Counter::default(),
             channels_opened: Counter::default(),
             channels_closed: Counter::default(),
+            consumers: Arc::default(),
             refused: Counter::default(),
             displaced: Counter::default(),
             reported: Mutex::default(),
@@ -173,23 +193,38 @@ impl Connections {
         self.limit
     }
 
+    /// Fails with 506 if there are as many channels as there may be.
+    pub(crate) fn check_channels(&self) -> Outcome {
+        // One that closes meanwhile must not make the difference negative.
+        let closed = self.channels_closed.get();
+        if self.channels_opened.get().saturating_sub(closed) < MAX_CHANNELS {
+            return Ok(());
+        }
+        Fault::connection(RESOURCE_ERROR, format!("there are {MAX_CHANNELS} channels, the most allowed"))
+    }
+
+    /// Fails with 506 if there are as many consumers as there may be.
+    pub(crate) fn check_consumers(&self) -> Outcome {
+        if self.consumers.load(Ordering::Relaxed) < MAX_CONSUMERS {
+            return Ok(());
+        }
+        Fault::channel(RESOURCE_ERROR, format!("there are {MAX_CONSUMERS} consumers, the most allowed"))
+    }
+
     /// Admits a connection. If there is no place, the oldest connection that has sent nothing is closed for it, else
     /// the oldest that is not logged in; false if all are.
     pub(crate) fn admit(&self, peer: &Arc<Peer>) -> bool {
         let deadline = Instant::now() + DISPLACE_TIMEOUT;
         let mut peers = lock(&self.peers);
         while peers.len() >= self.limit {
-            if !self.displace(&peers) {
-                return self.refuse(peer);
-            }
             let left = deadline.saturating_duration_since(Instant::now());
-            let full = |peers: &mut HashMap<_, _>| peers.len() >= self.limit;
-            let (guard, timeout) =
-                self.gone.wait_timeout_while(peers, left, full).unwrap_or_else(PoisonError::into_inner);
-            peers = guard;
-            if timeout.timed_out() {
+            if left.is_zero() || !self.displace(&peers) {
                 return self.refuse(peer);
             }
+            let full = |peers: &mut HashMap<_, _>| peers.len() >= self.limit;
+            let wait = left.min(LEAVE_TIMEOUT);
+            let waited = self.gone.wait_timeout_while(peers, wait, full);
+            peers = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         peers.insert(peer.id, Arc::clone(peer));
         self.opened.increment();

@@ -49,6 +49,7 @@ impl Channel {
             let text = format!("attempt to reuse consumer tag '{}'", consume.consumer_tag);
             return Fault::connection(NOT_ALLOWED, text);
         }
+        self.session.broker.connections.check_consumers()?;
         let tag = match consume.consumer_tag {
             "" => random_name("amq.ctag-"),
             tag => tag.to_owned(),
@@ -116,6 +117,8 @@ impl Channel {
         };
         if let Some(payload) = payload_at(&page, start) {
             if !self.session.peer.send_buffer.reserve_patiently(payload.len()) {
+                let taken = [Unsettled::got(&queue, entry.position)];
+                delivery::end_deliveries(broker, &taken, Settlement::Requeue);
                 return Fault::gone("the connection ended while its answer waited for memory");
             }
             let returns = is_counted.then(|| queue.lock().delivery_count(entry.position));

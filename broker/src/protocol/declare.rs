@@ -5,13 +5,17 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use crate::broker::Broker;
-
 use crate::protocol::channel::Channel;
 use crate::protocol::codec::method::QueueDeclare;
 use crate::protocol::codec::reply::Reply;
-use crate::protocol::fault::{ACCESS_REFUSED, Fault, NOT_FOUND, Outcome, PRECONDITION_FAILED};
+use crate::protocol::fault::{
+    ACCESS_REFUSED, Fault, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR,
+};
 use crate::queues::topology::{QueueAttributes, SharedQueue};
 use crate::queues::upkeep;
+
+/// A queue keeps its arguments as they came, also those that mean nothing.
+const MAX_ARGUMENTS_BYTES: usize = 4 << 10;
 
 impl Channel {
     pub(crate) fn declare_queue(&mut self, declare: &QueueDeclare<'_>) -> Outcome {
@@ -90,6 +94,10 @@ pub(crate) fn declare_queue(
             name.to_owned()
         }
     };
+    if declare.arguments.bytes().len() > MAX_ARGUMENTS_BYTES {
+        let text = format!("the arguments of a queue may take {MAX_ARGUMENTS_BYTES} bytes");
+        return Fault::channel(RESOURCE_ERROR, text);
+    }
     let attributes = QueueAttributes {
         durable: declare.durable,
         auto_delete: declare.auto_delete,

@@ -90,7 +90,10 @@ pub(crate) fn declare_exchange(broker: &Broker, declare: &ExchangeDeclare<'_>) -
 /// Deletes an exchange; one that is not there counts as deleted.
 pub(crate) fn delete_exchange(broker: &Broker, exchange: &str, if_unused: bool) -> Outcome {
     check_not_default(exchange)?;
-    check_name(exchange, "exchange")?;
+    if exchange.starts_with("amq.") {
+        let text = format!("deletion of system exchange '{exchange}' in vhost '/' not allowed");
+        return Fault::channel(ACCESS_REFUSED, text);
+    }
     broker.topology.delete_exchange(exchange, if_unused)
 }
 

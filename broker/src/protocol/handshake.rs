@@ -88,7 +88,8 @@ impl Input {
         self.socket.set_read_timeout(slice).or_else(|error| Fault::gone(error.to_string()))
     }
 
-    /// Reads once; nothing, if the client is silent for a while. At least `wanted` bytes will fit, counted from the first that is not yet taken.
+    /// Reads once; nothing, if the client is silent for a while. At least `wanted` bytes will fit, counted from the first
+    /// that is not yet taken.
     pub(crate) fn read(&mut self, wanted: usize) -> Outcome {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -160,7 +161,7 @@ pub(crate) fn shake(broker: &Broker, input: &mut Input, peer: &Peer) -> Outcome<
         channel_max,
         frame_max,
         heartbeat_s,
-        properties: outline(properties),
+        properties,
         connected_at,
     };
     // Nobody else sets it.
@@ -171,8 +172,8 @@ pub(crate) fn shake(broker: &Broker, input: &mut Input, peer: &Peer) -> Outcome<
         channel_max,
         frame_max,
         heartbeat_s,
-        cancel_notify: capabilities.is_true("consumer_cancel_notify"),
-        blocked_notify: capabilities.is_true("connection.blocked"),
+        cancel_notify: capabilities.cancel_notify,
+        blocked_notify: capabilities.blocked_notify,
     })
 }
 
@@ -190,7 +191,11 @@ pub(crate) fn decode(payload: &[u8]) -> Outcome<Method<'_>> {
     match method::decode(payload) {
         Ok(Some(method)) => Ok(method),
         Ok(None) => {
-            let (class, method) = method::ids(payload);
+            let ids @ (class, method) = method::ids(payload);
+            if method::is_brokers(ids) {
+                let text = format!("method {method} of class {class} is the broker's");
+                return Fault::connection(COMMAND_INVALID, text);
+            }
             let text = format!("method {method} of class {class} is not implemented");
             Fault::connection(NOT_IMPLEMENTED, text)
         }
@@ -238,18 +243,42 @@ fn next_method<T>(
 struct Login {
     user: String,
     mechanism: &'static str,
-    capabilities: Table,
+    capabilities: Capabilities,
+    /// As far as [`outline`] keeps them.
     properties: Table,
+}
+
+/// What the client understands, of all that RabbitMQ's clients announce.
+#[derive(Clone, Copy, Debug)]
+struct Capabilities {
+    /// connection.close after a login that failed.
+    failure_close: bool,
+    cancel_notify: bool,
+    blocked_notify: bool,
+}
+
+impl Capabilities {
+    fn of(properties: &Table) -> Self {
+        let announced = |name| match properties.get("capabilities") {
+            Some(Value::Table(capabilities)) => capabilities.is_true(name),
+            _ => false,
+        };
+        Self {
+            failure_close: announced("authentication_failure_close"),
+            cancel_notify: announced("consumer_cancel_notify"),
+            blocked_notify: announced("connection.blocked"),
+        }
+    }
 }
 
 fn login(broker: &Broker, peer: &Peer, method: Method<'_>) -> Outcome<Login> {
     let Method::ConnectionStartOk { client_properties, mechanism, response } = method else {
         return Fault::connection(COMMAND_INVALID, "expected connection.start-ok");
     };
-    let capabilities = match client_properties.get("capabilities") {
-        Some(Value::Table(capabilities)) => capabilities.clone(),
-        _ => Table::default(),
-    };
+    let capabilities = Capabilities::of(&client_properties);
+    // Many fields take much memory, and a login that fails takes its time.
+    let properties = outline(&client_properties);
+    drop(client_properties);
     let (mechanism, credentials) = match mechanism {
         "PLAIN" => ("PLAIN", plain(response)),
         "AMQPLAIN" => ("AMQPLAIN", amqplain(response)),
@@ -263,12 +292,12 @@ fn login(broker: &Broker, peer: &Peer, method: Method<'_>) -> Outcome<Login> {
     };
     if let Some(user) = broker.log_in((&name, &password), peer.socket_addr(), Protocol::Amqp) {
         let user = user.name.clone();
-        return Ok(Login { user, mechanism, capabilities, properties: client_properties });
+        return Ok(Login { user, mechanism, capabilities, properties });
     }
     let text = format!(
         "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
     );
-    if capabilities.is_true("authentication_failure_close") {
+    if capabilities.failure_close {
         return Fault::connection(ACCESS_REFUSED, text);
     }
     Fault::gone("its login was refused")

@@ -6,6 +6,7 @@ pub(crate) mod carbon_copies;
 pub(crate) mod channel;
 pub(crate) mod channel_output;
 pub(crate) mod client;
+pub(crate) mod closing;
 pub(crate) mod codec;
 pub(crate) mod connection;
 pub(crate) mod connections;

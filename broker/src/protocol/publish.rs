@@ -64,7 +64,7 @@ enum Stage {
 }
 
 impl Publisher {
-    /// Whether the next frame must carry content.
+    /// Whether the next frame must carry content. After a fault, whether the frame that failed had to.
     pub(crate) fn expects_content(&self) -> bool {
         self.stage != Stage::Method
     }
@@ -122,28 +122,31 @@ impl Publisher {
         match (self.stage, frame.kind) {
             (Stage::Header, FrameKind::Header) => self.header(session, output, frame.payload),
             (Stage::Body(missing), FrameKind::Body) => self.body(session, output, missing, frame.payload),
-            (stage, _) => {
-                let (wanted, kind) = match stage {
-                    Stage::Method => ("method frame", "method"),
-                    Stage::Header => ("content header for class 60", "content header"),
-                    Stage::Body(_) => ("content body", "content body"),
-                };
-                let text = format!("expected {wanted}, got non {kind} frame instead");
-                Fault::connection(UNEXPECTED_FRAME, text)
-            }
+            _ => self.refuse_frame(),
         }
     }
 
+    /// Refuses a frame of a kind that is not expected.
+    pub(crate) fn refuse_frame<T>(&self) -> Outcome<T> {
+        let (wanted, kind) = match self.stage {
+            Stage::Method => ("method frame", "method"),
+            Stage::Header => ("content header for class 60", "content header"),
+            Stage::Body(_) => ("content body", "content body"),
+        };
+        Fault::connection(UNEXPECTED_FRAME, format!("expected {wanted}, got non {kind} frame instead"))
+    }
+
     fn header(&mut self, session: &Session, output: &Arc<ChannelOutput>, payload: &[u8]) -> Outcome {
-        // Whatever is wrong with it, nothing of this message is expected any more.
-        self.stage = Stage::Method;
         let mut reader = Reader::new(payload);
-        let (Ok(class), Ok(_weight), Ok(size)) = (reader.u16(), reader.u16(), reader.u64()) else {
+        let (Ok(class), Ok(weight), Ok(size)) = (reader.u16(), reader.u16(), reader.u64()) else {
             return Fault::connection(FRAME_ERROR, "the content header cannot be decoded");
         };
         if class != 60 {
             let text = format!("expected content header for class 60, got one for class {class} instead");
             return Fault::connection(UNEXPECTED_FRAME, text);
+        }
+        if weight != 0 {
+            return self.refuse_frame();
         }
         let Ok(properties) = Properties::read(reader.rest()) else {
             return Fault::connection(SYNTAX_ERROR, "the message properties cannot be decoded");
@@ -170,7 +173,7 @@ impl Publisher {
         payload: &[u8],
     ) -> Outcome {
         if payload.len() > missing {
-            return Fault::connection(FRAME_ERROR, "the body is longer than its header says");
+            return Fault::connection(UNEXPECTED_FRAME, "the body is longer than its header says");
         }
         let left = missing - payload.len();
         if left == 0 && self.body.is_empty() {
@@ -227,9 +230,9 @@ impl Publisher {
 
     /// Hands the whole message to the log.
     fn complete(&mut self, session: &Session, output: &Arc<ChannelOutput>, body: &[u8]) -> Outcome {
-        self.stage = Stage::Method;
         wait_for_space(session, body.len())?;
         let routes = self.route(session)?;
+        self.stage = Stage::Method;
         if let Some(transaction) = &mut self.transaction {
             return transaction.publish(StagedMessage {
                 exchange: self.exchange.clone(),

@@ -74,6 +74,11 @@ impl Throttle {
         lock(&self.state).channels.iter().filter(|channel| channel.strong_count() > 0).count()
     }
 
+    /// Whether the client was told that publishers have to wait.
+    pub(crate) fn is_halted(&self) -> bool {
+        !lock(&self.state).shortages.is_empty()
+    }
+
     /// Tells the client that publishers have to wait, or may go on, unless it knows or does not publish.
     pub(crate) fn set(&self, shortage: Shortage, short: bool) {
         let mut state = lock(&self.state);

@@ -61,8 +61,9 @@ impl Transaction {
 
     /// Keeps a message until the commit. Fails with 506 if there is no memory for it.
     pub(crate) fn publish(&mut self, message: StagedMessage) -> Outcome {
-        let StagedMessage { exchange, routing_key, properties, body, .. } = &message;
-        let bytes = exchange.len() + routing_key.len() + properties.len() + body.len() + OVERHEAD_BYTES;
+        let StagedMessage { exchange, routing_key, properties, body, routes, .. } = &message;
+        let bytes = exchange.len() + routing_key.len() + properties.len() + body.len();
+        let bytes = bytes + size_of_val::<[_]>(routes) + OVERHEAD_BYTES;
         let reserved = self.all_bytes.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
             taken.checked_add(bytes).filter(|taken| *taken <= LIMIT_BYTES)
         });
@@ -103,6 +104,7 @@ impl Drop for Transaction {
 impl Channel {
     pub(crate) fn select_transactions(&mut self) -> Outcome {
         self.publisher.select_transactions(&self.session.broker.uncommitted)?;
+        self.output.note_transactions();
         self.reply(&Reply::TxSelectOk);
         Ok(())
     }

@@ -13,6 +13,9 @@ use crate::queues::fault::{Fault, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOU
 use crate::queues::headers;
 use crate::queues::topology::{Registry, Routes, SharedQueue, Topology, check_equivalent};
 
+/// The most memory for all bindings: some 70,000, if they have no arguments.
+const MAX_BINDING_BYTES: usize = 16 << 20;
+
 /// A binding as a client names it.
 pub(crate) struct Binding<'a> {
     pub(crate) source: &'a str,
@@ -87,10 +90,12 @@ impl Topology {
         }
         drop(registry);
         self.change(durable, |registry| {
+            registry.reserve_binding(target.bytes(binding.routing_key))?;
             if let Some(source) = registry.exchanges.get_mut(binding.source) {
                 source.bind(binding.routing_key, target);
             }
-        })
+            Ok(())
+        })?
     }
 
     /// Removes a binding; one that is not there counts as removed, whatever is missing of it.
@@ -118,7 +123,7 @@ impl Topology {
     /// Where a message with these routing keys and headers goes. Fails with 404 if the exchange
     /// does not exist.
     pub(crate) fn route(&self, exchange: &str, keys: &[&str], headers: RawTable<'_>) -> Outcome<Routed> {
-        let registry = self.read();
+        let registry = Arc::clone(&self.read());
         if exchange.is_empty() {
             let queues = distinct(keys.iter().filter_map(|key| registry.queues.get(*key).cloned()).collect());
             return Ok(Routed { queues, depends_on_headers: false });
@@ -145,6 +150,26 @@ impl Registry {
     pub(super) fn exchange(&self, name: &str) -> Outcome<&Exchange> {
         let missing = || Fault::Channel(NOT_FOUND, format!("no exchange '{name}' in vhost '/'"));
         self.exchanges.get(name).ok_or_else(missing)
+    }
+
+    /// Fails with 506 if all bindings would take more memory than they may. Those that were removed are noticed only
+    /// then, so what is known may be too much, and is counted anew.
+    fn reserve_binding(&mut self, bytes: usize) -> Outcome {
+        if self.binding_bytes + bytes > MAX_BINDING_BYTES {
+            self.binding_bytes = self.count_binding_bytes();
+        }
+        if self.binding_bytes + bytes > MAX_BINDING_BYTES {
+            let text = format!("the bindings take {} bytes, the most allowed", self.binding_bytes);
+            return Fault::channel(RESOURCE_ERROR, text);
+        }
+        self.binding_bytes += bytes;
+        Ok(())
+    }
+
+    /// What all bindings take.
+    pub(super) fn count_binding_bytes(&self) -> usize {
+        let bindings = self.exchanges.values().flat_map(Exchange::bindings);
+        bindings.map(|(key, target)| target.bytes(key)).sum()
     }
 
     /// Whether a binding's destination survives a restart. Fails with 404 if there is no such exchange.

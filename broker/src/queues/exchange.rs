@@ -64,6 +64,11 @@ impl Target {
         RawTable::new(&self.arguments).unwrap_or_default()
     }
 
+    /// About the memory that a binding to it takes.
+    pub(crate) fn bytes(&self, key: &str) -> usize {
+        200 + key.len() + self.arguments.len()
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         self.destination.is_same(&other.destination) && self.arguments == other.arguments
     }

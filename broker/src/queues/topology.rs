@@ -31,12 +31,15 @@ pub(super) struct Registry {
     next_id: u32,
     next_transient_id: u32,
     timers: Arc<Timers>,
+    /// At least what the bindings take; see [`Registry::reserve_binding`].
+    pub(super) binding_bytes: usize,
 }
 
 /// The queues, exchanges and bindings of the one vhost.
 pub(crate) struct Topology {
     storage: Arc<dyn Storage>,
-    registry: RwLock<Registry>,
+    /// Shared, so that a long lookup, such as that of a message with many routing keys, needs no lock.
+    registry: RwLock<Arc<Registry>>,
     /// What the files on disk say besides the definitions. Locked after the registry, while they are replaced.
     header: Mutex<Header>,
     /// Changes whenever a route may have changed, so that channels can keep routes they looked up.
@@ -68,7 +71,8 @@ impl Topology {
         for definition in definitions {
             registry.restore(definition)?;
         }
-        let (registry, header) = (RwLock::new(registry), Mutex::new(header));
+        registry.binding_bytes = registry.count_binding_bytes();
+        let (registry, header) = (RwLock::new(Arc::new(registry)), Mutex::new(header));
         Ok(Self { storage, registry, header, version: AtomicU64::new(1), max_queues, timers })
     }
 
@@ -76,7 +80,7 @@ impl Topology {
         &self.timers
     }
 
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, Registry> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Arc<Registry>> {
         self.registry.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -84,16 +88,16 @@ impl Topology {
     pub(super) fn change<T>(&self, durable: bool, change: impl FnOnce(&mut Registry) -> T) -> Outcome<T> {
         let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
         let result = if durable {
-            let mut next = registry.clone();
+            let mut next = Registry::clone(&registry);
             let result = change(&mut next);
             if let Err(error) = self.save(&next, &mut lock(&self.header)) {
                 log::error!("{error}");
                 return Fault::connection(INTERNAL_ERROR, "the definition could not be stored");
             }
-            *registry = next;
+            *registry = Arc::new(next);
             result
         } else {
-            change(&mut registry)
+            change(Arc::make_mut(&mut registry))
         };
         self.version.fetch_add(1, Ordering::Release);
         Ok(result)

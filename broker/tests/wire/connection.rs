@@ -201,7 +201,7 @@ fn broken_frames_end_the_connection() {
         (b"\x01\0\x01\0\0\0\x05\0\x3c\0\x50\x01\xce", 501), // too short an ack
         (b"\x09\0\x01\0\0\0\0\xce", 501),             // unknown frame type
         (b"\x08\0\x01\0\0\0\0\xce", 505),             // heartbeat on a channel
-        (b"\x01\0\x01\0\0\0\x04\0\x5a\0\x0b\xce", 540), // tx.select-ok
+        (b"\x01\0\x01\0\0\0\x04\0\x5a\0\x0b\xce", 503), // tx.select-ok
     ];
     for (bytes, code) in cases {
         let mut client = server.client();
@@ -242,7 +242,7 @@ fn content_out_of_order_ends_the_connection() {
     client.queue_frame(HEADER, 1, &header(2));
     client.queue_frame(BODY, 1, b"xxx");
     client.flush();
-    client.expect_connection_close(501, "longer than its header says");
+    client.expect_connection_close(505, "longer than its header says");
 }
 
 #[test]
@@ -332,6 +332,37 @@ fn a_close_names_class_and_method_of_what_failed() {
     let mut client = server.client();
     client.method(1, 50, 30, Args::new().short(0).short_string("absent").octet(0));
     assert_eq!(failed(&client.expect(1, 20, 40)), (404, 50, 30));
+    // On a channel that awaits content it is basic.publish that fails, whatever came instead.
+    let header = |weight: u16, bytes: u64| {
+        let mut payload = Args::new().short(60).short(weight).long_long(bytes).0;
+        payload.extend_from_slice(b"\0\0");
+        payload
+    };
+    let select = (METHOD, b"\0\x5a\0\x0a".to_vec());
+    let frames = [
+        vec![select.clone()],
+        vec![(HEADER, header(0, 5)), select],
+        vec![(HEADER, header(0, 1)), (BODY, b"xy".to_vec())],
+        vec![(HEADER, header(1, 1))],
+    ];
+    for frames in frames {
+        let mut client = server.client();
+        client.queue_method(1, 60, 40, &Args::new().short(0).short_string("").short_string("q").octet(0));
+        for (kind, payload) in &frames {
+            client.queue_frame(*kind, 1, payload);
+        }
+        client.flush();
+        assert_eq!(failed(&client.expect(0, 10, 50)), (505, 60, 40), "{frames:?}");
+    }
+    for channel in [1, 7] {
+        let mut client = server.client();
+        client.queue_frame(BODY, channel, b"x");
+        client.flush();
+        assert_eq!(failed(&client.expect(0, 10, 50)), (505, 0, 0), "nobody published on {channel}");
+    }
+    let mut client = server.client();
+    client.method(1, 20, 41, Args::new());
+    assert_eq!(failed(&client.expect(0, 10, 50)), (503, 20, 41));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::TcpStream;
 
 use crate::server::{Server, eventually};
-use crate::support::{Args, Client, DURABLE, HEADER, PERSISTENT};
+use crate::support::{Args, Client, DURABLE, HEADER, Login, PERSISTENT};
 
 /// What a broker may take at its peak, in KiB.
 const MEMORY_KIB: u64 = 64 << 10;
@@ -230,4 +230,166 @@ fn the_largest_message_is_delivered_with_all_its_headers() {
         assert_eq!((got.content.body.len(), got.content.properties.len()), (BODY_BYTES, properties.len()));
         drop(consumer);
     }
+}
+
+#[test]
+fn logins_that_wait_for_their_refusal_keep_nobody_out() {
+    let server = Server::with(&[("BROKER_MAX_CONNECTIONS", "4")]);
+    let wrong = Login::new("nobody", "wrong");
+    let fail = || {
+        let mut client = Client::dial(server.address);
+        client.begin(&wrong);
+        client
+    };
+    // After these a refusal takes two seconds.
+    (0..3).for_each(|_| fail().expect_connection_close(403, "Login was refused"));
+    let waiting = [fail(), fail()];
+    let half = [(); 2].map(|()| {
+        let mut client = Client::dial(server.address);
+        client.raw(b"AMQP\x00\x00\x09\x01");
+        client.expect(0, 10, 10);
+        client
+    });
+    server.client().declare(1, "q", DURABLE);
+    drop((waiting, half));
+}
+
+#[test]
+fn a_message_whose_receiver_is_gone_before_there_is_memory_for_it_returns() {
+    let server = Server::start();
+    let (api, mut publisher) = (server.api(), server.publisher());
+    let body = vec![1; 8 << 20];
+    publisher.declare(1, "wanted", DURABLE);
+    publisher.publish_confirmed(1, "wanted", &body);
+    let mut deaf = Vec::new();
+    for number in 0..4 {
+        let queue = format!("deaf-{number}");
+        publisher.declare(1, &queue, DURABLE);
+        publisher.publish_confirmed(1, &queue, &body);
+        deaf.push((server.client(), queue));
+    }
+    // A heartbeat that cannot be sent tells the broker that it is gone.
+    let mut receiver = Client::connect(server.address, &Login { heartbeat: 1, ..Server::login() });
+    receiver.open_channel(1);
+    for (client, queue) in &mut deaf {
+        client.send_consume(1, queue, "t", 0);
+    }
+    eventually("memory is short", || {
+        let text = server.anonymous().get("/metrics").body;
+        text.contains("rabbitmq_alarms_memory_used_watermark 1").then_some(())
+    });
+    receiver.method(1, 60, 70, Args::new().short(0).short_string("wanted").octet(0));
+    eventually("the message is taken", || {
+        (api.json("/api/queues/%2F/wanted")["messages_unacknowledged"] == 1).then_some(())
+    });
+    drop(receiver);
+    eventually("the message is back", || {
+        (api.json("/api/queues/%2F/wanted")["messages_ready"] == 1).then_some(())
+    });
+}
+
+#[test]
+fn channels_and_consumers_have_limits_for_all_connections() {
+    const LIMIT: usize = 32_768;
+    let server = Server::start();
+    let mut clients = Vec::new();
+    let mut left = LIMIT;
+    while left > 0 {
+        let mut client = Client::connect(server.address, &Server::login());
+        let channels = u16::try_from(left.min(2047)).unwrap();
+        for channel in 1..=channels {
+            client.queue_method(channel, 20, 10, &Args::new().short_string(""));
+        }
+        client.flush();
+        (1..=channels).for_each(|channel| _ = client.expect(channel, 20, 11));
+        left -= usize::from(channels);
+        clients.push(client);
+    }
+    let mut client = Client::connect(server.address, &Server::login());
+    client.method(1, 20, 10, Args::new().short_string(""));
+    client.expect_connection_close(506, "there are 32768 channels, the most allowed");
+    // Many queues, since each looks through its consumers.
+    let client = &mut clients[0];
+    for number in 0..128 {
+        let queue = format!("q{number}");
+        client.declare(1, &queue, 0);
+        for _ in 0..LIMIT / 128 {
+            // No answer is wanted.
+            let args = Args::new().short(0).short_string(&queue).short_string("").octet(8).table(&[]);
+            client.queue_method(1, 60, 20, &args);
+        }
+        client.flush();
+    }
+    client.send_consume(1, "q0", "one more", 0);
+    client.expect_channel_close(1, 506, "there are 32768 consumers, the most allowed");
+    // Those of the channel that was closed are gone.
+    client.open_channel(1);
+    client.consume(1, "q0", "t", 0);
+}
+
+#[test]
+fn a_message_with_thousands_of_routing_keys_holds_up_nobody() {
+    let server = Server::start();
+    let mut busy = server.publisher();
+    busy.declare(1, "q", 0);
+    for number in 0..500 {
+        bind(&mut busy, &format!("a.{number}.#"), &[]);
+    }
+    let mut keys = Vec::new();
+    for number in 0..4000 {
+        keys.push(b'S');
+        keys.extend(Args::new().long_string(format!("k{number}").as_bytes()).0);
+    }
+    let copies = Args::new().octet(b'A').long_string(&keys).0;
+    let properties = Args::new().short(0x2000).table(&[("CC", &copies)]).0;
+    busy.queue_publish(1, "amq.topic", "k", false, (&properties, b""));
+    let (mut declarer, mut publisher) = (server.client(), server.publisher());
+    busy.flush();
+    // At some time during these its keys begin to be looked up.
+    for number in 0..30 {
+        let queue = format!("another-{number}");
+        declarer.declare(1, &queue, 0);
+        publisher.publish_confirmed(1, &queue, b"x");
+    }
+    assert!(busy.is_silent(), "its keys have all been looked up already: the test needs more");
+    busy.expect(1, 60, 80);
+}
+
+#[test]
+fn the_arguments_of_queues_and_bindings_have_limits() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.declare(1, "q", 0);
+    let text = Args::new().octet(b'S').long_string(&vec![b'x'; 100_000]).0;
+    let arguments = [("large", text.as_slice())];
+    let mut count = 0;
+    let refused = loop {
+        count += 1;
+        send_bind(&mut client, &count.to_string(), &arguments);
+        let frame = client.frame();
+        if frame.ids() != (50, 21) {
+            break frame;
+        }
+    };
+    assert_eq!((refused.ids(), refused.arguments().short()), ((20, 40), 506));
+    assert!((150..170).contains(&count), "{count}");
+    client.method(1, 20, 41, Args::new());
+    client.open_channel(1);
+    // What is removed makes room.
+    let args = Args::new().short(0).short_string("q").short_string("amq.topic").short_string("1");
+    client.method(1, 50, 50, args.table(&arguments));
+    client.expect(1, 50, 51);
+    bind(&mut client, "again", &arguments);
+    client.send_declare(1, "another", 0, &arguments);
+    client.expect_channel_close(1, 506, "the arguments of a queue may take 4096 bytes");
+}
+
+fn send_bind(client: &mut Client, key: &str, arguments: &[(&str, &[u8])]) {
+    let args = Args::new().short(0).short_string("q").short_string("amq.topic").short_string(key);
+    client.method(1, 50, 20, args.octet(0).table(arguments));
+}
+
+fn bind(client: &mut Client, key: &str, arguments: &[(&str, &[u8])]) {
+    send_bind(client, key, arguments);
+    client.expect(1, 50, 21);
 }

@@ -41,6 +41,11 @@ fn whoever_publishes_is_told_at_once_in_the_words_that_it_understands() {
     publisher.open_channel(2);
     publisher.confirm_select(2);
     assert!(publisher.is_silent(), "a connection is told once");
+    let states = server.api().json("/api/connections?columns=state&sort=state");
+    assert_eq!(states, serde_json::json!([{ "state": "blocked" }, { "state": "running" }]));
+    let alarms = server.api().get("/api/health/checks/alarms");
+    assert_eq!((alarms.status, &alarms.json()["status"]), (503, &serde_json::json!("failed")));
+    assert_eq!(alarms.json()["alarms"][0]["resource"], "disk");
 
     let mut plain = plain_client(&server);
     plain.confirm_select(1);

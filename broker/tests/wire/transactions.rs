@@ -179,3 +179,25 @@ fn uncommitted_messages_have_a_limit_for_all_channels() {
     assert_eq!(client.depth(1, "q"), 1);
     drop(other);
 }
+
+#[test]
+fn the_queues_of_an_uncommitted_message_count_too() {
+    let server = Server::start();
+    let mut client = server.client();
+    for number in 0..1000 {
+        let queue = format!("q{number}");
+        client.declare(1, &queue, 0);
+        let args = Args::new().short(0).short_string(&queue).short_string("amq.fanout").short_string("");
+        client.method(1, 50, 20, args.octet(0).table(&[]));
+        client.expect(1, 50, 21);
+    }
+    select(&mut client);
+    // With a header CC the queues of each message are looked up anew, and kept with it.
+    let copies = Args::new().octet(b'A').long(0).0;
+    let properties = Args::new().short(0x2000).table(&[("CC", &copies)]).0;
+    for _ in 0..4000 {
+        client.queue_publish(1, "amq.fanout", "", false, (&properties, b""));
+    }
+    client.flush();
+    client.expect_channel_close(1, 506, "uncommitted messages may take");
+}

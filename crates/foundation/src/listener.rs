@@ -2,8 +2,8 @@
 //! monitoring. It is a separate socket, on loopback by default; the public must never reach it.
 //!
 //! `tiny_http` serves it on one thread, one request at a time, so each of these answers must be ready within a second.
-//! A request that has a body, or asks for one of the binary's own [`Pages`], gets a thread of its own, so that nothing
-//! it waits for holds up the others. `tiny_http` has no limits against hostile clients; that is why it serves only this
+//! A request that has a body, asks for one of the binary's own [`Pages`] or has a long answer gets a thread of its own, so
+//! that nothing it waits for holds up the others. `tiny_http` has no limits against hostile clients; that is why it serves only this
 //! listener.
 
 use std::collections::BTreeMap;
@@ -29,6 +29,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How many requests may have a thread of their own at the same time.
 const MAX_THREADS: usize = 16;
+/// A longer answer is sent by a thread of its own: it may not fit into what the system keeps for a client that does not
+/// read.
+const AT_ONCE_BYTES: usize = 64 << 10;
 /// A request that announces a longer body is never dropped in the usual way; see [`refuse_body`].
 const MAX_BODY_BYTES: usize = 16 << 20;
 
@@ -172,10 +175,22 @@ fn dispatch(shown: &Arc<Shown>, mut request: Request) {
     let has_body = request.body_length().is_some_and(|length| length > 0)
         || request.headers().iter().any(|field| field.field.equiv("Transfer-Encoding"));
     let own_path = is_own(path_of(request.url()));
-    if !has_body && (own_path || shown.inspect.pages().is_none()) {
-        let answer = shown.answer(&mut request);
+    if has_body || (!own_path && shown.inspect.pages().is_some()) {
+        return on_thread(shown, request, Shown::answer);
+    }
+    let answer = shown.answer(&mut request);
+    if answer.body.len() <= AT_ONCE_BYTES {
         return respond(request, answer);
     }
+    on_thread(shown, request, |_, _| answer);
+}
+
+/// Answers a request on a thread of its own, if there are not too many already.
+fn on_thread(
+    shown: &Arc<Shown>,
+    mut request: Request,
+    answer: impl FnOnce(&Shown, &mut Request) -> Answer + Send + 'static,
+) {
     let seat = Seat::take(shown);
     if seat.0.threads.load(Ordering::Relaxed) > MAX_THREADS {
         let answer =
@@ -183,7 +198,7 @@ fn dispatch(shown: &Arc<Shown>, mut request: Request) {
         return respond(request, answer);
     }
     let spawned = thread::Builder::new().name("page".to_owned()).spawn(move || {
-        let answer = seat.0.answer(&mut request);
+        let answer = answer(&seat.0, &mut request);
         respond(request, answer);
     });
     if let Err(e) = spawned {
@@ -301,7 +316,7 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Fake(Mutex<Option<String>>, AtomicUsize);
+    struct Fake(Mutex<Option<String>>, AtomicUsize, AtomicUsize);
 
     impl Inspect for Fake {
         fn dependencies(&self) -> Vec<Dependency> {
@@ -310,6 +325,7 @@ mod tests {
 
         fn metrics(&self, text: &mut Exposition) {
             text.single("things_total", "counter", "Things.", 3);
+            text.single("long", "gauge", &"x".repeat(self.2.load(Ordering::Relaxed)), 1);
         }
 
         fn pages(&self) -> Option<&dyn Pages> {
@@ -408,6 +424,19 @@ mod tests {
         waiting[2].read_exact(&mut first).unwrap();
         assert_eq!(&first, b"HTTP/1.1 413");
         assert!(ask(addr, "GET /health").ends_with(r#"{"status":"ok"}"#));
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_a_long_answer_holds_up_nobody() {
+        let (fake, addr) = started();
+        fake.2.store(30 << 20, Ordering::Relaxed);
+        let mut deaf = TcpStream::connect(addr).unwrap();
+        write!(deaf, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        // The answer is under way.
+        deaf.read_exact(&mut [0; 12]).unwrap();
+        let began = Instant::now();
+        assert!(ask(addr, "GET /health").ends_with(r#"{"status":"ok"}"#));
+        assert!(began.elapsed() < WRITE_TIMEOUT / 2, "{:?}", began.elapsed());
     }
 
     #[test]

@@ -107,6 +107,19 @@ pub(crate) fn ids(payload: &[u8]) -> (u16, u16) {
     (reader.u16().unwrap_or(0), reader.u16().unwrap_or(0))
 }
 
+/// Whether only the broker sends this method.
+pub(crate) fn is_brokers(ids: (u16, u16)) -> bool {
+    match ids.0 {
+        10 => matches!(ids.1, 10 | 20 | 30 | 41 | 60 | 61 | 71),
+        20 | 85 => ids.1 == 11,
+        40 => matches!(ids.1, 11 | 21 | 31 | 51),
+        50 => matches!(ids.1, 11 | 21 | 31 | 41 | 51),
+        60 => matches!(ids.1, 11 | 21 | 50 | 60 | 71 | 72 | 111),
+        90 => matches!(ids.1, 11 | 21 | 31),
+        _ => false,
+    }
+}
+
 type Decoded<'a> = Result<Option<Method<'a>>, Malformed>;
 
 /// Decodes the payload of a method frame; None if the method is out of this broker's scope or not known at all. Bytes
