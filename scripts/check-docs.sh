@@ -35,6 +35,7 @@ main() {
         --with-billing) with_billing ;;
         --console) console "$2" ;;
         --faults) step "the collection of faults: $2" collection "$faults" "$2" ;;
+        --records) records "$2" ;;
         --conformance) conformance ;;
         *) fail "unknown option $1; see scripts/check-docs.sh --help" ;;
     esac
@@ -108,7 +109,7 @@ check_running() {
     beside_platform no-billing "$self --while-billing-is-down" running "$self --with-billing"
     say "== a platform of which one part after the other is down"
     beside_platform no-billing "$self --console no-billing" \
-        no-inventory "$self --faults 'Inventory is down' && $self --console no-inventory" \
+        no-inventory "$self --faults 'Inventory is down' && $self --console no-inventory && $self --records no-inventory" \
         frozen-inventory "$self --faults 'Inventory does not answer' && $self --console frozen-inventory" \
         wrong-inventory "$self --faults 'Inventory is something else'" \
         no-broker "$self --faults 'The broker is down' && $self --console no-broker" \
@@ -153,10 +154,18 @@ console() {
         node "$checks/browser.js" "$pictures" "$1"
 }
 
+# records STATE: the console's pages of records, likewise.
+records() {
+    mkdir -p -- "$pictures"
+    step "the pages of records in a browser: $1" in_node env CHROMIUM="$(command -v chromium)" \
+        node "$checks/browser-records.js" "$pictures" "$1"
+}
+
 conformance() {
     console running
     step "/docs for everybody" in_node env CHROMIUM="$(command -v chromium)" node "$checks/docs-page.js"
     step "clients made from OpenAPI" "$checks/clients/run.sh" "$tools"
+    records running
     # schemathesis stores failures in its working directory and retries them first; so every run starts in a new one.
     rm -rf -- "$tools/.schemathesis"
     step "the gateway answers as OpenAPI says" env -C "$tools" "$tools/python/bin/schemathesis" \

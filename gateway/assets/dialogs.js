@@ -3,12 +3,14 @@
 
 import { button, element, having, userText } from "/assets/dom.js";
 
+const TYPED = { title: "Discard what you typed?", confirm: "Discard", cancel: "Keep editing" };
+
 let made = 0;
 
 // Opens a dialog with `content` below a heading. Options: `className`, such as "drawer"; `isChanged()`, whether something
-// would be lost by closing it, which is asked first; `closed(value)`, called with the value given to `close`. Returns the
-// dialog; `dialog.close(value)` closes it without a question.
-export function openDialog(title, content, { className = "", isChanged = () => false, closed = () => {} } = {}) {
+// would be lost by closing it, which is asked first, in the words of `loss`; `closed(value)`, called with the value given
+// to `close`. Returns the dialog; `dialog.close(value)` closes it without a question.
+export function openDialog(title, content, { className = "", isChanged = () => false, loss = TYPED, closed = () => {} } = {}) {
   const before = document.activeElement;
   made += 1;
   const heading = having(element("h2", "", title), { id: `dialog-${made}`, dir: "auto" });
@@ -17,7 +19,7 @@ export function openDialog(title, content, { className = "", isChanged = () => f
   dialog.setAttribute("aria-labelledby", heading.id);
 
   async function leave() {
-    const stays = isChanged() && !(await ask("Discard what you typed?", { confirm: "Discard", cancel: "Keep editing", danger: true }));
+    const stays = isChanged() && !(await ask(loss.title, { ...loss, danger: true }));
     if (!stays && dialog.open) {
       dialog.close("");
     }

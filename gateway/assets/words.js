@@ -21,7 +21,7 @@ export function problem(label, words, given = "") {
   if (decimal) {
     return `${label} must be a number from ${decimal[1]} to ${decimal[2]}`;
   }
-  const long = text.match(/(?:to|at most|more than) ([0-9]+) (characters|bytes)/);
+  const long = text.match(/(?:to|at most|than) ([0-9]+) (characters|bytes)/);
   if (long && given.length > Number(long[1])) {
     return `${label} is too long: ${number(given.length)} of at most ${number(long[1])} ${long[2]}`;
   }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::asyncapi;
 use crate::field::Field;
-use crate::query::{LIMIT_MAX, OFFSET_MAX};
+use crate::query::{COUNT_MAX, LIMIT_MAX, OFFSET_MAX};
 use crate::resource::{Action, Lists, Operation, Parameter, Resource};
 use crate::schema::{
     error, error_schema, example, field_schema, record as record_schema, schema, schema_name,
@@ -277,6 +277,13 @@ fn list_parameters(resource: &Resource) -> Value {
                 &json!({"type": ["string", "integer"]}),
                 "Only those behind the record with this key.",
             ),
+            parameter(
+                "count",
+                "query",
+                &json!({"type": "integer", "minimum": 1, "maximum": COUNT_MAX}),
+                "Up to which number the records on all pages are counted: the header field Total-Count has how many \
+                 there are, or this number and a plus.",
+            ),
         ],
         Lists::Counted { size } => vec![
             limit(size.into(), "The number of records on a page."),
@@ -316,18 +323,9 @@ fn list_parameters(resource: &Resource) -> Value {
             ));
         }
     }
-    let sortable: Vec<_> =
-        resource.fields.iter().filter(|field| field.sortable).map(|field| field.name).collect();
-    if !sortable.is_empty() {
-        let words: Vec<_> =
-            sortable.iter().flat_map(|name| [(*name).to_owned(), format!("-{name}")]).collect();
-        parameters.push(parameter(
-            "sort",
-            "query",
-            &json!({"type": "string", "enum": words}),
-            "The order; - in front reverses it.",
-        ));
-    }
+    let orders: Vec<_> = resource.sortable().flat_map(|name| [name.to_owned(), format!("-{name}")]).collect();
+    let schema = json!({"type": "string", "enum": orders, "default": resource.key.field.name});
+    parameters.push(parameter("sort", "query", &schema, "The order; - in front reverses it."));
     for (name, about) in resource.parameters.iter().flat_map(Parameter::documented) {
         parameters.push(parameter(name, "query", &json!({"type": "string"}), about));
     }

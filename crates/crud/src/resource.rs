@@ -78,6 +78,12 @@ impl Resource {
         std::iter::once(self.key.field).chain(self.fields.iter().copied()).collect()
     }
 
+    /// The names of the fields that lists can be sorted by, the key first.
+    pub(crate) fn sortable(&self) -> impl Iterator<Item = &'static str> {
+        let sortable = self.fields.iter().filter(|field| field.sortable).map(|field| field.name);
+        std::iter::once(self.key.field.name).chain(sortable)
+    }
+
     /// Whether clients may use this operation.
     pub(crate) fn allows(&self, operation: Operation) -> bool {
         self.operations.contains(&operation)
@@ -88,7 +94,8 @@ impl Resource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lists {
     /// An array of all records, or a page of it with `?limit=N&after=KEY`; the header field `Link` leads to the next
-    /// page. A page costs the same wherever it is.
+    /// page. A page costs the same wherever it is. With `?count=N` the header field `Total-Count` tells how many there
+    /// are, as far as N.
     Plain,
     /// Always a page, chosen by `?limit=N&offset=N`: `{"count": 1023, "next": URL, "previous": null, "results": […]}`.
     /// For clients that expect this form: counting reads all records that the filters leave, an offset all that it

@@ -222,9 +222,49 @@ fn lists_are_searched_filtered_sorted_and_paged() {
     let refused = service.get("/room?sort=beds");
     assert_eq!(
         document(&refused)["fields"],
-        json!({"sort": "must be one of name, price, with - in front for the reverse order"})
+        json!({"sort": "must be one of id, name, price, with - in front for the reverse order"})
     );
     assert_eq!(service.get("/room?word=").status, 400);
+}
+
+#[test]
+fn a_list_can_be_read_from_its_end() {
+    let service = Service::start(&[]);
+    for number in 0..5 {
+        assert_eq!(service.post("/room", &room(number)).status, 201);
+    }
+    let ids = |target: &str| -> Vec<String> {
+        let rooms = document(&service.get(target));
+        rooms.as_array().unwrap().iter().map(|room| room["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = ids("/room");
+    assert!(all.is_sorted() && all == ids("/room?sort=id"));
+    let reversed: Vec<_> = all.iter().rev().cloned().collect();
+    assert_eq!(ids("/room?sort=-id"), reversed);
+    // The page in front of the last record, as a client reads it that goes back.
+    let page = service.get(&format!("/room?sort=-id&after={}&limit=2", all[4]));
+    assert_eq!(ids(&format!("/room?sort=-id&after={}&limit=2", all[4])), [all[3].clone(), all[2].clone()]);
+    let link = format!("</room?limit=2&after={}&sort=-id>; rel=\"next\"", all[2]);
+    assert_eq!(page.header("link"), Some(link.as_str()));
+}
+
+#[test]
+fn records_are_counted_as_far_as_the_client_asks() {
+    let service = Service::start(&[]);
+    for number in 0..5 {
+        assert_eq!(service.post("/room", &room(number)).status, 201);
+    }
+    for (query, expected) in [
+        ("limit=1&count=10", Some("5")),
+        ("count=5", Some("5")),
+        ("count=4&limit=2&sort=-price", Some("4+")),
+        ("name=room+3&count=10000", Some("1")),
+        ("limit=1", None),
+    ] {
+        let response = service.get(&format!("/room?{query}"));
+        assert_eq!((response.status, response.header("total-count")), (200, expected), "{query}");
+    }
+    assert_eq!(service.get("/room?count=10001").status, 400);
 }
 
 #[test]
