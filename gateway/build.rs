@@ -1,10 +1,10 @@
-//! Prepares the files that the gateway itself serves: the console, Swagger UI, the OpenAPI and the AsyncAPI document, each
+//! Prepares the files that the gateway itself serves: the console, /docs, the OpenAPI and the AsyncAPI document, each
 //! compressed at build time. The JSON forms of the documents are generated from the YAML here, so that the two cannot
 //! differ.
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io::{Cursor, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
@@ -16,8 +16,6 @@ use sha2::{Digest, Sha256};
 const OWN: &str = "assets";
 /// The pages, which have paths of their own; the other files are loaded by them from `/assets/{name}`.
 const PAGES: [&str; 2] = ["console.html", "docs.html"];
-/// The files of Swagger UI that are served, without its standalone layout and source maps.
-const SWAGGER_UI: [&str; 2] = ["swagger-ui.css", "swagger-ui-bundle.js"];
 const OPENAPI: &str = "../docs/openapi.yaml";
 const ASYNCAPI: &str = "../docs/asyncapi.yaml";
 
@@ -45,17 +43,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     assets.add("asyncapi.json", &serde_json::to_vec(&document)?)?;
     loaded.push("asyncapi.json".to_owned());
 
-    let mut archive = zip::ZipArchive::new(Cursor::new(utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED))?;
-    for name in SWAGGER_UI {
-        let suffix = format!("/dist/{name}");
-        let entry =
-            archive.file_names().find(|entry| entry.ends_with(&suffix) && entry.matches('/').count() == 2);
-        let entry = entry.ok_or_else(|| format!("{name} is not in Swagger UI's archive"))?.to_owned();
-        let mut content = Vec::new();
-        archive.by_name(&entry)?.read_to_end(&mut content)?;
-        assets.add(name, &content)?;
-        loaded.push(name.to_owned());
-    }
     assets.list(&loaded)?;
     fs::write(assets.folder.join("assets.rs"), assets.source)?;
     Ok(())

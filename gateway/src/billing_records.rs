@@ -26,6 +26,9 @@ const CUSTOMER_MAX_CHARS: usize = 64;
 /// The length of a dead letter's id.
 const LETTER_ID_CHARS: usize = 32;
 
+/// No dead letter in sight has this id.
+const NO_SUCH_LETTER: Problem = Problem::NoSuch("Dead letter");
+
 const NO_STORE: &[(&str, &str)] = &[("cache-control", "no-store")];
 
 /// Answers what only administrators may ask.
@@ -63,7 +66,7 @@ impl BillingRecords {
         };
         let state = self.states.state(id, &record);
         if !state.is_known() {
-            return Err(Problem::NotFound);
+            return Err(Problem::NoSuch("Order"));
         }
         let answer = json!({
             "message_id": id,
@@ -108,7 +111,7 @@ impl BillingRecords {
                 let answer = json!({ "message": done }).to_string();
                 Ok(response.send_json(200, NO_STORE, answer.as_bytes())?)
             }
-            Answer::NotFound => Err(Problem::NotFound),
+            Answer::NotFound => Err(NO_SUCH_LETTER),
             other => Err(unexpected(&other)),
         }
     }
@@ -139,7 +142,7 @@ fn unexpected(answer: &Answer) -> Problem {
 fn letter_id(segment: &str) -> Result<String, Problem> {
     let is_id = segment.len() == LETTER_ID_CHARS
         && segment.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    if is_id { Ok(segment.to_owned()) } else { Err(Problem::NotFound) }
+    if is_id { Ok(segment.to_owned()) } else { Err(NO_SUCH_LETTER) }
 }
 
 fn order_json(order: &StoredOrder) -> Value {
@@ -176,11 +179,11 @@ struct Page {
 impl Page {
     /// Reads `limit`, `after`, `before`, `order` and `user_id`; others are ignored.
     fn read(query: &[u8]) -> Result<Self, Problem> {
-        const LIMIT: Problem = Problem::bad_request("limit must be an integer from 1 to 1000, once");
-        const AFTER: Problem = Problem::bad_request("after must be an integer from 0 on, once");
-        const BEFORE: Problem = Problem::bad_request("before must be an integer from 0 on, once");
-        const ORDER: Problem = Problem::bad_request("order must be oldest or newest, once");
-        const USER_ID: Problem = Problem::bad_request("user_id must be of 1 to 64 characters, once");
+        const LIMIT: Problem = Problem::FieldInvalid("limit must be an integer from 1 to 1000, once");
+        const AFTER: Problem = Problem::FieldInvalid("after must be an integer from 0 on, once");
+        const BEFORE: Problem = Problem::FieldInvalid("before must be an integer from 0 on, once");
+        const ORDER: Problem = Problem::FieldInvalid("order must be oldest or newest, once");
+        const USER_ID: Problem = Problem::FieldInvalid("user_id must be of 1 to 64 characters, once");
         let limit = match number(query, "limit").map_err(|Malformed| LIMIT)? {
             None => LIMIT_DEFAULT,
             Some(limit) => {
@@ -324,7 +327,7 @@ mod tests {
     fn an_id_that_no_letter_has_is_not_found() {
         assert!(letter_id(&"0af9".repeat(8)).is_ok());
         for other in ["", "0af", &"0AF9".repeat(8), &"x".repeat(32), &"0".repeat(33)] {
-            assert!(matches!(letter_id(other), Err(Problem::NotFound)), "{other}");
+            assert!(matches!(letter_id(other), Err(Problem::NoSuch(_))), "{other}");
         }
     }
 }

@@ -239,7 +239,7 @@ impl Routes {
             // An unknown file is 404 for every method.
             Endpoint::Assets if assets::find(segment).is_none() => return Err(Problem::NotFound),
             Endpoint::OrderStatus | Endpoint::StoredOrder if !message_ids::fits_path(segment) => {
-                return Err(Problem::bad_request(
+                return Err(Problem::FieldInvalid(
                     "the message id must be 1 to 193 characters that need no percent-encoding in a path; ask for \
                      others with /api/status/orders?message_id=",
                 ));
@@ -297,7 +297,7 @@ impl Routes {
     ) -> Result<(), Problem> {
         let ids = message_ids::asked_for(request.client(), self.access.may_see_all(role), id.as_bytes());
         if ids.is_empty() {
-            return Err(Problem::bad_request(
+            return Err(Problem::FieldInvalid(
                 "message_id must be given once: an Idempotency-Key of 1 to 128 visible ASCII characters, or the \
                  message_id of an answer",
             ));
@@ -411,7 +411,13 @@ mod tests {
             .iter()
             .map(|(path, item)| {
                 let members = item.as_object().unwrap().keys().cloned();
-                (path.clone(), methods(members.filter(|name| name != "parameters").collect()))
+                let mut names: Vec<_> = members.filter(|name| name != "parameters").collect();
+                // The document says this once for all paths.
+                names.push("options".to_owned());
+                if names.iter().any(|name| name == "get") {
+                    names.push("head".to_owned());
+                }
+                (path.clone(), methods(names))
             })
             .collect();
         let routed: BTreeMap<_, _> = ROUTES
@@ -421,5 +427,19 @@ mod tests {
             })
             .collect();
         assert_eq!(described, routed);
+    }
+
+    #[test]
+    fn the_openapi_document_has_the_version_of_the_program_and_every_code() {
+        let document = assets::openapi().unwrap();
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let about = document["info"]["description"].as_str().unwrap();
+        let mut described: Vec<_> =
+            about.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        described.sort_unstable();
+        let own = ["dead_letter_not_found", "movie_not_found", "order_not_found"];
+        let mut known: Vec<_> = foundation::codes::ALL.iter().copied().chain(own).collect();
+        known.sort_unstable();
+        assert_eq!(described, known);
     }
 }

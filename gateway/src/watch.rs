@@ -120,13 +120,17 @@ impl Watch {
         last.sight.clone()
     }
 
-    /// The same without a question to billing, which closes its connection to the database while nobody asks; what is
-    /// known of that is what billing reports by itself.
+    /// The same without a question to billing, which closes its connection to the database while nobody asks: after the
+    /// first time, what is known of that is what billing reports by itself.
     pub(crate) fn glance(&self) -> Arc<Sight> {
         let mut last = self.last();
         if last.looked.is_none_or(|looked| looked.elapsed() >= FRESH) {
             let mut sight = Sight::clone(&last.sight);
             self.look(&mut sight);
+            if last.asked.is_none() && sight.reported.instances > 0 {
+                self.ask_billing(&mut sight);
+                last.asked = Some(Instant::now());
+            }
             let was_away = sight.billing_db.name == "unreachable";
             if sight.reported.database_is_away {
                 sight.billing_db.is_now("unreachable");

@@ -19,10 +19,10 @@ const [folder, state = "running"] = process.argv.slice(2);
 
 async function documentation() {
   const page = await open("docs");
-  const operation = page.locator("#operations-movies-createMovie");
-  await operation.locator(".opblock-summary-control").first().click();
-  await operation.getByRole("button", { name: "Execute" }).click();
-  await operation.locator(".live-responses-table .response-col_status", { hasText: "201" }).waitFor();
+  const operation = page.locator("#createMovie");
+  await operation.locator("summary").click();
+  await operation.getByRole("button", { name: "Send" }).click();
+  await operation.locator(".answer-status", { hasText: "201" }).waitFor();
   await page.screenshot({ path: `${folder}/docs.png` });
   await page.context().close();
 }

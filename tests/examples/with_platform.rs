@@ -27,9 +27,11 @@ enum State {
     NoBroker,
     /// Every client may have one connection, and has it.
     OneConnection,
+    /// The gateway has the three tokens of the collection of faults.
+    WithTokens,
 }
 
-const STATES: [(&str, State); 7] = [
+const STATES: [(&str, State); 8] = [
     ("running", State::Running),
     ("no-billing", State::NoBilling),
     ("no-inventory", State::NoInventory),
@@ -37,7 +39,13 @@ const STATES: [(&str, State); 7] = [
     ("wrong-inventory", State::WrongInventory),
     ("no-broker", State::NoBroker),
     ("one-connection", State::OneConnection),
+    ("with-tokens", State::WithTokens),
 ];
+
+/// `collection-read`, `collection-write` and `collection-admin`, as docs/crud-master-faults.postman_collection.json says.
+const TOKENS: &str = "reader:read:8ffe35628b72cbc8c5d8155c2134e65c446fc81e2366baf0ea4f08c90d47cd1c,\
+     writer:write:1de243bafd3876ec5df844c1633f3fa29280692df736c0739c50ec753315f67c,\
+     chief:admin:2459a3bba7a77f0cc482a9c02d48073d4c593069883c6c64c61f2ac744665668";
 
 fn main() -> ExitCode {
     let Some(steps) = steps() else {
@@ -76,6 +84,7 @@ fn step(platform: &mut Platform, state: State, command: &str) -> bool {
     let connections = if state == State::OneConnection { "1" } else { "256" };
     platform.gateway.set("INVENTORY_URL", &url);
     platform.gateway.set("GATEWAY_MAX_CONNECTIONS_PER_CLIENT", connections);
+    platform.gateway.set("GATEWAY_TOKENS", if state == State::WithTokens { TOKENS } else { "" });
     // A connection that is held is held for as long as the command takes.
     let patience_ms = if state == State::OneConnection { "600000" } else { "60000" };
     platform.gateway.set("GATEWAY_IDLE_TIMEOUT_MS", patience_ms);

@@ -1,6 +1,6 @@
 //! One client connection: its two threads, its channels, and what ends it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -107,7 +107,7 @@ fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
         let round = consumer_timeout.map(|timeout| (timeout / 4).min(MOST_BETWEEN_ROUNDS));
         input.set_patience(limit, round)?;
         let session = Arc::new(Session { broker: Arc::clone(broker), peer: Arc::clone(peer), agreement });
-        let mut connection = Connection { session, channels: HashMap::new(), last_round: Instant::now() };
+        let mut connection = Connection { session, channels: BTreeMap::new(), last_round: Instant::now() };
         let outcome = connection.run(&mut input);
         awaits_content = connection.awaits_content(&input);
         connection.release();
@@ -144,7 +144,7 @@ fn log_end(peer: &Peer, how: fmt::Arguments<'_>) {
 
 struct Connection {
     session: Arc<Session>,
-    channels: HashMap<u16, ChannelState>,
+    channels: BTreeMap<u16, ChannelState>,
     /// When the channels were last looked through for deliveries that are overdue.
     last_round: Instant,
 }
@@ -305,8 +305,9 @@ impl Connection {
     fn close_channel(&mut self, number: u16, last: &Reply<'_>) {
         if let Some(ChannelState::Open(mut channel)) = self.channels.insert(number, ChannelState::Closing) {
             let unsettled = channel.silence();
-            self.session.peer.send_buffer.send(last, number);
             delivery::end_deliveries(&self.session.broker, &unsettled, delivery::Settlement::Requeue);
+            channel.end_consumers();
+            self.session.peer.send_buffer.send(last, number);
         }
     }
 
@@ -321,6 +322,11 @@ impl Connection {
             }
         }
         delivery::end_deliveries(broker, &unsettled, delivery::Settlement::Requeue);
+        for slot in self.channels.values_mut() {
+            if let ChannelState::Open(channel) = slot {
+                channel.end_consumers();
+            }
+        }
         for queue in broker.topology.queues() {
             if queue.owner == Some(self.session.peer.id)
                 && let Err(fault) = broker.delete_queue(&queue)

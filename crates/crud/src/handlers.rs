@@ -1,6 +1,7 @@
 //! One function for each operation: reads the request, calls the store, and writes the response.
 
 use edge::{Body, BodySize, Method, Request, Response};
+use foundation::codes;
 use foundation::json::is_json;
 use postgres::Row;
 use serde::Serialize;
@@ -193,7 +194,8 @@ impl Handler<'_> {
         request: &mut Request<'_>,
         response: &mut Response<'_>,
     ) -> Served {
-        let query = query::parameters(query).map_err(|problem| Problem::new(400, problem))?;
+        let query = query::parameters(query)
+            .map_err(|problem| Problem::new(400, codes::REQUEST_MALFORMED, problem))?;
         let body = request.read_body(self.body_max_bytes)?;
         let body = if body.is_empty() { None } else { Some(read_json(&body, request)?) };
         let text = |bytes| std::str::from_utf8(bytes).ok().map(str::to_owned);
@@ -248,20 +250,21 @@ fn check_media_type(request: &Request<'_>) -> Result<(), Problem> {
     if request.field("content-type").is_some_and(is_json) {
         Ok(())
     } else {
-        Err(Problem::new(415, "The body must be application/json"))
+        Err(Problem::new(415, codes::MEDIA_TYPE_UNSUPPORTED, "The body must be application/json"))
     }
 }
 
 fn read_json(body: &[u8], request: &Request<'_>) -> Result<Box<RawValue>, Unserved> {
     check_media_type(request)?;
-    let json = serde_json::from_slice(body);
-    Ok(json.map_err(|error| Problem::new(400, format!("the body is not valid JSON: {error}")))?)
+    let malformed =
+        |error| Problem::new(400, codes::BODY_MALFORMED, format!("the body is not valid JSON: {error}"));
+    Ok(serde_json::from_slice(body).map_err(malformed)?)
 }
 
 fn condition(request: &Request<'_>) -> Result<Condition, Problem> {
     let (if_match, if_none_match) = (joined(request, "if-match"), joined(request, "if-none-match"));
     Condition::of_change(if_match.as_deref(), if_none_match.as_deref())
-        .map_err(|problem| Problem::new(400, problem))
+        .map_err(|problem| Problem::new(400, codes::FIELD_INVALID, problem))
 }
 
 fn number(key: &str) -> serde_json::Value {

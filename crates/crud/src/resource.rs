@@ -110,9 +110,9 @@ pub enum Lists {
 /// always has the plain form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errors {
-    /// `{"error": "title is required", "fields": {"title": "is required"}}`.
+    /// `{"error": "title is required", "code": "field_invalid", "fields": {"title": "is required"}}`.
     Plain,
-    /// `{"detail": "title is required", "fields": {"title": "is required"}}`.
+    /// `{"detail": "title is required", "code": "field_invalid", "fields": {"title": "is required"}}`.
     Detail,
 }
 
@@ -314,14 +314,15 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// An error in the usual form: `{"error": "…"}`.
-    pub fn error(status: u16, message: &str) -> Self {
-        Self { status, json: serde_json::json!({ "error": message }).to_string() }
+    /// An error in the usual form: `{"error": MESSAGE, "code": CODE}`. The code is the error's stable name, for programs:
+    /// one of [`foundation::codes`], or one of the resource's own, such as `room_not_found`.
+    pub fn error(status: u16, code: &str, message: &str) -> Self {
+        Self { status, json: serde_json::json!({ "error": message, "code": code }).to_string() }
     }
 
     /// An error of a resource whose errors have the form [`Errors::Detail`].
-    pub fn detail(status: u16, message: &str) -> Self {
-        Self { status, json: serde_json::json!({ "detail": message }).to_string() }
+    pub fn detail(status: u16, code: &str, message: &str) -> Self {
+        Self { status, json: serde_json::json!({ "detail": message, "code": code }).to_string() }
     }
 }
 
