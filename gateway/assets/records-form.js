@@ -214,7 +214,8 @@ function failed(drawer, result) {
     refuse(drawer, result.fields);
     return true;
   }
-  if (drawer.key === null && result.uncertain && result.status !== 503) {
+  const mayBeDone = result.uncertain && (result.status !== 503 || result.code === "outcome_unknown");
+  if (drawer.key === null && mayBeDone) {
     unsure(drawer, result);
     return true;
   }

@@ -53,7 +53,7 @@ export function runImport(described, entries, changed) {
       waiting.push(entry);
       run.failure = result.error;
       leave.abort();
-    } else if (result.status === 503 || result.status === 429) {
+    } else if ((result.status === 503 && result.code !== "outcome_unknown") || result.status === 429) {
       // Nothing was done, so it can be sent again.
       waiting.push(entry);
       await wait(result);
