@@ -94,7 +94,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()
 
 /// The life of a connection, on its reader thread.
 fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
-    let mut awaits_content = false;
+    let mut expects_content = false;
     let outcome = shake(broker, &mut input, peer).and_then(|agreement| {
         peer.set_progress(Progress::Open);
         log::debug!("{}: user '{}' connected", peer.address, agreement.user);
@@ -109,7 +109,7 @@ fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
         let session = Arc::new(Session { broker: Arc::clone(broker), peer: Arc::clone(peer), agreement });
         let mut connection = Connection { session, channels: BTreeMap::new(), last_round: Instant::now() };
         let outcome = connection.run(&mut input);
-        awaits_content = connection.awaits_content(&input);
+        expects_content = connection.expects_content(&input);
         connection.release();
         outcome
     });
@@ -125,7 +125,7 @@ fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
             let frame_max = broker.settings.frame_max_bytes;
             // What is wrong is still in front.
             let failed = match scan(input.pending(), frame_max) {
-                ParsedFrame::Whole(frame, _) => failed_method(frame, awaits_content),
+                ParsedFrame::Whole(frame, _) => failed_method(frame, expects_content),
                 ParsedFrame::Partial(_) | ParsedFrame::Bad(_) => (0, 0),
             };
             close(peer, &mut input, frame_max, &Reason { code, text: &text, failed });
@@ -233,7 +233,7 @@ impl Connection {
             }
             Err(Fault::Channel(code, text)) => {
                 log::info!("{}: channel {number} closed: {} {text}", self.session.peer.address, code.0);
-                let failed = failed_method(frame, self.channel_awaits_content(number));
+                let failed = failed_method(frame, self.channel_expects_content(number));
                 let text = close_text(code, &text);
                 self.close_channel(number, &Reply::ChannelClose { code: code.0, text: &text, failed });
                 Ok(())
@@ -266,14 +266,14 @@ impl Connection {
     }
 
     /// Whether the frame in front of the input is for a channel that awaits content.
-    fn awaits_content(&self, input: &Input) -> bool {
+    fn expects_content(&self, input: &Input) -> bool {
         match scan(input.pending(), self.session.agreement.frame_max) {
-            ParsedFrame::Whole(frame, _) => self.channel_awaits_content(frame.channel),
+            ParsedFrame::Whole(frame, _) => self.channel_expects_content(frame.channel),
             ParsedFrame::Partial(_) | ParsedFrame::Bad(_) => false,
         }
     }
 
-    fn channel_awaits_content(&self, number: u16) -> bool {
+    fn channel_expects_content(&self, number: u16) -> bool {
         match self.channels.get(&number) {
             Some(ChannelState::Open(channel)) => channel.publisher.expects_content(),
             Some(ChannelState::Closing) | None => false,
