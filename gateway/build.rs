@@ -1,39 +1,37 @@
-//! Prepares the files that the gateway itself serves: the console, Swagger UI, the OpenAPI and the AsyncAPI document, each
+//! Prepares the files that the gateway itself serves: the console, /docs, the OpenAPI and the AsyncAPI document, each
 //! compressed at build time. The JSON forms of the documents are generated from the YAML here, so that the two cannot
 //! differ.
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io::{Cursor, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::{env, fs, io};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
-/// Our own files, in `gateway/assets`.
-const OWN: [&str; 8] = [
-    "console.css",
-    "console.html",
-    "console.js",
-    "docs.css",
-    "docs.html",
-    "docs.js",
-    "icon.svg",
-    "services.js",
-];
-/// The files of Swagger UI that are served, without its standalone layout and source maps.
-const SWAGGER_UI: [&str; 2] = ["swagger-ui.css", "swagger-ui-bundle.js"];
+/// Our own files. Every file in this folder is embedded.
+const OWN: &str = "assets";
+/// The pages, which have paths of their own; the other files are loaded by them from `/assets/{name}`.
+const PAGES: [&str; 2] = ["console.html", "docs.html"];
 const OPENAPI: &str = "../docs/openapi.yaml";
 const ASYNCAPI: &str = "../docs/asyncapi.yaml";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut assets = Assets { folder: env::var("OUT_DIR")?.into(), source: String::new() };
-    for name in OWN {
-        let path = format!("assets/{name}");
-        println!("cargo::rerun-if-changed={path}");
-        assets.add(name, &fs::read(path)?)?;
+    println!("cargo::rerun-if-changed={OWN}");
+    let mut own = fs::read_dir(OWN)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, io::Error>>()?;
+    own.sort();
+    let mut loaded = Vec::new();
+    for path in own {
+        println!("cargo::rerun-if-changed={}", path.display());
+        let name = path.file_name().and_then(|name| name.to_str()).ok_or("a file's name is not UTF-8")?;
+        assets.add(name, &fs::read(&path)?)?;
+        if !PAGES.contains(&name) {
+            loaded.push(name.to_owned());
+        }
     }
     println!("cargo::rerun-if-changed={OPENAPI}");
     let yaml = fs::read_to_string(OPENAPI)?;
@@ -43,17 +41,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={ASYNCAPI}");
     let document: serde_json::Value = serde_yaml_ng::from_str(&fs::read_to_string(ASYNCAPI)?)?;
     assets.add("asyncapi.json", &serde_json::to_vec(&document)?)?;
+    loaded.push("asyncapi.json".to_owned());
 
-    let mut archive = zip::ZipArchive::new(Cursor::new(utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED))?;
-    for name in SWAGGER_UI {
-        let suffix = format!("/dist/{name}");
-        let entry =
-            archive.file_names().find(|entry| entry.ends_with(&suffix) && entry.matches('/').count() == 2);
-        let entry = entry.ok_or_else(|| format!("{name} is not in Swagger UI's archive"))?.to_owned();
-        let mut content = Vec::new();
-        archive.by_name(&entry)?.read_to_end(&mut content)?;
-        assets.add(name, &content)?;
-    }
+    assets.list(&loaded)?;
     fs::write(assets.folder.join("assets.rs"), assets.source)?;
     Ok(())
 }
@@ -74,7 +64,7 @@ impl Assets {
             let _ = write!(text, "{byte:02x}");
             text
         });
-        let constant = name.replace(['.', '-'], "_").to_uppercase();
+        let constant = constant(name);
         writeln!(
             self.source,
             "/// `{name}`\npub(crate) static {constant}: Asset = Asset {{ name: {name:?}, media_type: {:?}, length: \
@@ -86,6 +76,23 @@ impl Assets {
         )?;
         Ok(())
     }
+
+    /// Lists the files that pages load.
+    fn list(&mut self, names: &[String]) -> Result<(), Box<dyn Error>> {
+        let constants: Vec<_> = names.iter().map(|name| format!("&{}", constant(name))).collect();
+        writeln!(
+            self.source,
+            "/// The files that pages load from `/assets/{{name}}`.\npub(crate) static LOADED: [&Asset; {}] = [{}];",
+            constants.len(),
+            constants.join(", ")
+        )?;
+        Ok(())
+    }
+}
+
+/// The name of a file's constant.
+fn constant(name: &str) -> String {
+    name.replace(['.', '-'], "_").to_uppercase()
 }
 
 fn media_type(name: &str) -> Result<&'static str, String> {

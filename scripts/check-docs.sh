@@ -4,9 +4,9 @@
 #   scripts/check-docs.sh            everything
 #   scripts/check-docs.sh --static   only what needs no running system: the linters
 #
-# OpenAPI: Redocly's linter, and schemathesis with all checks. AsyncAPI: its own parser, and the messages on the wire.
-# Postman: the collection, run by newman. Metrics and alerts: promtool. Console and Swagger UI: a walk in Chromium, with pictures
-# in target/docs-tools/pictures. Each platform that is started is fresh, on free ports, and removed at the end.
+# OpenAPI: Redocly's linter, schemathesis with all checks, and three clients made from it. AsyncAPI: its own parser, and
+# the messages on the wire. Postman: the collections, run by newman. Metrics and alerts: promtool. Console and /docs: a walk
+# in Chromium and axe, with pictures in target/docs-tools/pictures. Each platform that is started is fresh, on free ports, and removed at the end.
 # What is missing is installed: Debian packages by apt-get, everything else into target/docs-tools.
 set -euo pipefail
 
@@ -17,10 +17,12 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 . "$here/lib/packages.sh"
 
 schemathesis_version=4.32.5
+openapi_python_client_version=0.29.1
 tools=${CARGO_TARGET_DIR:-$root/target}/docs-tools
 pictures=$tools/pictures
 checks=$root/scripts/docs
 collection=$root/docs/crud-master.postman_collection.json
+faults=$root/docs/crud-master-faults.postman_collection.json
 
 main() {
     cd "$root"
@@ -31,7 +33,9 @@ main() {
         # For check_running, which calls these beside a running platform.
         --while-billing-is-down) while_billing_is_down ;;
         --with-billing) with_billing ;;
-        --collection) step "the collection: $2" newman_run --folder "$2" ;;
+        --console) console "$2" ;;
+        --faults) step "the collection of faults: $2" collection "$faults" "$2" ;;
+        --records) records "$2" ;;
         --conformance) conformance ;;
         *) fail "unknown option $1; see scripts/check-docs.sh --help" ;;
     esac
@@ -57,14 +61,16 @@ install_tools() {
     if ! cmp -s -- "$checks/package-lock.json" "$tools/installed-lock.json"; then
         say "Installing the tools of $checks/package.json into $tools."
         cp -- "$checks/package.json" "$checks/package-lock.json" "$tools/"
-        (cd "$tools" && npm ci --no-audit --no-fund --silent) || fail "npm could not install the tools"
+        (cd "$tools" && npm ci --ignore-scripts --no-audit --no-fund --silent) || fail "npm could not install the tools"
         cp -- "$checks/package-lock.json" "$tools/installed-lock.json"
     fi
-    if [[ $("$tools/python/bin/schemathesis" --version 2>/dev/null) != *" $schemathesis_version" ]]; then
-        say "Installing schemathesis $schemathesis_version into $tools/python."
+    local packages=("schemathesis==$schemathesis_version" "openapi-python-client==$openapi_python_client_version")
+    if [[ $(cat "$tools/python/installed" 2>/dev/null) != "${packages[*]}" ]]; then
+        say "Installing ${packages[*]} into $tools/python."
         python3 -m venv --clear "$tools/python"
-        "$tools/python/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$schemathesis_version" ||
-            fail "pip could not install schemathesis"
+        "$tools/python/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" ||
+            fail "pip could not install ${packages[*]}"
+        say "${packages[*]}" >"$tools/python/installed"
     fi
 }
 
@@ -102,39 +108,64 @@ check_running() {
     say "== a platform whose billing is down, and comes back"
     beside_platform no-billing "$self --while-billing-is-down" running "$self --with-billing"
     say "== a platform of which one part after the other is down"
-    beside_platform no-inventory "$self --collection 'Inventory is down'" \
-        frozen-inventory "$self --collection 'Inventory does not answer'" \
-        wrong-inventory "$self --collection 'Inventory is something else'" \
-        no-broker "$self --collection 'The broker is down'" \
-        one-connection "$self --collection 'Too many connections'"
+    beside_platform no-billing "$self --console no-billing" \
+        no-inventory "$self --faults 'Inventory is down' && $self --console no-inventory && $self --records no-inventory" \
+        frozen-inventory "$self --faults 'Inventory does not answer' && $self --console frozen-inventory" \
+        wrong-inventory "$self --faults 'Inventory is something else'" \
+        no-broker "$self --faults 'The broker is down' && $self --console no-broker" \
+        one-connection "$self --faults 'Too many connections'" \
+        with-tokens "$self --faults Tokens"
     say "== a platform as it should be"
     beside_platform running "$self --conformance"
 }
 
-newman_run() {
-    "$tools/node_modules/.bin/newman" run "$collection" --env-var "baseUrl=$GATEWAY_URL" --color off \
-        --reporters cli --reporter-cli-no-success-assertions --reporter-cli-no-banner "$@" || return
-    say "every assertion holds"
+# collection FILE [FOLDER]…
+collection() { in_node node "$checks/collection.js" "$@"; }
+
+# The first run leaves the collection's three orders; from then on the data is as before.
+healthy_collection() {
+    collection "$collection" || return
+    in_node node "$checks/data.js" >"$tools/before.json" || return
+    collection "$collection" || return
+    in_node node "$checks/data.js" >"$tools/after.json" || return
+    cmp -- "$tools/before.json" "$tools/after.json" || return
+    say "every assertion holds, and the data is as before"
 }
 
 while_billing_is_down() {
     # This comes first because it needs an empty queue.
     step "messages on the wire" in_node node "$checks/messages.js" waiting
     # A gateway that has just started has no report from billing, so it calls billing silent, too.
-    step "the collection, while billing is down" newman_run --folder "1. Billing is stopped"
+    step "the collection, while billing is down" collection "$faults" "1. Billing is stopped"
 }
 
 with_billing() {
-    step "the collection, once billing is back" newman_run --folder "2. Billing runs again"
+    step "the collection, once billing is back" collection "$faults" "2. Billing runs again"
     step "dead letters and reports on the wire" in_node node "$checks/messages.js" settled
-    step "the collection" newman_run --folder Movies --folder Orders --folder "Status and probes" \
-        --folder "Pages and descriptions" --folder "Delete all movies"
+    step "the collection, on a platform with data" healthy_collection
+    step "the collection of faults: dead letters" collection "$faults" "Dead letters"
+    step "the collection of faults: deleting everything" collection "$faults" "Delete all movies"
+}
+
+# console STATE: the console while the platform is in this state.
+console() {
+    mkdir -p -- "$pictures"
+    step "the console in a browser: $1" in_node env CHROMIUM="$(command -v chromium)" \
+        node "$checks/browser.js" "$pictures" "$1"
+}
+
+# records STATE: the console's pages of records, likewise.
+records() {
+    mkdir -p -- "$pictures"
+    step "the pages of records in a browser: $1" in_node env CHROMIUM="$(command -v chromium)" \
+        node "$checks/browser-records.js" "$pictures" "$1"
 }
 
 conformance() {
-    mkdir -p -- "$pictures"
-    step "console and /docs in a browser" in_node env CHROMIUM="$(command -v chromium)" \
-        node "$checks/browser.js" "$pictures"
+    console running
+    step "/docs for everybody" in_node env CHROMIUM="$(command -v chromium)" node "$checks/docs-page.js"
+    step "clients made from OpenAPI" "$checks/clients/run.sh" "$tools"
+    records running
     # schemathesis stores failures in its working directory and retries them first; so every run starts in a new one.
     rm -rf -- "$tools/.schemathesis"
     step "the gateway answers as OpenAPI says" env -C "$tools" "$tools/python/bin/schemathesis" \

@@ -3,6 +3,8 @@
 #
 #   scripts/load-movies.sh [--map FILTER] FILE [URL]
 #
+# Forty movies to begin with, which the console offers, too:
+#   scripts/load-movies.sh gateway/assets/sample-movies.json
 # FILE holds a JSON array or one JSON value after another; - is standard input. Every entry is sent unchanged; the
 # platform validates it. FILTER, a jq program, converts entries of another shape to movies. This example loads the
 # movies.json of the npm package vega-datasets, in which some titles are numbers and many directors are null:

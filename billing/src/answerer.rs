@@ -11,7 +11,7 @@ use crate::dead_letter_queue;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::order_count::OrderCount;
-use crate::repository::Repository;
+use crate::repository::{Repository, Wanted};
 use crate::settings::Settings;
 
 /// Most questions that are answered together.
@@ -146,10 +146,17 @@ impl Answerer<'_> {
                 let mut records = repository.order_records(&[message_id])?;
                 Ok(Answer::Order(records.remove(message_id).unwrap_or_else(OrderRecord::default)))
             }
-            Question::Orders { after, limit } => {
+            Question::Orders { after, limit, before, newest, user_id } => {
                 let limit = usize::try_from((*limit).min(LIMIT_MAX)).unwrap_or(usize::MAX);
                 let most = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-                let mut orders = repository.orders(*after, most)?;
+                let mut orders = repository.orders(&Wanted {
+                    after: *after,
+                    before: before.unwrap_or(i64::MAX),
+                    // No order has a customer with such a name, and PostgreSQL would refuse the statement.
+                    user_id: user_id.as_deref().map(|id| if id.contains('\0') { "" } else { id }),
+                    newest: *newest,
+                    limit: most,
+                })?;
                 let more = orders.len() > limit;
                 orders.truncate(limit);
                 Ok(Answer::Orders { orders, more })

@@ -99,8 +99,10 @@ impl Session<'_, '_> {
         let mut active_at = Instant::now();
         while !self.consumer.shutdown.requested() {
             let batch = deliveries.next_batch(usize::from(settings.prefetch), TICK)?;
+            self.consumer.reporter.hold(batch.len() + self.dead_letters.len());
             if !batch.is_empty() {
                 self.settle(batch)?;
+                self.consumer.reporter.hold(self.dead_letters.len());
                 active_at = Instant::now();
             } else if active_at.elapsed() >= PROBE_INTERVAL {
                 self.connection.declare_queue(&settings.queue)?;
@@ -182,6 +184,7 @@ impl Session<'_, '_> {
             match work(&mut self.consumer.repository) {
                 Err(error @ Error::Database(_)) => {
                     self.consumer.metrics.failed(&error);
+                    self.consumer.reporter.database_is_away();
                     let delay = self.consumer.backoff.next_delay();
                     log::warn!("{error}; {kept} messages are kept, trying again in {} ms", delay.as_millis());
                     if self.wait(delay)? {
@@ -193,14 +196,15 @@ impl Session<'_, '_> {
         }
     }
 
-    /// Waits for `delay`; returns whether the process has been told to stop. The end of the broker session is an error,
-    /// because the broker then delivers the kept messages again.
-    fn wait(&self, delay: Duration) -> Result<bool, Error> {
+    /// Waits for `delay`, and reports meanwhile; returns whether the process has been told to stop. The end of the broker
+    /// session is an error, because the broker then delivers the kept messages again.
+    fn wait(&mut self, delay: Duration) -> Result<bool, Error> {
         let until = Instant::now() + delay;
         loop {
             if let Some(reason) = self.connection.wait_closed(Duration::ZERO) {
                 return Err(Error::SessionEnded(reason));
             }
+            self.consumer.reporter.send_if_due(&self.connection);
             let remaining = until.saturating_duration_since(Instant::now());
             if self.consumer.shutdown.wait_timeout(remaining.min(TICK)) {
                 return Ok(true);

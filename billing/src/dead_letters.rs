@@ -35,6 +35,11 @@ impl DeadLetters {
         self.held.is_empty()
     }
 
+    /// How many are held.
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
     /// Whether it is time for [`DeadLetters::retry`].
     pub(crate) fn is_due(&self) -> bool {
         !self.held.is_empty() && self.retry_at <= Instant::now()

@@ -62,6 +62,16 @@ impl Reporter {
         self.refusal = refusal;
     }
 
+    /// Notes how many messages have been taken from the queue and are not acknowledged.
+    pub(crate) fn hold(&mut self, messages: usize) {
+        self.report.held = messages as u64;
+    }
+
+    /// Notes that the database has not served an attempt to store orders.
+    pub(crate) fn database_is_away(&mut self) {
+        self.report.database_is_away = true;
+    }
+
     /// Records a batch's outcome; `message_ids` are in batch order.
     pub(crate) fn record<'a>(
         &mut self,
@@ -70,6 +80,7 @@ impl Reporter {
     ) {
         let dead = outcome.dead.len() as u64;
         self.news = true;
+        self.report.database_is_away = false;
         self.report.stored += outcome.stored;
         self.report.dead += dead;
         self.report.repeated += message_ids.len() as u64 - outcome.stored - dead;
@@ -93,6 +104,7 @@ impl Reporter {
         if !self.connected || self.sent_at.is_some_and(|sent_at| sent_at.elapsed() < interval) {
             return;
         }
+        self.report.memory_bytes = foundation::metrics::resident_bytes();
         // A report has only text and numbers, which always serialise.
         let body = serde_json::to_vec(&self.report).unwrap_or_default();
         let properties = Properties::transient_json("billing-app").with_header("schema", report::SCHEMA);
@@ -111,8 +123,10 @@ mod tests {
     fn the_outcome_of_each_message_is_recorded_and_the_last_ones_are_kept() {
         let mut reporter = Reporter::new("q");
         let outcome = BatchOutcome { stored: 1, dead: vec![(1, "no order".to_owned())] };
+        reporter.database_is_away();
         reporter.record([Some("a"), Some("b"), None, Some("a")].into_iter(), &outcome);
         let report = &reporter.report;
+        assert!(!report.database_is_away);
         assert_eq!((report.stored, report.dead, report.repeated), (1, 1, 2));
         let settled: Vec<_> =
             report.settled.iter().map(|settled| (settled.message_id.as_str(), settled.outcome)).collect();

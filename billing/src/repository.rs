@@ -9,7 +9,7 @@ use database::{Connection, DatabaseSettings, Failure, Migration};
 use crate::error::Error;
 use crate::service::{IncomingOrder, OrderStore, Stored};
 
-pub(crate) use records::OrdersAfter;
+pub(crate) use records::{OrdersAfter, Wanted};
 
 /// The schema's history.
 const MIGRATIONS: &[Migration] = &[

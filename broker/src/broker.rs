@@ -106,7 +106,7 @@ impl Broker {
         let unused = removed && queue.auto_delete && state.consumers().is_empty();
         drop(state);
         if unused {
-            self.delete_queue(queue)?;
+            self.delete_queue_if(queue, |state| Ok(state.consumers().is_empty()), |_| {})?;
         } else {
             delivery::pump(self, queue);
         }

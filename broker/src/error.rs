@@ -48,7 +48,7 @@ impl Error {
 
     /// The log could not be written, synced or read back while doing `action`. Nothing is confirmed after it.
     pub(crate) fn log(action: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
-        Self::io(format!("the log failed, nothing was confirmed after this: {action}"))
+        move |source| Self::io(format!("the log failed, nothing was confirmed after this: {action}"))(source)
     }
 }
 

@@ -1,415 +1,117 @@
-// The console: one page over the public API. What users typed reaches the page as text only, never as markup.
+// The console's entry: the places, the navigation and the keyboard. Which place is shown is a matter of places.js.
 
-const PAGE_SIZE = 20;
-const STATUS_INTERVAL_MS = 2000;
-const FOLLOW_MS = [150, 300, 500, 1000, 2000];
-const ORDERS_SHOWN = 10;
+import { accessChanges, askForToken } from "/assets/access.js";
+import { call } from "/assets/api.js";
+import { openDialog } from "/assets/dialogs.js";
+import { button, element, find, having, replace } from "/assets/dom.js";
+import * as orders from "/assets/orders.js";
+import * as overview from "/assets/overview.js";
+import { address, start } from "/assets/places.js";
+import * as queues from "/assets/queues.js";
+import * as records from "/assets/records.js";
+import * as services from "/assets/services.js";
+import { tone } from "/assets/words.js";
 
-const find = (id) => document.getElementById(id);
+const NAVIGATION_INTERVAL_MS = 10_000;
+const NAVIGATION_TIMEOUT_MS = 5_000;
 
-// Builds an element; its text and its children are all that can be put into it.
-function element(name, className, ...children) {
-  const made = document.createElement(name);
-  if (className) {
-    made.className = className;
-  }
-  made.append(...children);
-  return made;
-}
+const PLACES = { overview, orders, queues, services, records };
 
-// --- token ---
+const KEYS = [
+  ["/", "search"],
+  ["n", "new: a record, an order"],
+  ["?", "this help"],
+  ["Ctrl + Enter", "save or send the form"],
+  ["Escape", "close; what was typed is asked for first"],
+];
 
-const TOKEN_KEY = "token";
-// Known to this page only, unless the user wants it kept until the tab is closed.
-let token = storage((kept) => kept.getItem(TOKEN_KEY)) ?? "";
-// The question for a token that is being asked, so that several refused requests ask once.
-let question = null;
+// --- navigation ---
 
-// Uses the tab's storage, which a browser may deny.
-function storage(use) {
-  try {
-    return use(sessionStorage);
-  } catch {
-    return null;
-  }
-}
-
-// Asks the user for a token; whether there is one now.
-function askForToken(reason) {
-  question ??= new Promise((resolve) => {
-    const [dialog, form] = [find("access"), find("access-form")];
-    form.reset();
-    find("access-reason").textContent = reason;
-    find("use-token").hidden = false;
-    form.onsubmit = (event) => {
-      event.preventDefault();
-      token = form.elements.token.value.trim();
-      storage((kept) => (form.elements.keep.checked ? kept.setItem(TOKEN_KEY, token) : kept.removeItem(TOKEN_KEY)));
-      dialog.returnValue = "used";
-      dialog.close("used");
-    };
-    dialog.returnValue = "";
-    dialog.onclose = () => {
-      form.reset();
-      question = null;
-      resolve(dialog.returnValue === "used");
-    };
-    dialog.showModal();
-  });
-  return question;
-}
-
-async function useToken() {
-  if (await askForToken("It goes with every request of this page.")) {
-    statusRefused = false;
-    showStatus();
-    showMovies(current || firstPage());
-  }
-}
-
-// --- requests ---
-
-// What the server, or the lack of one, has to say. Where a token is needed, the user is asked for it, unless `quiet`.
-async function call(method, path, body, headers = {}, quiet = false) {
-  const result = await send(method, path, body, headers);
-  if (result.status !== 401 || quiet || !(await askForToken(result.answer.error))) {
-    return result;
-  }
-  statusRefused = false;
-  return call(method, path, body, headers);
-}
-
-async function send(method, path, body, headers) {
-  const options = { method, headers: { ...headers } };
-  if (token) {
-    options.headers.Authorization = `Bearer ${token}`;
-  }
-  if (body !== undefined) {
-    options.headers["Content-Type"] = "application/json";
-    options.body = JSON.stringify(body);
-  }
-  let response;
-  try {
-    response = await fetch(path, options);
-  } catch {
-    return { ok: false, status: 0, answer: { error: "The gateway does not answer" }, headers: new Headers() };
-  }
-  const answer = await response.json().catch(() => ({ error: `The answer ${response.status} cannot be read` }));
-  return { ok: response.ok, status: response.status, answer, headers: response.headers };
-}
-
-// Shows the server's own words: beside the fields that they are about, the rest in `message`.
-function showProblems(form, message, answer) {
-  clearProblems(form, message);
-  const fields = answer.fields ?? {};
-  let first = null;
-  for (const [name, problem] of Object.entries(fields)) {
-    const input = form.elements.namedItem(name);
-    if (input) {
-      input.setAttribute("aria-invalid", "true");
-      find(`${name}-problem`).textContent = problem;
-      first ??= input;
-    }
-  }
-  if (first) {
-    first.focus();
-  } else {
-    message.textContent = answer.error;
-  }
-}
-
-function clearProblems(form, message) {
-  message.textContent = "";
-  for (const input of form.querySelectorAll("[aria-invalid]")) {
-    input.removeAttribute("aria-invalid");
-  }
-  for (const problem of form.querySelectorAll(".problem")) {
-    problem.textContent = "";
-  }
-}
-
-// --- system ---
-
-const STATES = { ok: "running", unreachable: "unreachable", unknown: "unknown", silent: "silent", blocked: "takes no orders" };
-
-function showPart(name, state) {
-  const part = document.querySelector(`[data-part="${name}"]`);
-  part.className = state === "ok" ? "good" : state === "unknown" ? "" : "bad";
-  part.querySelector(".state").textContent = STATES[state] ?? state;
-}
-
-function showNumber(id, number) {
-  find(id).textContent = number === null || number === undefined ? "–" : number.toLocaleString("en");
-}
-
-function showChart(minutes) {
-  const most = Math.max(...minutes.map((minute) => minute.stored));
-  const width = 300 / minutes.length;
-  const bars = minutes.map((minute, index) => {
-    const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    const height = most ? (minute.stored / most) * 58 : 0;
-    for (const [name, value] of Object.entries({ x: index * width + 1, y: 60 - height, width: width - 2, height })) {
-      bar.setAttribute(name, String(value));
-    }
-    return bar;
-  });
-  const chart = find("chart");
-  chart.replaceChildren(...bars);
-  const now = minutes.at(-1).stored.toLocaleString("en");
-  chart.setAttribute("aria-label", `${now} orders stored in this minute, ${most.toLocaleString("en")} at most`);
-  find("chart-max").textContent = most ? `(at most ${most.toLocaleString("en")})` : "";
-}
-
-// Whether this client may not see the status; asking again is of no use until there is another token.
-let statusRefused = false;
-
-async function showStatus() {
-  const { ok, status, answer } = await call("GET", "/api/status", undefined, {}, true);
-  statusRefused = status === 401 || status === 403;
-  find("status-message").textContent = statusRefused ? "The state of the system is shown to clients with the role admin." : "";
-  if (statusRefused) {
-    find("use-token").hidden = false;
-  }
-  if (!ok) {
-    showPart("gateway", statusRefused ? "ok" : "unreachable");
-    for (const name of ["inventory", "postgresql", "broker", "billing", "billing_db"]) {
-      showPart(name, "unknown");
-    }
-    return;
-  }
-  for (const name of ["gateway", "inventory", "postgresql", "broker", "billing", "billing_db"]) {
-    showPart(name, answer[name].state);
-  }
-  showNumber("waiting", answer.broker.messages_waiting);
-  showNumber("dead", answer.broker.messages_dead);
-  showNumber("stored", answer.billing.orders_stored);
-  showOutbox(answer.outbox);
-  showChart(answer.minutes);
-}
-
-// Orders that wait for the broker in the gateway's own folder, and for how long; hidden while there are none.
-function showOutbox(outbox) {
-  const orders = outbox?.orders_waiting ?? 0;
-  find("outbox-figure").hidden = orders === 0;
-  find("outbox").textContent = `${orders.toLocaleString("en")}, for ${outbox?.oldest_s ?? 0} s`;
-}
-
-async function watchStatus() {
-  if (!document.hidden && !statusRefused) {
-    await showStatus();
-  }
-  setTimeout(watchStatus, STATUS_INTERVAL_MS);
-}
-
-// --- movies ---
-
-// The pages that led to the one that is shown, as paths of the API.
-let visited = [];
 let current = "";
-let next = null;
-let request = 0;
 
-function firstPage() {
-  const query = new URLSearchParams({ limit: PAGE_SIZE });
-  const title = find("search-title").value;
-  if (title) {
-    query.set("title", title);
+function moved(place, parameters) {
+  current = parameters.resource ? `${place}/${parameters.resource}` : place;
+  mark();
+  const title = document.querySelector("#place h1")?.textContent;
+  document.title = title ? `${title} – Movie platform` : "Movie platform";
+}
+
+function mark() {
+  for (const link of document.querySelectorAll("[data-place]")) {
+    having(link, { "aria-current": link.dataset.place === current ? "page" : null });
   }
-  return `/api/movies?${query}`;
 }
 
-// The address in `Link: <…>; rel="next"`.
-function nextPage(headers) {
-  return headers.get("Link")?.match(/^<([^>]+)>; rel="next"$/)?.[1] ?? null;
+// The records of every service have their link; a service that is down keeps its own, marked.
+async function showResources() {
+  const { ok, body } = await call("GET", "/api/services", { quiet: true, timeout_ms: NAVIGATION_TIMEOUT_MS });
+  const known = ok ? body.services.flatMap((service) => service.resources.map((resource) => ({ service, resource }))) : [];
+  if (known.length > 0) {
+    const key = JSON.stringify(known.map(({ service, resource }) => [service.state, resource]));
+    replace(find("resources"), key, () => known.map(({ service, resource }) => resourceLink(service, resource)));
+    mark();
+  }
 }
 
-async function showMovies(path) {
-  request += 1;
-  const mine = request;
-  const { ok, answer, headers } = await call("GET", path);
-  // The answer to a question that was asked before the last one must not replace what is shown.
-  if (mine !== request) {
+function resourceLink(service, { path, plural }) {
+  const resource = records.resourceOf(path);
+  const link = element("a", "", plural.charAt(0).toUpperCase() + plural.slice(1));
+  link.href = address("records", { resource });
+  link.dataset.place = `records/${resource}`;
+  if (tone(service.state) === "bad") {
+    link.append(having(element("span", "dot bad"), { role: "img", "aria-label": `(${service.name} is down)` }));
+  }
+  return element("li", "", link);
+}
+
+async function watchResources() {
+  if (!document.hidden) {
+    await showResources();
+  }
+  setTimeout(watchResources, NAVIGATION_INTERVAL_MS);
+}
+
+// --- keyboard ---
+
+function help() {
+  const rows = KEYS.map(([key, text]) => element("tr", "", element("th", "", element("kbd", "", key)), element("td", "", text)));
+  rows.forEach((row) => having(row.firstChild, { scope: "row" }));
+  const close = having(button("Close", null, { className: "primary" }), { "data-close": true });
+  openDialog("Keyboard", element("div", "", element("table", "keys", element("tbody", "", ...rows)), element("div", "buttons", close)), {
+    className: "small",
+  });
+}
+
+const isTyping = (target) => target.closest("input, textarea, select, [contenteditable]") !== null;
+
+function pressed(event) {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.form) {
+    event.preventDefault();
+    event.target.form.requestSubmit();
     return;
   }
-  current = path;
-  next = ok ? nextPage(headers) : null;
-  const movies = ok ? answer : [];
-  const nothing = find("search-title").value ? "No movie has this in its title." : "There are no movies yet.";
-  find("movies-message").textContent = ok ? (movies.length ? "" : nothing) : answer.error;
-  find("movie-list").replaceChildren(...movies.map(movieItem));
-  find("previous").disabled = visited.length === 0;
-  find("next").disabled = next === null;
-}
-
-function movieItem(movie) {
-  const edit = element("button", "", "Edit");
-  edit.setAttribute("aria-label", `Edit ${movie.title}`);
-  edit.addEventListener("click", () => openEditor(movie.id));
-  const remove = element("button", "danger", "Delete");
-  remove.setAttribute("aria-label", `Delete ${movie.title}`);
-  remove.addEventListener("click", () => openQuestion(movie));
-  const text = element(
-    "div",
-    "",
-    element("p", "title", movie.title),
-    element("p", "description", movie.description),
-  );
-  return element(
-    "li",
-    "",
-    element("span", "id", `#${movie.id}`),
-    text,
-    element("div", "actions", edit, remove),
-  );
-}
-
-// Which movie the editor or the question is about: its id, or null for a new one, and its entity tag.
-let subject = { id: null, etag: null };
-
-async function openEditor(id) {
-  const form = find("movie");
-  form.reset();
-  clearProblems(form, find("editor-message"));
-  subject = { id, etag: null };
-  find("editor-heading").textContent = id === null ? "Add a movie" : `Edit movie #${id}`;
-  if (id !== null) {
-    const { ok, answer, headers } = await call("GET", `/api/movies/${id}`);
-    if (!ok) {
-      find("movies-message").textContent = answer.error;
-      return;
-    }
-    subject.etag = headers.get("ETag");
-    form.elements.title.value = answer.title;
-    form.elements.description.value = answer.description;
-  }
-  find("editor").showModal();
-  form.elements.title.focus();
-}
-
-async function save(event) {
-  event.preventDefault();
-  const form = find("movie");
-  const movie = { title: form.elements.title.value, description: form.elements.description.value };
-  const { id, etag } = subject;
-  const { ok, answer } =
-    id === null
-      ? await call("POST", "/api/movies", movie)
-      : await call("PUT", `/api/movies/${id}`, movie, etag ? { "If-Match": etag } : {});
-  if (!ok) {
-    showProblems(form, find("editor-message"), answer);
+  if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || document.querySelector("dialog[open]")) {
     return;
   }
-  find("editor").close();
-  await showMovies(current);
-  find("movies-message").textContent = id === null ? `Movie #${answer.id} was added.` : `Movie #${id} was changed.`;
-}
-
-function openQuestion(movie) {
-  subject = { id: movie.id, etag: null };
-  find("question-title").textContent = movie.title;
-  find("question-message").textContent = "";
-  find("question").showModal();
-}
-
-async function removeMovie() {
-  const { ok, status, answer } = await call("DELETE", `/api/movies/${subject.id}`);
-  // Somebody else was quicker.
-  if (!ok && status !== 404) {
-    find("question-message").textContent = answer.error;
-    return;
+  const act = {
+    "/": () => document.querySelector("#place [data-search]")?.focus(),
+    n: () => document.querySelector("#place [data-new]")?.click(),
+    "?": help,
+  }[event.key];
+  if (act) {
+    event.preventDefault();
+    act();
   }
-  find("question").close();
-  await showMovies(current);
-  find("movies-message").textContent = `Movie #${subject.id} is deleted.`;
-}
-
-// --- orders ---
-
-// The last order, while nobody knows whether it was stored.
-let unconfirmed = null;
-
-async function placeOrder(event) {
-  event.preventDefault();
-  const form = find("order");
-  const message = find("order-message");
-  const order = Object.fromEntries(new FormData(form));
-  // The same order again, after an answer that leaves open whether it was stored, is a repetition and no second order.
-  const text = JSON.stringify(order);
-  const key = unconfirmed?.text === text ? unconfirmed.key : newKey();
-  const { ok, status, answer } = await call("POST", "/api/billing", order, { "Idempotency-Key": key });
-  unconfirmed = ok || (status >= 400 && status < 500) ? null : { text, key };
-  if (!ok) {
-    showProblems(form, message, answer);
-    return;
-  }
-  clearProblems(form, message);
-  const stored = element("span", "", "storing…");
-  const steps = element("span", "steps", element("span", "done", "confirmed"), stored);
-  const what = element("span", "what", `Customer ${order.user_id}: ${order.number_of_items} items, ${order.total_amount} `);
-  what.append(element("code", "", answer.message_id));
-  const list = find("order-list");
-  list.prepend(element("li", "", what, steps));
-  while (list.children.length > ORDERS_SHOWN) {
-    list.lastElementChild.remove();
-  }
-  follow(answer.message_id, stored, 0);
-}
-
-// randomUUID would want a secure context, which a gateway in a local network is not.
-function newKey() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return `console-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-}
-
-// Asks what has become of an order until it is settled, ever more patiently.
-async function follow(id, shown, attempt) {
-  if (!shown.isConnected) {
-    return;
-  }
-  const { ok, answer } = await call("GET", `/api/status/orders/${id}`, undefined, {}, true);
-  if (ok && answer.state === "stored") {
-    shown.textContent = "stored";
-    shown.className = "done";
-    showStatus();
-    return;
-  }
-  if (ok && answer.state === "dead") {
-    shown.textContent = answer.reason ? `dead letter: ${answer.reason}` : "dead letter";
-    shown.className = "failed";
-    return;
-  }
-  if (ok && answer.state === "outbox") {
-    shown.textContent = "waiting in the outbox";
-  } else if (attempt >= FOLLOW_MS.length) {
-    shown.textContent = "waiting";
-  }
-  setTimeout(() => follow(id, shown, attempt + 1), FOLLOW_MS[Math.min(attempt, FOLLOW_MS.length - 1)]);
 }
 
 // --- wiring ---
 
-find("search").addEventListener("submit", (event) => {
-  event.preventDefault();
-  visited = [];
-  showMovies(firstPage());
-});
-// The cross that empties a search field.
-find("search-title").addEventListener("search", () => find("search").requestSubmit());
-find("add").addEventListener("click", () => openEditor(null));
-find("movie").addEventListener("submit", save);
-find("delete").addEventListener("click", removeMovie);
-find("order").addEventListener("submit", placeOrder);
-find("use-token").addEventListener("click", useToken);
-find("next").addEventListener("click", () => {
-  visited.push(current);
-  showMovies(next);
-});
-find("previous").addEventListener("click", () => showMovies(visited.pop()));
-for (const button of document.querySelectorAll("[data-close]")) {
-  button.addEventListener("click", () => button.closest("dialog").close());
-}
+document.addEventListener("keydown", pressed);
+find("help").addEventListener("click", help);
+find("use-token").addEventListener("click", () => askForToken("It goes with every request of this page."));
+find("no-token").addEventListener("click", () => find("access").close(""));
+find("skip").addEventListener("click", () => document.querySelector("#place h1")?.focus());
+accessChanges.addEventListener("token", showResources);
 
-showMovies(firstPage());
-watchStatus();
-
-export { call, element, find };
+start(find("place"), PLACES, "overview", moved);
+watchResources();

@@ -29,16 +29,24 @@ pub(crate) struct Minute {
 }
 
 /// The sum of the latest reports.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BillingTotals {
     /// Billing processes that report.
     pub(crate) instances: usize,
     /// Orders stored since those processes started.
     pub(crate) stored: u64,
+    /// Orders that any processes stored since this gateway started, as far as it heard.
+    pub(crate) heard: u64,
     /// Messages that they recognised as repetitions.
     pub(crate) repeated: u64,
     /// Messages that they put into the dead-letter queue.
     pub(crate) dead: u64,
+    /// Messages that they have taken and not acknowledged yet.
+    pub(crate) held: u64,
+    /// The database did not serve the last attempt of one of them.
+    pub(crate) database_is_away: bool,
+    /// Memory that they hold, in bytes; `None` if none of them knows.
+    pub(crate) memory_bytes: Option<u64>,
 }
 
 /// What the latest reports say of the program that sends them.
@@ -63,6 +71,8 @@ struct State {
     /// Message ids and their outcomes, newest last.
     settled: VecDeque<(String, MessageOutcome)>,
     minutes: VecDeque<Minute>,
+    /// The total of orders that were reported as stored.
+    stored: u64,
     /// The total of confirmed orders at the last sample.
     confirmed: u64,
 }
@@ -123,6 +133,7 @@ impl BillingActivity {
         let new = report.stored.saturating_sub(before);
         if new > 0 {
             state.minute(minute).stored += new;
+            state.stored += new;
         }
         state.instances.retain(|_, (_, heard)| now.duration_since(*heard) < SILENCE_MAX);
         if state.instances.len() < INSTANCES_MAX || state.instances.contains_key(&report.instance) {
@@ -136,13 +147,20 @@ impl BillingActivity {
     }
 
     fn billing_at(&self, now: Instant) -> BillingTotals {
-        let mut sum = BillingTotals::default();
-        for (report, heard) in self.state().instances.values() {
+        let state = self.state();
+        let mut sum = BillingTotals { heard: state.stored, ..BillingTotals::default() };
+        for (report, heard) in state.instances.values() {
             if now.duration_since(*heard) < SILENCE_MAX {
                 sum.instances += 1;
                 sum.stored += report.stored;
                 sum.repeated += report.repeated;
                 sum.dead += report.dead;
+                sum.held += report.held;
+                sum.database_is_away |= report.database_is_away;
+                sum.memory_bytes = match (sum.memory_bytes, report.memory_bytes) {
+                    (None, known) => known,
+                    (sum, more) => sum.map(|sum| sum + more.unwrap_or_default()),
+                };
             }
         }
         sum

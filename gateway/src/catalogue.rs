@@ -10,9 +10,9 @@ use order::{question, report};
 use serde_json::{Value, json};
 
 use crate::billing_activity::{BillingActivity, BillingProgram};
-use crate::publisher::Publisher;
 use crate::settings::{QueueSettings, ServiceSettings};
-use crate::upstream::{self, Readiness, UpstreamService};
+use crate::upstream::{self, UpstreamService};
+use crate::watch::{PartState, Watch};
 use crate::{assets, asyncapi, openapi};
 
 /// How long an answer is reused, so that many readers cost the services no more than one.
@@ -32,7 +32,7 @@ pub(crate) struct Catalogue {
     /// Inventory, then the further services; the settings are in the same order.
     services: Box<[&'static UpstreamService]>,
     settings: Box<[ServiceSettings]>,
-    publisher: Arc<Publisher>,
+    watch: Arc<Watch>,
     billing_activity: Arc<BillingActivity>,
     /// The queue of orders.
     queue: String,
@@ -44,8 +44,6 @@ pub(crate) struct Catalogue {
 struct Known {
     looked: Option<Instant>,
     services: Box<[Entry]>,
-    broker: State,
-    billing: State,
     /// What billing said of itself last.
     billing_program: BillingProgram,
     /// /openapi.json.
@@ -57,35 +55,10 @@ struct Known {
 /// What is known of a service.
 #[derive(Clone)]
 struct Entry {
-    state: State,
     /// The last OpenAPI document that it gave.
     document: Option<Value>,
     /// Whether it gave that document when it was asked last.
     is_current: bool,
-}
-
-/// How something is, and since when it has been seen so.
-#[derive(Clone, Copy)]
-struct State {
-    name: &'static str,
-    since: SystemTime,
-}
-
-impl State {
-    fn unknown() -> Self {
-        Self { name: "unknown", since: SystemTime::now() }
-    }
-
-    fn is_now(&mut self, name: &'static str) {
-        if self.name != name {
-            *self = Self { name, since: SystemTime::now() };
-        }
-    }
-
-    /// In seconds since 1970.
-    fn since_s(&self) -> u64 {
-        seconds(self.since)
-    }
 }
 
 fn seconds(time: SystemTime) -> u64 {
@@ -97,16 +70,14 @@ impl Catalogue {
     pub(crate) fn new(
         services: &[&'static UpstreamService],
         settings: &[ServiceSettings],
-        publisher: Arc<Publisher>,
+        watch: Arc<Watch>,
         billing_activity: Arc<BillingActivity>,
         queue: &QueueSettings,
     ) -> Self {
-        let entry = Entry { state: State::unknown(), document: None, is_current: false };
+        let entry = Entry { document: None, is_current: false };
         let known = Known {
             looked: None,
             services: vec![entry; services.len()].into(),
-            broker: State::unknown(),
-            billing: State::unknown(),
             billing_program: BillingProgram::default(),
             openapi: Arc::default(),
             asyncapi: Arc::default(),
@@ -114,7 +85,7 @@ impl Catalogue {
         Self {
             services: services.into(),
             settings: settings.into(),
-            publisher,
+            watch,
             billing_activity,
             queue: queue.queue.clone(),
             started: SystemTime::now(),
@@ -166,21 +137,11 @@ impl Catalogue {
 
     fn look(&self, known: &mut Known) -> Result<(), Refusal> {
         let documents = upstream::documents(&self.services, b"/openapi.json", DOCUMENT_MAX_BYTES);
-        let readiness = upstream::readiness(&self.services);
-        for (entry, (document, readiness)) in
-            known.services.iter_mut().zip(documents.into_iter().zip(readiness))
-        {
-            entry.state.is_now(match readiness {
-                Readiness::Ready => "ok",
-                Readiness::NotReady(_) => "not ready",
-                Readiness::Unreachable(_) => "unreachable",
-            });
+        for (entry, document) in known.services.iter_mut().zip(documents) {
             let document = document.and_then(|json| serde_json::from_slice(&json).ok());
             entry.is_current = document.is_some();
             entry.document = document.or(entry.document.take());
         }
-        known.broker.is_now(self.publisher.broker().name());
-        known.billing.is_now(if self.billing_activity.billing().instances > 0 { "ok" } else { "silent" });
         if let Some(program) = self.billing_activity.program() {
             known.billing_program = program;
         }
@@ -199,13 +160,15 @@ impl Catalogue {
     }
 
     fn describe(&self, known: &Known) -> Value {
-        let services = known.services.iter().zip(&self.settings).map(|(entry, settings)| {
+        let sight = self.watch.glance();
+        let states = known.services.iter().zip(&sight.services);
+        let services = states.zip(&self.settings).map(|((entry, state), settings)| {
             let info = entry.document.as_ref().map_or(&Value::Null, |document| &document["info"]);
             let (exchange, events) = asyncapi::summary(&info["x-asyncapi"]);
             json!({
                 "name": settings.name,
-                "state": entry.state.name,
-                "since_s": entry.state.since_s(),
+                "state": state.name,
+                "since_s": state.since_s(),
                 "started_s": info["x-started-s"],
                 "version": info["version"],
                 "about": info["description"].as_str().unwrap_or_default(),
@@ -222,16 +185,15 @@ impl Catalogue {
                 "openapi": OPENAPI_PATH,
             })
         });
-        let own = [self.gateway(), self.billing(known), broker(known)];
+        let own = [self.gateway(), self.billing(known, sight.billing), broker(sight.broker)];
         let all: Vec<_> = own.into_iter().chain(services).collect();
         json!({ "services": all })
     }
 
     fn gateway(&self) -> Value {
         let names = self.settings.iter().map(|settings| settings.name.as_str()).chain(["broker"]);
-        let state = State { name: "ok", since: self.started };
         let about = "The only public part: it passes requests on, and queues orders.";
-        let mut gateway = part("gateway", state, about, &names.collect::<Vec<_>>());
+        let mut gateway = part("gateway", ("ok", seconds(self.started)), about, &names.collect::<Vec<_>>());
         gateway["version"] = env!("CARGO_PKG_VERSION").into();
         gateway["started_s"] = seconds(self.started).into();
         gateway["openapi"] = OPENAPI_PATH.into();
@@ -240,11 +202,11 @@ impl Catalogue {
     }
 
     /// What billing says in its reports, and the queues that follow from the setting.
-    fn billing(&self, known: &Known) -> Value {
+    fn billing(&self, known: &Known, state: PartState) -> Value {
         let about = "Takes orders from the queue and stores each exactly once.";
         let BillingProgram { version, started_s } = &known.billing_program;
         let queue = &self.queue;
-        let mut billing = part("billing", known.billing, about, &["broker", "postgresql"]);
+        let mut billing = part("billing", (state.name, state.since_s()), about, &["broker", "postgresql"]);
         billing["version"] = version.as_deref().into();
         billing["started_s"] = (*started_s).into();
         billing["queues"] = json!([queue, format!("{queue}.dead"), question::queue(queue)]);
@@ -256,16 +218,18 @@ impl Catalogue {
 }
 
 /// The broker may be another program, with a version of its own.
-fn broker(known: &Known) -> Value {
-    part("broker", known.broker, "Keeps orders until billing has stored them.", &[])
+fn broker(state: PartState) -> Value {
+    let about = "Keeps orders until billing has stored them.";
+    part("broker", (state.name, state.since_s()), about, &[])
 }
 
-/// The entry of a part without an OpenAPI document of its own; the caller adds what else is known.
-fn part(name: &str, state: State, about: &str, depends_on: &[&str]) -> Value {
+/// The entry of a part without an OpenAPI document of its own, which has been in this state since a time in seconds since
+/// 1970; the caller adds what else is known.
+fn part(name: &str, (state, since_s): (&str, u64), about: &str, depends_on: &[&str]) -> Value {
     json!({
         "name": name,
-        "state": state.name,
-        "since_s": state.since_s(),
+        "state": state,
+        "since_s": since_s,
         "started_s": null,
         "version": null,
         "about": about,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use edge::{Refusal, Request, Response};
-use foundation::Warnings;
+use foundation::{Warnings, codes};
 use order::InvalidOrder;
 
 use crate::tokens::{Role, TokenFault};
@@ -84,8 +84,12 @@ pub enum Problem {
     },
     /// The gateway does not serve the host that the request names.
     Misdirected,
+    /// A parameter, a header field or an id in the path breaks a rule; the text says which.
+    FieldInvalid(&'static str),
     /// No such path.
     NotFound,
+    /// The path exists, but not the thing that its last segment names, such as `Order`.
+    NoSuch(&'static str),
     /// The path exists, but not with this method.
     MethodNotAllowed {
         /// The methods that exist, as the value of `Allow`.
@@ -139,10 +143,10 @@ impl Problem {
     pub fn status(&self) -> u16 {
         match self {
             Self::Refused(refusal) => refusal.status(),
-            Self::InvalidOrder(_) => 400,
+            Self::InvalidOrder(_) | Self::FieldInvalid(_) => 400,
             Self::Unauthorized(_) => 401,
             Self::Forbidden { .. } => 403,
-            Self::NotFound => 404,
+            Self::NotFound | Self::NoSuch(_) => 404,
             Self::MethodNotAllowed { .. } => 405,
             Self::UnsupportedMediaType => 415,
             Self::Misdirected => 421,
@@ -167,7 +171,9 @@ impl Problem {
             Self::Misdirected => {
                 "the gateway does not serve this host name; see GATEWAY_ALLOWED_HOSTS".into()
             }
+            Self::FieldInvalid(text) => (*text).into(),
             Self::NotFound => "not found".into(),
+            Self::NoSuch(what) => format!("{what} not found").into(),
             Self::MethodNotAllowed { .. } => "method not allowed".into(),
             Self::TooManyRequests { .. } => "too many requests; slow down".into(),
             Self::UnsupportedMediaType => "the body must be application/json".into(),
@@ -187,6 +193,34 @@ impl Problem {
             .into(),
             Self::KeyUsed { .. } => "the Idempotency-Key was used for another order".into(),
         }
+    }
+
+    /// The stable name of the error, for programs.
+    pub fn code(&self) -> Cow<'static, str> {
+        let code = match self {
+            Self::NoSuch(what) => return codes::of_resource(what, "not_found").into(),
+            Self::Refused(refusal) => refusal.code(),
+            Self::InvalidOrder(InvalidOrder::Malformed(_)) => codes::BODY_MALFORMED,
+            Self::InvalidOrder(InvalidOrder::Fields(_)) | Self::FieldInvalid(_) => codes::FIELD_INVALID,
+            Self::Unauthorized(None) => codes::TOKEN_MISSING,
+            Self::Unauthorized(Some(TokenFault::Unknown)) => codes::TOKEN_INVALID,
+            Self::Unauthorized(Some(TokenFault::Expired)) => codes::TOKEN_EXPIRED,
+            Self::Forbidden { .. } => codes::ROLE_TOO_SMALL,
+            Self::Misdirected => codes::HOST_UNKNOWN,
+            Self::NotFound => codes::PATH_NOT_FOUND,
+            Self::MethodNotAllowed { .. } => codes::METHOD_NOT_ALLOWED,
+            Self::TooManyRequests { .. } => codes::TOO_MANY_REQUESTS,
+            Self::UnsupportedMediaType => codes::MEDIA_TYPE_UNSUPPORTED,
+            Self::Upstream { reason: Reason::Unreachable, .. }
+            | Self::NotPublished { may_be_stored: false, .. } => codes::DEPENDENCY_DOWN,
+            Self::Upstream { reason: Reason::Overloaded | Reason::Local, .. } => codes::OVERLOADED,
+            Self::Upstream { reason: Reason::Invalid, .. } => codes::ANSWER_INVALID,
+            Self::Upstream { reason: Reason::TimedOut, .. } | Self::NotPublished { .. } => {
+                codes::OUTCOME_UNKNOWN
+            }
+            Self::KeyUsed { .. } => codes::KEY_USED,
+        };
+        code.into()
     }
 
     /// What the log shows in addition to the public text.
@@ -234,6 +268,7 @@ impl Problem {
     pub fn to_json(&self) -> Vec<u8> {
         let mut members = serde_json::Map::new();
         members.insert("error".to_owned(), self.public().into_owned().into());
+        members.insert("code".to_owned(), self.code().into_owned().into());
         match self {
             Self::InvalidOrder(InvalidOrder::Fields(fields)) => {
                 let fields: serde_json::Map<_, _> =
@@ -279,7 +314,7 @@ mod tests {
     fn a_client_never_sees_the_cause() {
         let cause = "connect to 10.0.0.7:8080: refused".to_owned();
         let problem = Problem::Upstream { service: "todo", reason: Reason::Unreachable, cause };
-        assert_eq!(problem.to_json(), br#"{"error":"todo is not reachable"}"#);
+        assert_eq!(problem.to_json(), br#"{"code":"dependency_down","error":"todo is not reachable"}"#);
         assert!(problem.cause().unwrap().contains("10.0.0.7"));
     }
 
@@ -287,6 +322,9 @@ mod tests {
     fn invalid_fields_are_named() {
         let invalid = InvalidOrder::Fields(vec![("user_id", "is required")]);
         let json = String::from_utf8(Problem::InvalidOrder(invalid).to_json()).unwrap();
-        assert_eq!(json, r#"{"error":"the order is invalid","fields":{"user_id":"is required"}}"#);
+        assert_eq!(
+            json,
+            r#"{"code":"field_invalid","error":"the order is invalid","fields":{"user_id":"is required"}}"#
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use edge::{Refusal, Request, Response};
-use foundation::Warnings;
+use foundation::{Warnings, codes};
 use serde_json::{Map, Value, json};
 
 use crate::outbox::Outbox;
@@ -60,7 +60,7 @@ impl Health {
         }
         if !problems.is_empty() {
             let error = format!("not ready: {}", problems.join(", "));
-            let answer = json!({ "error": error, "dependencies": dependencies });
+            let answer = json!({ "error": error, "code": codes::NOT_READY, "dependencies": dependencies });
             return response.send_json(503, &[("retry-after", "1")], answer.to_string().as_bytes());
         }
         let mut answer = json!({ "status": "ready" });

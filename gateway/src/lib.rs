@@ -2,7 +2,8 @@
 //!
 //! The path of a request: `crates/edge` (reads it, strictly and within limits) → `routes`, which asks `names`, `access`
 //! and `rates` whether it may be served → `proxy` and `upstream` for the services, `orders`, `publisher` and `outbox` for
-//! /api/billing, `billing_records` for what billing has stored, `status`, `health` or `assets` for the gateway's own paths.
+//! /api/billing, `billing_records` for what billing has stored, `status`, `history`, `health` or `assets` for the
+//! gateway's own paths; `watch` looks at the other parts for these.
 
 mod access;
 mod access_log;
@@ -15,6 +16,7 @@ mod cors;
 mod error;
 mod forwarded;
 mod health;
+mod history;
 mod inspection;
 mod message_ids;
 mod metrics;
@@ -33,6 +35,7 @@ mod settings;
 mod status;
 mod tokens;
 mod upstream;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,6 +62,7 @@ use catalogue::Catalogue;
 use cors::Cors;
 use forwarded::TrustedProxies;
 use health::Health;
+use history::History;
 use inspection::Inspection;
 use metrics::Metrics;
 use names::Names;
@@ -70,9 +74,10 @@ use publisher::Publisher;
 use rates::Rates;
 use recent_orders::RecentOrders;
 use routes::Routes;
-use status::{Placed, Status};
+use status::Status;
 use tokens::Tokens;
 use upstream::UpstreamService;
+use watch::Watch;
 
 /// A gateway that is bound to its address.
 pub struct Gateway {
@@ -112,6 +117,9 @@ impl Gateway {
         let outbox = outbox.map(|settings| Outbox::start(settings, publisher.clone(), recent.clone()));
         let outbox = outbox.transpose()?;
         let states = Arc::new(OrderStates::new(publisher.clone(), recent.clone(), billing_activity.clone()));
+        let watch = Watch::new(services.clone(), publisher.clone(), billing_activity.clone(), outbox.clone());
+        let watch = Arc::new(watch);
+        let history = History::start(watch.clone(), metrics.clone(), shutdown.clone())?;
         let proxies = services.iter().zip(&settings.services);
         let routes = Arc::new(Routes {
             services: proxies
@@ -122,15 +130,16 @@ impl Gateway {
             health: Health::new(services.clone(), publisher.clone(), outbox.clone()),
             status: Status::new(
                 services.clone(),
-                publisher.clone(),
-                Placed { outbox: outbox.clone(), states },
+                watch.clone(),
+                states,
                 metrics.clone(),
                 billing_activity.clone(),
             ),
+            history,
             catalogue: Catalogue::new(
                 &services,
                 &settings.services,
-                publisher.clone(),
+                watch,
                 billing_activity,
                 &settings.queue,
             ),

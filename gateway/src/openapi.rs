@@ -7,8 +7,8 @@ use crate::settings::ServiceSettings;
 /// Where a document has its schemas.
 const SCHEMAS: &str = "#/components/schemas/";
 
-/// Adds a service to the document: a tag of its name, its paths, and its schemas under names of its own. `theirs` is
-/// the last document that it gave, if any; `is_there` tells whether that was now.
+/// Adds a service to the document: a tag of its name, its paths, and its schemas and operations under names of its own.
+/// `theirs` is the last document that it gave, if any; `is_there` tells whether that was now.
 pub(crate) fn merge(document: &mut Value, service: &ServiceSettings, theirs: Option<&Value>, is_there: bool) {
     let name = &service.name;
     let about = theirs.and_then(|theirs| theirs["info"]["description"].as_str()).unwrap_or_default();
@@ -31,6 +31,9 @@ pub(crate) fn merge(document: &mut Value, service: &ServiceSettings, theirs: Opt
         for (_, operation) in item.as_object_mut().into_iter().flatten() {
             if operation.is_object() {
                 operation["tags"] = json!([name]);
+                if let Some(id) = operation["operationId"].as_str() {
+                    operation["operationId"] = format!("{name}.{id}").into();
+                }
             }
         }
         document["paths"][path] = item;
@@ -82,7 +85,10 @@ mod tests {
             "paths": {
                 "/todo": {
                     "parameters": [{"name": "id"}],
-                    "get": {"tags": ["tasks"], "schema": {"$ref": "#/components/schemas/Error"}},
+                    "get": {
+                        "tags": ["tasks"], "operationId": "listTasks",
+                        "schema": {"$ref": "#/components/schemas/Error"},
+                    },
                 },
                 "/api/movies": {"get": {}},
                 "/health": {"get": {}},
@@ -103,7 +109,10 @@ mod tests {
                     "/api/movies": {"get": {"summary": "ours"}},
                     "/todo": {
                         "parameters": [{"name": "id"}],
-                        "get": {"tags": ["todo"], "schema": {"$ref": "#/components/schemas/todo.Error"}},
+                        "get": {
+                            "tags": ["todo"], "operationId": "todo.listTasks",
+                            "schema": {"$ref": "#/components/schemas/todo.Error"},
+                        },
                     },
                 },
                 "components": {"schemas": {

@@ -47,7 +47,7 @@ impl Orders {
         }
         let message_id = if request.has_field("idempotency-key") {
             let key = request.field("idempotency-key");
-            key.and_then(|key| message_ids::of_key(request.client(), key)).ok_or(Problem::bad_request(
+            key.and_then(|key| message_ids::of_key(request.client(), key)).ok_or(Problem::FieldInvalid(
                 "Idempotency-Key must be 1 to 128 visible ASCII characters, once",
             ))?
         } else {

@@ -15,6 +15,7 @@ use crate::cors::Cors;
 use crate::error::Problem;
 use crate::forwarded::TrustedProxies;
 use crate::health::Health;
+use crate::history::History;
 use crate::message_ids;
 use crate::metrics::Metrics;
 use crate::names::Names;
@@ -33,6 +34,7 @@ pub(crate) struct Routes {
     pub(crate) billing_records: BillingRecords,
     pub(crate) health: Health,
     pub(crate) status: Status,
+    pub(crate) history: Arc<History>,
     pub(crate) catalogue: Catalogue,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
@@ -57,6 +59,7 @@ enum Endpoint {
     Health,
     Ready,
     Status,
+    History,
     OrderStatus,
     OrderStatusByQuery,
     Services,
@@ -75,7 +78,7 @@ impl Endpoint {
             Self::StoredOrders | Self::StoredOrder | Self::DeadLetters | Self::DeadLetter => {
                 Resource::Operations
             }
-            Self::Status | Self::Services => Resource::Operations,
+            Self::Status | Self::History | Self::Services => Resource::Operations,
             Self::Health | Self::Ready | Self::File(_) | Self::OpenApi | Self::Assets => Resource::Public,
         }
     }
@@ -103,6 +106,7 @@ static ROUTES: [Route; OTHER] = [
     route("/api/dead-letters", READ_ONLY, Endpoint::DeadLetters),
     route("/api/dead-letters/{id}", "DELETE, OPTIONS, POST", Endpoint::DeadLetter),
     route("/api/status", READ_ONLY, Endpoint::Status),
+    route("/api/status/history", READ_ONLY, Endpoint::History),
     route("/api/status/orders", READ_ONLY, Endpoint::OrderStatusByQuery),
     route("/api/status/orders/{message_id}", READ_ONLY, Endpoint::OrderStatus),
     route("/api/services", READ_ONLY, Endpoint::Services),
@@ -115,8 +119,10 @@ static ROUTES: [Route; OTHER] = [
     route("/assets/{name}", READ_ONLY, Endpoint::Assets),
 ];
 
+/// How many of [`ROUTES`], from the first one on, lead to inventory.
+pub(crate) const MOVIE_ROUTES: usize = 2;
 /// The number of routes; also the metrics index of requests without a route. The further services follow.
-const OTHER: usize = 18;
+const OTHER: usize = 19;
 
 /// The labels of the routes in metrics: [`ROUTES`] in order, `other`, then the prefixes of the further services. They
 /// live as long as the process.
@@ -233,7 +239,7 @@ impl Routes {
             // An unknown file is 404 for every method.
             Endpoint::Assets if assets::find(segment).is_none() => return Err(Problem::NotFound),
             Endpoint::OrderStatus | Endpoint::StoredOrder if !message_ids::fits_path(segment) => {
-                return Err(Problem::bad_request(
+                return Err(Problem::FieldInvalid(
                     "the message id must be 1 to 193 characters that need no percent-encoding in a path; ask for \
                      others with /api/status/orders?message_id=",
                 ));
@@ -257,6 +263,10 @@ impl Routes {
             Endpoint::Health => Health::serve_health(response),
             Endpoint::Ready => self.health.serve_ready(request, response),
             Endpoint::Status => self.status.serve(response),
+            Endpoint::History => {
+                let answer = self.history.answer(target.query)?;
+                response.send_json(200, &[("cache-control", "no-store")], answer.as_bytes())
+            }
             Endpoint::OrderStatus => {
                 return self.serve_order_status(role, request, response, segment);
             }
@@ -287,7 +297,7 @@ impl Routes {
     ) -> Result<(), Problem> {
         let ids = message_ids::asked_for(request.client(), self.access.may_see_all(role), id.as_bytes());
         if ids.is_empty() {
-            return Err(Problem::bad_request(
+            return Err(Problem::FieldInvalid(
                 "message_id must be given once: an Idempotency-Key of 1 to 128 visible ASCII characters, or the \
                  message_id of an answer",
             ));
@@ -401,7 +411,13 @@ mod tests {
             .iter()
             .map(|(path, item)| {
                 let members = item.as_object().unwrap().keys().cloned();
-                (path.clone(), methods(members.filter(|name| name != "parameters").collect()))
+                let mut names: Vec<_> = members.filter(|name| name != "parameters").collect();
+                // The document says this once for all paths.
+                names.push("options".to_owned());
+                if names.iter().any(|name| name == "get") {
+                    names.push("head".to_owned());
+                }
+                (path.clone(), methods(names))
             })
             .collect();
         let routed: BTreeMap<_, _> = ROUTES
@@ -411,5 +427,19 @@ mod tests {
             })
             .collect();
         assert_eq!(described, routed);
+    }
+
+    #[test]
+    fn the_openapi_document_has_the_version_of_the_program_and_every_code() {
+        let document = assets::openapi().unwrap();
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let about = document["info"]["description"].as_str().unwrap();
+        let mut described: Vec<_> =
+            about.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        described.sort_unstable();
+        let own = ["dead_letter_not_found", "movie_not_found", "order_not_found"];
+        let mut known: Vec<_> = foundation::codes::ALL.iter().copied().chain(own).collect();
+        known.sort_unstable();
+        assert_eq!(described, known);
     }
 }

@@ -9,7 +9,7 @@ pub static MOVIES: Resource = Resource::new(
     ["movie", "movies"],
     "movies",
     &[
-        Field::text("title").length(1..=255).trimmed().required().searchable(),
+        Field::text("title").length(1..=255).trimmed().required().searchable().sortable(),
         Field::text("description").length(0..=10_000).default(""),
     ],
 );
@@ -26,6 +26,11 @@ pub static INVENTORY: Application = Application {
             version: 2,
             name: "0002_title_index",
             sql: include_str!("../../sql/movies/0002_title_index.sql"),
+        },
+        Migration {
+            version: 3,
+            name: "0003_title_order",
+            sql: include_str!("../../sql/movies/0003_title_order.sql"),
         },
     ],
 };

@@ -98,7 +98,8 @@ async function settled(channel) {
   await declared(channel);
   const dead = new Map();
   await until("both dead letters are there", async () => {
-    const message = await channel.get(deadOrders.address, { noAck: true });
+    // They are back in the queue when the channel is closed, since they are not acknowledged.
+    const message = await channel.get(deadOrders.address);
     if (message) {
       check("the headers of a dead letter", messages.deadLetter.headers, message.properties.headers);
       dead.set(message.properties.messageId, message);

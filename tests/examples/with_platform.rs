@@ -2,8 +2,10 @@
 //! `cargo run -p system-tests --example with_platform -- STATE COMMAND [STATE COMMAND]…`.
 //!
 //! `COMMAND` is a line for bash. It finds the platform through `GATEWAY_URL`, `INVENTORY_URL`, `RABBITMQ_PORT`,
-//! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`, and the private listeners through `API_GATEWAY_PRIVATE_URL` and so on. `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for the broker. The exit status
-//! is 0 when all commands succeed; after the first that does not, the services' logs are shown.
+//! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`, and the private listeners through `API_GATEWAY_PRIVATE_URL` and so on;
+//! `API_GATEWAY_PID`, `INVENTORY_APP_PID` and `BILLING_APP_PID` are processes that a command may freeze and thaw.
+//! `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for the broker. The exit status is 0 when all commands succeed; after the first
+//! that does not, the services' logs are shown.
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::net::SocketAddr;
@@ -25,9 +27,11 @@ enum State {
     NoBroker,
     /// Every client may have one connection, and has it.
     OneConnection,
+    /// The gateway has the three tokens of the collection of faults.
+    WithTokens,
 }
 
-const STATES: [(&str, State); 7] = [
+const STATES: [(&str, State); 8] = [
     ("running", State::Running),
     ("no-billing", State::NoBilling),
     ("no-inventory", State::NoInventory),
@@ -35,7 +39,13 @@ const STATES: [(&str, State); 7] = [
     ("wrong-inventory", State::WrongInventory),
     ("no-broker", State::NoBroker),
     ("one-connection", State::OneConnection),
+    ("with-tokens", State::WithTokens),
 ];
+
+/// `collection-read`, `collection-write` and `collection-admin`, as docs/crud-master-faults.postman_collection.json says.
+const TOKENS: &str = "reader:read:8ffe35628b72cbc8c5d8155c2134e65c446fc81e2366baf0ea4f08c90d47cd1c,\
+     writer:write:1de243bafd3876ec5df844c1633f3fa29280692df736c0739c50ec753315f67c,\
+     chief:admin:2459a3bba7a77f0cc482a9c02d48073d4c593069883c6c64c61f2ac744665668";
 
 fn main() -> ExitCode {
     let Some(steps) = steps() else {
@@ -74,6 +84,7 @@ fn step(platform: &mut Platform, state: State, command: &str) -> bool {
     let connections = if state == State::OneConnection { "1" } else { "256" };
     platform.gateway.set("INVENTORY_URL", &url);
     platform.gateway.set("GATEWAY_MAX_CONNECTIONS_PER_CLIENT", connections);
+    platform.gateway.set("GATEWAY_TOKENS", if state == State::WithTokens { TOKENS } else { "" });
     // A connection that is held is held for as long as the command takes.
     let patience_ms = if state == State::OneConnection { "600000" } else { "60000" };
     platform.gateway.set("GATEWAY_IDLE_TIMEOUT_MS", patience_ms);
@@ -128,6 +139,12 @@ fn keep(service: &mut Service, running: bool) {
     }
 }
 
+/// The variable that has the process of a service that runs, so that a command can let it stand still: `BILLING_APP_PID`.
+fn process(service: &Service) -> Option<(String, String)> {
+    let name = service.name().replace('-', "_").to_uppercase();
+    service.is_started().then(|| (format!("{name}_PID"), service.pid().to_string()))
+}
+
 /// The variable that names the private listener of a service that runs: `BILLING_APP_PRIVATE_URL` for billing-app.
 fn private(service: &Service) -> Option<(String, String)> {
     let name = service.name().replace('-', "_").to_uppercase();
@@ -138,11 +155,13 @@ fn private(service: &Service) -> Option<(String, String)> {
 }
 
 fn run(command: &str, platform: &Platform) -> bool {
+    let services = [&platform.gateway, &platform.inventory, &platform.billing];
     let status = Command::new("bash")
         .args(["-c", command])
         .env("GATEWAY_URL", format!("http://{}", platform.addr()))
         .env("INVENTORY_URL", format!("http://{}", platform.inventory.addr()))
-        .envs([&platform.gateway, &platform.inventory, &platform.billing].into_iter().filter_map(private))
+        .envs(services.into_iter().filter_map(private))
+        .envs(services.into_iter().filter_map(process))
         .envs(platform.broker.settings())
         .status();
     match status {

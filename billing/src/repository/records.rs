@@ -22,11 +22,21 @@ const RECORDS: &str = "
     LEFT JOIN orders ON orders.id = processed.order_id
     LEFT JOIN dead_messages AS dead ON dead.message_id = asked.message_id";
 
-const ORDERS: &str = "
-    SELECT id, user_id, number_of_items, total_amount::text FROM orders WHERE id > $1 ORDER BY id LIMIT $2";
+const OLDEST: &str = "
+    SELECT id, user_id, number_of_items, total_amount::text FROM orders
+    WHERE id > $1 AND id < $2 AND ($3::text IS NULL OR user_id = $3) ORDER BY id LIMIT $4";
+
+const NEWEST: &str = "
+    SELECT id, user_id, number_of_items, total_amount::text FROM orders
+    WHERE id > $1 AND id < $2 AND ($3::text IS NULL OR user_id = $3) ORDER BY id DESC LIMIT $4";
 
 const MESSAGE_IDS: &str = "
     SELECT order_id, message_id FROM processed_messages WHERE order_id BETWEEN $1 AND $2";
+
+/// The same for orders that are far apart: each is looked up by the index.
+const MESSAGE_IDS_OF: &str = "
+    SELECT wanted.id, found.message_id FROM unnest($1::bigint[]) AS wanted (id),
+    LATERAL (SELECT message_id FROM processed_messages WHERE order_id = wanted.id LIMIT 1) AS found";
 
 /// Counts at most $2 orders after the id $1, and finds the id of the $3rd.
 const COUNT: &str = "
@@ -57,6 +67,19 @@ pub(crate) struct OrdersAfter {
     pub(crate) at_position: Option<i64>,
 }
 
+/// Which orders are asked for.
+pub(crate) struct Wanted<'q> {
+    /// Only orders with an id between these two.
+    pub(crate) after: i64,
+    pub(crate) before: i64,
+    /// Only orders of this customer.
+    pub(crate) user_id: Option<&'q str>,
+    /// The newest first, instead of the oldest.
+    pub(crate) newest: bool,
+    /// At most so many.
+    pub(crate) limit: i64,
+}
+
 impl Repository {
     /// What is known of each of these message ids.
     pub(crate) fn order_records(&mut self, ids: &[&str]) -> Result<HashMap<String, OrderRecord>, Error> {
@@ -68,18 +91,26 @@ impl Repository {
         })
     }
 
-    /// At most `limit` orders with an id over `after`, in the order of their ids.
-    pub(crate) fn orders(&mut self, after: i64, limit: i64) -> Result<Vec<StoredOrder>, Error> {
+    /// The orders that are wanted, in the order of their ids.
+    pub(crate) fn orders(&mut self, wanted: &Wanted<'_>) -> Result<Vec<StoredOrder>, Error> {
         self.with_connection(|connection| {
-            let statement = connection.prepared(ORDERS)?;
-            let rows = connection.client.query(&statement, &[&after, &limit])?;
+            let statement = connection.prepared(if wanted.newest { NEWEST } else { OLDEST })?;
+            let Wanted { after, before, user_id, limit, .. } = wanted;
+            let rows = connection.client.query(&statement, &[after, before, user_id, limit])?;
             let orders = rows.iter().map(|row| stored_order(row, 0)).collect::<Result<Vec<_>, _>>()?;
             let mut orders: Vec<_> = orders.into_iter().flatten().collect();
-            let (Some(first), Some(last)) = (orders.first(), orders.last()) else { return Ok(orders) };
-            let statement = connection.prepared(MESSAGE_IDS)?;
-            for row in connection.client.query(&statement, &[&first.id, &last.id])? {
+            let ids: Vec<_> = orders.iter().map(|order| order.id).collect();
+            let (Some(first), Some(last)) = (ids.iter().min(), ids.iter().max()) else { return Ok(orders) };
+            let rows = if user_id.is_some() {
+                let statement = connection.prepared(MESSAGE_IDS_OF)?;
+                connection.client.query(&statement, &[&ids])?
+            } else {
+                let statement = connection.prepared(MESSAGE_IDS)?;
+                connection.client.query(&statement, &[first, last])?
+            };
+            for row in rows {
                 let id: i64 = row.try_get(0)?;
-                if let Ok(index) = orders.binary_search_by_key(&id, |order| order.id) {
+                if let Some(index) = ids.iter().position(|known| *known == id) {
                     orders[index].message_id = row.try_get(1)?;
                 }
             }

@@ -105,9 +105,8 @@ fn orders_are_listed_and_counted_whoever_stored_them() {
     let mut found = Vec::new();
     let (mut after, mut pages) = (0, 0);
     loop {
-        let Answer::Orders { orders, more } = asker.ask(&Question::Orders { after, limit: 2 }) else {
-            panic!("no list");
-        };
+        let question = Question::Orders { after, limit: 2, before: None, newest: false, user_id: None };
+        let Answer::Orders { orders, more } = asker.ask(&question) else { panic!("no list") };
         after = orders.last().unwrap().id;
         found.extend(orders.into_iter().map(|order| (order.user_id, order.message_id, order.total_amount)));
         pages += 1;
@@ -124,6 +123,26 @@ fn orders_are_listed_and_counted_whoever_stored_them() {
     let expected =
         expected.map(|(user, id, amount)| (user.to_owned(), id.map(str::to_owned), amount.to_owned()));
     assert_eq!((found, pages), (expected.to_vec(), 2));
+
+    let mut newest = |before, user_id: Option<&str>| {
+        let user_id = user_id.map(str::to_owned);
+        let question = Question::Orders { after: 0, limit: 2, before: Some(before), newest: true, user_id };
+        match asker.ask(&question) {
+            Answer::Orders { orders, more } => {
+                let orders = orders.into_iter().map(|order| (order.user_id, order.message_id));
+                (orders.collect::<Vec<_>>(), more)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let order = |user: &str, id: Option<&str>| (user.to_owned(), id.map(str::to_owned));
+    let (third, by_hand) = (order("3", Some("order 3")), order("by hand", None));
+    assert_eq!(newest(i64::MAX, None), (vec![by_hand.clone(), third.clone()], true));
+    assert_eq!(newest(4, Some("3")), (vec![third], false));
+    assert_eq!(newest(i64::MAX, Some("by hand")), (vec![by_hand], false));
+    for nobody in ["4", "\0"] {
+        assert_eq!(newest(i64::MAX, Some(nobody)), (Vec::new(), false));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! asked for that, hands its messages to their queues in the order of the log, and confirms. While it does so the
 //! next batch gathers, so one fdatasync serves all that came meanwhile and no timer is needed.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use foundation::metrics::{Counter, Histogram};
@@ -15,17 +15,21 @@ use crate::log::owner::{Ledger, LogQueue, wants};
 use crate::log::record::{self, Message, Position, Previous, Range, RecordKind, Returned};
 use crate::log::segment_table::{Chunk, SegmentTable};
 use crate::log::stored_message::Settled;
-use crate::log::write_batch::{Confirm, LIMIT_BYTES, Routes, WriteBatch};
+use crate::log::write_batch::{Confirm, Routes, WriteBatch};
 use crate::sync::{lock, wait};
 
 mod answer;
 mod append;
+mod progress;
+
+pub(crate) use progress::Progress;
 
 /// A batch of nothing but acks may wait this long for company; nobody waits for it.
 const ACKS_DELAY: Duration = Duration::from_millis(5);
 /// Whatever was written without being made durable is made so after this time, so that a power failure brings back no
 /// more acked messages than those of a second.
 const SYNC_DELAY: Duration = Duration::from_millis(500);
+
 /// What the log's writer counts.
 #[derive(Debug, Default)]
 pub(crate) struct PersisterMetrics {
@@ -33,21 +37,10 @@ pub(crate) struct PersisterMetrics {
     pub(crate) messages: Counter,
     /// Messages that were confirmed to their publishers.
     pub(crate) confirmed: Counter,
-    /// Messages that consumers or the broker are done with, and that the log notes.
+    /// Messages that consumers or the broker are done with.
     pub(crate) settled: Counter,
     /// From the first message of a batch to the confirms of all.
     pub(crate) confirm_latency: Histogram,
-}
-
-/// How far a batch has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// It is in its queues, and durable if a message in it asked for that.
-    Through,
-    /// It was not written yet.
-    Pending,
-    /// The thread has ended, and nobody knows how much of it was written.
-    Ended,
 }
 
 /// Accepts messages and acks for the log.
@@ -86,6 +79,8 @@ struct State<Q> {
     synced: bool,
     /// When something was written that is not durable yet.
     unsynced_since: Option<Instant>,
+    /// How many wait for room or for a batch to be through.
+    waiters: usize,
     /// The thread waits for work.
     idle: bool,
     stopping: bool,
@@ -109,6 +104,7 @@ impl<Q: LogQueue> Persister<Q> {
             through: 1,
             synced: true,
             unsynced_since: None,
+            waiters: 0,
             idle: false,
             stopping: false,
             ended: false,
@@ -140,8 +136,8 @@ impl<Q: LogQueue> Persister<Q> {
         persistent: bool,
         confirm: Option<Confirm>,
     ) -> u64 {
-        // Once the thread has ended, all numbers are alike to those who wait.
-        self.publish_until(message, routes, persistent, confirm, None).unwrap_or_default()
+        // Once the thread has ended, the message is in no batch: this one is never through.
+        self.publish_until(message, routes, persistent, confirm, None).unwrap_or(u64::MAX)
     }
 
     /// The same with a deadline for the batch to have room. None if it has none by then, or the thread has ended: the
@@ -163,22 +159,6 @@ impl<Q: LogQueue> Persister<Q> {
             state.append_confirm(confirm, wanted & wants::VERDICT != 0);
         }
         Some(state.number)
-    }
-
-    /// Locks the batch that gathers; waits while it is full. None if it is so at the deadline, or the thread has ended.
-    fn wait_for_room(&self, deadline: Option<Instant>) -> Option<MutexGuard<'_, State<Q>>> {
-        let mut state = lock(&self.state);
-        while state.batch.bytes.len() >= LIMIT_BYTES && !state.ended {
-            self.wake(&mut state);
-            state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => wait(&self.progress, state),
-                Some(Duration::ZERO) => return None,
-                Some(left) => {
-                    self.progress.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-        (!state.ended).then_some(state)
     }
 
     /// Appends the dead letter of a message, whose queue and position `origin` names. That message is settled when the
@@ -211,10 +191,10 @@ impl<Q: LogQueue> Persister<Q> {
             return;
         }
         self.segment_table.subtract(settled);
-        self.metrics.settled.add(settled.len() as u64);
+        self.metrics.settled.add(settled.iter().map(|settled| u64::from(settled.count)).sum());
         let mut state = lock(&self.state);
         let first = state.acks.is_empty() && state.returned.is_empty();
-        state.acks.extend(settled.iter().filter(|settled| settled.logged).map(|settled| settled.range));
+        state.note_acks(settled);
         if first && !state.acks.is_empty() {
             self.wake(&mut state);
         }
@@ -231,29 +211,6 @@ impl<Q: LogQueue> Persister<Q> {
     fn wake(&self, state: &mut State<Q>) {
         if std::mem::take(&mut state.idle) {
             self.work.notify_one();
-        }
-    }
-
-    /// Waits until batch `number` is in its queues. False if the log ended before.
-    pub(crate) fn wait_through(&self, number: u64) -> bool {
-        let mut state = lock(&self.state);
-        self.wake(&mut state);
-        let waited = self.progress.wait_while(state, |state| state.through <= number && !state.ended);
-        waited.unwrap_or_else(PoisonError::into_inner).through > number
-    }
-
-    /// The same until `deadline` at most; tells how far the batch has come.
-    pub(crate) fn wait_until(&self, number: u64, deadline: Instant) -> Progress {
-        let mut state = lock(&self.state);
-        self.wake(&mut state);
-        let left = deadline.saturating_duration_since(Instant::now());
-        let waited =
-            self.progress.wait_timeout_while(state, left, |state| state.through <= number && !state.ended);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        match () {
-            () if state.through > number => Progress::Through,
-            () if state.ended => Progress::Ended,
-            () => Progress::Pending,
         }
     }
 
@@ -299,8 +256,9 @@ impl<Q: LogQueue> Persister<Q> {
         self.segment_table.seal(&batch.sealed);
         self.settle_origins(batch);
         self.answer_publishers(batch);
-        lock(&self.state).through = number + 1;
-        self.progress.notify_all();
+        let mut state = lock(&self.state);
+        state.through = number + 1;
+        self.announce(&state);
         Ok(true)
     }
 
@@ -334,8 +292,9 @@ impl<Q: LogQueue> Persister<Q> {
             };
         }
         state.idle = false;
-        state.append_acks();
+        // What came back was settled after that.
         state.append_returns();
+        state.append_acks();
         state.batch.segment = state.segment;
         state.batch.sync |=
             sync_is_due || state.unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_DELAY);
@@ -348,8 +307,7 @@ impl<Q: LogQueue> Persister<Q> {
         }
         let number = state.number;
         state.number += 1;
-        drop(state);
-        self.progress.notify_all();
+        self.announce(&state);
         Some(number)
     }
 

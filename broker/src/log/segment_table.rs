@@ -23,6 +23,7 @@ mod index;
 mod open_files;
 mod writing;
 
+pub(crate) use index::GAP_BYTES;
 use index::Indexes;
 use open_files::OpenFiles;
 
@@ -207,28 +208,31 @@ impl SegmentTable {
     /// Reads a page of whole, checked records: at least the first, however large. Returns the number of the segment
     /// too, or None if the slot is gone because the log was rearranged.
     pub(crate) fn read(&self, fetch: Fetch) -> Result<Option<(u32, Vec<u8>)>, Error> {
-        let open = self.open(fetch.at.slot).map_err(Error::log(format!("open segment {}", fetch.at.slot)))?;
+        let slot = fetch.at.slot;
+        let open = self.open(slot).map_err(|error| Error::log(format!("open segment {slot}"))(error))?;
         let Some((number, file)) = open else { return Ok(None) };
-        let doing = || format!("read {} at offset {}", file_name(number), fetch.at.offset);
+        // In words only if it fails: this is done for every page.
+        let failed =
+            |error| Error::log(format!("read {} at offset {}", file_name(number), fetch.at.offset))(error);
         let available = fetch.end.saturating_sub(fetch.at.offset) as usize;
         let mut page = vec![0; available.min(PAGE_BYTES)];
-        file.read_at(&mut page, fetch.at.offset.into()).map_err(Error::log(doing()))?;
+        file.read_at(&mut page, fetch.at.offset.into()).map_err(failed)?;
         let first = record::claimed_total(&page).filter(|total| *total <= available);
         if let Some(first) = first
             && first > page.len()
         {
             page.resize(first, 0);
-            file.read_at(&mut page, fetch.at.offset.into()).map_err(Error::log(doing()))?;
+            file.read_at(&mut page, fetch.at.offset.into()).map_err(failed)?;
         }
         let whole =
             record::iterate(&page, self.origin(number)).last().map_or(0, |(at, record)| at + record.total);
         if whole == 0 {
-            if !lock(&self.table).segments.contains_key(&fetch.at.slot) {
+            if !lock(&self.table).segments.contains_key(&slot) {
                 // While it was read, others settled what was in it.
                 return Ok(None);
             }
             let damaged = io::Error::new(io::ErrorKind::InvalidData, "the record is damaged");
-            return Err(Error::log(doing())(damaged));
+            return Err(failed(damaged));
         }
         page.truncate(whole);
         Ok(Some((number, page)))
@@ -283,6 +287,11 @@ impl SegmentTable {
         for slot in slots {
             table.segments.remove(slot);
             table.open.forget(*slot);
+        }
+        drop(table);
+        // While somebody reads for an index, it is forgotten when it was not used for long enough.
+        if let Ok(mut indexes) = self.indexes.try_lock() {
+            indexes.forget(slots);
         }
     }
 

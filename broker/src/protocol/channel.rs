@@ -151,7 +151,7 @@ impl Channel {
         }
     }
 
-    /// Ends its consumers and its sending side; returns the deliveries that have to be requeued.
+    /// Ends its sending side; returns the deliveries that have to be requeued, before [`Channel::end_consumers`].
     pub(crate) fn silence(&mut self) -> Vec<Unsettled> {
         let mut unsettled = self.output.close();
         if let Some(transaction) = self.publisher.transaction() {
@@ -159,13 +159,18 @@ impl Channel {
         }
         self.session.broker.connections.channels_closed.increment();
         self.session.peer.set_unfinished(self.number, None);
+        unsettled
+    }
+
+    /// Removes its consumers from their queues. What they had is there again by now, so that whoever follows them begins
+    /// with that.
+    pub(crate) fn end_consumers(&mut self) {
         for (tag, consuming) in self.consumers.drain() {
             self.session.peer.consumes_no_more(&consuming.queue);
             if let Err(fault) = self.session.broker.remove_consumer(&consuming.queue, consuming.id) {
                 log::error!("consumer '{tag}' left, and its queue cannot be deleted: {fault}");
             }
         }
-        unsettled
     }
 
     /// Waits until everything that was published on this channel is in its queues, so that what follows sees it.

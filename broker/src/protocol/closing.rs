@@ -66,9 +66,9 @@ pub(crate) fn close(peer: &Peer, input: &mut Input, frame_max: u32, reason: &Rea
 }
 
 /// Class and method that failed with a frame. A frame on a channel that awaits content fails its basic.publish.
-pub(crate) fn failed_method(frame: Frame<'_>, awaits_content: bool) -> (u16, u16) {
+pub(crate) fn failed_method(frame: Frame<'_>, expects_content: bool) -> (u16, u16) {
     match frame.kind {
-        _ if awaits_content => (60, 40),
+        _ if expects_content => (60, 40),
         FrameKind::Method => method::ids(frame.payload),
         FrameKind::Header | FrameKind::Body | FrameKind::Heartbeat => (0, 0),
     }

@@ -1,6 +1,6 @@
 //! One client connection: its two threads, its channels, and what ends it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()
 
 /// The life of a connection, on its reader thread.
 fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
-    let mut awaits_content = false;
+    let mut expects_content = false;
     let outcome = shake(broker, &mut input, peer).and_then(|agreement| {
         peer.set_progress(Progress::Open);
         log::debug!("{}: user '{}' connected", peer.address, agreement.user);
@@ -107,9 +107,9 @@ fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
         let round = consumer_timeout.map(|timeout| (timeout / 4).min(MOST_BETWEEN_ROUNDS));
         input.set_patience(limit, round)?;
         let session = Arc::new(Session { broker: Arc::clone(broker), peer: Arc::clone(peer), agreement });
-        let mut connection = Connection { session, channels: HashMap::new(), last_round: Instant::now() };
+        let mut connection = Connection { session, channels: BTreeMap::new(), last_round: Instant::now() };
         let outcome = connection.run(&mut input);
-        awaits_content = connection.awaits_content(&input);
+        expects_content = connection.expects_content(&input);
         connection.release();
         outcome
     });
@@ -125,7 +125,7 @@ fn serve(broker: &Arc<Broker>, peer: &Arc<Peer>, mut input: Input) {
             let frame_max = broker.settings.frame_max_bytes;
             // What is wrong is still in front.
             let failed = match scan(input.pending(), frame_max) {
-                ParsedFrame::Whole(frame, _) => failed_method(frame, awaits_content),
+                ParsedFrame::Whole(frame, _) => failed_method(frame, expects_content),
                 ParsedFrame::Partial(_) | ParsedFrame::Bad(_) => (0, 0),
             };
             close(peer, &mut input, frame_max, &Reason { code, text: &text, failed });
@@ -144,7 +144,7 @@ fn log_end(peer: &Peer, how: fmt::Arguments<'_>) {
 
 struct Connection {
     session: Arc<Session>,
-    channels: HashMap<u16, ChannelState>,
+    channels: BTreeMap<u16, ChannelState>,
     /// When the channels were last looked through for deliveries that are overdue.
     last_round: Instant,
 }
@@ -233,7 +233,7 @@ impl Connection {
             }
             Err(Fault::Channel(code, text)) => {
                 log::info!("{}: channel {number} closed: {} {text}", self.session.peer.address, code.0);
-                let failed = failed_method(frame, self.channel_awaits_content(number));
+                let failed = failed_method(frame, self.channel_expects_content(number));
                 let text = close_text(code, &text);
                 self.close_channel(number, &Reply::ChannelClose { code: code.0, text: &text, failed });
                 Ok(())
@@ -266,14 +266,14 @@ impl Connection {
     }
 
     /// Whether the frame in front of the input is for a channel that awaits content.
-    fn awaits_content(&self, input: &Input) -> bool {
+    fn expects_content(&self, input: &Input) -> bool {
         match scan(input.pending(), self.session.agreement.frame_max) {
-            ParsedFrame::Whole(frame, _) => self.channel_awaits_content(frame.channel),
+            ParsedFrame::Whole(frame, _) => self.channel_expects_content(frame.channel),
             ParsedFrame::Partial(_) | ParsedFrame::Bad(_) => false,
         }
     }
 
-    fn channel_awaits_content(&self, number: u16) -> bool {
+    fn channel_expects_content(&self, number: u16) -> bool {
         match self.channels.get(&number) {
             Some(ChannelState::Open(channel)) => channel.publisher.expects_content(),
             Some(ChannelState::Closing) | None => false,
@@ -305,8 +305,9 @@ impl Connection {
     fn close_channel(&mut self, number: u16, last: &Reply<'_>) {
         if let Some(ChannelState::Open(mut channel)) = self.channels.insert(number, ChannelState::Closing) {
             let unsettled = channel.silence();
-            self.session.peer.send_buffer.send(last, number);
             delivery::end_deliveries(&self.session.broker, &unsettled, delivery::Settlement::Requeue);
+            channel.end_consumers();
+            self.session.peer.send_buffer.send(last, number);
         }
     }
 
@@ -321,6 +322,11 @@ impl Connection {
             }
         }
         delivery::end_deliveries(broker, &unsettled, delivery::Settlement::Requeue);
+        for slot in self.channels.values_mut() {
+            if let ChannelState::Open(channel) = slot {
+                channel.end_consumers();
+            }
+        }
         for queue in broker.topology.queues() {
             if queue.owner == Some(self.session.peer.id)
                 && let Err(fault) = broker.delete_queue(&queue)

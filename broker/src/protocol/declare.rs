@@ -11,6 +11,8 @@ use crate::protocol::codec::reply::Reply;
 use crate::protocol::fault::{
     ACCESS_REFUSED, Fault, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR,
 };
+use crate::queues::queue::Queue;
+use crate::queues::subscriber::SharedSubscriber;
 use crate::queues::topology::{QueueAttributes, SharedQueue};
 use crate::queues::upkeep;
 
@@ -29,7 +31,7 @@ impl Channel {
         };
         self.last_queue.clone_from(&queue.name);
         if !declare.no_wait {
-            upkeep::look_after(&self.session.broker, &queue);
+            while !upkeep::look_after(&self.session.broker, &queue) {}
             let state = queue.lock();
             let (messages, consumers) = (clamp(state.waiting()), clamp(state.consumers().len() as u64));
             drop(state);
@@ -122,18 +124,15 @@ pub(crate) fn delete_queue(
     if_empty: bool,
     answer: impl FnOnce(u64),
 ) -> Outcome {
-    let state = queue.lock();
-    let problem = match () {
-        () if if_unused && !state.consumers().is_empty() => Some("in use"),
-        () if if_empty && state.waiting() > 0 => Some("not empty"),
-        () => None,
+    let may_go = |state: &Queue<SharedSubscriber>| {
+        let problem = match () {
+            () if if_unused && !state.consumers().is_empty() => "in use",
+            () if if_empty && state.waiting() > 0 => "not empty",
+            () => return Ok(true),
+        };
+        Fault::channel(PRECONDITION_FAILED, format!("queue '{}' in vhost '/' {problem}", queue.name))
     };
-    drop(state);
-    if let Some(problem) = problem {
-        let text = format!("queue '{}' in vhost '/' {problem}", queue.name);
-        return Fault::channel(PRECONDITION_FAILED, text);
-    }
-    broker.delete_queue_and_tell(queue, answer)
+    broker.delete_queue_if(queue, may_go, answer)
 }
 
 pub(crate) fn check_name(name: &str, what: &str) -> Outcome {

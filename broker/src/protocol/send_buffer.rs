@@ -84,6 +84,8 @@ struct State {
     starved: bool,
     /// Somebody who appended has promised to call [`SendBuffer::flush`].
     flush_promised: bool,
+    /// The reader thread waits in [`SendBuffer::wait_for_room`].
+    reader_waits: bool,
     /// Nothing more may be appended; the writer thread ends when everything is sent.
     finished: bool,
     /// The socket is of no more use.
@@ -245,7 +247,9 @@ impl SendBuffer {
         if state.starved || state.finished {
             self.work.notify_one();
         }
-        self.room.notify_all();
+        if state.reader_waits {
+            self.room.notify_all();
+        }
         if !state.sending {
             self.unlock(state);
         }
@@ -298,7 +302,10 @@ impl SendBuffer {
         if state.pending.len() >= REQUEST_LIMIT_BYTES {
             drop(state);
             self.flush();
-            let waiting = |state: &mut State| state.pending.len() >= REQUEST_LIMIT_BYTES && !state.closed;
+            let waiting = |state: &mut State| {
+                state.reader_waits = state.pending.len() >= REQUEST_LIMIT_BYTES && !state.closed;
+                state.reader_waits
+            };
             drop(self.room.wait_while(lock(&self.state), waiting));
         }
     }

@@ -4,16 +4,19 @@
 //! and those that came back. `runs` describe everything behind them as stretches of the log, so that a backlog of any
 //! length costs a few dozen bytes per segment. Positions in `ready` are all lower than those in `runs`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::log::record::{self, RecordKind};
+use crate::log::segment_table::GAP_BYTES;
 use crate::log::stored_message::{Fetch, Location, Run, Settled, StoredMessage};
 
 /// A stretch of the log is read as it is if it is not longer than this,
 const SPARSE_BYTES: u64 = 64 << 10;
-/// or if at least one of this many bytes is the queue's.
+/// or if at least one of this many bytes is the queue's,
 const SPARSE_SHARE: u64 = 4;
+/// or if there is a message of the queue in this many bytes: they would be read together anyway.
+const SPARSE_DISTANCE: u64 = GAP_BYTES as u64;
 
 /// A page of the log, and where a message's record begins in it.
 pub(crate) type Paged = (Arc<Vec<u8>>, usize);
@@ -29,7 +32,8 @@ struct Ready {
 pub(super) struct Backlog {
     /// The queue's number.
     id: u32,
-    ready: VecDeque<Ready>,
+    /// By position: thousands may come back at once, in any order.
+    ready: BTreeMap<u64, Ready>,
     runs: VecDeque<Run>,
     /// Messages in `ready` and `runs`.
     count: u64,
@@ -39,7 +43,7 @@ pub(super) struct Backlog {
 
 impl Backlog {
     pub(super) fn new(id: u32) -> Self {
-        Self { id, ready: VecDeque::new(), runs: VecDeque::new(), count: 0, redelivered_through: 0 }
+        Self { id, ready: BTreeMap::new(), runs: VecDeque::new(), count: 0, redelivered_through: 0 }
     }
 
     /// Takes over what recovery found. Messages up to `redelivered_through` are marked when they go out.
@@ -67,46 +71,45 @@ impl Backlog {
 
     /// Puts a message back at its position.
     pub(super) fn put_back(&mut self, entry: StoredMessage) {
-        let at = self.ready.partition_point(|ready| ready.entry.position < entry.position);
-        self.ready.insert(at, Ready { entry, page: None });
+        self.ready.insert(entry.position, Ready { entry, page: None });
         self.count += 1;
     }
 
     /// The position of the message at the head.
     pub(super) fn first_position(&self) -> Option<u64> {
-        let ready = self.ready.front().map(|ready| ready.entry.position);
+        let ready = self.ready.first_key_value().map(|(position, _)| *position);
         ready.or_else(|| self.runs.front().map(|run| run.first))
     }
 
     /// The message at the head, if its page was read.
     pub(super) fn head(&self) -> Option<(StoredMessage, Paged)> {
-        let front = self.ready.front()?;
+        let (_, front) = self.ready.first_key_value()?;
         front.page.as_ref().map(|(page, start)| (front.entry, (Arc::clone(page), *start)))
     }
 
     /// Removes the message that [`Backlog::head`] returned.
     pub(super) fn pop(&mut self) {
-        if self.ready.pop_front().is_some() {
+        if self.ready.pop_first().is_some() {
             self.count -= 1;
         }
     }
 
     /// Gives up the pages that were read. They are read again when somebody asks.
     pub(super) fn forget_pages(&mut self) {
-        for ready in &mut self.ready {
+        for ready in self.ready.values_mut() {
             ready.page = None;
         }
     }
 
     /// The part of the log that holds the messages at the head. None if nothing waits, or their pages were read.
     pub(super) fn next_fetch(&self) -> Option<Fetch> {
-        let Some(front) = self.ready.front() else {
+        let Some((_, front)) = self.ready.first_key_value() else {
             let run = self.runs.front()?;
             return Some(Fetch { at: Location { slot: run.slot, offset: run.offset }, end: run.end });
         };
         // Messages that came back together usually lie together, so one page serves many of them.
         let mut end = front.entry.at.offset;
-        for Ready { entry, page } in &self.ready {
+        for Ready { entry, page } in self.ready.values() {
             if page.is_some() || entry.at.slot != front.entry.at.slot || entry.at.offset < end {
                 break;
             }
@@ -120,7 +123,9 @@ impl Backlog {
         self.ready.is_empty()
             && self.runs.front().is_some_and(|run| {
                 let span = u64::from(run.end.saturating_sub(run.offset));
-                span > SPARSE_BYTES && run.bytes * SPARSE_SHARE < span
+                span > SPARSE_BYTES
+                    && run.bytes * SPARSE_SHARE < span
+                    && u64::from(run.count) * SPARSE_DISTANCE < span
             })
     }
 
@@ -145,7 +150,7 @@ impl Backlog {
             self.read_run(number, page);
             return;
         }
-        for Ready { entry, page: slot } in &mut self.ready {
+        for Ready { entry, page: slot } in self.ready.values_mut() {
             let start = entry.at.offset.wrapping_sub(fetch.at.offset) as usize;
             let inside = entry.at.slot == fetch.at.slot
                 && entry.at.offset >= fetch.at.offset
@@ -179,7 +184,7 @@ impl Backlog {
                     redelivered: run.first <= self.redelivered_through,
                     timed: record::arrival(found.payload).is_some(),
                 };
-                self.ready.push_back(Ready { entry, page: Some((Arc::clone(page), at)) });
+                self.ready.insert(run.first, Ready { entry, page: Some((Arc::clone(page), at)) });
                 run.first += 1;
                 run.count -= 1;
                 run.bytes -= u64::from(total);
@@ -197,7 +202,7 @@ impl Backlog {
 
     /// Drops everything and tells what it was.
     pub(super) fn drain(&mut self, durable: bool) -> Vec<Settled> {
-        let settled = self.ready.iter().map(|Ready { entry, .. }| entry.settled(self.id, durable));
+        let settled = self.ready.values().map(|Ready { entry, .. }| entry.settled(self.id, durable));
         let mut settled: Vec<Settled> = settled.collect();
         settled.extend(self.runs.iter().map(|run| Settled {
             range: run.range(self.id),
@@ -206,7 +211,7 @@ impl Backlog {
             bytes: run.bytes,
             logged: durable,
         }));
-        self.ready = VecDeque::new();
+        self.ready = BTreeMap::new();
         self.runs = VecDeque::new();
         self.count = 0;
         settled
@@ -214,8 +219,8 @@ impl Backlog {
 
     /// The slot of the segment that holds the message at `position`, if it waits.
     pub(super) fn slot_of(&self, position: u64) -> Option<u32> {
-        if let Ok(index) = self.ready.binary_search_by_key(&position, |ready| ready.entry.position) {
-            return Some(self.ready[index].entry.at.slot);
+        if let Some(ready) = self.ready.get(&position) {
+            return Some(ready.entry.at.slot);
         }
         let behind = self.runs.partition_point(|run| run.first <= position);
         let run = behind.checked_sub(1).and_then(|index| self.runs.get(index))?;
@@ -224,7 +229,7 @@ impl Backlog {
 
     /// The entries that are held one by one.
     pub(super) fn entries_mut(&mut self) -> impl Iterator<Item = &mut StoredMessage> {
-        self.ready.iter_mut().map(|ready| &mut ready.entry)
+        self.ready.values_mut().map(|ready| &mut ready.entry)
     }
 
     /// The log was rearranged: the runs that were in `slots` are now where `moved` (ascending by position) says.

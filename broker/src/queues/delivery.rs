@@ -14,6 +14,9 @@ use crate::queues::store::Store;
 use crate::queues::subscriber::{Effects, SharedSubscriber, Subscriber as _};
 use crate::queues::topology::SharedQueue;
 
+/// What was appended for consumers is sent after this many bytes were read for them.
+const SEND_BYTES: usize = 32 << 10;
+
 /// Sends what was appended for these consumers.
 fn wake(subscribers: &[SharedSubscriber]) {
     for subscriber in subscribers {
@@ -108,35 +111,43 @@ impl Unsettled {
 /// Delivers as much of a queue as its consumers have room for. No lock is held while a page is read or a socket is
 /// written.
 pub(crate) fn pump(store: &Store, queue: &SharedQueue) {
+    // Pages are small where a queue shares the log with many: what several of them hold is sent together.
+    let (mut sleeping, mut unsent) = (Vec::new(), 0);
     loop {
         let mut effects = Effects::default();
         let mut state = queue.lock();
         let fetch = state.dispatch(&mut effects);
         store.persister.settle(&effects.settled);
         drop(state);
-        wake(&effects.wake);
+        sleeping.append(&mut effects.wake);
+        if fetch.is_none() || unsent >= SEND_BYTES || !effects.dead.is_empty() {
+            wake(&std::mem::take(&mut sleeping));
+            unsent = 0;
+        }
         dead_letters::send(store, queue, effects.dead);
         let Some(fetch) = fetch else { return };
-        if !fetch_page(store, queue, fetch) {
-            return;
-        }
+        let Some(read) = fetch_page(store, queue, fetch) else { return wake(&sleeping) };
+        unsent += read;
     }
 }
 
-/// Reads the page that a queue needs to go on. False if the log cannot be read, which ends the store.
-pub(crate) fn fetch_page(store: &Store, queue: &SharedQueue, fetch: Fetch) -> bool {
+/// Reads the page that a queue needs to go on. Returns its bytes; None if the log cannot be read, which ends the store.
+pub(crate) fn fetch_page(store: &Store, queue: &SharedQueue, fetch: Fetch) -> Option<usize> {
     let page = narrow(store, queue, fetch)
         .and_then(|fetch| store.segment_table.read(fetch).map(|page| page.map(|page| (fetch, page))));
     match page {
-        Ok(Some((fetch, (number, page)))) => queue.lock().install(fetch, number, &Arc::new(page)),
+        Ok(Some((fetch, (number, page)))) => {
+            let bytes = page.len();
+            queue.lock().install(fetch, number, &Arc::new(page));
+            Some(bytes)
+        }
         // The log was rearranged meanwhile; the queue knows the new place.
-        Ok(None) => {}
+        Ok(None) => Some(0),
         Err(error) => {
             store.fail(error);
-            return false;
+            None
         }
     }
-    true
 }
 
 /// Leaves out what belongs to other queues, if that is most of what would be read.
@@ -167,8 +178,7 @@ pub(crate) fn take(
         match taken {
             Taken::Empty => return None,
             Taken::Message(entry, page, start) => return Some((entry, page, start, left)),
-            Taken::Fetch(fetch) if !fetch_page(store, queue, fetch) => return None,
-            Taken::Fetch(_) => {}
+            Taken::Fetch(fetch) => _ = fetch_page(store, queue, fetch)?,
         }
     }
 }

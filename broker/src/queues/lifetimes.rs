@@ -49,11 +49,19 @@ impl Lifetimes {
         (self.any, self.mixed, self.known) = (true, true, None);
     }
 
-    /// A message that expires at `expiry` was appended at `position`; `is_first` if nothing waits before it.
-    pub(super) fn added(&mut self, position: u64, expiry: u64, payload: &[u8], is_first: bool) {
+    /// A message that expires at `expiry` was appended at `position`; `is_first` if nothing waits before it,
+    /// `is_alone` if nothing is out that may come back, either.
+    pub(super) fn added(
+        &mut self,
+        position: u64,
+        expiry: u64,
+        payload: &[u8],
+        is_first: bool,
+        is_alone: bool,
+    ) {
         if is_first {
             self.known = Some((position, expiry));
-            self.mixed = false;
+            self.mixed &= !is_alone;
         }
         self.any = true;
         self.mixed |= own_ttl(payload).is_some();

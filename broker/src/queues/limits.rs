@@ -12,9 +12,7 @@ use crate::queues::queue::{DYING, Queue};
 use crate::queues::rules::Rules;
 use crate::queues::subscriber::{Effects, Subscriber};
 
-/// The most messages that are dropped at a time, so that no queue keeps others waiting.
-const MOST_AT_ONCE: usize = 256;
-/// Pages are kept while the next message expires within this many milliseconds.
+/// Pages are kept while the next message expires within this many milliseconds, or somebody consumes.
 const SOON_MS: u64 = 1000;
 
 impl<S: Subscriber + Clone> Queue<S> {
@@ -117,12 +115,10 @@ impl<S: Subscriber + Clone> Queue<S> {
         !self.backlog.is_empty() && self.rules.as_ref().is_some_and(|rules| rules.is_over(self.backlog.len()))
     }
 
-    /// Drops messages from the head while more wait than may. Returns the page that is needed to go on, if one is.
+    /// Drops messages from the head while more wait than may, those of one page at most. Returns the page that is needed
+    /// to go on, if one is.
     pub(crate) fn trim(&mut self, effects: &mut Effects<S>) -> Option<Fetch> {
-        for _ in 0..MOST_AT_ONCE {
-            if !self.is_over() {
-                break;
-            }
+        while self.is_over() {
             let Some((entry, page)) = self.backlog.head() else { return self.backlog.next_fetch() };
             self.drop_head(Dead { entry, page: Some(page), reason: Reason::MaxLength }, effects);
         }
@@ -132,7 +128,14 @@ impl<S: Subscriber + Clone> Queue<S> {
     /// Notes when a message expires that waits from now on, the last one.
     pub(super) fn note_lifetime(&mut self, entry: &StoredMessage, payload: &[u8]) {
         let expiry = lifetimes::expiry(payload, self.ttl());
-        self.lifetimes.added(entry.position, expiry, payload, self.backlog.is_empty());
+        let is_first = self.backlog.is_empty();
+        self.lifetimes.added(
+            entry.position,
+            expiry,
+            payload,
+            is_first,
+            is_first && self.unsettled.is_empty(),
+        );
     }
 
     /// Whether a message's life is over.
@@ -145,18 +148,15 @@ impl<S: Subscriber + Clone> Queue<S> {
         entry.timed && lifetimes::expiry(payload, self.ttl()) <= effects.now_ms()
     }
 
-    /// Drops messages from the head whose lives are over. Returns the page that is needed to go on, if one is.
+    /// Drops messages from the head whose lives are over, those of one page at most. Returns the page that is needed to
+    /// go on, if one is.
     pub(crate) fn expire(&mut self, effects: &mut Effects<S>) -> Option<Fetch> {
-        for _ in 0..MOST_AT_ONCE {
-            if self.lifetimes.next(self.backlog.first_position()) > effects.now_ms() {
-                break;
-            }
+        while self.lifetimes.next(self.backlog.first_position()) <= effects.now_ms() {
             let Some((entry, (page, start))) = self.backlog.head() else { return self.backlog.next_fetch() };
             let payload = payload_at(&page, start)?;
             if !self.has_expired(&entry, payload, effects) {
-                let expiry = if entry.timed { lifetimes::expiry(payload, self.ttl()) } else { NEVER };
-                self.lifetimes.learned(entry.position, expiry);
-                if expiry.saturating_sub(effects.now_ms()) > SOON_MS {
+                let expiry = self.learn(&entry, payload);
+                if self.consumers.is_empty() && expiry.saturating_sub(effects.now_ms()) > SOON_MS {
                     self.backlog.forget_pages();
                 }
                 break;
@@ -167,6 +167,23 @@ impl<S: Subscriber + Clone> Queue<S> {
             );
         }
         None
+    }
+
+    /// Notes when the message at the head expires, and returns that.
+    fn learn(&mut self, entry: &StoredMessage, payload: &[u8]) -> u64 {
+        let expiry = if entry.timed { lifetimes::expiry(payload, self.ttl()) } else { NEVER };
+        self.lifetimes.learned(entry.position, expiry);
+        expiry
+    }
+
+    /// If nobody knows when the message at the head expires, and its page was read, nobody has to be called for that.
+    fn learn_head(&mut self) {
+        if self.lifetimes.next(self.backlog.first_position()) == 0
+            && let Some((entry, (page, start))) = self.backlog.head()
+            && let Some(payload) = payload_at(&page, start)
+        {
+            self.learn(&entry, payload);
+        }
     }
 
     /// Whether anything can make it necessary to look at the queue at some time.
@@ -188,6 +205,7 @@ impl<S: Subscriber + Clone> Queue<S> {
 
     /// Notes when the queue is due. Returns that, and when it was before, if it is earlier now.
     pub(crate) fn reschedule(&mut self) -> Option<(u64, u64)> {
+        self.learn_head();
         let due = self.due();
         self.lifetimes.schedule(due).map(|before| (before, due))
     }
@@ -265,6 +283,42 @@ mod tests {
     }
 
     #[test]
+    fn a_shorter_life_that_comes_back_is_noticed() {
+        let mut fixture = Fixture::ruled(Arguments { message_ttl: Some(HOUR), ..Arguments::default() });
+        fixture.publish_message(1, Some(now()), b"\0\0", b"");
+        fixture.publish_message(1, Some(now()), &living("60000"), b"");
+        assert_eq!((fixture.get(), fixture.get()), (Some((1, false)), Some((2, false))));
+        // Nothing waits when this one comes.
+        fixture.publish_message(1, Some(now()), b"\0\0", b"");
+        fixture.requeue(1);
+        fixture.requeue(2);
+        fixture.look_after();
+        assert!(fixture.queue.due() > now() + 60_000, "the first one lives for an hour");
+        assert_eq!(fixture.get(), Some((1, true)));
+        assert!(fixture.queue.due() <= now() + 60_000, "the second one does not");
+    }
+
+    #[test]
+    fn a_consumer_gets_nothing_that_has_no_room_however_much_there_was() {
+        let mut fixture = Fixture::ruled(Arguments { max_length: Some(2), ..Arguments::default() });
+        fixture.publish(1_000);
+        let consumer = fixture.consumer(1, 0, true);
+        fixture.dispatch();
+        assert_eq!(consumer.positions(), [999, 1_000]);
+    }
+
+    #[test]
+    fn nobody_is_called_for_a_head_whose_page_was_read() {
+        let mut fixture = Fixture::new();
+        fixture.publish_message(3, Some(now()), &living("3600000"), b"");
+        fixture.look_after();
+        assert_eq!(fixture.get(), Some((1, false)));
+        let (_, due) = fixture.queue.reschedule().unwrap();
+        assert!(due > now(), "its life is known, and the page stays for whoever takes it");
+        assert!(fixture.queue.backlog.head().is_some());
+    }
+
+    #[test]
     fn the_oldest_messages_make_room_and_become_dead_letters() {
         let arguments =
             Arguments { max_length: Some(2), dead_letters: Some(target()), ..Arguments::default() };
@@ -302,6 +356,24 @@ mod tests {
         fixture.publish_message(1, None, b"\0\0", b"0123456789");
         fixture.look_after();
         assert_eq!(fixture.queue.waiting(), 1, "nothing else counts any more");
+    }
+
+    #[test]
+    fn what_came_back_too_often_takes_no_room() {
+        let arguments = Arguments {
+            is_quorum: true,
+            delivery_limit: Some(0),
+            max_bytes: Some(8),
+            ..Arguments::default()
+        };
+        let mut fixture = Fixture::ruled(arguments);
+        fixture.publish(2);
+        assert_eq!(fixture.get(), Some((1, false)));
+        fixture.requeue(1);
+        assert_eq!((&fixture.settled[..], fixture.queue.waiting()), (&[1][..], 1));
+        fixture.publish(1);
+        fixture.look_after();
+        assert_eq!((fixture.queue.waiting(), fixture.settled.len()), (2, 1), "eight bytes wait");
     }
 
     #[test]

@@ -302,6 +302,9 @@ impl<S: Subscriber + Clone> Queue<S> {
                 effects.returned.push(Returned { queue: self.id, position, times: count });
             }
         }
+        if let Some(rules) = &mut self.rules {
+            rules.waits_again(position);
+        }
         if entry.timed {
             self.lifetimes.came_back();
         }

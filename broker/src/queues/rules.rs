@@ -89,9 +89,13 @@ impl Rules {
         }
     }
 
-    /// A message that was out waits again. Returns how often it came back by now, if the queue counts that.
-    pub(super) fn came_back(&mut self, position: u64) -> Option<u32> {
+    /// A message that was out waits again.
+    pub(super) fn waits_again(&mut self, position: u64) {
         self.body_bytes += self.out.remove(&position).unwrap_or(0);
+    }
+
+    /// A message came back. Returns how often it did by now, if the queue counts that.
+    pub(super) fn came_back(&mut self, position: u64) -> Option<u32> {
         if !self.arguments.is_quorum {
             return None;
         }

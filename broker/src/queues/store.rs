@@ -20,7 +20,8 @@ use crate::log::segment_table::SegmentTable;
 use crate::log::storage::Storage;
 use crate::queues::counts::StoreCounts;
 use crate::queues::fault::Outcome;
-use crate::queues::subscriber::Subscriber as _;
+use crate::queues::queue::Queue;
+use crate::queues::subscriber::{SharedSubscriber, Subscriber as _};
 use crate::queues::topology::{SharedQueue, Topology};
 use crate::queues::upkeep;
 use crate::sync::{join, lock, spawn};
@@ -128,16 +129,15 @@ impl Store {
     pub(crate) fn stop(&self, threads: StoreThreads) -> Result<(), Error> {
         self.shutdown.request();
         self.topology.timers().stop();
-        // What it settled and sent away is still written.
-        let upkeep_ended = join(threads.upkeep, "upkeep");
         self.persister.stop();
         // The housekeeper may be asleep, or the persister be waiting for it.
         self.segment_table.wake(false);
         let ended = join(threads.housekeeper, "housekeeper");
         self.segment_table.wake(true);
         join(threads.persister, "persister")?;
+        // Last, since it may be waiting for the persister. What it could not pass on any more dies again in the next life.
+        join(threads.upkeep, "upkeep")?;
         ended?;
-        upkeep_ended?;
         if let Some(failure) = self.take_failure() {
             return Err(failure);
         }
@@ -160,23 +160,24 @@ impl Store {
     /// Deletes a queue with everything in it and tells its consumers. Returns how many messages waited.
     pub(crate) fn delete_queue(&self, queue: &Arc<SharedQueue>) -> Outcome<u64> {
         let mut waited = 0;
-        self.delete_queue_and_tell(queue, |waiting| waited = waiting)?;
+        self.delete_queue_if(queue, |_| Ok(true), |waiting| waited = waiting)?;
         Ok(waited)
     }
 
-    /// Deletes a queue, calls `deleted` with the number of messages that waited, and then tells its consumers: whoever
-    /// deletes it has its answer before the end of a consumer of its own.
-    pub(crate) fn delete_queue_and_tell(
+    /// Deletes a queue if `may_go` says so; no message and no consumer can come in between. Calls `answer` with the
+    /// number of messages that waited, 0 if it was not deleted, and tells its consumers after that: whoever deletes it
+    /// has its answer before the end of a consumer of its own.
+    pub(crate) fn delete_queue_if(
         &self,
         queue: &Arc<SharedQueue>,
+        may_go: impl Fn(&Queue<SharedSubscriber>) -> Outcome<bool>,
         answer: impl FnOnce(u64),
     ) -> Outcome {
         let mut deleted = lock(&self.counts.deleted_queues);
-        if !self.topology.remove_queue(queue)? {
+        let Some(mut state) = self.topology.remove_queue(queue, may_go)? else {
             answer(0);
             return Ok(());
-        }
-        let mut state = queue.lock();
+        };
         let waiting = state.waiting();
         let (settled, consumers) = state.delete();
         self.persister.settle(&settled);

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::codec::raw_table::RawTable;
@@ -15,8 +15,10 @@ use crate::queues::exchange::{Destination, Exchange, ExchangeType, Target};
 use crate::queues::fault::{
     Fault, INTERNAL_ERROR, NOT_FOUND, Outcome, PRECONDITION_FAILED, RESOURCE_ERROR, RESOURCE_LOCKED,
 };
-use crate::queues::shared_queue::locked_text;
+use crate::queues::queue::Queue;
 pub(crate) use crate::queues::shared_queue::{QueueAttributes, SharedQueue};
+use crate::queues::shared_queue::{QueueGuard, locked_text};
+use crate::queues::subscriber::SharedSubscriber;
 use crate::queues::timers::Timers;
 use crate::sync::lock;
 
@@ -42,6 +44,8 @@ pub(crate) struct Topology {
     registry: RwLock<Arc<Registry>>,
     /// What the files on disk say besides the definitions. Locked after the registry, while they are replaced.
     header: Mutex<Header>,
+    /// The last attempt to replace the files failed: nobody knows which definitions are there.
+    unsaved: AtomicBool,
     /// Changes whenever a route may have changed, so that channels can keep routes they looked up.
     version: AtomicU64,
     /// The most queues, and the most exchanges.
@@ -73,7 +77,8 @@ impl Topology {
         }
         registry.binding_bytes = registry.count_binding_bytes();
         let (registry, header) = (RwLock::new(Arc::new(registry)), Mutex::new(header));
-        Ok(Self { storage, registry, header, version: AtomicU64::new(1), max_queues, timers })
+        let (unsaved, version) = (AtomicBool::new(false), AtomicU64::new(1));
+        Ok(Self { storage, registry, header, unsaved, version, max_queues, timers })
     }
 
     pub(crate) fn timers(&self) -> &Timers {
@@ -90,10 +95,15 @@ impl Topology {
         let result = if durable {
             let mut next = Registry::clone(&registry);
             let result = change(&mut next);
-            if let Err(error) = self.save(&next, &mut lock(&self.header)) {
+            let mut header = lock(&self.header);
+            if let Err(error) = self.save(&next, &mut header) {
                 log::error!("{error}");
+                // The files may say what does not hold. If this fails, too, the housekeeper tries again, and gives up if
+                // that is not for want of space.
+                let _ = self.save(&registry, &mut header);
                 return Fault::connection(INTERNAL_ERROR, "the definition could not be stored");
             }
+            drop(header);
             *registry = Arc::new(next);
             result
         } else {
@@ -105,7 +115,9 @@ impl Topology {
 
     fn save(&self, registry: &Registry, header: &mut Header) -> Result<(), Error> {
         header.generation += 1;
-        definitions::save(&*self.storage, *header, &registry.definitions())
+        let saved = definitions::save(&*self.storage, *header, &registry.definitions());
+        self.unsaved.store(saved.is_err(), Ordering::Relaxed);
+        saved
     }
 
     /// Writes the files of a new folder.
@@ -113,14 +125,16 @@ impl Topology {
         self.save(&self.read(), &mut lock(&self.header))
     }
 
-    /// Notes, durably, that the log has a segment of this number. Those who only look things up need not wait.
+    /// Notes, durably, that the log has a segment of this number, and saves again what could not be saved. Those who
+    /// only look things up need not wait.
     pub(crate) fn note_segment(&self, number: u32) -> Result<(), Error> {
         let registry = self.read();
         let mut header = lock(&self.header);
-        if number <= header.segment {
+        if number <= header.segment && !self.unsaved.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let known = std::mem::replace(&mut header.segment, number);
+        let highest = header.segment.max(number);
+        let known = std::mem::replace(&mut header.segment, highest);
         let saved = self.save(&registry, &mut header);
         if saved.is_err() {
             header.segment = known;
@@ -162,25 +176,30 @@ impl Topology {
         attributes: QueueAttributes<'_>,
         connection: u64,
     ) -> Outcome<Arc<SharedQueue>> {
-        let QueueAttributes { durable, auto_delete, owner, .. } = attributes;
-        if let Some(queue) = self.find_queue(name) {
-            queue.check_access(connection)?;
-            let what = format!("queue '{name}'");
-            check_equivalent("durable", &what, durable, queue.declared_durable)?;
-            if owner.is_some() != queue.owner.is_some() {
-                // What RabbitMQ answers when only the exclusivity differs.
-                return Fault::channel(RESOURCE_LOCKED, locked_text(name));
+        loop {
+            let known = self.find_queue(name);
+            if let Some(queue) = &known {
+                check_declared(queue, &attributes, connection)?;
+                queue.touch();
+            } else if let Some(created) = self.create_queue(name, attributes)? {
+                return Ok(created);
             }
-            check_equivalent("auto_delete", &what, auto_delete, queue.auto_delete)?;
-            queue.check_arguments(attributes.arguments)?;
-            queue.touch();
-            return Ok(queue);
+            // It may have expired before it was touched, or another connection may have been faster to create it.
+            if let Some(queue) = self.find_queue(name)
+                && known.is_some_and(|known| Arc::ptr_eq(&known, &queue))
+            {
+                return Ok(queue);
+            }
         }
+    }
+
+    /// Creates a queue; None if there is one of this name.
+    fn create_queue(&self, name: &str, attributes: QueueAttributes<'_>) -> Outcome<Option<Arc<SharedQueue>>> {
         let arguments = attributes.parse(name)?;
         let limit = self.max_queues;
         self.change(attributes.survive(), |registry| {
-            if let Some(queue) = registry.queues.get(name) {
-                return Ok(Arc::clone(queue)); // Another connection was faster.
+            if registry.queues.contains_key(name) {
+                return Ok(None);
             }
             if registry.queues.len() >= limit {
                 return Fault::channel(RESOURCE_ERROR, format!("there are {limit} queues, the most allowed"));
@@ -191,24 +210,49 @@ impl Topology {
             *counter += 1;
             let queue = SharedQueue::new(id, name, attributes, arguments, &registry.timers);
             registry.queues.insert(name.to_owned(), Arc::clone(&queue));
-            Ok(queue)
+            Ok(Some(queue))
         })?
     }
 
-    /// Forgets a queue and its bindings. False if it was gone already.
-    pub(crate) fn remove_queue(&self, queue: &Arc<SharedQueue>) -> Outcome<bool> {
+    /// Forgets a queue and its bindings, if `may_go` says so. Returns the queue locked, as it was when that was asked;
+    /// None if it stays, or was gone already.
+    pub(crate) fn remove_queue<'a>(
+        &self,
+        queue: &'a Arc<SharedQueue>,
+        may_go: impl Fn(&Queue<SharedSubscriber>) -> Outcome<bool>,
+    ) -> Outcome<Option<QueueGuard<'a>>> {
+        if !may_go(&queue.lock())? {
+            return Ok(None);
+        }
         // A durable exchange may go with the last binding of a queue that is not durable.
         let gone = Destination::Queue(Arc::clone(queue));
         let durable = queue.durable || self.read().loses_durable_exchange(gone.clone());
         self.change(durable, |registry| {
             if registry.queues.get(&queue.name).is_none_or(|known| known.id != queue.id) {
-                return false;
+                return Ok(None);
+            }
+            let state = queue.lock();
+            if !may_go(&state)? {
+                return Ok(None);
             }
             registry.queues.remove(&queue.name);
             registry.remove_bindings_to(&gone);
-            true
-        })
+            Ok(Some(state))
+        })?
     }
+}
+
+/// Fails if a client of `connection` may not use the queue, or asks for another one.
+fn check_declared(queue: &SharedQueue, wanted: &QueueAttributes<'_>, connection: u64) -> Outcome {
+    queue.check_access(connection)?;
+    let what = format!("queue '{}'", queue.name);
+    check_equivalent("durable", &what, wanted.durable, queue.declared_durable)?;
+    if wanted.owner.is_some() != queue.owner.is_some() {
+        // What RabbitMQ answers when only the exclusivity differs.
+        return Fault::channel(RESOURCE_LOCKED, locked_text(&queue.name));
+    }
+    check_equivalent("auto_delete", &what, wanted.auto_delete, queue.auto_delete)?;
+    queue.check_arguments(wanted.arguments)
 }
 
 pub(super) fn check_equivalent<T: Copy + Display + PartialEq>(

@@ -5,9 +5,13 @@ use std::sync::Arc;
 
 use crate::queues::dead_letters;
 use crate::queues::delivery;
+use crate::queues::queue::Queue;
 use crate::queues::store::Store;
-use crate::queues::subscriber::Effects;
+use crate::queues::subscriber::{Effects, SharedSubscriber};
 use crate::queues::topology::SharedQueue;
+
+/// The most pages of one queue that are gone through at a time, so that no queue keeps others waiting.
+const MOST_PAGES: usize = 16;
 
 /// The body of the thread; ends when the timers are stopped.
 pub(crate) fn run(store: &Store) {
@@ -18,23 +22,19 @@ pub(crate) fn run(store: &Store) {
     }
 }
 
-/// Does what is due in a queue, or the first part of it.
-pub(crate) fn look_after(store: &Store, queue: &Arc<SharedQueue>) {
-    loop {
+/// Does what is due in a queue, or the first part of it; false if there is more to do.
+pub(crate) fn look_after(store: &Store, queue: &Arc<SharedQueue>) -> bool {
+    for _ in 0..MOST_PAGES {
         let mut effects = Effects::default();
         let mut state = queue.lock();
         if !state.is_watched() {
-            return;
+            return true;
         }
         if state.has_ended() {
             state.end_upkeep();
             drop(state);
-            log::debug!("queue '{}' expires: nobody used it", queue.name);
-            if let Err(fault) = store.delete_queue(queue) {
-                log::error!("queue '{}' expires and cannot be deleted: {fault}", queue.name);
-                queue.lock().touch();
-            }
-            return;
+            end(store, queue);
+            return true;
         }
         state.begin_upkeep();
         effects.dead = state.take_pending();
@@ -45,9 +45,22 @@ pub(crate) fn look_after(store: &Store, queue: &Arc<SharedQueue>) {
         store.persister.settle(&effects.settled);
         drop(state);
         dead_letters::send(store, queue, effects.dead);
-        let Some(fetch) = fetch else { return };
-        if !delivery::fetch_page(store, queue, fetch) {
-            return;
+        let Some(fetch) = fetch else { return true };
+        if delivery::fetch_page(store, queue, fetch).is_none() {
+            return true;
         }
+    }
+    // The guard sets the timer, and this thread comes back after other queues had their turn.
+    queue.lock().end_upkeep();
+    false
+}
+
+/// Deletes a queue that was unused for too long, unless somebody uses it after all.
+fn end(store: &Store, queue: &Arc<SharedQueue>) {
+    let ended = |state: &Queue<SharedSubscriber>| Ok(state.has_ended());
+    log::debug!("queue '{}' expires: nobody used it", queue.name);
+    if let Err(fault) = store.delete_queue_if(queue, ended, |_| {}) {
+        log::error!("queue '{}' expires and cannot be deleted: {fault}", queue.name);
+        queue.lock().touch();
     }
 }

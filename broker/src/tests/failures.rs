@@ -2,12 +2,23 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use super::life::{Life, logs};
 use super::memory_storage::MemoryStorage;
 use crate::log::housekeeper;
 use crate::log::prepare;
+use crate::log::record::Message;
 use crate::log::write_batch::WriteBatch;
+use crate::queues::queue::Queue;
+use crate::queues::subscriber::SharedSubscriber;
+use crate::queues::topology::Routes;
+
+const MESSAGE: Message<'_> =
+    Message { exchange: b"", routing_key: b"one", properties: b"\0\0", body: b"body" };
 
 #[test]
 fn after_a_failed_write_or_sync_nothing_is_confirmed_and_nothing_confirmed_is_lost() {
@@ -41,6 +52,69 @@ fn after_a_failed_write_or_sync_nothing_is_confirmed_and_nothing_confirmed_is_lo
 }
 
 #[test]
+fn what_an_ended_log_did_not_take_is_not_through() {
+    let life = Life::begin(MemoryStorage::default()).unwrap();
+    life.declare();
+    life.publish(1, &["one"], true, 20);
+    life.step().unwrap();
+    life.broker.persister.end();
+    let batch = life.publish(2, &["one"], true, 20);
+    assert!(!life.broker.persister.wait_through(batch), "nobody may be told that it is stored");
+}
+
+#[test]
+fn a_queue_whose_deletion_failed_keeps_what_is_confirmed_after_that() {
+    // Two files are written, synced and renamed, and the folder is synced.
+    for nth in 1..=9 {
+        let life = Life::begin(MemoryStorage::default()).unwrap();
+        life.declare();
+        let queue = life.broker.topology.find_queue("one").unwrap();
+        housekeeper::keep(&*life.broker).unwrap();
+        life.storage.fuse.arm(nth, io::ErrorKind::Other);
+        let deleted = life.broker.delete_queue(&queue);
+        life.storage.fuse.disarm();
+        assert!(deleted.is_err(), "call {nth}");
+        life.publish(1, &["one"], true, 20);
+        life.step().unwrap();
+        for storage in [life.storage.after_kill(), life.storage.after_power_failure(|| true)] {
+            assert_eq!(Life::begin(storage).unwrap().contents("one"), [1], "call {nth}");
+        }
+    }
+}
+
+#[test]
+fn a_queue_that_has_to_be_empty_takes_no_message_with_it() {
+    let life = Life::begin(MemoryStorage::default()).unwrap();
+    life.declare();
+    let queue = life.broker.topology.find_queue("one").unwrap();
+    housekeeper::keep(&*life.broker).unwrap();
+    // It was asked, and the definitions without it cannot be written yet.
+    let (asked, held) = (AtomicU32::new(0), life.storage.fuse.hold_syncs());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let is_empty = |state: &Queue<SharedSubscriber>| {
+                asked.fetch_add(1, Ordering::SeqCst);
+                Ok(state.waiting() == 0)
+            };
+            life.broker.delete_queue_if(&queue, is_empty, |waited| assert_eq!(waited, 0)).unwrap();
+        });
+        while asked.load(Ordering::SeqCst) < 2 {
+            std::thread::yield_now();
+        }
+        let step = scope.spawn(|| {
+            life.broker.persister.publish(&MESSAGE, &vec![Arc::clone(&queue)].into(), false, None);
+            life.broker.persister.step(&mut WriteBatch::default()).unwrap();
+        });
+        let deadline = Instant::now() + Duration::from_millis(200);
+        while !step.is_finished() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        drop(held);
+    });
+    assert!(life.broker.topology.find_queue("one").is_none());
+}
+
+#[test]
 fn a_full_disk_raises_the_alarm_and_loses_nothing() {
     let life = Life::begin(MemoryStorage::default()).unwrap();
     life.declare();
@@ -64,6 +138,34 @@ fn a_full_disk_raises_the_alarm_and_loses_nothing() {
     life.publish(6, &["one"], true, 20);
     life.step().unwrap();
     assert_eq!(Life::begin(life.storage.after_kill()).unwrap().contents("one"), [2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_full_disk_does_not_hold_up_the_end() {
+    let life = Life::begin(MemoryStorage::default()).unwrap();
+    life.declare();
+    let store = Arc::clone(&life.broker.store);
+    let threads = store.start().unwrap();
+    let queue = life.broker.topology.find_queue("one").unwrap();
+    let routes: Routes = vec![Arc::clone(&queue)].into();
+    // It lives for 300 ms and becomes a dead letter then.
+    let living = Message { properties: b"\x01\0\x03300", ..MESSAGE };
+    let batch = store.persister.publish(&living, &routes, true, None);
+    assert!(store.persister.wait_through(batch));
+    life.storage.is_full.store(true, Ordering::SeqCst);
+    let body = vec![0; 100_000];
+    let large = Message { body: &body, ..MESSAGE };
+    let soon = || Some(Instant::now() + Duration::from_millis(100));
+    while store.persister.publish_until(&large, &routes, true, None, soon()).is_some() {}
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while queue.lock().dying_entry(1).is_none() {
+        assert!(Instant::now() < deadline, "it expires");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || sender.send(store.stop(threads).is_ok()));
+    let in_good_order = ended.recv_timeout(Duration::from_secs(30)).expect("it ends");
+    assert!(!in_good_order, "what was published could not be written");
 }
 
 #[test]

@@ -67,8 +67,8 @@ impl Life {
         self.broker.topology.declare_queue(name, attributes, 1).unwrap();
     }
 
-    /// Publishes a message with a number to some queues.
-    pub(super) fn publish(&self, number: u64, queues: &[&str], persistent: bool, size: usize) {
+    /// Publishes a message with a number to some queues. Returns its batch.
+    pub(super) fn publish(&self, number: u64, queues: &[&str], persistent: bool, size: usize) -> u64 {
         let routes: Vec<_> =
             queues.iter().map(|name| self.broker.topology.find_queue(name).unwrap()).collect();
         let routes: Routes = routes.into();
@@ -76,7 +76,7 @@ impl Life {
         body.resize(8 + size, b'.');
         let message =
             Message { exchange: b"", routing_key: queues[0].as_bytes(), properties: b"\0\0", body: &body };
-        self.broker.persister.publish(&message, &routes, persistent, None);
+        self.broker.persister.publish(&message, &routes, persistent, None)
     }
 
     /// Has the persister write what gathered. What was published before is confirmed if this succeeds.

@@ -75,6 +75,8 @@ impl Fuse {
 pub(crate) struct MemoryStorage {
     names: Mutex<Names>,
     pub(crate) fuse: Fuse,
+    /// No file can be created.
+    pub(crate) is_full: Arc<AtomicBool>,
     /// What is left of the disk, for the alarm.
     pub(crate) free: Arc<Mutex<Option<u64>>>,
 }
@@ -126,7 +128,12 @@ impl MemoryStorage {
     pub(crate) fn share(&self) -> Self {
         let names = self.names.lock().unwrap();
         let names = Names { current: names.current.clone(), durable: names.durable.clone() };
-        Self { names: Mutex::new(names), fuse: self.fuse.clone(), free: Arc::clone(&self.free) }
+        Self {
+            names: Mutex::new(names),
+            fuse: self.fuse.clone(),
+            is_full: Arc::clone(&self.is_full),
+            free: Arc::clone(&self.free),
+        }
     }
 
     /// Creates or replaces a file, durably.
@@ -164,6 +171,9 @@ impl Storage for MemoryStorage {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.fuse.burn()?;
         let file = Arc::new(MemoryFile { contents: Mutex::default(), fuse: self.fuse.clone() });
         self.names.lock().unwrap().current.insert(name.to_owned(), Arc::clone(&file));

@@ -310,3 +310,27 @@ fn only_one_consumer_is_active() {
     third.send_consume(1, "q", "third", 4);
     third.expect_channel_close(1, 403, "queue 'q' in vhost '/' in exclusive use");
 }
+
+#[test]
+fn whoever_follows_the_active_consumer_begins_with_what_that_had() {
+    let server = Server::start();
+    let mut client = server.publisher();
+    for queue in ["channel", "connection"] {
+        declare(&mut client, queue, &[("x-single-active-consumer", b"t\x01".to_vec())]);
+        let (mut first, mut second) = (server.client(), server.client());
+        first.qos(1, 2, false);
+        first.consume(1, queue, "first", 0);
+        second.consume(1, queue, "second", 0);
+        for body in [b"1", b"2", b"3", b"4"] {
+            client.publish_confirmed(1, queue, body);
+        }
+        assert_eq!([first.delivery(1).content.body, first.delivery(1).content.body], [b"1", b"2"]);
+        if queue == "channel" {
+            first.method(1, 20, 40, Args::new().short(200).short_string("").short(0).short(0));
+            first.expect(1, 20, 41);
+        }
+        drop(first);
+        let taken: Vec<_> = (0..4).map(|_| second.delivery(1).content.body).collect();
+        assert_eq!(taken, [b"1", b"2", b"3", b"4"], "whose {queue} ended");
+    }
+}

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::field::{Field, FieldType, Source};
-use crate::query::{Cursor, LIMIT_MAX, OFFSET_MAX, Selection};
+use crate::query::{COUNT_MAX, Cursor, LIMIT_MAX, OFFSET_MAX, Selection};
 use crate::resource::{Action, Lists, Operation, Parameter, Resource};
 use crate::routes::Routes;
 use crate::server::Application;
@@ -74,6 +74,8 @@ fn parameters(resource: &Resource) -> Vec<(String, String)> {
     match resource.lists {
         Lists::Plain => {
             parameters.push(("after=KEY".to_owned(), "go on behind the record with this key".to_owned()));
+            let about = format!("tell how many there are on all pages, as far as N; N is 1 to {COUNT_MAX}");
+            parameters.push(("count=N".to_owned(), about));
         }
         Lists::Counted { size } => {
             let _ = write!(parameters[0].1, ", otherwise {size}");
@@ -97,10 +99,10 @@ fn parameters(resource: &Resource) -> Vec<(String, String)> {
             parameters.push((format!("{name}_from=VALUE"), "has this value or a greater one".to_owned()));
             parameters.push((format!("{name}_to=VALUE"), "has this value or a smaller one".to_owned()));
         }
-        if field.sortable {
-            let about = format!("sorted by {name}; sort=-{name} for the reverse order");
-            parameters.push((format!("sort={name}"), about));
-        }
+    }
+    for name in resource.sortable() {
+        let about = format!("sorted by {name}; sort=-{name} for the reverse order");
+        parameters.push((format!("sort={name}"), about));
     }
     let own = resource.parameters.iter().flat_map(Parameter::documented);
     parameters.extend(own.map(|(name, about)| (format!("{name}=…"), about.to_owned())));
@@ -124,7 +126,7 @@ fn describe_sql(text: &mut String, table: &Table) {
         if resource.lists != Lists::Plain {
             statement(&format!("GET ?{query}, its count"), &statements::count(resource, &selection).sql);
         }
-        let place = Cursor { key: String::new(), value: selection.sort.map(|_| String::new()) };
+        let place = Cursor { key: String::new(), value: selection.sort.field.map(|_| String::new()) };
         let (after, until) = match selection.limit {
             Some(limit) => {
                 let end = statements::page_end(resource, &selection, limit);
@@ -144,7 +146,7 @@ fn describe_sql(text: &mut String, table: &Table) {
 
 /// Query strings that show each filter and each order.
 fn examples(table: &Table) -> Vec<String> {
-    let mut examples = vec![format!("limit={LIMIT_MAX}")];
+    let mut examples = vec![format!("limit={LIMIT_MAX}"), format!("sort=-{}", table.columns[0].name)];
     for field in table.resource.fields {
         if field.searchable || field.filterable {
             let value = example(&field.kind);

@@ -1,6 +1,7 @@
 //! One function for each operation: reads the request, calls the store, and writes the response.
 
 use edge::{Body, BodySize, Method, Request, Response};
+use foundation::codes;
 use foundation::json::is_json;
 use postgres::Row;
 use serde::Serialize;
@@ -36,7 +37,8 @@ impl Handler<'_> {
     pub(crate) fn list(&self, query: &str, request: &Request<'_>, response: &mut Response<'_>) -> Served {
         let mut selection = Selection::parse(self.table.resource, query).map_err(Problem::from)?;
         if self.table.resource.lists == Lists::Plain {
-            return self.send_list(selection, None, request, response);
+            let total = self.total(&selection)?;
+            return self.send_list(selection, None, total.as_deref(), request, response);
         }
         let counted = self.store.count(self.table, &selection).map_err(|failure| self.failed(&failure))?;
         let mut opening = page::opening(self.table, &selection, counted.records, request);
@@ -46,7 +48,16 @@ impl Handler<'_> {
             return Ok(response.send_json(200, &[], &opening)?);
         }
         selection.after = counted.before;
-        self.send_list(selection, Some(opening), request, response)
+        self.send_list(selection, Some(opening), None, request, response)
+    }
+
+    /// The value of `Total-Count`, if the client asks for it: how many records there are on all pages, as far as the
+    /// client wants them counted; with a plus if there are more.
+    fn total(&self, selection: &Selection) -> Result<Option<String>, Problem> {
+        let Some(most) = selection.count_up_to else { return Ok(None) };
+        let counted = self.store.count(self.table, selection).map_err(|failure| self.failed(&failure))?;
+        let is_more = counted.records > most as u64;
+        Ok(Some(if is_more { format!("{most}+") } else { counted.records.to_string() }))
     }
 
     /// Sends the records of a list, behind the opening of a page if there is one: whole if they fit into the first
@@ -55,25 +66,29 @@ impl Handler<'_> {
         &self,
         selection: Selection,
         opening: Option<Vec<u8>>,
+        total: Option<&str>,
         request: &Request<'_>,
         response: &mut Response<'_>,
     ) -> Served {
         let asked = selection.clone();
         let mut listing = self.store.list(self.table, selection).map_err(|failure| self.failed(&failure))?;
         let next_page = listing.next_page.as_ref().filter(|_| opening.is_none());
-        let link = next_page.map(|last| page_link(self.table, &asked.next_query(last)));
+        let link = next_page.map(|last| page_link(self.table, &asked.next_query(self.table.resource, last)));
+        let fields: Vec<_> = [("link", link.as_deref()), ("total-count", total)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect();
         if listing.batch.is_last {
-            let link = link.as_ref().map(|link| ("link", link.as_str()));
             let json = match opening {
                 Some(opening) => [&opening, &*listing.batch.json, page::CLOSING].concat(),
                 None => listing.batch.json,
             };
-            return Ok(response.send_json(200, link.as_slice(), &json)?);
+            return Ok(response.send_json(200, &fields, &json)?);
         }
         response.begin(200);
         response.field("content-type", b"application/json");
-        if let Some(link) = link {
-            response.field("link", link.as_bytes());
+        for (name, value) in fields {
+            response.field(name, value.as_bytes());
         }
         response.end_head(BodySize::Unknown);
         if request.method() == Method::Head {
@@ -179,7 +194,8 @@ impl Handler<'_> {
         request: &mut Request<'_>,
         response: &mut Response<'_>,
     ) -> Served {
-        let query = query::parameters(query).map_err(|problem| Problem::new(400, problem))?;
+        let query = query::parameters(query)
+            .map_err(|problem| Problem::new(400, codes::REQUEST_MALFORMED, problem))?;
         let body = request.read_body(self.body_max_bytes)?;
         let body = if body.is_empty() { None } else { Some(read_json(&body, request)?) };
         let text = |bytes| std::str::from_utf8(bytes).ok().map(str::to_owned);
@@ -234,20 +250,21 @@ fn check_media_type(request: &Request<'_>) -> Result<(), Problem> {
     if request.field("content-type").is_some_and(is_json) {
         Ok(())
     } else {
-        Err(Problem::new(415, "The body must be application/json"))
+        Err(Problem::new(415, codes::MEDIA_TYPE_UNSUPPORTED, "The body must be application/json"))
     }
 }
 
 fn read_json(body: &[u8], request: &Request<'_>) -> Result<Box<RawValue>, Unserved> {
     check_media_type(request)?;
-    let json = serde_json::from_slice(body);
-    Ok(json.map_err(|error| Problem::new(400, format!("the body is not valid JSON: {error}")))?)
+    let malformed =
+        |error| Problem::new(400, codes::BODY_MALFORMED, format!("the body is not valid JSON: {error}"));
+    Ok(serde_json::from_slice(body).map_err(malformed)?)
 }
 
 fn condition(request: &Request<'_>) -> Result<Condition, Problem> {
     let (if_match, if_none_match) = (joined(request, "if-match"), joined(request, "if-none-match"));
     Condition::of_change(if_match.as_deref(), if_none_match.as_deref())
-        .map_err(|problem| Problem::new(400, problem))
+        .map_err(|problem| Problem::new(400, codes::FIELD_INVALID, problem))
 }
 
 fn number(key: &str) -> serde_json::Value {

@@ -73,7 +73,7 @@ pub(crate) struct Batch {
 
 /// How long a list is, and where a page of it begins.
 pub(crate) struct Counted {
-    /// How many records the filters leave.
+    /// How many records the filters leave; of a count with a limit, at most one more than that.
     pub records: u64,
     /// The last record that the page skips.
     pub before: Option<Cursor>,
@@ -301,7 +301,7 @@ fn find_page_end(
     match query_once(connection, &query, 2)?.as_slice() {
         // The last of this page and the first of the next one.
         [last, _next] => {
-            let value = selection.sort.map(|_| last.try_get(1)).transpose()?;
+            let value = selection.sort.field.map(|_| last.try_get(1)).transpose()?;
             Ok(Some(Cursor { key: last.try_get(0)?, value }))
         }
         _ => Ok(None),
@@ -316,7 +316,7 @@ fn read_rows(
     rows: usize,
 ) -> Executed<Vec<Row>> {
     let ListJob { selection, after, .. } = job;
-    if selection.filters.is_empty() && selection.sort.is_none() && until.is_none() {
+    if selection.is_whole() && until.is_none() {
         let statement = connection.prepared(&table.statements.select_next)?;
         let after = after.as_ref().map_or_else(|| first_key(table), |place| &place.key);
         return connection.client.query(&statement, &[&after, &rows.to_string()]);

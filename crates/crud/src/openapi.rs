@@ -6,9 +6,11 @@ use serde_json::{Map, Value, json};
 
 use crate::asyncapi;
 use crate::field::Field;
-use crate::query::{LIMIT_MAX, OFFSET_MAX};
+use crate::query::{COUNT_MAX, LIMIT_MAX, OFFSET_MAX};
 use crate::resource::{Action, Lists, Operation, Parameter, Resource};
-use crate::schema::{error, error_schema, field_schema, object, schema, schema_name};
+use crate::schema::{
+    error, error_schema, example, field_schema, record as record_schema, schema, schema_name,
+};
 use crate::server::Application;
 use crate::settings::Profile;
 use crate::table::Table;
@@ -20,10 +22,13 @@ pub(crate) fn document(application: &Application, tables: &[Table], profile: &Pr
         let name = schema_name(table.resource.name);
         let writable = |field: &&Field| field.is_writable();
         let columns = &table.columns;
-        schemas.insert(name.clone(), object(columns.iter(), |_| true));
-        schemas.insert(format!("New{name}"), object(columns.iter().filter(writable), |field| field.required));
+        schemas.insert(name.clone(), record_schema(columns.iter(), |_| true));
+        schemas.insert(
+            format!("New{name}"),
+            record_schema(columns.iter().filter(writable), |field| field.required),
+        );
         let fields = table.resource.fields.iter().filter(writable);
-        let mut changes = object(fields, |_| false);
+        let mut changes = record_schema(fields, |_| false);
         changes["minProperties"] = json!(1);
         schemas.insert(format!("{name}Changes"), changes);
         paths.insert(table.resource.path.to_owned(), collection(table, &name));
@@ -85,7 +90,9 @@ fn collection(table: &Table, name: &str) -> Value {
     let mut item = Map::new();
     let mut add = |operation, method: &str, value: Value| {
         if table.resource.allows(operation) {
-            item.insert(method.to_owned(), described(table, value));
+            let mut value = described(table, value);
+            value["operationId"] = operation_id(table.resource, operation, method).into();
+            item.insert(method.to_owned(), value);
         }
     };
     let records = json!({"type": "array", "items": schema(name)});
@@ -148,7 +155,9 @@ fn record(table: &Table, name: &str) -> Value {
     let mut item = Map::new();
     let mut add = |operation, method: &str, value: Value| {
         if table.resource.allows(operation) {
-            item.insert(method.to_owned(), described(table, value));
+            let mut value = described(table, value);
+            value["operationId"] = operation_id(table.resource, operation, method).into();
+            item.insert(method.to_owned(), value);
         }
     };
     let found = || (200, format!("The {one}."), Some(schema(name)));
@@ -205,18 +214,28 @@ fn record(table: &Table, name: &str) -> Value {
         }),
     );
     if !item.is_empty() {
-        item.insert("parameters".to_owned(), json!([parameter(key.name, "path", &field_schema(key), "")]));
+        item.insert("parameters".to_owned(), json!([key_parameter(key)]));
     }
     item.into()
 }
 
+/// The name that generators of clients give to the operation, such as `listMovies`.
+fn operation_id(resource: &Resource, operation: Operation, method: &str) -> String {
+    let (verb, noun) = match operation {
+        Operation::List => ("list", resource.plural),
+        Operation::Create => ("create", resource.name),
+        Operation::DeleteAll => ("deleteAll", resource.plural),
+        Operation::Read => ("get", resource.name),
+        Operation::Update if method == "put" => ("replace", resource.name),
+        Operation::Update => ("change", resource.name),
+        Operation::Delete => ("delete", resource.name),
+    };
+    format!("{verb}{}", schema_name(noun))
+}
+
 fn action(table: &Table, action: &Action) -> Value {
     let key = &table.columns[0];
-    let parameters = if action.has_key() {
-        json!([parameter(key.name, "path", &field_schema(key), "")])
-    } else {
-        json!([])
-    };
+    let parameters = if action.has_key() { json!([key_parameter(key)]) } else { json!([]) };
     let responses = json!({"default": {"description": "What the action answers."}});
     described(table, json!({"summary": action.about, "parameters": parameters, "responses": responses}))
 }
@@ -230,7 +249,7 @@ fn described(table: &Table, mut operation: Value) -> Value {
         ("504", "Nobody knows whether it was done."),
     ] {
         operation["responses"][status] =
-            json!({"description": text, "content": json_content(&schema("Error"))});
+            json!({"description": text, "content": json_content(&schema("Problem"))});
     }
     let error = schema(error_schema(table.resource.errors));
     for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
@@ -257,6 +276,13 @@ fn list_parameters(resource: &Resource) -> Value {
                 "query",
                 &json!({"type": ["string", "integer"]}),
                 "Only those behind the record with this key.",
+            ),
+            parameter(
+                "count",
+                "query",
+                &json!({"type": "integer", "minimum": 1, "maximum": COUNT_MAX}),
+                "Up to which number the records on all pages are counted: the header field Total-Count has how many \
+                 there are, or this number and a plus.",
             ),
         ],
         Lists::Counted { size } => vec![
@@ -297,22 +323,19 @@ fn list_parameters(resource: &Resource) -> Value {
             ));
         }
     }
-    let sortable: Vec<_> =
-        resource.fields.iter().filter(|field| field.sortable).map(|field| field.name).collect();
-    if !sortable.is_empty() {
-        let words: Vec<_> =
-            sortable.iter().flat_map(|name| [(*name).to_owned(), format!("-{name}")]).collect();
-        parameters.push(parameter(
-            "sort",
-            "query",
-            &json!({"type": "string", "enum": words}),
-            "The order; - in front reverses it.",
-        ));
-    }
+    let orders: Vec<_> = resource.sortable().flat_map(|name| [name.to_owned(), format!("-{name}")]).collect();
+    let schema = json!({"type": "string", "enum": orders, "default": resource.key.field.name});
+    parameters.push(parameter("sort", "query", &schema, "The order; - in front reverses it."));
     for (name, about) in resource.parameters.iter().flat_map(Parameter::documented) {
         parameters.push(parameter(name, "query", &json!({"type": "string"}), about));
     }
     parameters.into()
+}
+
+fn key_parameter(key: &Field) -> Value {
+    let mut parameter = parameter(key.name, "path", &field_schema(key), "The key of the record.");
+    parameter["example"] = example(key);
+    parameter
 }
 
 fn parameter(name: &str, place: &str, schema: &Value, about: &str) -> Value {
@@ -323,12 +346,12 @@ fn responses(known: &[(u16, &str, Option<Value>)]) -> Value {
     let mut responses = Map::new();
     for (status, text, answer) in known {
         let (text, answer) = match status {
-            400 => ("The request breaks a rule.", Some(schema("Error"))),
-            404 => ("There is no such record.", Some(schema("Error"))),
-            409 => ("A unique value exists already.", Some(schema("Error"))),
-            412 => ("The condition does not hold.", Some(schema("Error"))),
-            413 => ("The body is too large.", Some(schema("Error"))),
-            415 => ("The body is not JSON.", Some(schema("Error"))),
+            400 => ("The request breaks a rule.", Some(schema("Problem"))),
+            404 => ("There is no such record.", Some(schema("Problem"))),
+            409 => ("A unique value exists already.", Some(schema("Problem"))),
+            412 => ("The condition does not hold.", Some(schema("Problem"))),
+            413 => ("The body is too large.", Some(schema("Problem"))),
+            415 => ("The body is not JSON.", Some(schema("Problem"))),
             _ => (*text, answer.clone()),
         };
         let mut response = json!({"description": text});

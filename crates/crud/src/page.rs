@@ -16,7 +16,7 @@ pub(crate) fn opening(table: &Table, selection: &Selection, records: u64, reques
         request.field("x-forwarded-proto"),
     );
     let url = |offset| {
-        let query = selection.offset_query(offset);
+        let query = selection.offset_query(table.resource, offset);
         serde_json::Value::from(format!("{base}{}?{query}", table.resource.path)).to_string()
     };
     let null = || "null".to_owned();

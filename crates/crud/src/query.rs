@@ -10,20 +10,23 @@ use crate::value::{self, Complaint};
 pub(crate) const LIMIT_MAX: usize = 1_000;
 /// Most records that a page may skip, because PostgreSQL reads all of them.
 pub(crate) const OFFSET_MAX: usize = 1_000_000;
+/// The highest number up to which a list is counted on request, for the same reason.
+pub(crate) const COUNT_MAX: usize = 10_000;
 
 /// Selects the records of a list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
     /// The conditions; all must hold.
     pub filters: Vec<Filter>,
-    /// The order; `None` means by the key alone.
-    pub sort: Option<Sort>,
+    pub sort: Sort,
     /// Only records after this one.
     pub after: Option<Cursor>,
     /// At most this many.
     pub limit: Option<usize>,
     /// How many records the page skips, where lists are counted.
     pub offset: usize,
+    /// Up to which number the records of all pages are counted, if the client asks for that.
+    pub count_up_to: Option<usize>,
 }
 
 /// A condition on the records of a list.
@@ -52,9 +55,10 @@ pub(crate) enum FilterKind {
 }
 
 /// An order by a field, then by the key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sort {
-    pub field: &'static Field,
+    /// The field; `None` means the key alone.
+    pub field: Option<&'static Field>,
     pub descending: bool,
 }
 
@@ -77,6 +81,11 @@ pub(crate) enum Refused {
 }
 
 impl Selection {
+    /// Whether it selects all records in the order of their keys.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.filters.is_empty() && self.sort.field.is_none() && !self.sort.descending
+    }
+
     /// Reads a query string. Unknown parameters are ignored.
     pub(crate) fn parse(resource: &'static Resource, query: &str) -> Result<Self, Refused> {
         let parameters = parameters(query).map_err(Refused::Malformed)?;
@@ -91,8 +100,8 @@ impl Selection {
         } else {
             false
         };
-        let after_value =
-            selection.sort.filter(|_| !is_counted).map(|sort| format!("after_{}", sort.field.name));
+        let sorted_by = selection.sort.field;
+        let after_value = sorted_by.filter(|_| !is_counted).map(|field| format!("after_{}", field.name));
         for (name, given) in &parameters {
             let is_known = match name.as_str() {
                 "limit" => {
@@ -110,9 +119,14 @@ impl Selection {
                         Some(position(&resource.key.field, given).map_err(|problem| refuse(name, problem))?);
                     true
                 }
-                "sort" => sort.is_some() && resource.fields.iter().any(|field| field.sortable),
+                "count" if !is_counted => {
+                    let most = within(given, 1, COUNT_MAX).map_err(|problem| refuse(name, problem))?;
+                    selection.count_up_to = Some(most);
+                    true
+                }
+                "sort" => true,
                 _ if after_value.as_ref() == Some(name) => {
-                    value = selection.sort.map(|sort| value::from_text(&sort.field.kind, given));
+                    value = sorted_by.map(|field| value::from_text(&field.kind, given));
                     true
                 }
                 _ => match Filter::parse(resource, name, given).map_err(|problem| refuse(name, problem))? {
@@ -141,7 +155,7 @@ impl Selection {
         }
         let after_value = after_value.unwrap_or_default();
         let value = value.transpose().map_err(|problem| refuse(&after_value, problem))?;
-        if selection.sort.is_some() && key.is_some() != value.is_some() {
+        if sorted_by.is_some() && key.is_some() != value.is_some() {
             let missing = if key.is_some() { &after_value } else { "after" };
             return Err(refuse(missing, "is required with the other one".into()));
         }
@@ -150,26 +164,30 @@ impl Selection {
     }
 
     /// The query string of the page after `last`, the last record of this one.
-    pub(crate) fn next_query(&self, last: &Cursor) -> String {
+    pub(crate) fn next_query(&self, resource: &Resource, last: &Cursor) -> String {
         let mut parts = vec![
             format!("limit={}", self.limit.unwrap_or(LIMIT_MAX)),
             format!("after={}", encode(&last.key)),
         ];
-        if let Some(Sort { field, descending }) = self.sort {
+        if let Some(field) = self.sort.field {
             let value = last.value.as_deref().unwrap_or_default();
             parts.push(format!("after_{}={}", field.name, encode(value)));
-            parts.push(format!("sort={}{}", if descending { "-" } else { "" }, field.name));
         }
-        parts.extend(self.filters.iter().map(Filter::encode));
-        parts.join("&")
+        self.finish_query(resource, parts)
     }
 
     /// The query string of the page with this offset, where lists are counted.
-    pub(crate) fn offset_query(&self, offset: usize) -> String {
-        let mut parts =
-            vec![format!("limit={}", self.limit.unwrap_or(LIMIT_MAX)), format!("offset={offset}")];
-        if let Some(Sort { field, descending }) = self.sort {
-            parts.push(format!("sort={}{}", if descending { "-" } else { "" }, field.name));
+    pub(crate) fn offset_query(&self, resource: &Resource, offset: usize) -> String {
+        let parts = vec![format!("limit={}", self.limit.unwrap_or(LIMIT_MAX)), format!("offset={offset}")];
+        self.finish_query(resource, parts)
+    }
+
+    /// Adds what all pages have in common, and joins the parts.
+    fn finish_query(&self, resource: &Resource, mut parts: Vec<String>) -> String {
+        let Sort { field, descending } = self.sort;
+        if field.is_some() || descending {
+            let name = field.map_or(resource.key.field.name, |field| field.name);
+            parts.push(format!("sort={}{name}", if descending { "-" } else { "" }));
         }
         parts.extend(self.filters.iter().map(Filter::encode));
         parts.join("&")
@@ -196,17 +214,19 @@ fn position(key: &Field, given: &str) -> Result<String, Complaint> {
 }
 
 impl Sort {
-    fn parse(resource: &'static Resource, given: Option<&str>) -> Result<Option<Self>, Complaint> {
-        let sortable = || resource.fields.iter().filter(|field| field.sortable);
-        let Some(given) = given.filter(|_| sortable().next().is_some()) else { return Ok(None) };
+    fn parse(resource: &'static Resource, given: Option<&str>) -> Result<Self, Complaint> {
+        let Some(given) = given else { return Ok(Self::default()) };
         let (descending, name) = match given.strip_prefix('-') {
             Some(name) => (true, name),
             None => (false, given),
         };
-        if let Some(field) = sortable().find(|field| field.name == name) {
-            return Ok(Some(Self { field, descending }));
+        if name == resource.key.field.name {
+            return Ok(Self { field: None, descending });
         }
-        let names: Vec<_> = sortable().map(|field| field.name).collect();
+        if let Some(field) = resource.fields.iter().find(|field| field.sortable && field.name == name) {
+            return Ok(Self { field: Some(field), descending });
+        }
+        let names: Vec<_> = resource.sortable().collect();
         Err(format!("must be one of {}, with - in front for the reverse order", names.join(", ")).into())
     }
 }
@@ -324,8 +344,8 @@ mod tests {
     #[test]
     fn a_selection_is_read_and_its_errors_named() {
         let selection =
-            Selection::parse(&MOVIES, "title=a%25&limit=2&after=07&other=x&other=y&sort=x").unwrap();
-        assert!(selection.limit == Some(2) && selection.sort.is_none());
+            Selection::parse(&MOVIES, "title=a%25&limit=2&after=07&other=x&other=y&sort=id").unwrap();
+        assert!(selection.limit == Some(2) && selection.sort.field.is_none() && !selection.sort.descending);
         assert_eq!(selection.after, Some(cursor("7", None)));
         assert!(matches!(selection.filters[0].kind, FilterKind::Contains("title")));
         assert_eq!(selection.filters[0].value, "a%");
@@ -341,6 +361,11 @@ mod tests {
             "title=%00",
             "title=%2",
             "limit=1&limit=2",
+            "sort=x",
+            "sort=",
+            "sort=-id&sort=id",
+            "count=0",
+            "count=10001",
             "title=&title=a",
         ] {
             assert!(Selection::parse(&MOVIES, query).is_err(), "{query}");
@@ -381,10 +406,12 @@ mod tests {
     #[test]
     fn the_link_leads_on_with_the_same_question() {
         let selection = Selection::parse(&MOVIES, "title=a%26b&limit=2").unwrap();
-        assert_eq!(selection.next_query(&cursor("9", None)), "limit=2&after=9&title=a%26b");
+        assert_eq!(selection.next_query(&MOVIES, &cursor("9", None)), "limit=2&after=9&title=a%26b");
+        let selection = Selection::parse(&MOVIES, "sort=-id&limit=2&count=9").unwrap();
+        assert_eq!(selection.next_query(&MOVIES, &cursor("9", None)), "limit=2&after=9&sort=-id");
         let query = "limit=3&after=67e55044-10b1-426f-9247-bb680e5fe0c8&after_price=2.50&sort=-price&state=new&q=%2B&language=en";
         let selection = Selection::parse(&ROOMS, query).unwrap();
-        assert_eq!(selection.next_query(&selection.after.clone().unwrap()), query);
+        assert_eq!(selection.next_query(&ROOMS, &selection.after.clone().unwrap()), query);
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub(crate) fn tag(row: &Row) -> Result<String, postgres::Error> {
 }
 
 /// Its position in a list with that order.
-pub(crate) fn cursor(columns: &[Field], row: &Row, sort: Option<Sort>) -> Result<Cursor, postgres::Error> {
-    let column = sort.and_then(|sort| columns.iter().position(|field| field.name == sort.field.name));
+pub(crate) fn cursor(columns: &[Field], row: &Row, sort: Sort) -> Result<Cursor, postgres::Error> {
+    let column = sort.field.and_then(|sorted| columns.iter().position(|field| field.name == sorted.name));
     let value = column.map(|column| row.try_get::<_, Option<String>>(column)).transpose()?.flatten();
     Ok(Cursor { key: key(row)?.to_owned(), value })
 }

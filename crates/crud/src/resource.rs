@@ -78,6 +78,12 @@ impl Resource {
         std::iter::once(self.key.field).chain(self.fields.iter().copied()).collect()
     }
 
+    /// The names of the fields that lists can be sorted by, the key first.
+    pub(crate) fn sortable(&self) -> impl Iterator<Item = &'static str> {
+        let sortable = self.fields.iter().filter(|field| field.sortable).map(|field| field.name);
+        std::iter::once(self.key.field.name).chain(sortable)
+    }
+
     /// Whether clients may use this operation.
     pub(crate) fn allows(&self, operation: Operation) -> bool {
         self.operations.contains(&operation)
@@ -88,7 +94,8 @@ impl Resource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lists {
     /// An array of all records, or a page of it with `?limit=N&after=KEY`; the header field `Link` leads to the next
-    /// page. A page costs the same wherever it is.
+    /// page. A page costs the same wherever it is. With `?count=N` the header field `Total-Count` tells how many there
+    /// are, as far as N.
     Plain,
     /// Always a page, chosen by `?limit=N&offset=N`: `{"count": 1023, "next": URL, "previous": null, "results": […]}`.
     /// For clients that expect this form: counting reads all records that the filters leave, an offset all that it
@@ -103,9 +110,9 @@ pub enum Lists {
 /// always has the plain form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errors {
-    /// `{"error": "title is required", "fields": {"title": "is required"}}`.
+    /// `{"error": "title is required", "code": "field_invalid", "fields": {"title": "is required"}}`.
     Plain,
-    /// `{"detail": "title is required", "fields": {"title": "is required"}}`.
+    /// `{"detail": "title is required", "code": "field_invalid", "fields": {"title": "is required"}}`.
     Detail,
 }
 
@@ -307,14 +314,15 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// An error in the usual form: `{"error": "…"}`.
-    pub fn error(status: u16, message: &str) -> Self {
-        Self { status, json: serde_json::json!({ "error": message }).to_string() }
+    /// An error in the usual form: `{"error": MESSAGE, "code": CODE}`. The code is the error's stable name, for programs:
+    /// one of [`foundation::codes`], or one of the resource's own, such as `room_not_found`.
+    pub fn error(status: u16, code: &str, message: &str) -> Self {
+        Self { status, json: serde_json::json!({ "error": message, "code": code }).to_string() }
     }
 
     /// An error of a resource whose errors have the form [`Errors::Detail`].
-    pub fn detail(status: u16, message: &str) -> Self {
-        Self { status, json: serde_json::json!({ "detail": message }).to_string() }
+    pub fn detail(status: u16, code: &str, message: &str) -> Self {
+        Self { status, json: serde_json::json!({ "detail": message, "code": code }).to_string() }
     }
 }
 

@@ -17,8 +17,8 @@ pub(crate) fn schema_name(name: &str) -> String {
 /// The name of the schema of errors in this form.
 pub(crate) fn error_schema(errors: Errors) -> &'static str {
     match errors {
-        Errors::Plain => "Error",
-        Errors::Detail => "ErrorDetail",
+        Errors::Plain => "Problem",
+        Errors::Detail => "ProblemDetail",
     }
 }
 
@@ -31,8 +31,19 @@ pub(crate) fn error(errors: Errors) -> Value {
     });
     json!({
         "type": "object",
-        "required": [errors.member()],
-        "properties": {errors.member(): {"type": "string"}, "fields": fields},
+        "required": [errors.member(), "code"],
+        "properties": {
+            errors.member(): {"type": "string", "description": "What went wrong, in words for people."},
+            "code": {
+                "type": "string",
+                "pattern": "^[a-z0-9_]+$",
+                "description": "The stable name of the error, for programs; the gateway's document lists them.",
+            },
+            "fields": fields,
+        },
+        "examples": [{
+            errors.member(): "title is required", "code": "field_invalid", "fields": {"title": "is required"},
+        }],
     })
 }
 
@@ -54,6 +65,43 @@ pub(crate) fn object<'f>(
         }
     }
     json!({"type": "object", "required": required, "properties": properties})
+}
+
+/// The same with an example.
+pub(crate) fn record<'f>(
+    fields: impl Iterator<Item = &'f Field> + Clone,
+    is_required: impl Fn(&Field) -> bool,
+) -> Value {
+    let mut schema = object(fields.clone(), is_required);
+    schema["examples"] = json!([example_of(fields)]);
+    schema
+}
+
+fn example_of<'f>(fields: impl Iterator<Item = &'f Field>) -> Value {
+    Value::Object(fields.map(|field| (field.name.to_owned(), example(field))).collect())
+}
+
+/// A value that the rules of the field's kind allow. A resource's own check may want another one.
+pub(crate) fn example(field: &Field) -> Value {
+    match field.kind {
+        FieldType::Text { min, max, .. } => {
+            let text: String = field.name.chars().cycle().take(min.max(field.name.len()).min(max)).collect();
+            text.into()
+        }
+        FieldType::Url => "https://example.org/".into(),
+        FieldType::Uuid => "2f1c7f0e-0c9b-4f3b-9a53-5f7a4c0d8e11".into(),
+        FieldType::Integer { min, max } => 1.clamp(min, max).into(),
+        FieldType::Decimal { precision, scale, bounds } => {
+            let (min, max) = bounds.unwrap_or((0, i64::from(precision > scale)));
+            1.clamp(min, max).into()
+        }
+        FieldType::Boolean => true.into(),
+        FieldType::Date => "2026-01-31".into(),
+        FieldType::Timestamp => "2026-01-31T12:00:00Z".into(),
+        FieldType::Word(words) => words.first().copied().into(),
+        FieldType::Object(fields) => example_of(fields.iter()),
+        FieldType::Array { element, max } => json!(vec![example(element); max.min(1)]),
+    }
 }
 
 /// The schema of one field's values.
@@ -91,6 +139,19 @@ pub(crate) fn field_schema(field: &Field) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_example_keeps_the_rules_of_its_field() {
+        for (field, expected) in [
+            (Field::text("title").length(1..=3), json!("tit")),
+            (Field::text("title").length(7..=9), json!("titleti")),
+            (Field::integer("n").range(5..=9), json!(5)),
+            (Field::integer("n").range(-9..=-5), json!(-5)),
+            (Field::word("kind", &["meat", "vegan"]), json!("meat")),
+        ] {
+            assert_eq!(example(&field), expected);
+        }
+    }
 
     #[test]
     fn a_schema_has_a_name_that_openapi_allows() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use edge::{Connections, Refusal, Request, Response};
 use foundation::listener::{Answer, Dependency, Inspect, PageRequest, Pages};
 use foundation::metrics::{Counter, Exposition, HttpMetrics};
-use foundation::{ServiceToken, Warnings, service_token};
+use foundation::{ServiceToken, Warnings, codes, service_token};
 
 use crate::handlers::Handler;
 use crate::problem::{Problem, Unserved};
@@ -64,7 +64,7 @@ impl edge::Service for Resources {
         let method = request.method_name();
         if !self.is_from_gateway(request) {
             in_flight.answered(self.routes.other, method, 401);
-            let problem = Problem::new(401, "Only the gateway may ask this service");
+            let problem = Problem::new(401, codes::GATEWAY_ONLY, "Only the gateway may ask this service");
             return problem.with("www-authenticate", service_token::SCHEME).send(Errors::Plain, response);
         }
         let target = match edge::path::parse(request.target()) {
@@ -136,10 +136,11 @@ impl Resources {
             Meaning::OpenApi => Ok(response.send_json(200, &[], &self.document)?),
             Meaning::Options(allow) => Ok(response.send(204, &[("allow", allow)], b"")?),
             Meaning::NoMethod(allow) => {
-                Err(Problem::new(405, "Method not allowed").with("allow", allow).into())
+                let problem = Problem::new(405, codes::METHOD_NOT_ALLOWED, "Method not allowed");
+                Err(problem.with("allow", allow).into())
             }
-            Meaning::NoKey(problem) => Err(Problem::new(400, problem).into()),
-            Meaning::Unknown => Err(Problem::new(404, "Not found").into()),
+            Meaning::NoKey(problem) => Err(Problem::new(400, codes::FIELD_INVALID, problem).into()),
+            Meaning::Unknown => Err(Problem::new(404, codes::PATH_NOT_FOUND, "Not found").into()),
         }
     }
 
@@ -151,7 +152,8 @@ impl Resources {
         match self.store.ready(self.store.deadline) {
             Ok(()) => Ok(response.send_json(200, &[], br#"{"status":"ready"}"#)?),
             Err(failure) => {
-                let mut problem = Problem::new(503, "PostgreSQL is not reachable").with("retry-after", "1");
+                let error = "PostgreSQL is not reachable";
+                let mut problem = Problem::new(503, codes::NOT_READY, error).with("retry-after", "1");
                 problem.cause = Some(failure.to_string());
                 Err(problem.into())
             }
@@ -176,8 +178,15 @@ impl Pages for Resources {
     fn answer(&self, request: &mut PageRequest<'_>) -> Answer {
         match (request.method(), request.target()) {
             ("GET" | "HEAD", "/openapi.json") => Answer::json(200, String::from_utf8_lossy(&self.document)),
-            (_, "/openapi.json") => Answer::empty(405).with("Allow", "GET, HEAD"),
-            _ => Answer::json(404, r#"{"error":"not found"}"#),
+            (_, "/openapi.json") => {
+                let error =
+                    serde_json::json!({"error": "method not allowed", "code": codes::METHOD_NOT_ALLOWED});
+                Answer::json(405, error.to_string()).with("Allow", "GET, HEAD")
+            }
+            _ => Answer::json(
+                404,
+                serde_json::json!({"error": "not found", "code": codes::PATH_NOT_FOUND}).to_string(),
+            ),
         }
     }
 }

@@ -178,7 +178,7 @@ pub(crate) fn list(
 /// The places of the last record of a page of `limit` and of the first behind it, if there is one: the first two rows.
 pub(crate) fn page_end(resource: &Resource, selection: &Selection, limit: usize) -> Query {
     let key = &resource.key.field;
-    let value = selection.sort.map_or(String::new(), |sort| format!(", {}", as_text(sort.field)));
+    let value = selection.sort.field.map_or(String::new(), |field| format!(", {}", as_text(field)));
     let mut query = Query {
         sql: format!("SELECT {}{value} FROM {}", as_text(key), quote(resource.table)),
         parameters: Vec::new(),
@@ -190,13 +190,18 @@ pub(crate) fn page_end(resource: &Resource, selection: &Selection, limit: usize)
     query
 }
 
-/// How many records the filters leave.
+/// How many records the filters leave. Of a count with a limit, PostgreSQL reads one record more than that, at most.
 pub(crate) fn count(resource: &Resource, selection: &Selection) -> Query {
-    let mut query = Query {
-        sql: format!("SELECT count(*)::text FROM {}", quote(resource.table)),
-        parameters: Vec::new(),
+    let table = quote(resource.table);
+    let (begin, end) = match selection.count_up_to {
+        Some(most) => ("SELECT FROM ", format!(" LIMIT {}) AS counted", most + 1)),
+        None => ("SELECT count(*)::text FROM ", String::new()),
     };
+    let mut query = Query { sql: format!("{begin}{table}"), parameters: Vec::new() };
     query.conditions(&resource.key.field, selection, None, None);
+    if selection.count_up_to.is_some() {
+        query.sql = format!("SELECT count(*)::text FROM ({}{end}", query.sql);
+    }
     query
 }
 
@@ -217,10 +222,7 @@ impl Query {
         for filter in &selection.filters {
             conditions.extend(self.filter(filter, selection));
         }
-        let [forward, back] = match selection.sort {
-            Some(Sort { descending: true, .. }) => ["<", ">="],
-            _ => [">", "<="],
-        };
+        let [forward, back] = if selection.sort.descending { ["<", ">="] } else { [">", "<="] };
         for (cursor, operator) in [(after, forward), (until, back)] {
             if let Some(cursor) = cursor {
                 conditions.push(self.compare(key, selection.sort, cursor, operator));
@@ -266,31 +268,29 @@ impl Query {
         text + ")"
     }
 
-    fn compare(&mut self, key: &Field, sort: Option<Sort>, cursor: &Cursor, operator: &str) -> String {
+    fn compare(&mut self, key: &Field, sort: Sort, cursor: &Cursor, operator: &str) -> String {
         let number = self.bind(cursor.key.clone());
         let key_value = parameter(number, key);
-        match (sort, &cursor.value) {
-            (Some(sort), Some(value)) => {
+        match (sort.field, &cursor.value) {
+            (Some(field), Some(value)) => {
                 let number = self.bind(value.clone());
-                let value = parameter(number, sort.field);
-                format!("({}, {}) {operator} ({value}, {key_value})", quote(sort.field.name), quote(key.name))
+                let value = parameter(number, field);
+                format!("({}, {}) {operator} ({value}, {key_value})", quote(field.name), quote(key.name))
             }
             _ => format!("{} {operator} {key_value}", quote(key.name)),
         }
     }
 
     /// Names the table, because a bare column name in `ORDER BY` would mean the selected text of that name.
-    fn order(&mut self, resource: &Resource, sort: Option<Sort>) {
+    fn order(&mut self, resource: &Resource, sort: Sort) {
         let table = quote(resource.table);
-        let key = quote(resource.key.field.name);
-        let _ = match sort {
-            Some(Sort { field, descending }) => {
-                let direction = if descending { " DESC" } else { "" };
-                let field = quote(field.name);
-                write!(self.sql, " ORDER BY {table}.{field}{direction}, {table}.{key}{direction}")
-            }
-            None => write!(self.sql, " ORDER BY {table}.{key}"),
-        };
+        let direction = if sort.descending { " DESC" } else { "" };
+        self.sql.push_str(" ORDER BY ");
+        // Writing to a string cannot fail, here and below.
+        if let Some(field) = sort.field {
+            let _ = write!(self.sql, "{table}.{}{direction}, ", quote(field.name));
+        }
+        let _ = write!(self.sql, "{table}.{}{direction}", quote(resource.key.field.name));
     }
 }
 

@@ -106,7 +106,7 @@ impl Store {
         }
     }
 
-    /// Counts the records that a list selects, and finds where its page begins.
+    /// Counts the records that a list selects, as far as it asks, and finds where its page begins.
     pub(crate) fn count(&self, table: &Table, selection: &Selection) -> Result<Counted, Failure> {
         match self.ask(table, Work::Count(Arc::new(selection.clone())))? {
             Answer::Counted(counted) => Ok(counted),
@@ -178,8 +178,7 @@ pub(crate) struct Listing<'t> {
 
 impl Listing<'_> {
     fn batch_bytes(&self) -> usize {
-        let Selection { filters, sort, .. } = &*self.selection;
-        if filters.is_empty() && sort.is_none() { BATCH_BYTES } else { SEARCHED_BATCH_BYTES }
+        if self.selection.is_whole() { BATCH_BYTES } else { SEARCHED_BATCH_BYTES }
     }
 
     /// Has the next batch read while the client is sent this one, unless this is the last.

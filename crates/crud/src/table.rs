@@ -9,7 +9,7 @@ use crate::resource::{Lists, Parameter, Resource};
 use crate::statements::Statements;
 
 /// Query parameters of lists that no field can have.
-const RESERVED: [&str; 4] = ["limit", "after", "offset", "sort"];
+const RESERVED: [&str; 5] = ["limit", "after", "offset", "sort", "count"];
 
 /// A resource with a valid description.
 #[derive(Debug)]

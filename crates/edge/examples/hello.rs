@@ -19,9 +19,13 @@ impl Service for Hello {
             }
             ("/hello", _) => {
                 let fields = [("allow", "GET, HEAD, POST")];
-                response.send_json(405, &fields, br#"{"error":"method not allowed"}"#)
+                response.send_json(
+                    405,
+                    &fields,
+                    br#"{"error":"method not allowed","code":"method_not_allowed"}"#,
+                )
             }
-            _ => response.send_json(404, &[], br#"{"error":"not found"}"#),
+            _ => response.send_json(404, &[], br#"{"error":"not found","code":"path_not_found"}"#),
         }
     }
 

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use foundation::codes;
+
 /// Why a request is refused. [`Refusal::status`] and [`Refusal::public`] are for the client, [`Refusal::cause`] is for
 /// the log.
 #[derive(Debug)]
@@ -66,6 +68,22 @@ impl Refusal {
         }
     }
 
+    /// The stable name of the error, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) | Self::ClientGone(_) => codes::REQUEST_MALFORMED,
+            Self::Timeout(_) => codes::REQUEST_TIMEOUT,
+            Self::BodyTooLarge(_) => codes::BODY_TOO_LARGE,
+            Self::UriTooLong(_) => codes::URI_TOO_LONG,
+            Self::ExpectationFailed => codes::EXPECTATION_FAILED,
+            Self::TooManyConnections => codes::TOO_MANY_CONNECTIONS,
+            Self::HeadersTooLarge(_) => codes::HEADERS_TOO_LARGE,
+            Self::Internal(_) => codes::INTERNAL_ERROR,
+            Self::Overloaded | Self::BodiesTooLarge => codes::OVERLOADED,
+            Self::VersionNotSupported => codes::VERSION_NOT_SUPPORTED,
+        }
+    }
+
     /// What the log shows in addition to the public text.
     pub fn cause(&self) -> Option<String> {
         match self {
@@ -82,7 +100,7 @@ impl Refusal {
 
     /// The response body.
     pub(crate) fn to_json(&self) -> Vec<u8> {
-        serde_json::json!({ "error": self.public() }).to_string().into_bytes()
+        serde_json::json!({ "error": self.public(), "code": self.code() }).to_string().into_bytes()
     }
 }
 
@@ -109,7 +127,7 @@ mod tests {
     #[test]
     fn a_client_never_sees_the_cause() {
         let refusal = Refusal::Internal("the index is off by one");
-        assert_eq!(refusal.to_json(), br#"{"error":"internal error"}"#);
+        assert_eq!(refusal.to_json(), br#"{"code":"internal_error","error":"internal error"}"#);
         assert_eq!(refusal.to_string(), "internal error: the index is off by one");
         assert_eq!(Refusal::BodiesTooLarge.retry_after(), Some("1"));
     }

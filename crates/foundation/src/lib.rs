@@ -3,6 +3,7 @@
 //! Nothing here knows a route of the services, a table or a queue's name.
 
 pub mod backoff;
+pub mod codes;
 mod env_file;
 mod error;
 pub mod json;

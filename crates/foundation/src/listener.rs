@@ -17,7 +17,7 @@ use socket2::SockRef;
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use crate::metrics::{CONTENT_TYPE, Exposition};
-use crate::{Environment, Error};
+use crate::{Environment, Error, codes};
 
 mod pages;
 
@@ -193,8 +193,8 @@ fn on_thread(
 ) {
     let seat = Seat::take(shown);
     if seat.0.threads.load(Ordering::Relaxed) > MAX_THREADS {
-        let answer =
-            Answer::json(503, error("too many requests are being answered")).with("Retry-After", "1");
+        let answer = Answer::json(503, error("too many requests are being answered", codes::OVERLOADED))
+            .with("Retry-After", "1");
         return respond(request, answer);
     }
     let spawned = thread::Builder::new().name("page".to_owned()).spawn(move || {
@@ -271,7 +271,8 @@ impl Shown {
         }
         match request.method() {
             Method::Get | Method::Head => self.look_up(path),
-            _ => Answer::json(405, error("method not allowed")).with("Allow", "GET, HEAD"),
+            _ => Answer::json(405, error("method not allowed", codes::METHOD_NOT_ALLOWED))
+                .with("Allow", "GET, HEAD"),
         }
     }
 
@@ -289,7 +290,7 @@ impl Shown {
                 text.process(self.identity.name, self.identity.version, self.started);
                 Answer { content_type: CONTENT_TYPE, ..Answer::json(200, text.finish()) }
             }
-            _ => Answer::json(404, error("not found")),
+            _ => Answer::json(404, error("not found", codes::PATH_NOT_FOUND)),
         }
     }
 }
@@ -303,8 +304,8 @@ fn readiness(dependencies: &[Dependency], ready: bool) -> String {
     serde_json::json!({ "status": status, "dependencies": by_name }).to_string()
 }
 
-fn error(text: &str) -> String {
-    serde_json::json!({ "error": text }).to_string()
+fn error(text: &str, code: &str) -> String {
+    serde_json::json!({ "error": text, "code": code }).to_string()
 }
 
 #[cfg(test)]

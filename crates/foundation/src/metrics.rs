@@ -102,6 +102,66 @@ pub struct HttpMetrics {
     ended: Counter,
 }
 
+/// What was counted of all routes and methods together, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestTotals {
+    statuses: [u64; STATUSES.len()],
+    durations: [u64; BOUNDS_US.len() + 1],
+}
+
+impl Default for RequestTotals {
+    fn default() -> Self {
+        Self { statuses: [0; STATUSES.len()], durations: [0; BOUNDS_US.len() + 1] }
+    }
+}
+
+impl RequestTotals {
+    /// What was counted since an earlier moment.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut difference = self.clone();
+        for (now, before) in difference.statuses.iter_mut().zip(&earlier.statuses) {
+            *now = now.saturating_sub(*before);
+        }
+        for (now, before) in difference.durations.iter_mut().zip(&earlier.durations) {
+            *now = now.saturating_sub(*before);
+        }
+        difference
+    }
+
+    /// How many requests there were.
+    pub fn count(&self) -> u64 {
+        self.durations.iter().sum()
+    }
+
+    /// How many were answered with a status that has its own series.
+    pub fn answered(&self, status: u16) -> u64 {
+        STATUSES.binary_search(&status).map_or(0, |index| self.statuses[index])
+    }
+
+    /// How long the given share of the requests took at most, as Prometheus' `histogram_quantile` estimates it: within a
+    /// bucket, durations count as evenly spread, and those above all bounds count as the last bound. `None` if there were
+    /// no requests.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let count = self.count();
+        if count == 0 {
+            return None;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than 52 bits")]
+        let (mut rank, mut below_us) = (share * count as f64, 0);
+        for (bound_us, bucket) in BOUNDS_US.into_iter().zip(&self.durations) {
+            #[expect(clippy::cast_precision_loss, reason = "as above")]
+            let (in_bucket, width_us) = (*bucket as f64, (bound_us - below_us) as f64);
+            if rank <= in_bucket && *bucket > 0 {
+                let within = Duration::from_secs_f64(width_us / 1e6 * (rank / in_bucket));
+                return Some(Duration::from_micros(below_us) + within);
+            }
+            (rank, below_us) = (rank - in_bucket, bound_us);
+        }
+        Some(Duration::from_micros(below_us))
+    }
+}
+
 /// A request that is being answered. Dropping this marks its end.
 #[derive(Debug)]
 pub struct InFlight<'m> {
@@ -142,6 +202,26 @@ impl HttpMetrics {
         let Some(series) = self.series.get(route * METHODS.len() + method) else { return };
         series.statuses[STATUSES.binary_search(&status).unwrap_or(0)].increment();
         series.durations.record(took);
+    }
+
+    /// How many requests were answered so far on the first `routes` routes.
+    pub fn answered_on(&self, routes: usize) -> u64 {
+        let series = self.series.iter().take(routes * METHODS.len());
+        series.flat_map(|series| &series.statuses).map(Counter::get).sum()
+    }
+
+    /// What was counted so far, of all routes and methods together.
+    pub fn totals(&self) -> RequestTotals {
+        let mut totals = RequestTotals::default();
+        for series in &self.series {
+            for (total, count) in totals.statuses.iter_mut().zip(&series.statuses) {
+                *total += count.get();
+            }
+            for (total, count) in totals.durations.iter_mut().zip(&series.durations.buckets) {
+                *total += count.get();
+            }
+        }
+        totals
     }
 
     /// Writes all families.
@@ -303,6 +383,23 @@ mod tests {
         assert!(
             text.contains("http_requests_total{route=\"/api/movies\",method=\"GET\",status=\"200\"} 1\n")
         );
+    }
+
+    #[test]
+    fn totals_are_of_all_routes_and_differences_of_moments() {
+        let metrics = HttpMetrics::new(ROUTES);
+        metrics.record(0, "GET", 200, Duration::from_micros(10));
+        let before = metrics.totals();
+        assert_eq!(before.since(&before).quantile(0.5), None);
+        for (route, status, took_ms) in [(0, 200, 3), (1, 503, 4), (1, 200, 5), (0, 200, 60_000)] {
+            metrics.record(route, "GET", status, Duration::from_millis(took_ms));
+        }
+        let totals = metrics.totals().since(&before);
+        assert_eq!((totals.count(), totals.answered(200), totals.answered(503)), (4, 3, 1));
+        assert_eq!([0, 1, 2].map(|routes| metrics.answered_on(routes)), [0, 3, 5]);
+        // Three of four are in the bucket from 2.5 to 5 ms: the second of them counts as two thirds of the way.
+        assert_eq!(totals.quantile(0.5).map(|took| took.as_micros()), Some(4_166));
+        assert_eq!(totals.quantile(0.99), Some(Duration::from_secs(10)));
     }
 
     #[test]

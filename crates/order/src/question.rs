@@ -33,6 +33,15 @@ pub enum Question {
         after: i64,
         /// At most so many, and at most [`LIMIT_MAX`].
         limit: u32,
+        /// Only orders with a smaller id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<i64>,
+        /// In the reverse order.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        newest: bool,
+        /// Only orders of this customer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user_id: Option<String>,
     },
     /// The oldest dead letters.
     DeadLetters {
@@ -139,7 +148,20 @@ mod tests {
         for (question, json) in [
             (Question::Summary, r#"{"question":"summary"}"#),
             (Question::Order { message_id: "m".to_owned() }, r#"{"question":"order","message_id":"m"}"#),
-            (Question::Orders { after: 7, limit: 2 }, r#"{"question":"orders","after":7,"limit":2}"#),
+            (
+                Question::Orders { after: 7, limit: 2, before: None, newest: false, user_id: None },
+                r#"{"question":"orders","after":7,"limit":2}"#,
+            ),
+            (
+                Question::Orders {
+                    after: 0,
+                    limit: 2,
+                    before: Some(9),
+                    newest: true,
+                    user_id: Some("3".to_owned()),
+                },
+                r#"{"question":"orders","after":0,"limit":2,"before":9,"newest":true,"user_id":"3"}"#,
+            ),
             (Question::DeadLetters { limit: 2 }, r#"{"question":"dead_letters","limit":2}"#),
             (Question::Requeue { id: "a".to_owned() }, r#"{"question":"requeue","id":"a"}"#),
             (Question::Discard { id: "a".to_owned() }, r#"{"question":"discard","id":"a"}"#),

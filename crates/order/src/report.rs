@@ -31,6 +31,15 @@ pub struct Report {
     pub repeated: u64,
     /// Messages since then that were put into the dead-letter queue.
     pub dead: u64,
+    /// Messages that the process has taken from the queue and has not acknowledged yet.
+    #[serde(default)]
+    pub held: u64,
+    /// Its database did not serve its last attempt to store orders.
+    #[serde(default)]
+    pub database_is_away: bool,
+    /// Memory that the process holds, in bytes, if it knows.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
     /// Messages settled since the last report, newest last, at most [`SETTLED_MAX`].
     pub settled: Vec<Settled>,
 }
@@ -71,7 +80,7 @@ mod tests {
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(
             json,
-            r#"{"instance":"i","version":"1.2.3","started_s":7,"stored":2,"repeated":0,"dead":0,"settled":[{"message_id":"m","outcome":"dead"}]}"#
+            r#"{"instance":"i","version":"1.2.3","started_s":7,"stored":2,"repeated":0,"dead":0,"held":0,"database_is_away":false,"memory_bytes":null,"settled":[{"message_id":"m","outcome":"dead"}]}"#
         );
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
         let old = r#"{"instance":"i","stored":2,"repeated":0,"dead":0,"settled":[]}"#;

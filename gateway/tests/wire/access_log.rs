@@ -19,7 +19,7 @@ fn every_request_has_one_line_on_standard_output() {
     let lines: Vec<&str> = log.lines().collect();
     for (line, expected) in lines.iter().zip([
         "[INFO ] client=127.0.0.1 method=GET path=/api/movies/1 status=200 bytes=9 ms=",
-        "[INFO ] client=127.0.0.1 method=GET path=/nowhere status=404 bytes=21 ms=",
+        "[INFO ] client=127.0.0.1 method=GET path=/nowhere status=404 bytes=45 ms=",
         "[INFO ] client=127.0.0.1 method=- path=- status=400 bytes=",
     ]) {
         let (time, rest) = line.split_once(' ').unwrap();

@@ -218,7 +218,7 @@ fn a_gateway_whose_outbox_takes_orders_is_ready_without_a_broker() {
     let away = |outbox: &str| json!({ "inventory": "ok", "broker": "unreachable", "outbox": outbox });
     assert_eq!(ready(), (200, json!({ "status": "ready", "dependencies": away("ok") })));
     assert_eq!(post(&mut gateway.connect(), "key", &order(1)).status, 200);
-    let full = json!({ "error": "not ready: broker unreachable", "dependencies": away("full") });
+    let full = json!({ "error": "not ready: broker unreachable", "code": "not_ready", "dependencies": away("full") });
     assert_eq!(ready(), (503, full));
     let _broker = Broker::confirming_at(scene.broker);
     eventually("it is ready without a reserve", || ready() == (200, json!({ "status": "ready" })));

@@ -77,7 +77,14 @@ fn billings_answers_are_passed_on() {
                 "r" => OrderRecord { requeued: true, ..OrderRecord::default() },
                 _ => OrderRecord::default(),
             }),
-            Question::Orders { after: 5, limit: 1 } => Answer::Orders { orders: vec![stored()], more: true },
+            Question::Orders { after: 5, limit: 1, before: None, newest: false, user_id: None } => {
+                Answer::Orders { orders: vec![stored()], more: true }
+            }
+            Question::Orders { after: 0, limit: 1, before: Some(9), newest: true, user_id: Some(user) }
+                if user == "3" =>
+            {
+                Answer::Orders { orders: vec![stored()], more: true }
+            }
             Question::Requeue { id } if id.starts_with('a') => Answer::Done,
             Question::Discard { id } if id.starts_with('a') => Answer::Done,
             Question::Requeue { .. } | Question::Discard { .. } => Answer::NotFound,
@@ -98,6 +105,9 @@ fn billings_answers_are_passed_on() {
     let page = gateway.get("/api/orders?limit=1&after=5");
     assert_eq!(page.field("link"), Some("</api/orders?limit=1&after=7>; rel=\"next\""));
     assert_eq!(body(&page), json!([order]));
+    let page = gateway.get("/api/orders?limit=1&order=newest&before=9&user_id=3");
+    let next = "</api/orders?limit=1&after=0&before=7&order=newest&user_id=3>; rel=\"next\"";
+    assert_eq!((page.field("link"), body(&page)), (Some(next), json!([order])));
     assert_eq!(gateway.get("/api/orders?limit=0").status, 400);
     let unreachable = gateway.get("/api/orders");
     assert_eq!((unreachable.status, unreachable.error().as_str()), (503, "billing_db is not reachable"));
@@ -107,6 +117,10 @@ fn billings_answers_are_passed_on() {
         (&status["billing"]["orders_stored"], &status["billing_db"]["state"]),
         (&12.into(), &"ok".into())
     );
+    assert!(status["gateway"]["since_s"].as_u64() > Some(1_700_000_000));
+    let history = body(&gateway.get("/api/status/history?minutes=60"));
+    assert_eq!((&history["step_s"], history["waiting"].is_array()), (&5.into(), true));
+    assert_eq!(gateway.get("/api/status/history?minutes=61").status, 400);
     for (id, expected) in [("a".repeat(32), 200), ("b".repeat(32), 404), ("a".repeat(31), 404)] {
         for method in ["POST", "DELETE"] {
             let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };

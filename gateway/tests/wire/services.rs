@@ -65,7 +65,8 @@ fn a_service_that_is_down_is_named_everywhere_and_disturbs_no_other() {
         serde_json::json!({ "inventory": "ok", "todo": "unreachable", "broker": "unreachable" })
     );
     let json: serde_json::Value = serde_json::from_slice(&gateway.get("/api/status").body).unwrap();
-    assert_eq!(json["services"], serde_json::json!({ "todo": { "state": "unreachable" } }));
+    assert_eq!(json["services"].as_object().map(serde_json::Map::len), Some(1));
+    assert_eq!(json["services"]["todo"]["state"], "unreachable");
     assert_eq!(json["inventory"]["state"], "ok");
 }
 

@@ -27,7 +27,10 @@ fn a_movie_goes_through_its_life() {
     for gone in
         [inventory.get(&path), inventory.delete(&path), inventory.send("PUT", &path, r#"{"title":"x"}"#)]
     {
-        assert_eq!((gone.status, gone.text()), (404, r#"{"error":"Movie not found"}"#.to_owned()));
+        assert_eq!(
+            (gone.status, gone.text()),
+            (404, r#"{"code":"movie_not_found","error":"Movie not found"}"#.to_owned())
+        );
     }
 }
 

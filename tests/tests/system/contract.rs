@@ -244,7 +244,10 @@ fn one_of_several_services_is_down_and_the_others_serve() {
     drop(second);
     for (target, name) in [("/api/codes/c", "codes"), ("/api/notes", "notes")] {
         let answer = ask(addr, "GET", target, &[("x-request-id", "walk-8")], None);
-        assert_eq!(answer.text(), format!("{{\"error\":\"{name} is not reachable\"}}"));
+        assert_eq!(
+            answer.text(),
+            format!("{{\"code\":\"dependency_down\",\"error\":\"{name} is not reachable\"}}")
+        );
         assert_eq!((answer.status, answer.header("x-request-id")), (503, Some("walk-8")));
         assert!(answer.header("retry-after").is_some(), "{:?}", answer.headers);
     }

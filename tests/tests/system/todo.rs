@@ -152,7 +152,10 @@ fn every_status_has_its_occasion() {
     // A table that is not what the service expects is a bug, and the client learns nothing of it.
     todo.database.client().batch_execute("ALTER TABLE tasks RENAME TO lost").unwrap();
     let broken = todo.get("/todo/1");
-    assert_eq!((broken.status, broken.text().as_str()), (500, r#"{"error":"Internal server error"}"#));
+    assert_eq!(
+        (broken.status, broken.text().as_str()),
+        (500, r#"{"code":"internal_error","error":"Internal server error"}"#)
+    );
     todo.service.terminate();
     assert_eq!(todo.get("/todo").status, 503);
 }

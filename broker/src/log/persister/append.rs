@@ -10,7 +10,7 @@ use crate::codec::properties;
 use crate::log::owner::{LogQueue, wants};
 use crate::log::record::{self, ALIGNMENT, Head, MAGIC, Message, Origin, Previous, RecordKind};
 use crate::log::segment_table::Chunk;
-use crate::log::stored_message::Location;
+use crate::log::stored_message::{Location, Settled};
 use crate::log::write_batch::{BatchedMessage, Confirm, Routes};
 
 /// Bytes kept free at the end of a segment for its end record.
@@ -71,6 +71,19 @@ impl<Q: LogQueue> State<Q> {
         for returned in returned.chunks(MOST) {
             let length = returned.len() * record::RETURNED_BYTES;
             self.append(RecordKind::Returns, 0, length, |out| record::put_returns(out, returned));
+        }
+    }
+
+    /// Notes what was settled until the next batch is taken. What is settled in order takes one range, so that a log
+    /// that cannot write, because the disk is full, does not fill the memory.
+    pub(super) fn note_acks(&mut self, settled: &[Settled]) {
+        for Settled { range, .. } in settled.iter().filter(|settled| settled.logged) {
+            match self.acks.last_mut() {
+                Some(last) if last.queue == range.queue && last.to.checked_add(1) == Some(range.from) => {
+                    last.to = range.to;
+                }
+                _ => self.acks.push(*range),
+            }
         }
     }
 

@@ -22,23 +22,26 @@ impl SegmentTable {
         for (index, chunk) in chunks.iter().enumerate() {
             let next = chunks.get(index + 1);
             let end = next.map_or(bytes.len(), |next| next.start);
-            let doing = |what: &str| format!("{what} {}", file_name(chunk.segment));
+            // In words only if it fails: this is done for every batch.
+            let failed = |what: &'static str| {
+                move |error| Error::log(format!("{what} {}", file_name(chunk.segment)))(error)
+            };
             let file = self.file_for_writing(chunk.segment)?;
             let (mut start, mut offset) = (chunk.start, chunk.offset);
             if offset == 0 && start < end {
                 let record = bytes.get(start + MAGIC.len()..).and_then(record::claimed_total);
                 let length = (MAGIC.len() + record.unwrap_or(0)).min(end - start);
                 let begun = file.write_at(&bytes[start..start + length], 0).and_then(|()| file.sync());
-                begun.map_err(Error::log(doing("begin")))?;
+                begun.map_err(failed("begin"))?;
                 self.begun.store(chunk.segment, Ordering::Release);
                 start += length;
                 offset += u32::try_from(length).unwrap_or(u32::MAX);
             }
             self.make_room(chunk.segment, &*file, u64::from(offset) + (end - start) as u64)?;
-            file.write_at(&bytes[start..end], offset.into()).map_err(Error::log(doing("write")))?;
+            file.write_at(&bytes[start..end], offset.into()).map_err(failed("write"))?;
             if sync || next.is_some() {
                 let started = Instant::now();
-                file.sync().map_err(Error::log(doing("sync")))?;
+                file.sync().map_err(failed("sync"))?;
                 self.sync_time.record(started.elapsed());
             }
         }

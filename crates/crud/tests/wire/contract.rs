@@ -43,7 +43,7 @@ fn a_record_with_every_kind_of_field_goes_through_its_life() {
     let deleted = service.send("DELETE", &path, &[], None);
     let expected = json!({"message": "Room was deleted successfully.", "id": id});
     assert_eq!((deleted.status, document(&deleted)), (200, expected));
-    assert_eq!(service.get(&path).text(), r#"{"error":"Room not found"}"#);
+    assert_eq!(service.get(&path).text(), r#"{"code":"room_not_found","error":"Room not found"}"#);
 }
 
 #[test]
@@ -88,8 +88,11 @@ fn what_breaks_a_rule_is_named() {
     let own = json!({"name": "nowhere", "url": "http://a", "price": 1, "built": "2024-01-01"});
     assert_eq!(document(&service.post("/room", &own))["fields"], json!({"built": "cannot be known"}));
     let constraint = document(&service.post("/room", &room(1313)));
-    assert_eq!(constraint, json!({"error": "price is not allowed", "fields": {"price": "is not allowed"}}));
-    assert_eq!(service.get("/room/7").text(), r#"{"error":"The id must be a UUID"}"#);
+    assert_eq!(
+        constraint,
+        json!({"error": "price is not allowed", "code": "field_invalid", "fields": {"price": "is not allowed"}})
+    );
+    assert_eq!(service.get("/room/7").text(), r#"{"code":"field_invalid","error":"The id must be a UUID"}"#);
     assert_eq!(service.get("/room").text(), "[]");
 }
 
@@ -106,7 +109,7 @@ fn a_value_that_is_too_large_for_an_index_is_the_clients_mistake() {
     let refused = service.post("/api/notes", &json!({"code": "x", "text": text}));
     assert_eq!(
         (refused.status, refused.text()),
-        (400, r#"{"error":"The note has a value that is too long"}"#.to_owned())
+        (400, r#"{"code":"field_invalid","error":"The note has a value that is too long"}"#.to_owned())
     );
 }
 
@@ -125,7 +128,10 @@ fn of_many_that_want_the_same_unique_value_one_gets_it() {
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 2, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 30, "{statuses:?}");
     let refused = service.post("/room", &room(0));
-    assert_eq!(refused.text(), r#"{"error":"url is taken already","fields":{"url":"is taken already"}}"#);
+    assert_eq!(
+        refused.text(),
+        r#"{"code":"room_exists","error":"url is taken already","fields":{"url":"is taken already"}}"#
+    );
     let other = document(&service.post("/room", &room(2)));
     let path = format!("/room/{}", other["id"].as_str().unwrap());
     assert_eq!(service.send("PATCH", &path, &[], Some(&json!({"url": "http://example.org/0"}))).status, 409);
@@ -216,9 +222,49 @@ fn lists_are_searched_filtered_sorted_and_paged() {
     let refused = service.get("/room?sort=beds");
     assert_eq!(
         document(&refused)["fields"],
-        json!({"sort": "must be one of name, price, with - in front for the reverse order"})
+        json!({"sort": "must be one of id, name, price, with - in front for the reverse order"})
     );
     assert_eq!(service.get("/room?word=").status, 400);
+}
+
+#[test]
+fn a_list_can_be_read_from_its_end() {
+    let service = Service::start(&[]);
+    for number in 0..5 {
+        assert_eq!(service.post("/room", &room(number)).status, 201);
+    }
+    let ids = |target: &str| -> Vec<String> {
+        let rooms = document(&service.get(target));
+        rooms.as_array().unwrap().iter().map(|room| room["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = ids("/room");
+    assert!(all.is_sorted() && all == ids("/room?sort=id"));
+    let reversed: Vec<_> = all.iter().rev().cloned().collect();
+    assert_eq!(ids("/room?sort=-id"), reversed);
+    // The page in front of the last record, as a client reads it that goes back.
+    let page = service.get(&format!("/room?sort=-id&after={}&limit=2", all[4]));
+    assert_eq!(ids(&format!("/room?sort=-id&after={}&limit=2", all[4])), [all[3].clone(), all[2].clone()]);
+    let link = format!("</room?limit=2&after={}&sort=-id>; rel=\"next\"", all[2]);
+    assert_eq!(page.header("link"), Some(link.as_str()));
+}
+
+#[test]
+fn records_are_counted_as_far_as_the_client_asks() {
+    let service = Service::start(&[]);
+    for number in 0..5 {
+        assert_eq!(service.post("/room", &room(number)).status, 201);
+    }
+    for (query, expected) in [
+        ("limit=1&count=10", Some("5")),
+        ("count=5", Some("5")),
+        ("count=4&limit=2&sort=-price", Some("4+")),
+        ("name=room+3&count=10000", Some("1")),
+        ("limit=1", None),
+    ] {
+        let response = service.get(&format!("/room?{query}"));
+        assert_eq!((response.status, response.header("total-count")), (200, expected), "{query}");
+    }
+    assert_eq!(service.get("/room?count=10001").status, 400);
 }
 
 #[test]
@@ -267,14 +313,17 @@ fn keys_that_clients_choose_exist_once() {
     assert_eq!(created.header("location"), Some("/api/codes/a%20b"));
     assert_eq!(service.get("/api/codes/a%20b").text(), created.text());
     let again = service.post("/api/codes", &json!({"code": "a b"}));
-    assert_eq!(again.text(), r#"{"error":"code is taken already","fields":{"code":"is taken already"}}"#);
+    assert_eq!(
+        again.text(),
+        r#"{"code":"code_exists","error":"code is taken already","fields":{"code":"is taken already"}}"#
+    );
     assert_eq!(again.status, 409);
     let unknown = service.post("/api/notes", &json!({"code": "x"}));
     assert_eq!(
         (unknown.status, unknown.text().as_str()),
         (
             400,
-            r#"{"error":"code refers to something that does not exist","fields":{"code":"refers to something that does not exist"}}"#
+            r#"{"code":"field_invalid","error":"code refers to something that does not exist","fields":{"code":"refers to something that does not exist"}}"#
         )
     );
 }

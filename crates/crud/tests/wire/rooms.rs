@@ -39,10 +39,10 @@ static ROOMS: Resource = Resource {
                 let sql = "UPDATE rooms SET likes = likes + 1 WHERE id = $1::text::uuid";
                 let found = transaction.execute(sql, &[&call.key])?;
                 if found == 0 {
-                    return Ok(Reply::error(404, "Room not found"));
+                    return Ok(Reply::error(404, "room_not_found", "Room not found"));
                 }
                 if call.header("x-user").is_none() {
-                    return Ok(Reply::error(401, "Nobody likes anonymously"));
+                    return Ok(Reply::error(401, "token_missing", "Nobody likes anonymously"));
                 }
                 Ok(Reply {
                     status: 200,

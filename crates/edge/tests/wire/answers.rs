@@ -54,7 +54,7 @@ fn the_access_log_learns_of_every_request_once() {
         "GET /hello?a=b 200 17",
         "HEAD /hello 200 0",
         "GET /large?1 200 1048576",
-        "GET /silent 500 26",
+        "GET /silent 500 50",
         "- - 400 44",
     ];
     wait_until(patience(), "all requests are noted", || {
@@ -85,7 +85,10 @@ fn a_service_that_panics_or_stays_silent_costs_one_request() {
     let mut connection = server.connect();
     for target in ["/panic", "/silent"] {
         let answer = connection.request("GET", target, &[], None).unwrap();
-        assert_eq!((answer.status, answer.text().as_str()), (500, r#"{"error":"internal error"}"#));
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (500, r#"{"code":"internal_error","error":"internal error"}"#)
+        );
     }
     assert_eq!(connection.request("GET", "/hello", &[], None).unwrap().status, 200);
     assert_eq!(*server.refused.lock().unwrap(), [500, 500]);

@@ -1,0 +1,387 @@
+//! The last hour in steps of five seconds and the last day in minutes, for the console's charts. It is kept in memory
+//! only, about 150 KB when full, and begins when the gateway starts.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use foundation::Shutdown;
+use foundation::metrics::RequestTotals;
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Problem};
+use crate::metrics::Metrics;
+use crate::routes::MOVIE_ROUTES;
+use crate::watch::{Sight, Watch};
+
+/// The steps of the two series, in seconds, and how many steps each keeps: an hour and a day.
+const STEP_S: u32 = 5;
+const LONG_STEP_S: u32 = 60;
+const STEPS: usize = 720;
+const LONG_STEPS: usize = 1_440;
+/// Stands for what nobody could tell.
+const UNKNOWN: u32 = u32::MAX;
+/// The statuses that are counted by themselves.
+const FAILURES: [u16; 4] = [500, 502, 503, 504];
+/// The parts whose outages are noted, in the order of the bits in [`Point::down`].
+const PARTS: [&str; 5] = ["inventory", "postgresql", "broker", "billing", "billing_db"];
+
+/// One step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Point {
+    /// When it ended, in seconds since 1970.
+    end_s: u32,
+    /// Orders that the broker confirmed, and orders that billing stored.
+    confirmed: u32,
+    stored: u32,
+    /// The most that were seen in the queue, unacknowledged, in the dead-letter queue and in the outbox; or [`UNKNOWN`].
+    waiting: u32,
+    unacknowledged: u32,
+    dead: u32,
+    outbox: u32,
+    /// For how many seconds the oldest order had waited; or [`UNKNOWN`].
+    oldest_s: u32,
+    requests: u32,
+    /// Requests that were passed on to inventory.
+    movies: u32,
+    /// How long requests took, in microseconds; or [`UNKNOWN`] if there were none.
+    p50_us: u32,
+    p99_us: u32,
+    /// How many were answered with each of [`FAILURES`].
+    failures: [u32; FAILURES.len()],
+    /// A bit for each of [`PARTS`] that was seen in another state than `ok` and `unknown`.
+    down: u8,
+}
+
+impl Point {
+    /// A step in which nothing was seen yet.
+    fn nothing() -> Self {
+        let (waiting, unacknowledged, dead, outbox, oldest_s) = (UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN);
+        Self { waiting, unacknowledged, dead, outbox, oldest_s, ..Self::default() }
+    }
+}
+
+/// Steps of one length.
+struct Series {
+    step_s: u32,
+    max: usize,
+    points: VecDeque<Point>,
+    /// The step that is not over yet, and the totals when it began.
+    current: Point,
+    begun_s: u32,
+    totals: Totals,
+}
+
+/// Numbers that only grow.
+#[derive(Clone, Debug, Default)]
+struct Totals {
+    confirmed: u64,
+    stored: u64,
+    movies: u64,
+    requests: RequestTotals,
+}
+
+impl Totals {
+    /// The numbers now; `stored` is known from billing's reports.
+    fn of(metrics: &Metrics, stored: u64) -> Self {
+        Self {
+            confirmed: metrics.orders_confirmed.get(),
+            stored,
+            movies: metrics.http.answered_on(MOVIE_ROUTES),
+            requests: metrics.http.totals(),
+        }
+    }
+}
+
+/// Both series.
+pub(crate) struct History {
+    started_s: u32,
+    state: Mutex<State>,
+}
+
+struct State {
+    short: Series,
+    long: Series,
+}
+
+impl History {
+    /// Begins to note down how everything is, until the shutdown.
+    pub(crate) fn start(
+        watch: Arc<Watch>,
+        metrics: Arc<Metrics>,
+        shutdown: Shutdown,
+    ) -> Result<Arc<Self>, Error> {
+        let history = Arc::new(Self::new(now_s(), &Totals::of(&metrics, 0)));
+        let writer = history.clone();
+        let body = move || {
+            while !shutdown.wait_timeout(Duration::from_secs(STEP_S.into())) {
+                let sight = watch.glance();
+                let totals = Totals::of(&metrics, sight.reported.heard);
+                writer.note(now_s(), &sight, &totals);
+            }
+        };
+        let thread = thread::Builder::new().name("history".to_owned()).spawn(body);
+        thread.map_err(|source| Error::Io { action: "start the history", source })?;
+        Ok(history)
+    }
+
+    fn new(started_s: u32, totals: &Totals) -> Self {
+        let series = |step_s, max| Series {
+            step_s,
+            max,
+            points: VecDeque::new(),
+            current: Point::nothing(),
+            begun_s: started_s,
+            totals: totals.clone(),
+        };
+        let (short, long) = (series(STEP_S, STEPS), series(LONG_STEP_S, LONG_STEPS));
+        Self { started_s, state: Mutex::new(State { short, long }) }
+    }
+
+    /// GET /api/status/history: the answer for a query.
+    pub(crate) fn answer(&self, query: &[u8]) -> Result<String, Problem> {
+        let (is_long, count) = match query {
+            b"" | b"minutes=15" => (false, STEPS / 4),
+            b"minutes=60" => (false, STEPS),
+            b"minutes=1440" => (true, LONG_STEPS),
+            _ => return Err(Problem::bad_request("minutes must be 15, 60 or 1440, once")),
+        };
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let series = if is_long { &state.long } else { &state.short };
+        let points: Vec<_> = series.points.iter().rev().take(count).rev().copied().collect();
+        let step_s = series.step_s;
+        drop(state);
+        let mut answer = columns(&points);
+        answer.insert("begun_s".to_owned(), self.started_s.into());
+        answer.insert("step_s".to_owned(), step_s.into());
+        Ok(Value::Object(answer).to_string())
+    }
+
+    fn note(&self, now_s: u32, sight: &Sight, totals: &Totals) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = Point { oldest_s: self.oldest_s(&state, now_s, sight, totals), ..seen(sight) };
+        state.short.note(now_s, &seen, totals);
+        state.long.note(now_s, &seen, totals);
+    }
+
+    /// For how long the oldest order has waited: in the outbox, as that knows, or in the queue. The broker does not tell, but
+    /// passes orders on in their order, so the oldest of N is as old as the N-th last confirmed one.
+    fn oldest_s(&self, state: &State, now_s: u32, sight: &Sight, totals: &Totals) -> u32 {
+        let Some(waiting) = sight.waiting else { return UNKNOWN };
+        let outbox = sight.outbox.as_ref().map_or(0, |outbox| outbox.oldest.as_secs());
+        let outbox = u32::try_from(outbox).unwrap_or(UNKNOWN - 1);
+        let mut left = u64::from(waiting) + sight.reported.held;
+        if left == 0 {
+            return outbox;
+        }
+        left = left.saturating_sub(totals.confirmed.saturating_sub(state.short.totals.confirmed));
+        let oldest_short = state.short.points.front().map_or(self.started_s, |point| point.end_s);
+        let long = state.long.points.iter().rev().skip_while(|point| point.end_s > oldest_short);
+        let mut confirmed_s = now_s;
+        for point in state.short.points.iter().rev().chain(long) {
+            if left == 0 {
+                break;
+            }
+            confirmed_s = point.end_s;
+            left = left.saturating_sub(point.confirmed.into());
+        }
+        if left > 0 {
+            confirmed_s = self.started_s;
+        }
+        now_s.saturating_sub(confirmed_s).max(outbox)
+    }
+}
+
+impl Series {
+    fn note(&mut self, now_s: u32, seen: &Point, totals: &Totals) {
+        let current = &mut self.current;
+        let most = |so_far: u32, now: u32| match (so_far, now) {
+            (UNKNOWN, known) | (known, UNKNOWN) => known,
+            (one, other) => one.max(other),
+        };
+        *current = Point {
+            waiting: most(current.waiting, seen.waiting),
+            unacknowledged: most(current.unacknowledged, seen.unacknowledged),
+            dead: most(current.dead, seen.dead),
+            outbox: most(current.outbox, seen.outbox),
+            oldest_s: most(current.oldest_s, seen.oldest_s),
+            down: current.down | seen.down,
+            ..*current
+        };
+        if now_s < self.begun_s.saturating_add(self.step_s) && now_s >= self.begun_s {
+            return;
+        }
+        let requests = totals.requests.since(&self.totals.requests);
+        let less = |now: u64, before: u64| u32::try_from(now.saturating_sub(before)).unwrap_or(UNKNOWN - 1);
+        let quantile = |share| {
+            requests
+                .quantile(share)
+                .map_or(UNKNOWN, |took| u32::try_from(took.as_micros()).unwrap_or(UNKNOWN - 1))
+        };
+        let point = Point {
+            end_s: now_s,
+            confirmed: less(totals.confirmed, self.totals.confirmed),
+            stored: less(totals.stored, self.totals.stored),
+            requests: less(requests.count(), 0),
+            movies: less(totals.movies, self.totals.movies),
+            p50_us: quantile(0.5),
+            p99_us: quantile(0.99),
+            failures: FAILURES.map(|status| less(requests.answered(status), 0)),
+            ..self.current
+        };
+        if self.points.len() == self.max {
+            self.points.pop_front();
+        }
+        self.points.push_back(point);
+        self.current = Point::nothing();
+        self.begun_s = now_s;
+        self.totals = totals.clone();
+    }
+}
+
+/// What a look at the parts says, without what follows from totals.
+fn seen(sight: &Sight) -> Point {
+    let states = [sight.services[0], sight.movies_db, sight.broker, sight.billing, sight.billing_db];
+    let down = states.iter().enumerate().filter(|(_, state)| !matches!(state.name, "ok" | "unknown"));
+    let count = |number: u64| u32::try_from(number).unwrap_or(UNKNOWN - 1);
+    Point {
+        waiting: sight.waiting.unwrap_or(UNKNOWN),
+        unacknowledged: if sight.reported.instances > 0 { count(sight.reported.held) } else { UNKNOWN },
+        dead: sight.dead.unwrap_or(UNKNOWN),
+        outbox: sight.outbox.as_ref().map_or(0, |outbox| count(outbox.orders)),
+        down: down.fold(0, |bits, (part, _)| bits | 1 << part),
+        ..Point::default()
+    }
+}
+
+/// The points as one list for each figure, which is a third of the size of one object for each point.
+fn columns(points: &[Point]) -> Map<String, Value> {
+    let column = |get: fn(&Point) -> u32| -> Value {
+        points.iter().map(|point| (get(point) != UNKNOWN).then(|| get(point))).collect()
+    };
+    let mut failures = Map::new();
+    for (position, status) in FAILURES.iter().enumerate() {
+        let counts = points.iter().map(|point| point.failures[position]).collect();
+        failures.insert(status.to_string(), counts);
+    }
+    let mut down = Map::new();
+    for (position, part) in PARTS.iter().enumerate() {
+        let is_down = points.iter().map(|point| u8::from(point.down & 1 << position != 0)).collect();
+        down.insert((*part).to_owned(), is_down);
+    }
+    let columns = json!({
+        "end_s": column(|point| point.end_s),
+        "confirmed": column(|point| point.confirmed),
+        "stored": column(|point| point.stored),
+        "waiting": column(|point| point.waiting),
+        "unacknowledged": column(|point| point.unacknowledged),
+        "dead": column(|point| point.dead),
+        "outbox": column(|point| point.outbox),
+        "oldest_s": column(|point| point.oldest_s),
+        "requests": column(|point| point.requests),
+        "movies": column(|point| point.movies),
+        "p50_us": column(|point| point.p50_us),
+        "p99_us": column(|point| point.p99_us),
+        "failures": failures,
+        "down": down,
+    });
+    match columns {
+        Value::Object(columns) => columns,
+        _ => Map::new(),
+    }
+}
+
+fn now_s() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    u32::try_from(since).unwrap_or(UNKNOWN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::billing_activity::BillingTotals;
+    use crate::watch::PartState;
+
+    const START_S: u32 = 1_000_000;
+
+    fn sight(waiting: u32, held: u64, heard: u64) -> Sight {
+        let ok = PartState::named("ok");
+        Sight {
+            services: vec![ok].into(),
+            movies_db: ok,
+            broker: ok,
+            billing: ok,
+            billing_db: ok,
+            waiting: Some(waiting),
+            dead: Some(0),
+            orders_stored: None,
+            reported: BillingTotals { instances: 1, held, heard, ..BillingTotals::default() },
+            outbox: None,
+        }
+    }
+
+    /// Notes a look `after_s` seconds after the start; `confirmed` and `heard` are totals.
+    fn note(history: &History, after_s: u32, sight: &Sight, confirmed: u64) {
+        let totals = Totals { confirmed, stored: sight.reported.heard, ..Totals::default() };
+        history.note(START_S + after_s, sight, &totals);
+    }
+
+    fn answer(history: &History, query: &str) -> Value {
+        serde_json::from_str(&history.answer(query.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_step_has_what_happened_in_it_and_the_most_that_was_seen() {
+        let history = History::new(START_S, &Totals::default());
+        note(&history, 5, &sight(2, 0, 1), 3);
+        note(&history, 10, &sight(0, 1, 3), 4);
+        let mut away = sight(0, 0, 3);
+        away.broker = PartState::named("unreachable");
+        (away.waiting, away.reported.instances) = (None, 0);
+        note(&history, 15, &away, 4);
+        let short = answer(&history, "minutes=15");
+        assert_eq!(short["end_s"], json!([START_S + 5, START_S + 10, START_S + 15]));
+        assert_eq!((&short["confirmed"], &short["stored"]), (&json!([3, 1, 0]), &json!([1, 2, 0])));
+        assert_eq!(short["waiting"], json!([2, 0, null]));
+        assert_eq!(short["unacknowledged"], json!([0, 1, null]));
+        assert_eq!(short["down"]["broker"], json!([0, 0, 1]));
+        assert_eq!((&short["p99_us"], &short["begun_s"]), (&json!([null, null, null]), &json!(START_S)));
+        assert_eq!(answer(&history, "minutes=1440")["end_s"], json!([]));
+        note(&history, 60, &sight(1, 0, 9), 4);
+        let long = answer(&history, "minutes=1440");
+        assert_eq!(
+            (&long["waiting"], &long["stored"], &long["step_s"]),
+            (&json!([2]), &json!([9]), &json!(60))
+        );
+    }
+
+    #[test]
+    fn the_oldest_order_is_as_old_as_the_confirms_that_are_not_stored() {
+        let history = History::new(START_S, &Totals::default());
+        note(&history, 5, &sight(4, 0, 0), 4);
+        note(&history, 10, &sight(6, 0, 0), 6);
+        // Five of the seven wait: two of the first four are stored.
+        note(&history, 15, &sight(4, 1, 2), 7);
+        // Only the latest one waits.
+        note(&history, 20, &sight(1, 0, 6), 7);
+        note(&history, 25, &sight(0, 0, 7), 7);
+        // More than were ever confirmed here: they are older than this gateway.
+        note(&history, 30, &sight(100, 0, 7), 7);
+        assert_eq!(answer(&history, "minutes=60")["oldest_s"], json!([0, 5, 10, 5, 0, 30]));
+    }
+
+    #[test]
+    fn each_series_keeps_its_time_and_no_more() {
+        let history = History::new(START_S, &Totals::default());
+        for step in 1..=20_000 {
+            note(&history, step * STEP_S, &sight(0, 0, 0), 0);
+        }
+        let count = |query: &str| answer(&history, query)["end_s"].as_array().unwrap().len();
+        assert_eq!([count(""), count("minutes=60"), count("minutes=1440")], [180, 720, 1_440]);
+        for query in ["minutes=30", "minutes=15&minutes=15", "x=1"] {
+            assert!(history.answer(query.as_bytes()).is_err(), "{query}");
+        }
+        assert!(size_of::<Point>() * (STEPS + LONG_STEPS) < 200_000);
+    }
+}
