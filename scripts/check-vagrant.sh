@@ -58,7 +58,7 @@ settings_arrive() {
     # One service where services are by default, one elsewhere, one that is not ours.
     sed -i 's/^#*GATEWAY_SERVICES=.*/GATEWAY_SERVICES=todo=\/todo,my-rooms=\/room,films=\/films/' "$work/.env"
     printf '%s\n' TODO_PORT=8090 TODO_DB_NAME=todo_db TODO_DB_USER=todo "TODO_DB_PASSWORD='${nasty//\'/\'\\\'\'}'" \
-        MY_ROOMS_PORT=8091 MY_ROOMS_DB_NAME=rooms_db MY_ROOMS_VM=billing-vm FILMS_URL=http://films:1 >>"$work/.env"
+        TODO_EXCHANGE=todo VM_MONITORING=192.168.56.1 VM_TOKENS=1 MY_ROOMS_PORT=8091 MY_ROOMS_DB_NAME=rooms_db MY_ROOMS_VM=billing-vm FILMS_URL=http://films:1 >>"$work/.env"
     (
         # Variables of this shell would override the file.
         for name in $(compgen -e | grep -E '^(GATEWAY|INVENTORY|BILLING|RABBITMQ|BROKER|LOG|VM)(_|$)' || true); do
@@ -75,7 +75,12 @@ settings_arrive() {
     arrives billing-vm RABBITMQ_PASSWORD "$nasty"
     arrives gateway-vm INVENTORY_DB_PASSWORD ''
     arrives gateway-vm BILLING_DB_PASSWORD ''
-    arrives inventory-vm RABBITMQ_PASSWORD ''
+    # For the service there that publishes events.
+    arrives inventory-vm RABBITMQ_PASSWORD "$nasty"
+    arrives billing-vm VM_EXCHANGES todo
+    arrives billing-vm VM_PUBLISHERS 192.168.56.11
+    arrives gateway-vm VM_TOKENS 1
+    for machine in gateway-vm inventory-vm billing-vm; do arrives "$machine" VM_MONITORING 192.168.56.1; done
     arrives inventory-vm BILLING_DB_PASSWORD ''
     arrives billing-vm INVENTORY_DB_PASSWORD ''
     arrives gateway-vm GATEWAY_SERVICES todo=/todo,my-rooms=/room,films=/films

@@ -8,6 +8,12 @@ questions=0 refused=0 pending=''
 begin_audit() {
     answers=$(mktemp -d)
     trap 'rm -rf -- "$answers"' EXIT
+    # In a file, because command lines are visible to all users.
+    token=()
+    if [[ -n ${TOKEN-} ]]; then
+        printf 'header = "Authorization: Bearer %s"\n' "$TOKEN" >"$answers/token"
+        token=(-K "$answers/token")
+    fi
     vagrant ssh-config >"$answers/ssh" 2>"$answers/error" ||
         fail "vagrant ssh-config: $(<"$answers/error") Have you run vagrant up?"
 }
@@ -77,8 +83,8 @@ last_rows() { printf '\\c %s\nTABLE %s;\n' "$2" "$3" | psql_on "$1" --no-psqlrc 
 
 # request METHOD TARGET [BODY]: leaves status, head, body and took (seconds).
 request() {
-    local method=$1 target=$2 arguments=()
-    if (($# > 2)); then arguments=(-H "$json" -d "$3"); fi
+    local method=$1 target=$2 arguments=("${token[@]}")
+    if (($# > 2)); then arguments+=(-H "$json" -d "$3"); fi
     : >"$answers/head"
     : >"$answers/body"
     read -r status took < <(curl -sS -m 60 -X "$method" -D "$answers/head" -o "$answers/body" \
@@ -132,6 +138,17 @@ has_other_pid() {
     [[ -n $now && $now != "$3" ]]
 }
 
-ready() { curl -fsS -m 15 -o /dev/null "$gateway/ready" 2>/dev/null; }
+# wait_calmly SECONDS COMMAND…: wait_for with longer pauses, for commands that a slow machine needs seconds for.
+wait_calmly() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        ((SECONDS < deadline)) || return 1
+        sleep 3
+    done
+}
 
-accepts_orders() { curl -fsS -m 30 -o /dev/null -H "$json" -d "$1" "$gateway/api/billing" 2>/dev/null; }
+# status_has PATTERN: the extended regular expression matches somewhere in /api/status.
+status_has() { curl -fsS -m 15 "${token[@]}" "$gateway/api/status" 2>/dev/null | grep -qE -- "$1"; }
+
+ready() { curl -fsS -m 15 -o /dev/null "$gateway/ready" 2>/dev/null; }

@@ -1,7 +1,11 @@
 # Sourced by the scripts: the project's folder, messages, and the settings.
 # shellcheck shell=bash
 
-((BASH_VERSINFO[0] >= 4)) || { echo "this script needs bash 4 or newer" >&2; exit 1; }
+# Before anything that an older one cannot read. macOS has 3.2.
+if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
+    echo "this script needs bash 4.4 or newer, and this is $BASH_VERSION. On macOS: brew install bash" >&2
+    exit 1
+fi
 
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
 # The folder for all run-time data; git ignores it.

@@ -8,7 +8,8 @@ file, FOLDER = ARGV
 class Anything
   def method_missing(name, *, **options)
     File.write(File.join(FOLDER, "#{@machine}.sh"), options[:inline]) if name == :provision
-    yield self if block_given?
+    # A provider's block gets the provider and the machine.
+    yield self, self if block_given?
     self
   end
 

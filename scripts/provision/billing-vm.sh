@@ -28,6 +28,8 @@ can_work() {
 }
 
 rules=("ip saddr $VM_GATEWAY tcp dport $RABBITMQ_PORT accept")
+# Services on inventory-vm that publish events.
+if [[ ${VM_PUBLISHERS-} == *"$VM_INVENTORY"* ]]; then rules+=("ip saddr $VM_INVENTORY tcp dport $RABBITMQ_PORT accept"); fi
 broker=${BROKER:-rabbitmq}
 case $broker in
     rabbitmq)
@@ -38,6 +40,7 @@ case $broker in
     *) fail "BROKER is $broker; it can be rabbitmq or embedded" ;;
 esac
 service_rules
+private_rules "${BILLING_PRIVATE_PORT:-9303}" "${BROKER_PRIVATE_PORT:-9304}" "${service_private_ports[@]}"
 open_firewall "${rules[@]}"
 run_postgresql "$BILLING_DB_NAME" "$BILLING_DB_USER" "$BILLING_DB_PASSWORD"
 if [[ $broker == rabbitmq ]]; then
@@ -47,9 +50,10 @@ else
     stop_rabbitmq
     install -d -m 755 -- /var/lib/crud-master
     install -d -m 700 -o "$service_user" -g "$service_user" -- "$BROKER_DATA_DIR"
-    run_service broker 'BROKER_|RABBITMQ_(USER|PASSWORD|VHOST)$|LOG_LEVEL$'
+    run_service broker 'BROKER_|RABBITMQ_(USER|PASSWORD|VHOST)$|PRIVATE_HOST$|LOG_LEVEL$'
 fi
-run_service billing-app 'BILLING_|RABBITMQ_|LOG_LEVEL$'
+run_service billing-app 'BILLING_|RABBITMQ_|PRIVATE_HOST$|LOG_LEVEL$'
 wait_until_serving billing_app can_work
 say "Billing works, with ${broker/embedded/the embedded broker}"
 run_services "$VM_BILLING"
+end_steps

@@ -10,12 +10,14 @@ read_services
 binaries+=("${service_names[@]/%/-app}")
 dist=$root/dist/$(uname -m)
 
-# install_binary NAME: installs it into /usr/local/bin. Sets changed to yes if it differs from the old one.
+# install_binary NAME: installs it into /usr/local/bin, and keeps the one before as NAME.previous. Sets changed to yes if
+# it differs from the old one.
 install_binary() {
     local name=$1
     usable "$name" || build_here "$name"
     if ! cmp -s -- "$dist/$name" "/usr/local/bin/$name"; then
         install -m 755 -- "$dist/$name" "/usr/local/bin/$name.new"
+        [[ ! -e /usr/local/bin/$name ]] || ln -f -- "/usr/local/bin/$name" "/usr/local/bin/$name.previous"
         # The old one may be running; it keeps its file until it ends.
         mv -f -- "/usr/local/bin/$name.new" "/usr/local/bin/$name"
         say "Installed $name."
@@ -37,7 +39,11 @@ sources_sum() {
         LC_ALL=C sort -z | xargs -0 cat | sha256sum | cut -d' ' -f1)
 }
 
-is_fresh() { [[ ! -r $dist/SOURCES || $(<"$dist/SOURCES") == "$(sources_sum)" ]]; }
+is_fresh() {
+    [[ -r $dist/SOURCES ]] || return 0
+    : "${current_sum:=$(sources_sum)}"
+    [[ $(<"$dist/SOURCES") == "$current_sum" ]]
+}
 
 # build_here NAME: builds the missing binary in this virtual machine. With one job at a time, no optimisation across
 # crates, and swap, half a GiB of memory is enough.

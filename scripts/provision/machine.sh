@@ -32,13 +32,34 @@ services=/opt/crud-master
 # Their logs.
 logs=/var/log/crud-master
 
+# What each step took, for the last line of the output.
+step='' steps=''
+
+# begin_step NAME: says what is done from here on, and notes how long the step before took.
+begin_step() {
+    end_step
+    step=$1 step_began=$SECONDS
+    say "== $step"
+}
+
+end_step() { [[ -z $step ]] || steps+="${steps:+, }$step $((SECONDS - step_began)) s"; }
+
+# end_steps: the last line of the output.
+end_steps() {
+    end_step
+    say "$(hostname) is provisioned, in $SECONDS s: $steps"
+}
+
 # prepare_machine PROGRAM…: the base of every machine, and the packages of these programs beside it.
 prepare_machine() {
+    begin_step "base system"
     ((EUID == 0)) || fail "this script provisions a virtual machine, as root; run vagrant up or vagrant provision"
     # The host's locale may not exist here. PostgreSQL's first cluster takes its encoding from this one.
     export LC_ALL=C.UTF-8
     make_swap /swapfile 1024
-    KEEP_SERVICES=yes need logrotate nft node npm "$@"
+    # npm is there to install pm2, and slow to ask.
+    [[ -x $(type -P pm2) ]] || set -- node npm "$@"
+    KEEP_SERVICES=yes need logrotate nft "$@"
     id -u "$service_user" >/dev/null 2>&1 ||
         useradd --system --user-group --home-dir "$services" --shell /usr/sbin/nologin "$service_user"
     install -d -m 755 -- "$services" "$logs"
@@ -55,6 +76,9 @@ $logs/*.log {
 }
 END
 }
+
+# enable_unit NAME: lets systemd start it at every boot. Asking first is quicker.
+enable_unit() { systemctl is-enabled --quiet "$1" 2>/dev/null || systemctl enable --quiet "$1"; }
 
 # make_swap FILE MEGABYTES: adds swap, for when the package manager, npm or the compiler needs more memory than there
 # is.

@@ -37,9 +37,11 @@ END
 # run_service PROGRAM PATTERN: keeps the program running with the settings that match the pattern; restarts it when the
 # binary or a setting has changed. pm2 knows it as api_gateway and, by its namespace, as api-gateway.
 run_service() {
-    local program=$1 pattern=$2 name=${1//-/_} changed=no
+    local program=$1 pattern=$2 name=${1//-/_} changed=no is_old
+    begin_step "$program"
     install_binary "$program"
     write_settings "$services/$program" "$pattern"
+    is_old=$changed changed=no
     # pm2 interrupts a service and gives it kill_timeout to finish, more than the 10 s that a busy one takes at most.
     # One that ends by itself is started again, at first after 100 ms, then more slowly each time.
     put_file "$services/$program/pm2.json" 644 <<END
@@ -63,14 +65,22 @@ run_service() {
 }
 END
     run_pm2
-    if [[ $changed == yes || $(pm2 pid "$name") -eq 0 ]]; then
-        say "Starting $name."
-        # pm2 would keep the old configuration of a known name.
-        if [[ -e /root/.pm2/dump.pm2 ]]; then pm2 delete "$name" >/dev/null 2>&1 || true; fi
-        pm2 start "$services/$program/pm2.json" >/dev/null
-        pm2 save --force >/dev/null
+    if [[ $changed == no && $is_old == no ]] && runs "$program"; then return; fi
+    # The service reads its settings itself, so a restart is enough for them and for a new binary, and takes a fraction
+    # of a second. pm2 would keep the old definition of a name it knows, so a changed one needs a new start.
+    if [[ $changed == no ]] && pm2 restart "$name" >/dev/null 2>&1; then
+        say "Restarted $name."
+        return
     fi
+    say "Starting $name."
+    if [[ -e /root/.pm2/dump.pm2 ]]; then pm2 delete "$name" >/dev/null 2>&1 || true; fi
+    pm2 start "$services/$program/pm2.json" >/dev/null
+    pm2 save --force >/dev/null
 }
+
+# runs PROGRAM: whether a process of the installed binary runs. One that was replaced has another path in /proc. Asking
+# pm2 would take seconds in a slow machine.
+runs() { [[ -n $(find /proc -maxdepth 2 -name exe -lname "/usr/local/bin/$1" 2>/dev/null) ]]; }
 
 # remove_service PROGRAM: removes a service that the machine no longer needs.
 remove_service() {

@@ -5,12 +5,13 @@
 # owns it.
 run_postgresql() {
     local changed=no version unit
+    begin_step "database $1"
     find_postgres
     become_postgres
     version=$("$pg/postgres" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
     unit=postgresql@$version-main
     [[ -d /etc/postgresql/$version/main ]] || pg_createcluster "$version" main
-    systemctl enable --quiet postgresql
+    enable_unit postgresql
     # Debian's pg_hba.conf lets the system's user postgres in by the socket without a password, and asks everybody who
     # comes by TCP for one.
     put_file "/etc/postgresql/$version/main/conf.d/crud-master.conf" 644 <<'END'

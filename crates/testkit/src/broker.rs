@@ -61,6 +61,14 @@ impl Broker {
         matches!(self.kind, Implementation::RabbitMq(_))
     }
 
+    /// Where our own broker has its management API; `None` for RabbitMQ, whose plugin does not run here.
+    pub fn management_addr(&self) -> Option<SocketAddr> {
+        match &self.kind {
+            Implementation::Embedded { service, .. } => Some(service.private_addr()),
+            Implementation::RabbitMq(_) => None,
+        }
+    }
+
     /// The settings for a service that uses this broker.
     pub fn settings(&self) -> Settings {
         settings([

@@ -14,7 +14,7 @@ static PROGRAM: Program = Program {
             ROOMS_DB_HOST, _PORT, _NAME, _USER, _PASSWORD, RABBITMQ_HOST, _PORT, _USER, _PASSWORD,\n\
             _VHOST, LOG_LEVEL and the same limits as inventory.",
     prefixes: &["ROOMS_"],
-    elsewhere: &["ROOMS_URL"],
+    elsewhere: &["ROOMS_URL", "ROOMS_VM", "ROOMS_EXCHANGE"],
     describe: Some(|| SERVICE.describe().map_err(|error| error.to_string())),
 };
 

@@ -1,6 +1,10 @@
 //! What a service says that is not let in: who refused, and what.
 
-use testkit::{Broker, Platform, Postgres, Service, binary, free_port};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use testkit::http::{self, Connection};
+use testkit::orders::order;
+use testkit::{Broker, Platform, Postgres, Service, binary, free_port, patience, wait_until};
 
 /// What `--check` has to say.
 fn complaint(service: &Service) -> String {
@@ -63,4 +67,40 @@ fn postgresql_s_refusal_names_host_and_port() {
     let away = complaint(&Service::new(binary("inventory-app"), inventory_settings));
     let at = format!("connect to postgresql at 127.0.0.1:{unused}: ");
     assert!(away.contains(&at) && away.contains("refused"), "{away}");
+}
+
+#[test]
+fn refused_reports_are_told_with_the_reason_and_come_when_they_are_allowed() {
+    let mut platform = Platform::stopped_on(Postgres::shared());
+    let Some(management) = platform.broker.management_addr() else { return };
+    let login = STANDARD.encode(format!("{}:{}", platform.broker.user, platform.broker.password));
+    let authorization = format!("Basic {login}");
+    let manage = |method, body| {
+        let headers = [("authorization", authorization.as_str()), ("connection", "close")];
+        let target = "/api/exchanges/%2F/billing_queue.reports";
+        Connection::open(management).unwrap().request(method, target, &headers, body).unwrap().status
+    };
+    // An exchange of another type is refused as one without permission is: by closing the channel.
+    assert_eq!(manage("PUT", Some(r#"{"type": "topic"}"#)), 201);
+    platform.inventory.start();
+    platform.billing.start();
+    platform.gateway.start();
+    for (service, complaint) in [
+        (&mut platform.billing, "no reports can be sent"),
+        (&mut platform.gateway, "billing cannot be heard"),
+    ] {
+        let line = service.wait_for_line(complaint);
+        assert!(line.contains("406 PRECONDITION_FAILED"), "{line}");
+    }
+    let addr = platform.addr();
+    assert_eq!(http::request(addr, "POST", "/api/billing", Some(&order(1))).status, 200);
+    wait_until(patience(), "the order is stored all the same", || platform.count_orders() == 1);
+
+    assert_eq!(manage("DELETE", None), 204);
+    platform.billing.wait_for_line("reports can be sent again");
+    platform.gateway.wait_for_line("billing can be heard");
+    wait_until(patience(), "the console knows of billing", || {
+        let status = http::request(addr, "GET", "/api/status", None).text();
+        status.contains(r#""billing":{"instances":1"#)
+    });
 }
