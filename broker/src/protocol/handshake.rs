@@ -20,7 +20,7 @@ use crate::protocol::fault::{
     ACCESS_REFUSED, CHANNEL_ERROR, COMMAND_INVALID, FRAME_ERROR, Fault, NOT_ALLOWED, NOT_IMPLEMENTED,
     Outcome, SYNTAX_ERROR,
 };
-use crate::protocol::send_buffer::Traffic;
+use crate::protocol::traffic::Traffic;
 use crate::settings::Settings;
 
 /// What the handshake settled.

@@ -20,6 +20,7 @@ pub(crate) mod publish;
 pub(crate) mod send_buffer;
 pub(crate) mod server;
 pub(crate) mod throttle;
+pub(crate) mod traffic;
 pub(crate) mod transaction;
 
 pub(crate) use crate::queues::fault;

@@ -1,49 +1,30 @@
 //! What waits to be sent on a connection. Any thread may append; nobody ever blocks on the socket while it holds a
 //! lock, and a socket that does not take more is left to the connection's writer thread.
 
+mod state;
+
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use foundation::metrics::Counter;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use crate::protocol::codec::frame::{FrameKind, put};
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::memory::{MemoryBudget, Pace};
+use crate::protocol::traffic::Traffic;
 use crate::sync::lock;
+
+use self::state::State;
 
 /// Deliveries are held back while this many bytes wait.
 const DELIVERY_LIMIT_BYTES: usize = 128 << 10;
 /// The reader stops taking requests while this many bytes wait, so a client that never reads cannot make them grow.
 const REQUEST_LIMIT_BYTES: usize = 1 << 20;
-/// Buffers that grew beyond this for a large body are given back.
-const KEEP_BYTES: usize = 256 << 10;
 /// While an answer waits for memory, how often it is looked whether the client is still there.
 const BUDGET_POLL: Duration = Duration::from_millis(250);
-
-/// How many bytes and how many reads and writes of the socket a connection took.
-#[derive(Debug, Default)]
-pub(crate) struct Traffic {
-    pub(crate) received: Direction,
-    pub(crate) sent: Direction,
-}
-
-/// One direction of [`Traffic`].
-#[derive(Debug, Default)]
-pub(crate) struct Direction {
-    pub(crate) bytes: Counter,
-    pub(crate) packets: Counter,
-}
-
-impl Direction {
-    pub(crate) fn count(&self, bytes: usize) {
-        self.bytes.add(bytes as u64);
-        self.packets.increment();
-    }
-}
 
 /// The outgoing bytes of one connection.
 pub(crate) struct SendBuffer {
@@ -57,43 +38,6 @@ pub(crate) struct SendBuffer {
     work: Condvar,
     /// Wakes the reader thread when bytes have left.
     room: Condvar,
-}
-
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a condition of its own, and all combinations occur"
-)]
-#[derive(Default)]
-struct State {
-    pending: Vec<u8>,
-    /// Bytes that somebody is sending outside the lock.
-    in_flight: usize,
-    /// Since when the writer thread sends how many bytes.
-    pace: Option<Pace>,
-    /// Bytes that are counted in the budget.
-    counted: usize,
-    /// It holds a delivery that exceeds the budget.
-    exceeds: bool,
-    /// The other buffer of the pair, empty.
-    spare: Vec<u8>,
-    /// Somebody is sending outside the lock.
-    sending: bool,
-    /// The socket took no more; the writer thread has to go on.
-    stalled: bool,
-    /// A delivery was refused for want of room.
-    starved: bool,
-    /// Somebody who appended has promised to call [`SendBuffer::flush`].
-    flush_promised: bool,
-    /// The reader thread waits in [`SendBuffer::wait_for_room`].
-    reader_waits: bool,
-    /// Nothing more may be appended; the writer thread ends when everything is sent.
-    finished: bool,
-    /// The socket is of no more use.
-    closed: bool,
-    /// Something was sent since the writer thread last looked.
-    active: bool,
-    /// The interval at which something must be sent; none before it is negotiated, or if it is 0.
-    heartbeat: Option<Duration>,
 }
 
 impl SendBuffer {
@@ -403,25 +347,5 @@ impl Drop for SendBuffer {
             self.budget.end_exceeding();
         }
         self.budget.release(state.counted);
-    }
-}
-
-impl State {
-    fn take_pending(&mut self) -> Vec<u8> {
-        let spare = std::mem::take(&mut self.spare);
-        self.in_flight = self.pending.len();
-        std::mem::replace(&mut self.pending, spare)
-    }
-
-    /// Bytes beyond what every connection may hold.
-    fn beyond(&self, allowance: usize) -> usize {
-        (self.in_flight + self.pending.len()).saturating_sub(allowance)
-    }
-
-    fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= KEEP_BYTES {
-            buffer.clear();
-            self.spare = buffer;
-        }
     }
 }
