@@ -28,6 +28,9 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// A connection is given up when the broker has not answered a probe for the confirm timeout and this long: a broker
 /// that stands still gets no new orders after two seconds, and those that it has keep their whole deadline.
 const PROBE_GRACE: Duration = Duration::from_secs(3);
+/// A connection on which the broker confirms nothing for this long is given up, even if it still sends heartbeats: it may
+/// be the connection that is at fault, and then another one helps.
+const STALL_MAX: Duration = Duration::from_secs(15);
 /// How long closing the connection may take when the gateway stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -255,6 +258,9 @@ impl Publisher {
             }
             if self.stop.requested() {
                 return true;
+            }
+            if connection.stalled_for() >= STALL_MAX {
+                break format!("it has confirmed nothing for {} s", STALL_MAX.as_secs());
             }
             let blocked = connection.blocked();
             let is_due = probed.elapsed() >= PROBE_INTERVAL && blocked.is_none();

@@ -269,6 +269,12 @@ impl Connection {
         })
     }
 
+    /// For how long messages have waited for a confirm while none came. Zero while the broker itself has asked publishers
+    /// to wait.
+    pub fn stalled_for(&self) -> Duration {
+        if self.commands.halted().is_some() { Duration::ZERO } else { self.commands.stalled_for() }
+    }
+
     /// Waits up to `timeout` for the connection to end; returns the reason if it has.
     pub fn wait_closed(&self, timeout: Duration) -> Option<String> {
         self.closed.wait(timeout)

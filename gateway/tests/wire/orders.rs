@@ -324,6 +324,20 @@ fn orders_wait_for_their_confirms_side_by_side() {
 }
 
 #[test]
+fn a_connection_on_which_nothing_is_confirmed_is_given_up_although_its_heartbeats_go_on() {
+    let first = AtomicBool::new(true);
+    let broker = Broker::start(move |_| {
+        if first.swap(false, Ordering::SeqCst) { BrokerAnswer::Ignore } else { BrokerAnswer::Confirm }
+    });
+    let gateway = gateway(&broker, &[]);
+    let mut client = gateway.connect();
+    assert_eq!(post(&mut client, "", ORDER).status, 503);
+    eventually("orders are taken again", || post(&mut client, "", ORDER).status == 200);
+    assert!(broker.connections() > 1);
+    assert!(gateway.log().contains("confirmed nothing for"), "{}", gateway.log());
+}
+
+#[test]
 fn the_gateway_serves_without_a_broker_and_finds_it_when_it_is_back() {
     let addr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
     let gateway = Gateway::start("http://127.0.0.1:1", &[("RABBITMQ_HOST", &format!("{addr}"))]);

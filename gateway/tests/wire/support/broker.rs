@@ -169,6 +169,9 @@ impl Session {
         self.send(0, &[&[0, 10, 0, 10, 0, 9][..], &[0; 4], &long(b"PLAIN"), &long(b"en_US")].concat())?;
         loop {
             let (kind, channel, payload) = self.frame()?;
+            if kind == 8 {
+                self.send_frame(8, 0, &[])?;
+            }
             if kind != 1 {
                 continue;
             }
