@@ -126,13 +126,13 @@ impl Catalogue {
     }
 
     /// Gives `use_it` what is known, after looking again if that is not fresh. Concurrent callers wait for one look.
-    fn with_known<T>(&self, use_it: impl FnOnce(&Known) -> T) -> Result<T, Refusal> {
+    fn with_known<T>(&self, use_it: impl FnOnce(&mut Known) -> T) -> Result<T, Refusal> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.looked.is_none_or(|looked| looked.elapsed() >= FRESH) {
             self.look(&mut known)?;
             known.looked = Some(Instant::now());
         }
-        Ok(use_it(&known))
+        Ok(use_it(&mut known))
     }
 
     fn look(&self, known: &mut Known) -> Result<(), Refusal> {
@@ -141,9 +141,6 @@ impl Catalogue {
             let document = document.and_then(|json| serde_json::from_slice(&json).ok());
             entry.is_current = document.is_some();
             entry.document = document.or(entry.document.take());
-        }
-        if let Some(program) = self.billing_activity.program() {
-            known.billing_program = program;
         }
         let damaged = |_| Refusal::Internal("an embedded document is damaged");
         let mut openapi = assets::openapi().map_err(damaged)?;
@@ -159,8 +156,12 @@ impl Catalogue {
         Ok(())
     }
 
-    fn describe(&self, known: &Known) -> Value {
+    fn describe(&self, known: &mut Known) -> Value {
         let sight = self.watch.glance();
+        // Whoever is heard by now has also said what it is.
+        if let Some(program) = self.billing_activity.program() {
+            known.billing_program = program;
+        }
         let states = known.services.iter().zip(&sight.services);
         let services = states.zip(&self.settings).map(|((entry, state), settings)| {
             let info = entry.document.as_ref().map_or(&Value::Null, |document| &document["info"]);
