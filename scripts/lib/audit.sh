@@ -151,4 +151,5 @@ wait_calmly() {
 # status_has PATTERN: the extended regular expression matches somewhere in /api/status.
 status_has() { curl -fsS -m 15 "${token[@]}" "$gateway/api/status" 2>/dev/null | grep -qE -- "$1"; }
 
-ready() { curl -fsS -m 15 -o /dev/null "$gateway/ready" 2>/dev/null; }
+# ready: everything can be used, the broker, too; without that the gateway may call itself ready thanks to its outbox.
+ready() { [[ $(curl -fsS -m 15 "$gateway/ready" 2>/dev/null) == '{"status":"ready"}' ]]; }
