@@ -150,7 +150,7 @@ try_pizzas() {
     ask 201 POST /api/my-ovens '{"name": "stone"}'
     ask 200 GET /ready
     ask 200 GET /api/status
-    [[ $(jq -c .services <<<"$answer") == '{"my-ovens":{"state":"ok"},"pizzas":{"state":"ok"}}' ]] || fail "other services: $answer"
+    [[ $(jq -c '.services | map_values(.state)' <<<"$answer") == '{"my-ovens":"ok","pizzas":"ok"}' ]] || fail "other services: $answer"
     ask 200 GET /openapi.json
     jq -e '.paths["/api/pizzas"].post.tags == ["pizzas"] and .paths["/api/my-ovens/{id}"].get != null' <<<"$answer" >"$work/null" ||
         fail "/openapi.json does not describe them"
