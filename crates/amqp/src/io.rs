@@ -78,17 +78,6 @@ struct Session {
     /// Why the broker closed the channel; set once it has.
     refused: Arc<CloseReason>,
     commands: Commands,
-    _loss_watcher: LossWatcher,
-}
-
-/// The task that detects the loss of the connection. It holds the connection, so dropping this aborts it: otherwise an
-/// abandoned attempt would stay open beside the connection to the next host.
-struct LossWatcher(tokio::task::JoinHandle<()>);
-
-impl Drop for LossWatcher {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Session {
@@ -121,11 +110,6 @@ impl Session {
         arguments.virtual_host(&settings.vhost).connection_name(name).heartbeat(HEARTBEAT_S);
         let connection = AmqpConnection::open(&arguments).await?;
         connection.register_callback(ConnectionEvents(commands.clone())).await?;
-        let lost = (connection.clone(), commands.clone());
-        let loss_watcher = LossWatcher(tokio::spawn(async move {
-            lost.0.listen_network_io_failure().await;
-            lost.1.send(Command::Lost("the connection was lost".to_owned()));
-        }));
         let channel = connection.open_channel(None).await?;
         let refused = Arc::new(CloseReason::default());
         let events = ChannelEvents {
@@ -136,7 +120,7 @@ impl Session {
         channel.register_callback(events).await?;
         channel.confirm_select(ConfirmSelectArguments::default()).await?;
         let channels = Channels { connection, deadline: settings.connect_timeout };
-        Ok(Self { channels, channel, refused, commands, _loss_watcher: loss_watcher })
+        Ok(Self { channels, channel, refused, commands })
     }
 
     /// Executes commands until the connection ends or its owner closes or drops it.
@@ -277,8 +261,16 @@ async fn within<T>(
     }
 }
 
-/// Handles the broker's events for the connection.
+/// Handles the broker's events for the connection. The library drops it when it stops reading from the broker, be it
+/// because the connection was lost or because the library panicked. It tells of a panic in no other way, and goes on
+/// sending heartbeats.
 struct ConnectionEvents(Commands);
+
+impl Drop for ConnectionEvents {
+    fn drop(&mut self) {
+        self.0.send(Command::Lost("the connection was lost".to_owned()));
+    }
+}
 
 #[async_trait]
 impl ConnectionCallback for ConnectionEvents {
