@@ -138,7 +138,7 @@ fn describe_sql(text: &mut String, table: &Table) {
             }
             None => (Some(&place), None),
         };
-        let batch = statements::list(&table.columns, resource, &selection, after, until);
+        let batch = statements::list(&table.columns, resource, &selection, after, until, 1);
         let which = if after.is_some() { "each batch behind the first" } else { "its first batch" };
         statement(&format!("GET ?{query}, {which}"), &batch.sql);
     }

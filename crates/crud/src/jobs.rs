@@ -279,7 +279,7 @@ fn list(table: &Table, connection: &mut Connection, job: &ListJob) -> Executed<A
 }
 
 fn count(table: &Table, connection: &mut Connection, selection: &Selection) -> Executed<Answer> {
-    let found = query_once(connection, &statements::count(table.resource, selection), 1)?;
+    let found = query_once(connection, &statements::count(table.resource, selection))?;
     let records = found.first().map(|row| row.try_get::<_, &str>(0)).transpose()?;
     let records = records.and_then(|count| count.parse().ok()).unwrap_or(0);
     let before = match selection.offset {
@@ -298,7 +298,7 @@ fn find_page_end(
     limit: usize,
 ) -> Executed<Option<Cursor>> {
     let query = statements::page_end(table.resource, selection, limit);
-    match query_once(connection, &query, 2)?.as_slice() {
+    match query_once(connection, &query)?.as_slice() {
         // The last of this page and the first of the next one.
         [last, _next] => {
             let value = selection.sort.field.map(|_| last.try_get(1)).transpose()?;
@@ -321,8 +321,8 @@ fn read_rows(
         let after = after.as_ref().map_or_else(|| first_key(table), |place| &place.key);
         return connection.client.query(&statement, &[&after, &rows.to_string()]);
     }
-    let query = statements::list(&table.columns, table.resource, selection, after.as_ref(), until);
-    query_once(connection, &query, rows)
+    let query = statements::list(&table.columns, table.resource, selection, after.as_ref(), until, rows);
+    query_once(connection, &query)
 }
 
 /// A key that sorts before all others.
@@ -334,17 +334,12 @@ fn first_key(table: &Table) -> &'static str {
     }
 }
 
-/// Executes a statement that is planned for its own values, and fetches its first rows. A statement that is kept would
-/// sooner or later be planned for any values, which suits no search. PostgreSQL computes no row that is not fetched.
-fn query_once(connection: &mut Connection, query: &Query, rows: usize) -> Executed<Vec<Row>> {
-    let types = vec![Type::TEXT; query.parameters.len()];
-    let mut transaction = connection.client.build_transaction().read_only(true).start()?;
-    let statement = transaction.prepare_typed(&query.sql, &types)?;
-    let parameters: Vec<_> = query.parameters.iter().map(|text| text as &(dyn ToSql + Sync)).collect();
-    let portal = transaction.bind(&statement, &parameters)?;
-    let found = transaction.query_portal(&portal, i32::try_from(rows).unwrap_or(i32::MAX))?;
-    transaction.commit()?;
-    Ok(found)
+/// Executes a statement that is planned for its own values, in one round trip. A statement that is kept would sooner or
+/// later be planned for any values, which suits no search.
+fn query_once(connection: &mut Connection, query: &Query) -> Executed<Vec<Row>> {
+    let parameters: Vec<_> =
+        query.parameters.iter().map(|text| (text as &(dyn ToSql + Sync), Type::TEXT)).collect();
+    connection.client.query_typed(&query.sql, &parameters)
 }
 
 fn act(mut transaction: Transaction<'_>, action: &Action, call: &Call) -> Executed<Answer> {

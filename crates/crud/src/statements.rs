@@ -151,19 +151,20 @@ pub(crate) struct Query {
     pub parameters: Vec<String>,
 }
 
-/// For how many rows lists are planned. Whoever executes them fetches fewer, and nothing beyond is computed. With the
-/// real number, PostgreSQL would walk along the keys whenever it overestimates how many records a search finds, and
-/// it estimates from a hundred sampled values; that can cost a hundred times the search by its index.
+/// For how many rows lists are planned. With the real number, PostgreSQL would walk along the keys whenever it
+/// overestimates how many records a search finds, and it estimates from a hundred sampled values; that can cost a hundred
+/// times the search by its index.
 const PLANNED_ROWS: usize = 10_000;
 
-/// Records of a list, in its order: those behind `after` and up to `until`. Made for each request because it is planned
-/// for its own values anyway: whether an index serves a search depends on the text.
+/// The first `rows` records of a list, in its order: those behind `after` and up to `until`. Made for each request because
+/// it is planned for its own values anyway: whether an index serves a search depends on the text.
 pub(crate) fn list(
     columns: &[Field],
     resource: &Resource,
     selection: &Selection,
     after: Option<&Cursor>,
     until: Option<&Cursor>,
+    rows: usize,
 ) -> Query {
     let mut query = Query {
         sql: format!("SELECT {} FROM {}", selected(columns), quote(resource.table)),
@@ -171,8 +172,7 @@ pub(crate) fn list(
     };
     query.conditions(&columns[0], selection, after, until);
     query.order(resource, selection.sort);
-    let _ = write!(query.sql, " LIMIT {PLANNED_ROWS}");
-    query
+    query.first(rows)
 }
 
 /// The places of the last record of a page of `limit` and of the first behind it, if there is one: the first two rows.
@@ -186,8 +186,8 @@ pub(crate) fn page_end(resource: &Resource, selection: &Selection, limit: usize)
     query.conditions(key, selection, selection.after.as_ref(), None);
     query.order(resource, selection.sort);
     let skipped = query.bind(limit.saturating_sub(1).to_string());
-    let _ = write!(query.sql, " OFFSET ${skipped}::text::bigint LIMIT {PLANNED_ROWS}");
-    query
+    let _ = write!(query.sql, " OFFSET ${skipped}::text::bigint");
+    query.first(2)
 }
 
 /// How many records the filters leave. Of a count with a limit, PostgreSQL reads one record more than that, at most.
@@ -209,6 +209,17 @@ impl Query {
     fn bind(&mut self, value: String) -> usize {
         self.parameters.push(value);
         self.parameters.len()
+    }
+
+    /// The first `rows` rows. PostgreSQL plans the inner statement apart from the outer one, which fetches its rows one
+    /// by one and in their order, so that nothing beyond the last of them is computed.
+    fn first(mut self, rows: usize) -> Self {
+        let number = self.bind(rows.to_string());
+        self.sql = format!(
+            "WITH listed AS MATERIALIZED ({} LIMIT {PLANNED_ROWS}) SELECT * FROM listed LIMIT ${number}::text::bigint",
+            self.sql
+        );
+        self
     }
 
     fn conditions(
@@ -420,25 +431,25 @@ mod tests {
             "title=a%25&price_from=2&sort=-made&after=7&after_made=2024-02-29T00:00:00Z&limit=2",
         )
         .unwrap();
-        let query = list(&columns, &MOVIES, &selection, selection.after.as_ref(), None);
+        let query = list(&columns, &MOVIES, &selection, selection.after.as_ref(), None, 3);
         let (_, conditions) = query.sql.split_once(" WHERE ").unwrap();
         assert_eq!(
             conditions,
-            r#""title" ILIKE $1::text AND "price" >= $2::text::numeric AND ("made", "id") < ($4::text::timestamptz, $3::text::bigint) ORDER BY "movies"."made" DESC, "movies"."id" DESC LIMIT 10000"#
+            r#""title" ILIKE $1::text AND "price" >= $2::text::numeric AND ("made", "id") < ($4::text::timestamptz, $3::text::bigint) ORDER BY "movies"."made" DESC, "movies"."id" DESC LIMIT 10000) SELECT * FROM listed LIMIT $5::text::bigint"#
         );
-        assert_eq!(query.parameters, [r"%a\%%", "2.00", "7", "2024-02-29T00:00:00Z"]);
+        assert_eq!(query.parameters, [r"%a\%%", "2.00", "7", "2024-02-29T00:00:00Z", "3"]);
         let refined = Selection::parse(&ROOMS, "near=1,2&within=5").unwrap();
-        let query = list(&Table::new(0, &ROOMS).unwrap().columns, &ROOMS, &refined, None, None);
+        let query = list(&Table::new(0, &ROOMS).unwrap().columns, &ROOMS, &refined, None, None, 3);
         assert!(
             query.sql.contains("WHERE (lat < $1::text AND is_near($1::text, $2::text)) ORDER"),
             "{}",
             query.sql
         );
-        assert_eq!(query.parameters, ["1,2", "5"]);
+        assert_eq!(query.parameters, ["1,2", "5", "3"]);
         let plain = page_end(&MOVIES, &Selection::default(), 100);
         assert_eq!(
             plain.sql,
-            r#"SELECT "id"::text FROM "movies" ORDER BY "movies"."id" OFFSET $1::text::bigint LIMIT 10000"#
+            r#"WITH listed AS MATERIALIZED (SELECT "id"::text FROM "movies" ORDER BY "movies"."id" OFFSET $1::text::bigint LIMIT 10000) SELECT * FROM listed LIMIT $2::text::bigint"#
         );
     }
 }
