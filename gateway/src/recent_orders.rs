@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::billing_activity::BillingActivity;
 
-/// Most orders that are remembered.
-const ORDERS_MAX: usize = 16_384;
+/// Most orders that are remembered. A hash table in which entries come and go doubles when it is more than half full; this
+/// is half of one with 32,768 places (7 of 8 of which may be taken), about 1 MiB.
+const ORDERS_MAX: usize = 14_336;
 
 /// Where an order is, as far as this gateway knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
