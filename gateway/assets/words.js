@@ -13,19 +13,35 @@ export function problem(label, words, given = "") {
   if (given.trim() === "" || /\b(required|must not be empty|must not be null)\b/.test(text)) {
     return `${label} is missing`;
   }
-  const whole = text.match(/(?:integer|whole number)[^0-9-]*(?:from|of|between) (-?[0-9]+) (?:to|and) (-?[0-9]+)(?! characters)/);
+  const long = text.match(/(?:to|at most|than) ([0-9]+) (characters|bytes)/);
+  const used = long && lengthIn(long[2], given);
+  if (long && used > Number(long[1])) {
+    return `${label} is too long: ${number(used)} of at most ${number(long[1])} ${long[2]}`;
+  }
+  // The length of a text is no range of numbers: the last digit is the end of one.
+  const whole = text.match(/(?:integer|whole number)[^0-9-]*(?:from|of|between) (-?[0-9]+) (?:to|and) (-?[0-9]+)\b(?! characters)/);
   if (whole) {
-    return `${label} must be a whole number from ${number(whole[1])} to ${number(whole[2])}`;
+    return `${label} must be a whole number from ${limit(whole[1])} to ${limit(whole[2])}`;
   }
   const decimal = text.match(/(?:decimal|number)[^0-9-]*from (-?[0-9.]+) to (-?[0-9.]+)/);
   if (decimal) {
-    return `${label} must be a number from ${decimal[1]} to ${decimal[2]}`;
-  }
-  const long = text.match(/(?:to|at most|than) ([0-9]+) (characters|bytes)/);
-  if (long && given.length > Number(long[1])) {
-    return `${label} is too long: ${number(given.length)} of at most ${number(long[1])} ${long[2]}`;
+    return decimalProblem(label, decimal, text.match(/at most ([0-9]+) decimals?/), given.trim());
   }
   return `${label} ${text}`;
+}
+
+// The server counts characters, not UTF-16 units.
+function lengthIn(unit, text) {
+  return unit === "bytes" ? new TextEncoder().encode(text).length : [...text].length;
+}
+
+// A number within the range can only have too many decimals.
+function decimalProblem(label, [, least, most], decimals, given) {
+  const isInRange = /^[+-]?[0-9.]+$/.test(given) && Number(given) >= Number(least) && Number(given) <= Number(most);
+  if (isInRange && decimals) {
+    return `${label} may have at most ${count(decimals[1], "decimal")}`;
+  }
+  return `${label} must be a number from ${limit(least)} to ${limit(most)}`;
 }
 
 // --- states ---
@@ -50,11 +66,15 @@ export const tone = (name) => (name === "ok" ? "good" : name === "unknown" || na
 
 const whole = new Intl.NumberFormat(LOCALE);
 const short = new Intl.NumberFormat(LOCALE, { maximumSignificantDigits: 3 });
+const exact = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 20 });
 
 // A count, in full; a dash for what is not known.
 export function number(value) {
   return value === null || value === undefined || value === "" ? "–" : whole.format(Number(value)).replace("-", MINUS);
 }
+
+// A limit as the server writes it, with all its digits: JavaScript's numbers do not hold the largest integers.
+const limit = (text) => exact.format(text).replace("-", MINUS);
 
 // A rate per second, as short as it can be read.
 export function rate(perSecond) {
