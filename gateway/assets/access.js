@@ -1,7 +1,9 @@
 // The token that goes with every request, and the question for it. It is kept in this page's memory only, unless the user
 // wants it kept until the tab is closed (sessionStorage).
 
-import { find } from "/assets/dom.js";
+import { openDialog } from "/assets/dialogs.js";
+import { button, element, having } from "/assets/dom.js";
+import { field } from "/assets/forms.js";
 
 const TOKEN_KEY = "token";
 
@@ -29,26 +31,31 @@ export function credentials() {
 // Asks the user for a token, saying why; whether there is a new one.
 export function askForToken(reason) {
   question ??= new Promise((resolve) => {
-    const [dialog, form] = [find("access"), find("access-form")];
-    form.reset();
-    find("access-reason").textContent = reason;
-    form.onsubmit = (event) => {
+    const control = having(element("input"), { type: "password", spellcheck: "false" });
+    const keep = having(element("input"), { name: "keep", type: "checkbox" });
+    const form = having(element("form", "access", element("p", "", reason)), { novalidate: true });
+    form.append(
+      field({ id: "token", name: "token", label: "Token", control }),
+      element("label", "choice", keep, " Keep it until this tab is closed"),
+      element("div", "buttons", having(button("Cancel", null), { "data-close": true }), element("button", "primary", "Use it")),
+    );
+    const dialog = openDialog("Use a token", form, {
+      isChanged: () => control.value !== "",
+      closed(value) {
+        question = null;
+        resolve(value === "used");
+        if (value === "used") {
+          accessChanges.dispatchEvent(new Event("token"));
+        }
+      },
+    });
+    control.focus();
+    form.addEventListener("submit", (event) => {
       event.preventDefault();
-      token = form.elements.token.value.trim();
-      storage((kept) => (form.elements.keep.checked ? kept.setItem(TOKEN_KEY, token) : kept.removeItem(TOKEN_KEY)));
+      token = control.value.trim();
+      storage((kept) => (keep.checked ? kept.setItem(TOKEN_KEY, token) : kept.removeItem(TOKEN_KEY)));
       dialog.close("used");
-    };
-    dialog.returnValue = "";
-    dialog.onclose = () => {
-      const isUsed = dialog.returnValue === "used";
-      form.reset();
-      question = null;
-      resolve(isUsed);
-      if (isUsed) {
-        accessChanges.dispatchEvent(new Event("token"));
-      }
-    };
-    dialog.showModal();
+    });
   });
   return question;
 }

@@ -1,6 +1,7 @@
 // What buttons do. An action's button is off while the action runs, so that a double click does it once; a failure is
 // told beside it, with Retry where trying again can help.
 
+import { canHelp } from "/assets/api.js";
 import { button, element } from "/assets/dom.js";
 
 // Runs an action, unless it is running already.
@@ -42,11 +43,10 @@ export function tellFailure(message, result, retry) {
   if (result.code === "aborted") {
     return;
   }
-  const canHelp = result.status === 0 || result.status === 408 || result.status === 429 || result.status >= 500;
   // A 503 says for itself what may have been done.
   const isOpen = result.uncertain && result.status !== 503;
   tell(message, element("span", "", result.error, isOpen ? " Nobody knows whether it was done." : ""), "bad");
-  if (canHelp && retry) {
+  if (canHelp(result) && retry) {
     message.append(" ", button("Retry", retry));
   }
 }

@@ -82,6 +82,9 @@ function understood(response, text, isChange) {
   };
 }
 
+// Whether trying again can help.
+export const canHelp = ({ status }) => status === 0 || status === 408 || status === 429 || status >= 500;
+
 function parsed(text) {
   try {
     return JSON.parse(text);

@@ -22,7 +22,7 @@ const KEYS = [
   ["n", "new: a record, an order"],
   ["?", "this help"],
   ["Ctrl + Enter", "save or send the form"],
-  ["Escape", "close; what was typed is asked for first"],
+  ["Escape", "close; what was typed stays, or is asked for first"],
 ];
 
 // --- navigation ---
@@ -42,15 +42,21 @@ function mark() {
   }
 }
 
-// The records of every service have their link; a service that is down keeps its own, marked.
+// The records of every service have their link; a service that is down keeps its own, marked. One that the gateway has
+// never heard has not told its records; its path leads to where they will be.
 async function showResources() {
   const { ok, body } = await call("GET", "/api/services", { quiet: true, timeout_ms: NAVIGATION_TIMEOUT_MS });
-  const known = ok ? body.services.flatMap((service) => service.resources.map((resource) => ({ service, resource }))) : [];
+  const known = ok ? body.services.flatMap((service) => resourcesOf(service).map((resource) => ({ service, resource }))) : [];
   if (known.length > 0) {
     const key = JSON.stringify(known.map(({ service, resource }) => [service.state, resource]));
     replace(find("resources"), key, () => known.map(({ service, resource }) => resourceLink(service, resource)));
     mark();
   }
+}
+
+function resourcesOf({ resources, path, state, version }) {
+  const isUnheard = path && resources.length === 0 && !version && state !== "ok";
+  return isUnheard ? [{ path, plural: path.split("/").at(-1).replaceAll("_", " ") }] : resources;
 }
 
 function resourceLink(service, { path, plural }) {
@@ -85,6 +91,11 @@ function help() {
 const isTyping = (target) => target.closest("input, textarea, select, [contenteditable]") !== null;
 
 function pressed(event) {
+  // Chromium empties a search field on Escape.
+  if (event.key === "Escape" && event.target.type === "search") {
+    event.preventDefault();
+    return;
+  }
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.form) {
     event.preventDefault();
     event.target.form.requestSubmit();
@@ -109,7 +120,6 @@ function pressed(event) {
 document.addEventListener("keydown", pressed);
 find("help").addEventListener("click", help);
 find("use-token").addEventListener("click", () => askForToken("It goes with every request of this page."));
-find("no-token").addEventListener("click", () => find("access").close(""));
 find("skip").addEventListener("click", () => document.querySelector("#place h1")?.focus());
 accessChanges.addEventListener("token", showResources);
 

@@ -1,12 +1,13 @@
-// Follows an order from when it was placed until its state is final: stored or dead. The state is asked for, never guessed;
-// while nobody answers, that is said.
+// Follows an order from when it was placed until it is stored. A dead one is asked for rarely: somebody may send it back to
+// the queue. The state is asked for, never guessed; while nobody answers, that is said.
 
 import { call } from "/assets/api.js";
-import { element, having } from "/assets/dom.js";
+import { element, having, userText } from "/assets/dom.js";
 import { clock, duration, milliseconds } from "/assets/words.js";
 
 // The pauses between two questions, ever longer.
 const PAUSES_MS = [200, 400, 800, 1_500, 3_000];
+const DEAD_PAUSE_MS = 5_000;
 const TIMEOUT_MS = 4_000;
 
 // Follows `entry`, which has the order's `id` and the `steps` that are known; calls `changed` whenever something is known
@@ -20,10 +21,14 @@ export function follow(entry, changed) {
     if (leave.signal.aborted) {
       return;
     }
+    const before = JSON.stringify(entry.steps);
     note(entry.steps, result);
-    changed();
-    if (entry.steps.state !== "stored" && entry.steps.state !== "dead") {
-      setTimeout(ask, PAUSES_MS[Math.min(attempt, PAUSES_MS.length - 1)], attempt + 1);
+    if (JSON.stringify(entry.steps) !== before) {
+      changed();
+    }
+    if (entry.steps.state !== "stored") {
+      const pause = PAUSES_MS[Math.min(attempt, PAUSES_MS.length - 1)];
+      setTimeout(ask, entry.steps.state === "dead" ? DEAD_PAUSE_MS : pause, attempt + 1);
     }
   }
   ask(0);
@@ -36,6 +41,10 @@ function note(steps, { ok, body, error }) {
     return;
   }
   const now = Date.now();
+  if (steps.state !== body.state) {
+    // A dead letter that was sent back is on its way again.
+    steps.final_ms = null;
+  }
   steps.state = body.state;
   steps.reason = body.reason ?? "";
   if (body.state === "outbox") {
@@ -58,7 +67,7 @@ export function drawSteps(steps) {
   }
   list.push(step("confirmed", confirmed, confirmed ? "done" : outbox ? "" : state === "unknown" ? "" : "now"));
   if (state === "dead") {
-    list.push(step(`dead: ${reason || "no reason is known"}`, final, "failed"));
+    list.push(step(["dead: ", userText("bdi", "", reason || "no reason is known")], final, "failed"));
   } else {
     list.push(step("stored", final, final ? "done" : confirmed ? "now" : ""));
   }
@@ -70,7 +79,8 @@ export function drawSteps(steps) {
 
 const span = (ms) => (ms < 10_000 ? milliseconds(ms) : duration(ms / 1000));
 
+// `name` is a text, or a list of texts and elements.
 function step(name, when, how) {
   const time = when ? having(element("time", "", clock(when)), { datetime: new Date(when).toISOString() }) : "";
-  return element("li", how, name, " ", time);
+  return element("li", how, element("span", "", ...[name].flat()), " ", time);
 }

@@ -8,11 +8,10 @@ import { field, clearProblems, showProblems } from "/assets/forms.js";
 import { drawSteps } from "/assets/follow.js";
 import { accepted, changes, draft, keyFor, placed, setDraft } from "/assets/placed.js";
 import { address, go } from "/assets/places.js";
-import { poll } from "/assets/poll.js";
+import { LISTS, poll } from "/assets/poll.js";
 import { number } from "/assets/words.js";
 
 const PAGE_SIZE = 20;
-const INTERVAL_MS = 5_000;
 const TIMEOUT_MS = 6_000;
 const FIELDS = [
   { name: "user_id", label: "Customer", value: "3", mode: "text" },
@@ -34,8 +33,7 @@ export function open(root, parameters) {
     read: (signal) => readOrders(view.parameters, signal),
     show: (found, result) => showOrders(view, pager, found, result),
     fail: () => view.found.dataset.key ?? say(view, "This cannot be told at the moment. It is asked for again."),
-    every_ms: INTERVAL_MS,
-    fresh_ms: 3 * INTERVAL_MS,
+    ...LISTS,
     root: view.found,
     note,
   });

@@ -5,14 +5,16 @@ import { follow } from "/assets/follow.js";
 
 const STORED_AS = "orders";
 const PLACED_MAX = 10;
+// An order that was tried before so many others is no longer known.
+const KEYS_MAX = 50;
 
 // Says `change` when something is known anew of a placed order.
 export const changes = new EventTarget();
 
-// What is kept: the placed orders, the latest first; what is typed; and the key of the order that was tried last with its
-// contents. A key belongs to these contents until they are accepted, whatever answers come in between, so that no order
-// is placed twice.
-const kept = { placed: [], draft: null, pending: { contents: "", key: "" }, ...read() };
+// What is kept: the placed orders, the latest first; what is typed; and the keys of the orders that were tried and not yet
+// accepted, as [contents, key] pairs, the latest last. A key belongs to its contents until they are accepted, whatever
+// answers and whatever other orders come in between, so that no order is placed twice.
+const kept = { placed: [], draft: null, keys: [], ...read() };
 
 function read() {
   try {
@@ -39,13 +41,16 @@ export function setDraft(typed) {
   keep();
 }
 
-// The key for an order: the same one as long as its contents are tried again.
+// The key for an order: the same one whenever these contents are tried again, until they are accepted.
 export function keyFor(contents) {
-  if (kept.pending.contents !== contents) {
-    kept.pending = { contents, key: newKey() };
-    keep();
+  const known = kept.keys.find(([tried]) => tried === contents);
+  if (known) {
+    return known[1];
   }
-  return kept.pending.key;
+  const key = newKey();
+  kept.keys = [...kept.keys, [contents, key]].slice(-KEYS_MAX);
+  keep();
+  return key;
 }
 
 // randomUUID would want a secure context, which a gateway in a local network is not.
@@ -56,9 +61,7 @@ function newKey() {
 
 // Notes that the order under `key` was accepted under the message id `id`. Meanwhile the user may have begun another one.
 export function accepted(key, id, order) {
-  if (kept.pending.key === key) {
-    kept.pending = { contents: "", key: "" };
-  }
+  kept.keys = kept.keys.filter(([, pending]) => pending !== key);
   const entry = { id, order, steps: { state: "accepted", accepted_ms: Date.now() } };
   kept.placed.unshift(entry);
   for (const old of kept.placed.splice(PLACED_MAX)) {
@@ -80,7 +83,7 @@ function watch(entry) {
 }
 
 for (const entry of kept.placed) {
-  if (!["stored", "dead"].includes(entry.steps.state)) {
+  if (entry.steps.state !== "stored") {
     watch(entry);
   }
 }

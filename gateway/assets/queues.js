@@ -6,11 +6,10 @@ import { call } from "/assets/api.js";
 import { ask } from "/assets/dialogs.js";
 import { button, element, heading, having, replace, table, userText } from "/assets/dom.js";
 import { alert, ratesOf, stateOf, troubles } from "/assets/parts.js";
-import { poll } from "/assets/poll.js";
+import { LISTS, poll } from "/assets/poll.js";
 import { bytes, count, moment, number, rate } from "/assets/words.js";
 
 const TIMEOUT_MS = 4_000;
-const LETTERS_INTERVAL_MS = 5_000;
 const LETTERS_TIMEOUT_MS = 8_000;
 // Most letters that are read at once, and how many of them are shown.
 const LETTERS_MAX = 1_000;
@@ -22,7 +21,8 @@ export function open(root) {
   const queues = element("div", "wide");
   const message = having(element("p", "message"), { role: "status" });
   const list = element("ul", "letters");
-  const view = { list, message, letters: [], isMoving: false };
+  // `dead` is how many letters there are; those that are too many to be listed are behind the others.
+  const view = { list, message, letters: [], dead: null, isMoving: false };
   view.all = having(element("div", "buttons"), { hidden: true });
   const requeueAll = button("Requeue all", () => moveAll(view, requeueAll, REQUEUE));
   const discardAll = button("Discard all", () => moveAll(view, discardAll, DISCARD), { className: "danger" });
@@ -43,6 +43,7 @@ export function open(root) {
     poll({
       read: (signal) => readStatus(signal, (answer) => (history = answer)),
       show: (status) => {
+        view.dead = status.broker.messages_dead;
         const found = troubles(status).filter(({ name }) => ["broker", "billing", "billing_db", "outbox"].includes(name));
         replace(alerts, JSON.stringify(found.map(({ cause }) => cause)), () => found.map(alert));
         replace(queues, JSON.stringify(rowsOf(status, history)), () => queueTable(rowsOf(status, history)));
@@ -51,10 +52,9 @@ export function open(root) {
       note,
     }),
     poll({
-      read: (signal) => call("GET", `/api/dead-letters?limit=${LETTERS_MAX}`, { signal, quiet: true, timeout_ms: LETTERS_TIMEOUT_MS }),
+      read: readLetters,
       show: (letters) => showLetters(view, letters),
-      every_ms: LETTERS_INTERVAL_MS,
-      fresh_ms: 3 * LETTERS_INTERVAL_MS,
+      ...LISTS,
       root: list,
       note: lettersNote,
     }),
@@ -111,6 +111,11 @@ function queueTable(rows) {
 
 // --- dead letters ---
 
+// The oldest ones.
+function readLetters(signal) {
+  return call("GET", `/api/dead-letters?limit=${LETTERS_MAX}`, { signal, quiet: true, timeout_ms: LETTERS_TIMEOUT_MS });
+}
+
 const REQUEUE = { method: "POST", one: "sent back to the queue", verb: "Requeue" };
 const DISCARD = { method: "DELETE", one: "discarded", verb: "Discard" };
 
@@ -163,10 +168,16 @@ async function move(view, trigger, message, { id, message_id: messageId, reason,
       // The focus goes to the next one.
       const next = trigger.closest("li").nextElementSibling ?? trigger.closest("li").previousElementSibling;
       (next?.querySelector("button") ?? document.querySelector("#place h1")).focus();
-      trigger.closest("li").remove();
+      drop(view, trigger.closest("li"));
       view.again();
     },
   });
+}
+
+// A letter that comes back is drawn anew.
+function drop(view, item) {
+  item?.remove();
+  delete view.list.dataset.key;
 }
 
 async function send(id, { method }) {
@@ -175,34 +186,50 @@ async function send(id, { method }) {
   return result.status === 404 ? { ...result, ok: true } : result;
 }
 
+// All that are there now, also those behind the ones that can be listed.
 async function moveAll(view, trigger, how) {
-  const letters = view.letters;
-  const several = count(letters.length, "dead letter");
+  const all = Math.max(view.dead ?? 0, view.letters.length);
+  const several = count(all, "dead letter");
   const options =
     how === DISCARD
       ? { text: `${several} will be deleted for good.`, confirm: "Discard all", danger: true, word: "discard" }
       : { text: `${several} will be sent back to the queue. Those that still cannot be stored come back here.`, confirm: "Requeue all" };
-  if (!(await ask(`${how.verb} all dead letters?`, options))) {
+  if (view.isMoving || !(await ask(`${how.verb} all dead letters?`, options))) {
     return;
   }
-  await perform(trigger, view.message, () => each(view, letters, how), {
-    done: () => tell(view.message, `${several} ${letters.length === 1 ? "was" : "were"} ${how.one}.`, "good"),
+  const progress = { all, moved: 0 };
+  await perform(trigger, view.message, () => moveEach(view, progress, how), {
+    done: () => tell(view.message, `${count(progress.moved, "dead letter")} ${progress.moved === 1 ? "was" : "were"} ${how.one}.`, "good"),
   });
-  view.isMoving = false;
-  view.again();
 }
 
-// Moves one after the other, telling how far it is; stops at the first that fails.
-async function each(view, letters, how) {
+// Moves letters until as many are moved as there were, telling how far it is; stops at the first that fails, and Retry
+// goes on from there. Letters that come back meanwhile are behind the others, and are not moved again.
+async function moveEach(view, progress, how) {
   view.isMoving = true;
-  let result = { ok: true };
-  for (const [index, { id }] of letters.entries()) {
-    tell(view.message, `${number(index + 1)} of ${number(letters.length)}…`);
+  let result = { ok: true, body: view.letters };
+  while (result.ok && result.body.length > 0 && progress.moved < progress.all) {
+    result = await moveListed(view, result.body, progress, how);
+    if (result.ok && progress.moved < progress.all) {
+      result = await readLetters();
+    }
+  }
+  view.isMoving = false;
+  view.again();
+  const so = `${number(progress.moved)} of ${number(progress.all)} were ${how.one}.`;
+  return result.ok ? result : { ...result, error: `${result.error} ${so}` };
+}
+
+async function moveListed(view, letters, progress, how) {
+  let result = { ok: true, body: [] };
+  for (const { id } of letters.slice(0, progress.all - progress.moved)) {
+    tell(view.message, `${number(progress.moved + 1)} of ${number(progress.all)}…`);
     result = await send(id, how);
     if (!result.ok) {
-      return { ...result, error: `${result.error} ${number(index)} of ${number(letters.length)} were ${how.one}.` };
+      return result;
     }
-    view.list.querySelector(`[data-id="${id}"]`)?.remove();
+    progress.moved += 1;
+    drop(view, view.list.querySelector(`[data-id="${id}"]`));
   }
-  return result;
+  return { ok: true, body: [] };
 }

@@ -49,6 +49,8 @@ export function openExport(described, parameters, records = null) {
     element("div", "buttons", close, start),
   );
   form.elements.format.value = "json";
+  // A few records are saved before the second press of a double click.
+  start.addEventListener("click", (event) => event.detail > 1 && event.preventDefault());
   const leave = new AbortController();
   openDialog(`Export ${several}`, form, { className: "small", closed: () => leave.abort() });
   form.addEventListener("submit", (event) => {

@@ -2,6 +2,7 @@
 // how many are in use.
 
 import { button, element, having } from "/assets/dom.js";
+import { clearProblems, field, showProblems } from "/assets/forms.js";
 import { labelOf } from "/assets/records-schema.js";
 
 // How long the user may pause while typing before the list is asked.
@@ -57,11 +58,12 @@ export function searchForm(page, { changed }) {
 }
 
 // Builds the button and the panel, neither if the list has no filters. `changed(parameters, isFirst)` is called with the
-// new parameters; `isFirst` says that nothing was filtered before. `show(parameters)` shows what the address says.
+// new parameters; `isFirst` says that nothing was filtered before. `show(parameters)` shows what the address says,
+// `refuse(fields)` what is wrong with filters; it returns whether all the problems are those of filters.
 export function filterPanel(page, { changed }) {
   const { filters } = page.described;
   if (filters.length === 0) {
-    return { button: null, panel: null, show() {} };
+    return { button: null, panel: null, show() {}, refuse: () => false };
   }
   let timer = null;
   const controls = new Map();
@@ -72,9 +74,12 @@ export function filterPanel(page, { changed }) {
     const kept = Object.entries(page.parameters).filter(([name]) => !controls.has(name));
     changed(Object.fromEntries(kept), true);
   });
+  const unfold = (isOpen) => {
+    panel.hidden = !isOpen;
+    open.setAttribute("aria-expanded", String(isOpen));
+  };
   open.addEventListener("click", () => {
-    panel.hidden = !panel.hidden;
-    open.setAttribute("aria-expanded", String(!panel.hidden));
+    unfold(panel.hidden);
     if (!panel.hidden) {
       panel.elements[0]?.focus();
     }
@@ -94,10 +99,8 @@ export function filterPanel(page, { changed }) {
       clearTimeout(timer);
       timer = setTimeout(apply, control.tagName === "SELECT" ? 0 : TYPING_MS);
     });
-    const id = `filter-${filter.name}`;
-    const label = having(element("label", "", labelFor(filter, filters)), { for: id });
-    having(control, { id, autocomplete: "off", title: filter.hint || null });
-    panel.append(element("div", "field", label, control));
+    having(control, { title: filter.hint || null });
+    panel.append(field({ id: `filter-${filter.name}`, name: filter.name, label: labelFor(filter, filters), control }));
   }
   panel.append(clear);
   panel.addEventListener("submit", (event) => {
@@ -108,6 +111,7 @@ export function filterPanel(page, { changed }) {
     button: open,
     panel,
     show(parameters) {
+      clearProblems(panel);
       for (const [name, control] of controls) {
         if (control !== document.activeElement) {
           control.value = parameters[name] ?? "";
@@ -116,6 +120,20 @@ export function filterPanel(page, { changed }) {
       const count = used().length;
       open.textContent = count > 0 ? `Filters (${count})` : "Filters";
       clear.disabled = count === 0;
+    },
+    refuse(fields) {
+      const names = Object.keys(fields);
+      if (names.length === 0 || !names.every((name) => controls.has(name))) {
+        return false;
+      }
+      const focused = document.activeElement;
+      unfold(true);
+      showProblems(panel, fields);
+      // Whoever is typing elsewhere goes on there.
+      if (focused.matches("input, select")) {
+        focused.focus();
+      }
+      return true;
     },
   };
 }

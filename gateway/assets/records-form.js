@@ -9,8 +9,12 @@ import { clearProblems, showProblems } from "/assets/forms.js";
 import { conflictOf } from "/assets/records-conflict.js";
 import { draftOf, dropDraft, keepDraft } from "/assets/records-drafts.js";
 import { bodyOf, controlOf, controlText } from "/assets/records-fields.js";
+import { readRecord, versionOf } from "/assets/records-reading.js";
 import { inOrder, one } from "/assets/records-schema.js";
 import { factsOf, nameOf } from "/assets/records-table.js";
+
+// The pause before both versions of a record are asked for again.
+const RETRY_MS = 3_000;
 
 // Opens the drawer of the record with this key, or of a new one if the key is null. Of `page`:
 //   closed()               is called when the user has closed it
@@ -26,7 +30,9 @@ export function openRecord(described, key, page) {
     path: key === null ? described.path : `${described.path}/${encodeURIComponent(key)}`,
     abort: new AbortController(),
     body: element("div", "drawer-body"),
+    shown: element("div"),
     form: null,
+    reading: null,
     isLeft: false,
   };
   drawer.draft = `${drawer.path}${key === null ? " new" : ""}`;
@@ -37,6 +43,7 @@ export function openRecord(described, key, page) {
     closed: () => finish(drawer),
   });
   if (key === null) {
+    drawer.body.replaceChildren(drawer.shown);
     fill(drawer, {}, null);
   } else {
     read(drawer);
@@ -51,6 +58,8 @@ export function openRecord(described, key, page) {
 
 function finish(drawer) {
   drawer.abort.abort();
+  drawer.reading?.stop();
+  clearTimeout(drawer.retry);
   if (!drawer.isLeft) {
     dropDraft(drawer.draft);
     drawer.page.closed();
@@ -60,18 +69,24 @@ function finish(drawer) {
 const title = (drawer, text) => drawer.dialog.querySelector("h2").replaceChildren(text);
 const ask = (drawer) => drawer.dialog.dispatchEvent(new Event("cancel", { cancelable: true }));
 
-async function read(drawer) {
-  const message = having(element("p", "message", "Loading…"), { role: "status" });
-  drawer.body.replaceChildren(message);
-  const result = await call("GET", drawer.path, { signal: drawer.abort.signal });
-  if (result.ok) {
-    fill(drawer, result.body, result.headers.get("ETag"));
-  } else if (result.status === 404) {
-    title(drawer, `No ${drawer.described.one} ${drawer.key}`);
-    tell(message, `There is no ${drawer.described.one} ${drawer.key}. It may have been deleted.`);
-  } else {
-    tellFailure(message, result, () => read(drawer));
+function read(drawer) {
+  drawer.form = null;
+  readRecord(drawer, {
+    fill: (record, etag) => fill(drawer, record, etag),
+    missing: () => missing(drawer),
+    isBusy: () => drawer.saveButton?.getAttribute("aria-busy") === "true" || drawer.form?.hidden,
+    isChanged: () => isChanged(drawer),
+  });
+}
+
+function missing(drawer) {
+  const { described, key } = drawer;
+  if (drawer.form) {
+    gone(drawer);
+    return;
   }
+  title(drawer, `No ${described.one} ${key}`);
+  drawer.shown.replaceChildren(element("p", "message", `There is no ${described.one} ${key}. It may have been deleted.`));
 }
 
 // --- form ---
@@ -81,6 +96,7 @@ function fill(drawer, record, etag) {
   const isNew = key === null;
   const listed = isNew ? described.create : described.change;
   drawer.record = record;
+  drawer.version = versionOf(record, etag);
   if (!isNew) {
     title(drawer, nameOf(described, record));
   }
@@ -92,7 +108,7 @@ function fill(drawer, record, etag) {
         record,
       );
   if (!listed) {
-    drawer.body.replaceChildren(facts);
+    drawer.shown.replaceChildren(facts);
     return;
   }
   drawer.fields = inOrder(listed, isNew ? {} : record);
@@ -102,6 +118,7 @@ function fill(drawer, record, etag) {
   if (draft) {
     // The tag of then: if the record has changed meanwhile, saving says so.
     [drawer.base, drawer.etag] = [{ ...drawer.base, ...draft.base }, draft.etag];
+    drawer.version = draft.etag ?? drawer.version;
   }
   const form = having(element("form", "record-form"), { novalidate: true });
   drawer.form = form;
@@ -114,7 +131,8 @@ function fill(drawer, record, etag) {
     event.preventDefault();
     save(drawer);
   });
-  drawer.body.replaceChildren(draft ? restored(drawer, record, etag) : "", form);
+  drawer.shown.replaceChildren(draft ? restored(drawer, record, etag) : "", form);
+  drawer.shown.classList.toggle("typed", draft !== null);
   form.elements[0]?.focus();
 }
 
@@ -167,7 +185,10 @@ function changed(drawer) {
 }
 
 function keep(drawer) {
-  if (changed(drawer).length > 0) {
+  const isTyped = changed(drawer).length > 0;
+  // What the user types is not as old as the record.
+  drawer.shown.classList.toggle("typed", isTyped);
+  if (isTyped) {
     keepDraft(drawer.draft, { values: values(drawer), base: drawer.base, etag: drawer.etag });
   } else {
     dropDraft(drawer.draft);
@@ -242,8 +263,9 @@ function unsure(drawer, { error }) {
   );
 }
 
-// Somebody has changed the record: shows both versions.
+// Somebody has changed the record: shows both versions, as soon as they can be read.
 async function compare(drawer) {
+  clearTimeout(drawer.retry);
   tell(drawer.message, "Somebody else has changed this meanwhile…");
   const result = await call("GET", drawer.path, { signal: drawer.abort.signal });
   if (result.status === 404) {
@@ -252,6 +274,7 @@ async function compare(drawer) {
   }
   if (!result.ok) {
     tellFailure(drawer.message, result, () => compare(drawer));
+    drawer.retry = drawer.abort.signal.aborted ? null : setTimeout(compare, RETRY_MS, drawer);
     return;
   }
   tell(drawer.message, "");
@@ -288,10 +311,10 @@ async function compare(drawer) {
 
 function show(drawer, view) {
   drawer.form.hidden = view !== drawer.form;
-  drawer.body.querySelector(".restored")?.remove();
-  drawer.body.querySelector(".conflict")?.remove();
+  drawer.shown.querySelector(".restored")?.remove();
+  drawer.shown.querySelector(".conflict")?.remove();
   if (view !== drawer.form) {
-    drawer.body.append(view);
+    drawer.shown.append(view);
   } else {
     drawer.saveButton.focus();
   }

@@ -5,7 +5,7 @@ import { tell, tellFailure } from "/assets/action.js";
 import { call } from "/assets/api.js";
 import { button, element, having, heading, replace } from "/assets/dom.js";
 import { go } from "/assets/places.js";
-import { poll } from "/assets/poll.js";
+import { LISTS, poll } from "/assets/poll.js";
 import { removeAll, removeOne, removeSeveral } from "/assets/records-delete.js";
 import { drawerOf } from "/assets/records-drawer.js";
 import { nothing } from "/assets/records-empty.js";
@@ -21,8 +21,6 @@ import { number } from "/assets/words.js";
 
 export { resourceOf };
 
-const EVERY_MS = 5_000;
-const FRESH_MS = 12_000;
 const TIMEOUT_MS = 8_000;
 // How long the rows of the question before may stay while an answer is waited for.
 const PATIENCE_MS = 1_000;
@@ -81,7 +79,7 @@ async function begin(page) {
     return;
   }
   if (result.ok) {
-    tell(page.message, "No service has such records at the moment.", "bad");
+    tell(page.message, "No service has told of such records since the gateway started. They are asked for again.", "bad");
   } else {
     tellFailure(page.message, result, () => begin(page));
   }
@@ -173,12 +171,13 @@ function load(page) {
   page.poll = poll({
     read: (signal) => call("GET", path, { signal, quiet: true, timeout_ms: TIMEOUT_MS }),
     show: (_, result) => show(page, query.understood(described, parameters, result)),
-    fail: () => {
+    fail: ({ fields }) => {
+      const isFilter = page.filters.refuse(fields);
       page.shown.removeAttribute("aria-busy");
-      dropRows(page, "");
+      dropRows(page, isFilter ? "A filter cannot be used as it is." : "");
+      return isFilter;
     },
-    every_ms: EVERY_MS,
-    fresh_ms: FRESH_MS,
+    ...LISTS,
     root: page.shown,
     note: page.note,
   });

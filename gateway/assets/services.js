@@ -4,11 +4,10 @@
 import { call } from "/assets/api.js";
 import { element, heading, having, replace, userText } from "/assets/dom.js";
 import { address } from "/assets/places.js";
-import { poll } from "/assets/poll.js";
+import { LISTS, poll } from "/assets/poll.js";
 import { resourceOf } from "/assets/records.js";
 import { duration, moment, state, tone } from "/assets/words.js";
 
-const INTERVAL_MS = 5_000;
 const TIMEOUT_MS = 6_000;
 
 export function open(root) {
@@ -24,8 +23,7 @@ export function open(root) {
         shown.textContent = `for ${duration(Date.now() / 1000 - Number(shown.dataset.since))}`;
       }
     },
-    every_ms: INTERVAL_MS,
-    fresh_ms: 3 * INTERVAL_MS,
+    ...LISTS,
     root: body,
     note,
   });
