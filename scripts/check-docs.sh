@@ -112,6 +112,7 @@ check_running() {
         no-inventory "$self --faults 'Inventory is down' && $self --console no-inventory && $self --records no-inventory" \
         frozen-inventory "$self --faults 'Inventory does not answer' && $self --console frozen-inventory" \
         wrong-inventory "$self --faults 'Inventory is something else'" \
+        no-database "$self --console no-database" \
         no-broker "$self --faults 'The broker is down' && $self --console no-broker" \
         one-connection "$self --faults 'Too many connections'" \
         with-tokens "$self --faults Tokens"

@@ -3,10 +3,11 @@
 //
 //   node scripts/docs/browser.js FOLDER [STATE]     FOLDER gets the pictures
 //
-// STATE is what the platform was brought into: running (the default), no-billing, no-inventory, frozen-inventory or
-// no-broker. The gateway is found through GATEWAY_URL, the broker through RABBITMQ_*, the browser through CHROMIUM, and
-// processes that shall stand still through API_GATEWAY_PID and BILLING_APP_PID. The run fails on any error in the browser's
-// console that is not expected, any script that a user's text could bring in, and any step with an unexpected result.
+// STATE is what the platform was brought into: running (the default), no-billing, no-inventory, frozen-inventory,
+// no-database or no-broker. The gateway is found through GATEWAY_URL, the broker through RABBITMQ_*, the browser through
+// CHROMIUM, and processes that shall stand still through API_GATEWAY_PID, BILLING_APP_PID and BROKER_PID. The run fails on
+// any error in the browser's console that is not expected, any script that a user's text could bring in, and any step with
+// an unexpected result.
 
 const frame = require("./browser/frame.js");
 const orders = require("./browser/orders.js");
@@ -54,6 +55,11 @@ const STATES = {
   async "frozen-inventory"() {
     await pictured(await overview.isDown("inventory", "Inventory", "./scripts/run.sh restart inventory_app"), state);
     await services.isDown("inventory");
+  },
+  async "no-database"() {
+    const page = await overview.isDown("postgresql", "movies_db", "./scripts/run.sh start postgres");
+    await overview.says(page, "billing_db", "billing_db", "./scripts/run.sh start postgres");
+    await pictured(page, state);
   },
   async "no-broker"() {
     await pictured(await overview.isDown("broker", "Broker", "./scripts/run.sh start broker"), state);

@@ -7,6 +7,8 @@ const { chromium } = require("playwright-core");
 
 const VIEWS = [
   { viewport: { width: 1440, height: 900 }, colorScheme: "light" },
+  { viewport: { width: 1440, height: 900 }, colorScheme: "dark" },
+  { viewport: { width: 390, height: 844 }, colorScheme: "light" },
   { viewport: { width: 390, height: 844 }, colorScheme: "dark" },
 ];
 

@@ -3,7 +3,8 @@
 //!
 //! `COMMAND` is a line for bash. It finds the platform through `GATEWAY_URL`, `INVENTORY_URL`, `RABBITMQ_PORT`,
 //! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`, and the private listeners through `API_GATEWAY_PRIVATE_URL` and so on;
-//! `API_GATEWAY_PID`, `INVENTORY_APP_PID` and `BILLING_APP_PID` are processes that a command may freeze and thaw.
+//! `API_GATEWAY_PID`, `INVENTORY_APP_PID`, `BILLING_APP_PID` and `BROKER_PID` are processes that a command may freeze and
+//! thaw.
 //! `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for the broker. The exit status is 0 when all commands succeed; after the first
 //! that does not, the services' logs are shown.
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
@@ -12,7 +13,7 @@ use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
 
 use testkit::http::Connection;
-use testkit::{Platform, Service, http, patience, wait_until};
+use testkit::{Platform, Postgres, Service, http, patience, wait_until};
 
 /// What is the matter with the platform.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,8 @@ enum State {
     FrozenInventory,
     /// What answers at `INVENTORY_URL` does not speak HTTP.
     WrongInventory,
+    /// PostgreSQL is stopped, and with it both databases.
+    NoDatabase,
     NoBroker,
     /// Every client may have one connection, and has it.
     OneConnection,
@@ -31,12 +34,13 @@ enum State {
     WithTokens,
 }
 
-const STATES: [(&str, State); 8] = [
+const STATES: [(&str, State); 9] = [
     ("running", State::Running),
     ("no-billing", State::NoBilling),
     ("no-inventory", State::NoInventory),
     ("frozen-inventory", State::FrozenInventory),
     ("wrong-inventory", State::WrongInventory),
+    ("no-database", State::NoDatabase),
     ("no-broker", State::NoBroker),
     ("one-connection", State::OneConnection),
     ("with-tokens", State::WithTokens),
@@ -101,6 +105,12 @@ fn step(platform: &mut Platform, state: State, command: &str) -> bool {
             platform.inventory.signal("CONT");
             succeeded
         }
+        State::NoDatabase => {
+            Postgres::shared().stop();
+            let succeeded = run(command, platform);
+            Postgres::shared().start_again();
+            succeeded
+        }
         State::NoBroker => {
             platform.broker.stop();
             let succeeded = run(command, platform);
@@ -162,6 +172,7 @@ fn run(command: &str, platform: &Platform) -> bool {
         .env("INVENTORY_URL", format!("http://{}", platform.inventory.addr()))
         .envs(services.into_iter().filter_map(private))
         .envs(services.into_iter().filter_map(process))
+        .envs(platform.broker.pid().map(|pid| ("BROKER_PID", pid.to_string())))
         .envs(platform.broker.settings())
         .status();
     match status {

@@ -105,18 +105,19 @@ impl Broker {
 
     /// Freezes it (SIGSTOP): connections stay open, but nothing answers.
     pub fn pause(&self) {
-        send_signal(self.pid(), "STOP");
+        send_signal(self.pid().expect("the broker runs"), "STOP");
     }
 
     /// Continues it after [`Broker::pause`].
     pub fn resume(&self) {
-        send_signal(self.pid(), "CONT");
+        send_signal(self.pid().expect("the broker runs"), "CONT");
     }
 
-    fn pid(&self) -> u32 {
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
         match &self.kind {
-            Implementation::Embedded { service, .. } => service.pid(),
-            Implementation::RabbitMq(rabbitmq) => rabbitmq.server.as_ref().expect("RabbitMQ runs").id(),
+            Implementation::Embedded { service, .. } => service.is_started().then(|| service.pid()),
+            Implementation::RabbitMq(rabbitmq) => rabbitmq.server.as_ref().map(Child::id),
         }
     }
 }

@@ -17,6 +17,8 @@ const VIEWS = [
   { name: "narrow-dark", viewport: { width: 390, height: 844 }, colorScheme: "dark" },
 ];
 
+const TARGET_PX = 44;
+
 const problems = [];
 let browser = null;
 
@@ -64,6 +66,18 @@ async function checkWidth(page, what) {
   assert.ok(overflow <= 0, `${what} is ${overflow} pixels too wide`);
 }
 
+// What can be pressed on a phone is at least 44 pixels high and wide; a check box has its label's size.
+async function checkTargets(page, what) {
+  const small = await page.evaluate((least) => {
+    return [...document.querySelectorAll("a, button, input, select, textarea")]
+      .filter((made) => made.checkVisibility() && made.id !== "skip")
+      .map((made) => ({ made, box: (made.closest("label") ?? made).getBoundingClientRect() }))
+      .filter(({ box }) => box.width < least - 0.5 || box.height < least - 0.5)
+      .map(({ made, box }) => `${Math.round(box.width)} × ${Math.round(box.height)}: ${made.outerHTML.slice(0, 120)}`);
+  }, TARGET_PX);
+  assert.deepEqual(small, [], `small targets on ${what}`);
+}
+
 // Holds the requests that `pattern` matches until the returned function is called; `mend` changes an answer.
 async function hold(page, pattern) {
   let release = null;
@@ -109,4 +123,4 @@ async function until(check, limit_ms = 30_000) {
 const place = (page, name) => page.getByRole("heading", { level: 1, name }).waitFor();
 const post = (page, path, data, headers = {}) => page.request.post(`${url}${path}`, { data, headers });
 
-module.exports = { assert, checkAxe, checkWidth, frozen, hold, launch, open, place, post, problems, until, url, VIEWS, WIDE };
+module.exports = { assert, checkAxe, checkTargets, checkWidth, frozen, hold, launch, open, place, post, problems, until, url, VIEWS, WIDE };

@@ -24,6 +24,12 @@ async function problems(page) {
   await page.locator("#order-number_of_items-problem", { hasText: "Items must be a whole number from 1 to 1,000,000" }).waitFor();
   assert.equal(await page.evaluate(() => document.activeElement.id), "order-user_id");
   await page.getByLabel("Items").fill("5");
+  await type(page, "x".repeat(65));
+  await page.getByLabel("Total amount").fill("12.345");
+  await send(page).click();
+  await page.locator("#order-user_id-problem", { hasText: "Customer is too long: 65 of at most 64 characters" }).waitFor();
+  await page.locator("#order-total_amount-problem", { hasText: "Total amount may have at most 2 decimals" }).waitFor();
+  await page.getByLabel("Total amount").fill("180");
 }
 
 // The requests to POST /api/billing while `work` runs, as their keys.
@@ -77,6 +83,52 @@ async function oneKey(page) {
   assert.notEqual(sent.at(-1), sent.at(-2), "another order has the same key");
 }
 
+// An order keeps its key while other orders are placed.
+async function keyOfEach(page) {
+  const [first, second] = ["first", "second"].map(customer);
+  const sent = await keys(page, async () => {
+    await page.route("**/api/billing", (route) => route.abort());
+    await type(page, first);
+    await send(page).click();
+    await page.locator(".order .message.bad").waitFor();
+    await page.unroute("**/api/billing");
+    for (const name of [second, first]) {
+      await type(page, name);
+      await send(page).click();
+      await followed(page).filter({ hasText: name }).first().waitFor();
+    }
+  });
+  assert.equal(sent.length, 3);
+  assert.notEqual(sent[0], sent[1], "two orders have the same key");
+  assert.equal(sent[0], sent[2], "a repetition after another order has another key");
+}
+
+// The broker stands still: clicks make one order, which is stored once when it goes on.
+async function frozenBroker(page) {
+  const name = customer("frozen broker");
+  await type(page, name);
+  const sent = await keys(page, async (sent) => {
+    await frozen("BROKER_PID", async () => {
+      await send(page).click();
+      await send(page).click({ force: true });
+      await page.locator(".order .message.bad").waitFor({ timeout: 40_000 });
+      await send(page).click();
+      await until(() => assert.equal(sent.length, 2));
+    });
+    const order = followed(page).filter({ hasText: name }).first();
+    const retry = page.locator(".order .message").getByRole("button", { name: "Retry" });
+    await order.or(retry).first().waitFor({ timeout: 60_000 });
+    while ((await retry.count()) > 0) {
+      await retry.click();
+      await page.locator('.order button[aria-busy="true"]').waitFor({ state: "detached", timeout: 60_000 });
+    }
+    await order.locator(".done", { hasText: "stored" }).waitFor({ timeout: 60_000 });
+  });
+  assert.equal(new Set(sent).size, 1, "a repetition has another key");
+  const found = await page.request.get(`${url}/api/orders?${new URLSearchParams({ user_id: name })}`);
+  assert.equal((await found.json()).length, 1, "the order is stored twice");
+}
+
 // While billing stands still, the order waits; nothing else is claimed. Then it is stored, without a click.
 async function waits(page) {
   await frozen("BILLING_APP_PID", async () => {
@@ -85,6 +137,10 @@ async function waits(page) {
     const order = followed(page).filter({ hasText: WAITS }).first();
     await order.locator(".done", { hasText: "confirmed" }).waitFor();
     assert.equal(await order.locator(".done", { hasText: "stored" }).count(), 0);
+    assert.match(await order.locator(".done time").last().textContent(), /^\d\d:\d\d:\d\d$/);
+    await order.locator("a code").click();
+    await page.locator(".one", { hasText: "It waits in the queue until billing takes it." }).waitFor();
+    await page.goBack();
   });
   await followed(page).filter({ hasText: WAITS }).first().locator(".done", { hasText: "stored" }).waitFor();
 }
@@ -110,6 +166,9 @@ async function steps(page) {
   await order.getByText("It waits in the queue for billing.").waitFor();
   answer = { status: 200, json: { state: "dead", reason: "<b>no</b> order" } };
   await order.locator(".failed", { hasText: "dead: <b>no</b> order" }).waitFor();
+  // Somebody sends the dead letter back, and this time it can be stored.
+  answer = { status: 200, json: { state: "stored" } };
+  await order.locator(".done", { hasText: "stored" }).waitFor();
   await page.unroute(pattern, told);
 }
 
@@ -165,6 +224,12 @@ async function search(page) {
   await stored(page).locator("a code").first().click();
   await page.waitForURL(/message_id=/);
   await page.locator(".one.stored", { hasText: "It is stored." }).waitFor();
+  const id = new URLSearchParams(page.url().split("?")[1]).get("message_id");
+  await page.goto(`${url}/#/orders`);
+  await page.getByLabel("Search by").selectOption("Message id");
+  await page.getByLabel("Search for").fill(id);
+  await page.getByRole("button", { name: "Search" }).click();
+  await page.locator(".one.stored", { hasText: id }).waitFor();
 }
 
 // Pages of many orders, the newest first.
@@ -186,7 +251,7 @@ async function pages(page) {
 async function walk() {
   const page = await open("#/orders");
   await place(page, "Orders");
-  for (const step of [problems, oneOrder, oneKey, waits, steps, reloads, search, pages]) {
+  for (const step of [problems, oneOrder, oneKey, keyOfEach, waits, frozenBroker, steps, reloads, search, pages]) {
     await step(page);
   }
   await page.context().close();

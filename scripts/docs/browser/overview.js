@@ -59,10 +59,14 @@ async function silence(page) {
 // While a part is down, that is said with the command that helps.
 async function isDown(name, label, command) {
   const page = await open("#/overview");
-  await shows(page, name, "bad");
-  await page.locator(".alert", { hasText: `${label} is down` }).waitFor();
-  await page.locator(".alert code", { hasText: command }).first().waitFor();
+  await says(page, name, label, command);
   return page;
+}
+
+async function says(page, name, label, command) {
+  await shows(page, name, "bad");
+  const alert = page.locator(".alert", { hasText: `${label} is down` });
+  await alert.locator("code", { hasText: command }).first().waitFor();
 }
 
 async function walk() {
@@ -73,4 +77,4 @@ async function walk() {
   await page.context().close();
 }
 
-module.exports = { isDown, walk };
+module.exports = { isDown, says, walk };

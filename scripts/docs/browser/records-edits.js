@@ -1,6 +1,6 @@
 // A walk through changing records: what was typed is never lost, and two people who change the same one.
 
-const { assert, until, url } = require("./driver.js");
+const { assert, checkAxe, until, url } = require("./driver.js");
 const { MOVIES, add, api, closed, dialog, field, movies, parameters, press, row } = require("./records-tools.js");
 
 async function drafts(page) {
@@ -44,6 +44,7 @@ async function conflicts(page, folder) {
   const versions = page.locator(".conflict fieldset");
   assert.deepEqual(await versions.nth(0).locator(".version").allTextContents(), ["Mine", "Also theirs"]);
   assert.deepEqual(await versions.nth(1).locator(".version").allTextContents(), ["Both want to change this", "Theirs"]);
+  await checkAxe(page, "two versions of a record");
   await page.screenshot({ path: `${folder}/records-conflict.png` });
   // Somebody is quicker once more.
   await api(page, "PATCH", `/api/movies/${movie.id}`, { description: "Theirs again" });
@@ -80,6 +81,9 @@ async function deletesWhatIsSeen(page) {
   await page.goto(`${url}/${MOVIES}?record-key=${movie.id}`);
   await field(page, "Title").waitFor();
   await api(page, "PATCH", `/api/movies/${movie.id}`, { title: "Shall stay after all" });
+  // That is told without a press, and the form is left alone.
+  await dialog(page).getByText("Something else is stored by now.").waitFor();
+  assert.equal(await field(page, "Title").inputValue(), "Shall go");
   await press(page, "Delete");
   await press(dialog(page), "Delete");
   await page.getByText("Somebody has changed this movie since you opened it, so it was not deleted.").waitFor();

@@ -3,7 +3,7 @@
 
 const fs = require("node:fs");
 
-const { assert, hold, open, until, url } = require("./driver.js");
+const { assert, checkAxe, hold, open, until, url } = require("./driver.js");
 const {
   SCRIPT,
   add,
@@ -60,6 +60,11 @@ async function orders(page) {
   await shows(page, sorted.slice(0, 25));
   const link = await open(new URL(page.url()).hash);
   await shows(link, sorted.slice(0, 25));
+  await press(link, "Last page");
+  await shows(link, sorted.slice(15));
+  await press(link, "First page");
+  await shows(link, sorted.slice(0, 25));
+  assert.ok(await link.getByRole("button", { name: "First page" }).isDisabled());
   await link.context().close();
   await page.goto(`${url}/#/records/movies`);
 }
@@ -117,6 +122,22 @@ async function adds(page) {
   await until(async () => assert.equal(parameters(page).size, 0));
 }
 
+// The titles that the selected movies' export has, however often one clicks.
+async function exported(page) {
+  const downloads = [];
+  const note = (download) => downloads.push(download);
+  page.on("download", note);
+  await press(page.locator(".chosen"), "Export the selected…");
+  await dialog(page).getByText("2 selected movies.").waitFor();
+  await dialog(page).getByRole("button", { name: "Export" }).dblclick();
+  await dialog(page).getByText("2 movies saved as movies.json.").waitFor();
+  await until(async () => assert.ok(downloads.length > 0));
+  await press(dialog(page), "Done");
+  page.off("download", note);
+  assert.equal(downloads.length, 1, "a double click saves two files");
+  return JSON.parse(fs.readFileSync(await downloads[0].path(), "utf8")).map(({ title }) => title);
+}
+
 async function deletions(page) {
   await clear(page);
   const made = await add(page, "One", "Two", "Three", "Four");
@@ -130,9 +151,11 @@ async function deletions(page) {
   await press(dialog(page), "Delete");
   await page.getByText("“Two” is deleted.").waitFor();
   await shows(page, ["One", "Three", "Four"]);
-  await page.getByLabel("Select One").check();
-  await page.getByLabel("Select Four").check();
+  await page.getByLabel("Select all on this page").check();
+  await page.getByText("3 movies selected").waitFor();
+  await page.getByLabel("Select Three").uncheck();
   await page.getByText("2 movies selected").waitFor();
+  assert.deepEqual(await exported(page), ["One", "Four"]);
   await press(page, "Delete…");
   assert.deepEqual(await dialog(page).locator(".thing").allTextContents(), ["One", "Four"]);
   await press(dialog(page), "Delete 2 movies");
@@ -174,6 +197,7 @@ async function files(page, folder) {
     "This is not valid JSON.",
     'This is not an object, such as {"name": "value"}.',
   ]);
+  await checkAxe(page, "the outcome of an import");
   await page.screenshot({ path: `${folder}/records-import.png` });
   await press(dialog(page), "Done");
   // What an export writes is what an import reads, also what a spreadsheet would take for a formula.
@@ -217,8 +241,9 @@ async function unknownService(page) {
   const json = (schema) => ({ content: { "application/json": { schema } } });
   const stored = of({ number: { type: "integer" }, ...fields });
   const kind = { name: "kind", in: "query", schema: fields.kind };
+  const least = { name: "least", in: "query", schema: { type: "integer" } };
   const list = {
-    get: { parameters: [kind], responses: { 200: json({ type: "array", items: stored }) } },
+    get: { parameters: [kind, least], responses: { 200: json({ type: "array", items: stored }) } },
     post: { requestBody: json(of(fields)), responses: {} },
   };
   const sent = [];
@@ -243,7 +268,11 @@ async function unknownService(page) {
     return route.fulfill({ json: { ...record, ...route.request().postDataJSON() } });
   });
   await page.route(/\/notes(\?.*)?$/, (route) => {
-    const { kind: wanted } = Object.fromEntries(new URL(route.request().url()).searchParams);
+    const { kind: wanted, least } = Object.fromEntries(new URL(route.request().url()).searchParams);
+    if (least === "many") {
+      const words = "must be an integer from 0 to 9";
+      return route.fulfill({ status: 400, json: { error: `least ${words}`, fields: { least: words } } });
+    }
     return route.fulfill({ json: wanted && wanted !== record.kind ? [] : [record] });
   });
   await page.goto(`${url}/#/records/notes`);
@@ -254,6 +283,17 @@ async function unknownService(page) {
   await press(page, "Filters");
   await page.locator("#filters").getByLabel("Kind").selectOption("small");
   await page.getByText("No note is like that.").waitFor();
+  await checkAxe(page, "the filters");
+  await press(page, "Clear the filters");
+  await shows(page, ["A note"]);
+  await page.locator("#filters").getByLabel("Least").fill("many");
+  await page.locator("#filter-least-problem", { hasText: "Least must be a whole number from 0 to 9" }).waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement.id), "filter-least");
+  assert.equal(await page.locator(".note.bad").count(), 0, "the problem is told twice");
+  assert.equal(await rows(page).count(), 0, "rows of another question are shown");
+  await page.locator("#filters").getByLabel("Least").fill("3");
+  await shows(page, ["A note"]);
+  assert.equal(await page.locator("#filter-least-problem").textContent(), "");
   await press(page, "Clear the filters");
   await page.getByRole("link", { name: "A note" }).click();
   await field(page, "Done").selectOption("yes");

@@ -1,11 +1,7 @@
 // The pages of records in every view: axe, the width, targets for fingers, a picture.
 
-const { VIEWS, assert, checkAxe, checkWidth, open, url } = require("./driver.js");
+const { VIEWS, checkAxe, checkTargets, checkWidth, open, url } = require("./driver.js");
 const { MOVIES, clear, dialog, field, movies, press } = require("./records-tools.js");
-
-const TARGET_PX = 44;
-const PRESSED =
-  "#place button, #place a, #place input, #place select, dialog button, dialog input, dialog textarea, dialog select";
 
 async function check(page, view, name, folder) {
   const what = `${name}, ${view.name}`;
@@ -15,22 +11,6 @@ async function check(page, view, name, folder) {
     await checkTargets(page, what);
   }
   await page.screenshot({ path: `${folder}/records-${name}-${view.name}.png` });
-}
-
-// A check box has its label's size.
-async function checkTargets(page, what) {
-  const small = await page.evaluate(
-    ([pressed, least]) =>
-      [...document.querySelectorAll(pressed)]
-        .filter((made) => made.checkVisibility())
-        .filter((made) => {
-          const { width, height } = (made.closest("label") ?? made).getBoundingClientRect();
-          return width < least - 0.5 || height < least - 0.5;
-        })
-        .map((made) => made.outerHTML.slice(0, 120)),
-    [PRESSED, TARGET_PX],
-  );
-  assert.deepEqual(small, [], `small targets on ${what}`);
 }
 
 async function emptyViews(folder) {
