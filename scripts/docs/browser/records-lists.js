@@ -147,9 +147,11 @@ async function deletions(page) {
   await dialog(page).getByText("Two", { exact: true }).waitFor();
   await press(dialog(page), "Cancel");
   assert.equal(await page.evaluate(() => document.activeElement.dataset.purpose), `delete ${made[1].id}`);
+  const sent = counter(page, "DELETE", "/api/movies/");
   await press(row(page, "Two"), "Delete Two");
-  await press(dialog(page), "Delete");
+  await dialog(page).getByRole("button", { name: "Delete", exact: true }).dblclick();
   await page.getByText("“Two” is deleted.").waitFor();
+  assert.equal(sent.requests, 1, "a double click deletes twice");
   await shows(page, ["One", "Three", "Four"]);
   await page.getByLabel("Select all on this page").check();
   await page.getByText("3 movies selected").waitFor();
