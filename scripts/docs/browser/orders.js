@@ -166,6 +166,7 @@ async function steps(page) {
   await order.getByText("It waits in the queue for billing.").waitFor();
   answer = { status: 200, json: { state: "dead", reason: "<b>no</b> order" } };
   await order.locator(".failed", { hasText: "dead: <b>no</b> order" }).waitFor();
+  assert.equal(await order.locator(".failed bdi").getAttribute("dir"), "auto");
   // Somebody sends the dead letter back, and this time it can be stored.
   answer = { status: 200, json: { state: "stored" } };
   await order.locator(".done", { hasText: "stored" }).waitFor();

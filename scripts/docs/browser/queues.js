@@ -82,6 +82,13 @@ async function walk() {
     await count(page, 4);
   });
   assert.deepEqual(sent, ["POST"]);
+  // One that is back before the list is read again is shown again.
+  await page.route("**/api/dead-letters/*", (route) => route.fulfill({ json: {} }));
+  await first.evaluate((item) => item.setAttribute("data-seen", ""));
+  await first.getByRole("button", { name: /^Requeue/ }).click();
+  await page.locator("[data-seen]").waitFor({ state: "detached" });
+  await count(page, 4);
+  await page.unroute("**/api/dead-letters/*");
   await requeueAll(page);
   // One is discarded, after a question that names it.
   await letters(page).filter({ hasText: "three" }).getByRole("button", { name: /^Discard/ }).click();
