@@ -12,6 +12,7 @@ mod nearly_full;
 mod order_states;
 mod outbox;
 mod poison;
+mod ranges;
 mod recovery;
 mod refusals;
 mod rooms;
