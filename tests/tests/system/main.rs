@@ -5,6 +5,7 @@
 mod architecture;
 mod audit;
 mod contract;
+mod described;
 mod documentation;
 mod durability;
 mod events;
