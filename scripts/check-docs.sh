@@ -114,7 +114,8 @@ check_running() {
         wrong-inventory "$self --faults 'Inventory is something else'" \
         no-broker "$self --faults 'The broker is down' && $self --console no-broker" \
         one-connection "$self --faults 'Too many connections'" \
-        with-tokens "$self --faults Tokens"
+        with-tokens "$self --faults Tokens" \
+        further-service "$self --console further-service"
     say "== a platform as it should be"
     beside_platform running "$self --conformance"
 }

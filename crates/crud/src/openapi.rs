@@ -198,7 +198,10 @@ fn record(table: &Table, name: &str) -> Value {
     let deleted = json!({
         "type": "object",
         "required": ["message", key.name],
-        "properties": {"message": {"type": "string"}, key.name: field_schema(key)},
+        "properties": {
+            "message": {"type": "string", "const": table.deleted_message()},
+            key.name: field_schema(key),
+        },
     });
     add(
         Operation::Delete,
@@ -326,6 +329,13 @@ fn list_parameters(resource: &Resource) -> Value {
     let orders: Vec<_> = resource.sortable().flat_map(|name| [name.to_owned(), format!("-{name}")]).collect();
     let schema = json!({"type": "string", "enum": orders, "default": resource.key.field.name});
     parameters.push(parameter("sort", "query", &schema, "The order; - in front reverses it."));
+    if resource.lists == Lists::Plain {
+        for field in resource.fields.iter().filter(|field| field.sortable) {
+            let about = format!("With sort={} and after: that record's value of the field.", field.name);
+            let name = format!("after_{}", field.name);
+            parameters.push(parameter(&name, "query", &json!({"type": "string"}), &about));
+        }
+    }
     for (name, about) in resource.parameters.iter().flat_map(Parameter::documented) {
         parameters.push(parameter(name, "query", &json!({"type": "string"}), about));
     }

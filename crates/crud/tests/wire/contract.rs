@@ -386,3 +386,29 @@ fn a_service_describes_itself() {
     // Nothing is told that is never done: codes are neither changed nor deleted.
     assert!(text.contains(r#"INSERT INTO "codes""#) && !text.contains(r#"UPDATE "codes""#), "{text}");
 }
+
+#[test]
+fn the_private_listener_tells_whose_a_service_is() {
+    let profile = [
+        ("ROOMS_OWNER", "Team Orange"),
+        ("ROOMS_CONTACT", "orange@example.org"),
+        ("ROOMS_REPOSITORY", "https://example.org/rooms"),
+    ];
+    // The secret between gateway and service is for the public listener alone.
+    for more in [&[][..], &[("SERVICE_TOKEN", "known-to-the-gateway")]] {
+        let service = Service::start(&[&profile[..], more].concat());
+        let answer = request(service.private, "GET", "/openapi.json", None);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let info = document(&answer)["info"].clone();
+        let told =
+            ["title", "version", "x-owner", "x-contact", "x-repository"].map(|name| info[name].clone());
+        assert_eq!(
+            told,
+            ["rooms-app", "1.2.3", "Team Orange", "orange@example.org", "https://example.org/rooms"]
+        );
+        assert_eq!(info["x-depends-on"], json!(["postgresql"]));
+        assert_eq!(request(service.private, "POST", "/openapi.json", None).status, 405);
+    }
+    let info = document(&request(Service::start(&[]).private, "GET", "/openapi.json", None))["info"].clone();
+    assert_eq!((&info["x-owner"], &info["x-contact"]), (&Value::Null, &Value::Null));
+}
