@@ -24,7 +24,7 @@ esac
 
 main() {
     need_rust
-    need curl git jq postgres
+    need curl git jq node postgres
     copy_project
     copy_build
     use_free_ports
@@ -154,6 +154,7 @@ try_pizzas() {
     ask 200 GET /openapi.json
     jq -e '.paths["/api/pizzas"].post.tags == ["pizzas"] and .paths["/api/my-ovens/{id}"].get != null' <<<"$answer" >"$work/null" ||
         fail "/openapi.json does not describe them"
+    node scripts/docs/examples.js "$work/answer"
     scripts/run.sh list
     scripts/run.sh stop pizzas_app
     ask 503 GET "/api/pizzas/$id"
