@@ -27,7 +27,7 @@ first_201_limit=120
 
 main() {
     need_rust
-    need curl git jq postgres
+    need curl git jq node postgres
     copy_project
     copy_build
     use_free_ports
@@ -159,6 +159,7 @@ try_pizzas() {
     ask 200 GET /openapi.json
     jq -e '.paths["/api/pizzas"].post.tags == ["pizzas"] and .paths["/api/my-ovens/{id}"].get != null' <<<"$answer" >"$work/null" ||
         fail "/openapi.json does not describe them"
+    node scripts/docs/examples.js "$work/answer"
     scripts/run.sh list
     scripts/run.sh stop pizzas_app
     ask 503 GET "/api/pizzas/$id"

@@ -52,6 +52,16 @@ setting_of() {
     printf %s "${!name-}"
 }
 
+# private_port_of NAME: that of a service's private listener, from its setting, or the default that .env shows in a
+# comment; empty if there is neither. Only where .env is: the virtual machines get both as a setting.
+private_port_of() {
+    local name
+    local -A default=()
+    name=$(variable_of "$1")_PRIVATE_PORT
+    read_defaults
+    printf %s "${!name:-${default[$name]-}}"
+}
+
 # is_of_service VARIABLE: whether a variable belongs to one of the services. The service itself knows whether it is a
 # setting.
 is_of_service() {

@@ -2,8 +2,9 @@
 //! `cargo run -p system-tests --example with_platform -- STATE COMMAND [STATE COMMAND]…`.
 //!
 //! `COMMAND` is a line for bash. It finds the platform through `GATEWAY_URL`, `INVENTORY_URL`, `RABBITMQ_PORT`,
-//! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`, and the private listeners through `API_GATEWAY_PRIVATE_URL` and so on;
-//! `API_GATEWAY_PID`, `INVENTORY_APP_PID` and `BILLING_APP_PID` are processes that a command may freeze and thaw.
+//! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`, and the private listeners through `API_GATEWAY_PRIVATE_URL` and so on
+//! (for our own broker `BROKER_PRIVATE_URL`); `API_GATEWAY_PID`, `INVENTORY_APP_PID` and `BILLING_APP_PID` are processes
+//! that a command may freeze and thaw.
 //! `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for the broker. The exit status is 0 when all commands succeed; after the first
 //! that does not, the services' logs are shown.
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
@@ -174,6 +175,7 @@ fn private(service: &Service) -> Option<(String, String)> {
 
 fn run(command: &str, platform: &Platform) -> bool {
     let services = [&platform.gateway, &platform.inventory, &platform.billing];
+    let broker = platform.broker.management_addr();
     let status = Command::new("bash")
         .args(["-c", command])
         .env("GATEWAY_URL", format!("http://{}", platform.addr()))
@@ -181,6 +183,7 @@ fn run(command: &str, platform: &Platform) -> bool {
         .envs(services.into_iter().filter_map(private))
         .envs(services.into_iter().filter_map(process))
         .envs(platform.broker.settings())
+        .envs(broker.map(|addr| ("BROKER_PRIVATE_URL", format!("http://{addr}"))))
         .status();
     match status {
         Ok(status) => status.success(),

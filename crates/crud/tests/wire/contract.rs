@@ -352,6 +352,19 @@ fn conditions_hold_for_changes() {
     assert_eq!((unchanged.status, unchanged.body.len()), (304, 0));
 }
 
+/// Where a body or a parameter has no example.
+fn without_example(place: &str, value: &Value) -> Vec<String> {
+    let own = value.get("schema").is_some() && value["example"].is_null();
+    let mut found = if own { vec![place.to_owned()] } else { Vec::new() };
+    for (name, part) in value.as_object().into_iter().flatten().filter(|(name, _)| *name != "schema") {
+        found.extend(without_example(&format!("{place} {name}"), part));
+    }
+    for (index, part) in value.as_array().into_iter().flatten().enumerate() {
+        found.extend(without_example(&format!("{place} {index}"), part));
+    }
+    found
+}
+
 #[test]
 fn a_service_describes_itself() {
     let service = Service::start(&[]);
@@ -366,6 +379,7 @@ fn a_service_describes_itself() {
     assert_eq!(methods("/room/{id}"), "delete get patch put");
     assert_eq!(methods("/room/{id}/like"), "post");
     assert_eq!(methods("/api/codes/{code}"), "get");
+    assert_eq!(without_example("", &openapi["paths"]), [""; 0]);
     let schemas = &openapi["components"]["schemas"];
     assert_eq!(schemas["NewRoom"]["required"], json!(["name", "url", "price"]));
     assert_eq!(schemas["Room"]["properties"]["state"]["enum"], json!(["new", "old"]));
