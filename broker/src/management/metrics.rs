@@ -3,7 +3,7 @@
 
 use foundation::metrics::Exposition;
 
-use super::overview::{API_VERSION, NODE};
+use super::identity::{API_VERSION, NODE};
 use super::process::ProcessFigures;
 use super::totals::{QueueFigures, Totals};
 use crate::broker::Broker;

@@ -3,20 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::log::owner::ConfirmReceiver;
 use crate::log::record::Message;
-use crate::log::write_batch::Confirm;
+use crate::log::write_batch::{Confirm, ConfirmReceiver};
 use crate::protocol::carbon_copies;
 use crate::protocol::channel_output::ChannelOutput;
 use crate::protocol::codec::frame::{Frame, FrameKind, put_content};
 use crate::protocol::codec::properties::Properties;
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::codec::wire::Reader;
-use crate::protocol::connection::Session;
 use crate::protocol::fault::{
     ACCESS_REFUSED, FRAME_ERROR, Fault, Outcome, PRECONDITION_FAILED, SYNTAX_ERROR, UNEXPECTED_FRAME,
 };
 use crate::protocol::memory::{BodyMemory, Pace};
+use crate::protocol::session::Session;
 use crate::protocol::throttle::Shortage;
 use crate::protocol::transaction::{StagedMessage, Transaction, UncommittedBytes};
 use crate::queues::arguments::check_expiration;

@@ -5,7 +5,7 @@ mod state;
 
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -13,7 +13,7 @@ use rustix::net::SendFlags;
 
 use crate::protocol::codec::frame::{FrameKind, put};
 use crate::protocol::codec::reply::Reply;
-use crate::protocol::memory::{MemoryBudget, Pace};
+use crate::protocol::memory::{MemoryBudget, Pace, Refused};
 use crate::protocol::traffic::Traffic;
 use crate::sync::{lock, wait};
 
@@ -99,7 +99,8 @@ impl SendBuffer {
         if self.try_reserve(bytes) {
             return true;
         }
-        self.budget.remember(Arc::downgrade(self));
+        let refused: Weak<dyn Refused> = Arc::<Self>::downgrade(self);
+        self.budget.remember(refused);
         // Something may have been given back before it was remembered, and nothing ever after.
         self.try_reserve(bytes)
     }
@@ -137,12 +138,6 @@ impl SendBuffer {
             }
         }
         true
-    }
-
-    /// There may be memory for a delivery that was refused.
-    pub(crate) fn retry(&self) {
-        lock(&self.state).starved = true;
-        self.work.notify_one();
     }
 
     /// Whether the client reads too slowly to keep others waiting for memory.
@@ -341,6 +336,13 @@ impl SendBuffer {
             self.room.notify_all();
         }
         self.unlock(state);
+    }
+}
+
+impl Refused for SendBuffer {
+    fn retry(&self) {
+        lock(&self.state).starved = true;
+        self.work.notify_one();
     }
 }
 

@@ -14,6 +14,7 @@ use crate::log::prepare;
 use crate::log::record::Message;
 use crate::log::write_batch::WriteBatch;
 use crate::queues::queue::Queue;
+use crate::queues::store_threads::StoreThreads;
 use crate::queues::subscriber::SharedSubscriber;
 use crate::queues::topology::Routes;
 
@@ -145,7 +146,7 @@ fn a_full_disk_does_not_hold_up_the_end() {
     let life = Life::begin(MemoryStorage::default()).unwrap();
     life.declare();
     let store = Arc::clone(&life.broker.store);
-    let threads = store.start().unwrap();
+    let threads = StoreThreads::start(&store).unwrap();
     let queue = life.broker.topology.find_queue("one").unwrap();
     let routes: Routes = vec![Arc::clone(&queue)].into();
     // It lives for 300 ms and becomes a dead letter then.
@@ -163,7 +164,7 @@ fn a_full_disk_does_not_hold_up_the_end() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let (sender, ended) = mpsc::channel();
-    std::thread::spawn(move || sender.send(store.stop(threads).is_ok()));
+    std::thread::spawn(move || sender.send(threads.stop().is_ok()));
     let in_good_order = ended.recv_timeout(Duration::from_secs(30)).expect("it ends");
     assert!(!in_good_order, "what was published could not be written");
 }
