@@ -29,6 +29,9 @@ const BLOCKED_POLL: Duration = Duration::from_millis(250);
 /// While a large message waits for disk space, the least time between two looks at the disk.
 const ROOM_POLL: Duration = Duration::from_millis(20);
 
+/// RabbitMQ's pseudo-queue for answers that go straight to the channel that asked. Nobody can consume from it here.
+pub(crate) const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
 /// The publishing half of a channel.
 #[derive(Default)]
 pub(crate) struct Publisher {
@@ -327,6 +330,9 @@ pub(crate) fn check_properties(properties: &Properties<'_>, user: &str) -> Outco
     {
         let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
         return Fault::channel(PRECONDITION_FAILED, text);
+    }
+    if properties.reply_to == Some(DIRECT_REPLY_TO.as_bytes()) {
+        return Fault::channel(PRECONDITION_FAILED, "fast reply consumer does not exist");
     }
     properties.expiration.map_or(Ok(()), check_expiration)
 }
