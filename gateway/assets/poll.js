@@ -22,7 +22,7 @@ const TICK_MS = 500;
 //   fresh_ms       how old is old; more than every_ms
 //   root           what is dimmed
 //   note           an element that tells the age and the trouble
-// Returns `now()`, which reads at once and cancels a reading that is going on, and `stop()`.
+// Returns `now()`, which reads at once and cancels a reading that is going on, and `stop()`, which ends it for good.
 export function poll({ read, show, fail, every_ms = 2_000, fresh_ms = FRESH_MS, root, note }) {
   const age = element("span", "age");
   const trouble = having(element("span", "trouble"), { role: "status" });
@@ -35,9 +35,13 @@ export function poll({ read, show, fail, every_ms = 2_000, fresh_ms = FRESH_MS, 
   let timer = null;
   // The reading that is going on; another one cancels it, so that no late answer is shown.
   let reading = null;
+  let isStopped = false;
 
   async function turn() {
     clearTimeout(timer);
+    if (isStopped) {
+      return;
+    }
     reading?.abort();
     const own = new AbortController();
     reading = own;
@@ -108,6 +112,7 @@ export function poll({ read, show, fail, every_ms = 2_000, fresh_ms = FRESH_MS, 
   return {
     now: turn,
     stop() {
+      isStopped = true;
       reading?.abort();
       clearTimeout(timer);
       clearInterval(ticks);

@@ -198,6 +198,7 @@ function keep(drawer) {
 // --- saving ---
 
 function save(drawer) {
+  clearTimeout(drawer.retry);
   const isNew = drawer.key === null;
   const isWhole = isNew || drawer.described.changesBy === "PUT";
   const fields = isWhole ? drawer.fields : changed(drawer);

@@ -135,7 +135,10 @@ async function silence() {
 
 // A wide screen is used up to its edge, but for the margin.
 async function checkUsed(page, what) {
-  const unused = await page.evaluate(() => innerWidth - Math.max(...[...document.querySelectorAll("main > *")].map((one) => one.getBoundingClientRect().right)));
+  const unused = await page.evaluate(() => {
+    const ends = [...document.querySelectorAll("main > *")].map((one) => one.getBoundingClientRect().right);
+    return innerWidth - Math.max(...ends);
+  });
   assert.ok(unused <= 64, `${unused} pixels are unused on ${what}`);
 }
 
