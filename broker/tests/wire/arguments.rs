@@ -94,7 +94,10 @@ fn direct_reply_to_is_refused_wherever_a_client_may_ask_for_it() {
     client.declare(1, "questions", 0);
     // The flag of reply_to alone.
     let reply_to = |name: &str| Args::new().short(1 << 9).short_string(name).0;
+    client.confirm_select(1);
     client.queue_publish(1, "", "questions", false, (&reply_to("answers"), b"asked"));
+    client.flush();
+    client.expect(1, 60, 80);
     client.queue_publish(1, "", "questions", false, (&reply_to(QUEUE), b"refused"));
     client.flush();
     client.expect_channel_close(1, 406, "fast reply consumer does not exist");
