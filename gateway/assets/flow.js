@@ -14,7 +14,8 @@ const LINE = 19;
 // A drawing; `update(view)` draws what is known:
 //   status     the answer of /api/status
 //   services   entries of the catalogue by name, for versions; may be empty
-//   rates      per second: requests, movies, confirmed, stored; null for what is not known
+//   rates      per second: requests, confirmed, stored, and by the names of services those of `services`; null for what
+//              is not known
 export function flow() {
   const drawing = svg("svg", { class: "flow", role: "img", "aria-label": "The way of requests and orders" });
   const words = element("p", "hidden");
@@ -151,9 +152,8 @@ function arrowsOf({ status, rates }, others) {
   const bad = (name) => tone(Object.hasOwn(PARTS, name) ? stateOf(status, name) : status.services[name].state) === "bad";
   const arrow = (from, to, perSecond, what) => ({ from, to, isBroken: bad(to) || bad(from), perSecond, what });
   return [
-    arrow("gateway", "inventory", rates.movies, "requests"),
-    ...others.map((name) => arrow("gateway", name, null, "requests")),
-    arrow("inventory", "postgresql", null, ""),
+    ...["inventory", ...others].map((name) => arrow("gateway", name, rates.services[name] ?? null, "requests")),
+    arrow("inventory", "postgresql", rates.services.inventory ?? null, "requests"),
     arrow("gateway", "broker", rates.confirmed, "orders"),
     arrow("broker", "billing", rates.stored, "orders"),
     arrow("billing", "billing_db", rates.stored, "orders"),
@@ -170,7 +170,7 @@ function drawArrow({ from, to, isBroken, perSecond, what }, { nodes, isSideways 
   const [a, b] = [nodes[from], nodes[to]];
   const how = isBroken ? "bad" : perSecond > 0 ? "busy" : "idle";
   const label = perSecond === null || isBroken ? "" : rate(perSecond);
-  const made = svg("g", { class: `arrow ${how}` });
+  const made = svg("g", { class: `arrow ${how}`, "data-way": `${from} ${to}` });
   const line = (d) => svg("path", { d, "marker-end": `url(#head-${how})` });
   const text = (x, y, words, anchor, name) => svg("text", { x, y, "text-anchor": anchor, class: name }, words);
   if (isSideways) {

@@ -5,7 +5,7 @@ import { call } from "/assets/api.js";
 import { chart } from "/assets/chart.js";
 import { element, heading, having, replace } from "/assets/dom.js";
 import { flow } from "/assets/flow.js";
-import { alert, PARTS, ratesOf, troubles } from "/assets/parts.js";
+import { alert, PARTS, ratesOf, requestRates, troubles } from "/assets/parts.js";
 import { address } from "/assets/places.js";
 import { poll } from "/assets/poll.js";
 import { duration, milliseconds, moment, number } from "/assets/words.js";
@@ -18,6 +18,8 @@ const SPANS = [
   ["60", "an hour"],
   ["1440", "a day"],
 ];
+// The span with the shortest steps: what is said of now comes from it, whatever the charts show.
+const NEWEST = SPANS[0][0];
 // From this many a second on, charts count by the second.
 const PER_SECOND_FROM = 5;
 
@@ -42,14 +44,17 @@ export function open(root, parameters) {
   const head = element("header", "head charts-head", element("h2", "", "History"), element("div", "tools", chartNote, spans));
   root.append(heading("Overview", note), alerts, now, head, past, begun);
 
-  const view = { status: null, services: {}, rates: { requests: null, movies: null, confirmed: null, stored: null }, minutes: "15", history: null };
+  const rates = { requests: null, confirmed: null, stored: null, services: {} };
+  const view = { status: null, services: {}, rates, minutes: NEWEST, recent: null };
+  const requestsOf = requestRates();
   const drawn = () => view.status && way.update(view);
 
   function showStatus(status) {
     view.status = status;
+    view.rates.services = requestsOf(status);
     const found = troubles(status);
     replace(alerts, JSON.stringify(found.map(({ name, cause }) => [name, cause])), () => found.map(alert));
-    const shown = figures(status, view.history);
+    const shown = figures(status, view.recent);
     replace(tiles, shown.map((tile) => tile.textContent).join(), () => shown);
     drawn();
   }
@@ -71,10 +76,10 @@ export function open(root, parameters) {
     note,
   });
   const historyReading = poll({
-    read: (signal) => call("GET", `/api/status/history?minutes=${view.minutes}`, { signal, quiet: true, timeout_ms: TIMEOUT_MS }),
-    show: (history) => {
-      view.history = history;
-      view.rates = ratesOf(history);
+    read: (signal) => readHistory(signal, view.minutes),
+    show: (history, { recent }) => {
+      view.recent = recent;
+      view.rates = { ...view.rates, ...ratesOf(recent) };
       drawCharts(charts, history, Number(view.minutes));
       begun.textContent = `The history is kept in the gateway's memory. It begins when the gateway started: ${moment(history.begun_s * 1000)}.`;
       drawn();
@@ -96,8 +101,8 @@ export function open(root, parameters) {
     note: element("p"),
   });
 
-  function choose({ minutes = "15" }) {
-    view.minutes = SPANS.some(([known]) => known === minutes) ? minutes : "15";
+  function choose({ minutes = NEWEST }) {
+    view.minutes = SPANS.some(([known]) => known === minutes) ? minutes : NEWEST;
     spans.replaceChildren(...SPANS.map(([known, label]) => span(known, label, view.minutes)));
     historyReading.now();
   }
@@ -112,16 +117,23 @@ export function open(root, parameters) {
   };
 }
 
+// The steps of the charts, and as `recent` those of NEWEST; null if only these are not known.
+async function readHistory(signal, minutes) {
+  const read = (span) => call("GET", `/api/status/history?minutes=${span}`, { signal, quiet: true, timeout_ms: TIMEOUT_MS });
+  const [shown, recent] = await Promise.all([read(minutes), minutes === NEWEST ? null : read(NEWEST)]);
+  return { ...shown, recent: minutes === NEWEST ? shown.body : recent.ok ? recent.body : null };
+}
+
 function span(minutes, label, current) {
   const link = element("a", "", label);
-  link.href = address("overview", { minutes: minutes === "15" ? "" : minutes });
+  link.href = address("overview", { minutes: minutes === NEWEST ? "" : minutes });
   return having(link, { "aria-current": minutes === current ? "true" : null });
 }
 
 // --- figures of now ---
 
-function figures({ broker, billing, outbox }, history) {
-  const oldest = history?.oldest_s.at(-1) ?? null;
+function figures({ broker, billing, outbox }, recent) {
+  const oldest = recent?.oldest_s.at(-1) ?? null;
   return [
     tile("Waiting in the queue", number(broker.messages_waiting), "queues"),
     tile("Held by billing", number(billing.messages_held), "queues"),

@@ -81,11 +81,31 @@ export function alert({ label, since_s, cause: why, process, title = `${label} i
 // Rates are the mean of this many steps of the history.
 const RATE_STEPS = 3;
 
-// The latest rates per second in the answer of /api/status/history; null for what is not known.
-export function ratesOf({ step_s: step, requests, movies, confirmed, stored }) {
-  const per = (values) => {
+// The latest rates per second in the answer of /api/status/history, or without one; null for what is not known.
+export function ratesOf(history) {
+  const per = (values = []) => {
     const known = values.slice(-RATE_STEPS).filter((value) => value !== null);
-    return known.length === 0 ? null : known.reduce((sum, value) => sum + value, 0) / (known.length * step);
+    return known.length === 0 ? null : known.reduce((sum, value) => sum + value, 0) / (known.length * history.step_s);
   };
-  return { requests: per(requests), movies: per(movies), confirmed: per(confirmed), stored: per(stored) };
+  return { requests: per(history?.requests), confirmed: per(history?.confirmed), stored: per(history?.stored) };
+}
+
+// Request rates are the mean of this long.
+const RATE_MS = 15_000;
+
+// Returns a function that takes one answer of /api/status after the other and returns the requests per second of each
+// service by its name, from their counters; null for what is not known yet.
+export function requestRates() {
+  let seen = [];
+  return (status, at_ms = performance.now()) => {
+    const parts = Object.entries({ ...status.services, inventory: status.inventory });
+    const now = { at_ms, counts: Object.fromEntries(parts.map(([name, { requests }]) => [name, requests])) };
+    const before = seen.at(-1)?.counts ?? {};
+    // A gateway that was started again counts from 0.
+    const isRestarted = parts.some(([name, { requests }]) => requests < before[name]);
+    seen = [...(isRestarted ? [] : seen.filter((one) => at_ms - one.at_ms <= RATE_MS)), now];
+    const { at_ms: from_ms, counts } = seen[0];
+    const per = (name) => (at_ms > from_ms ? ((now.counts[name] - counts[name]) / (at_ms - from_ms)) * 1000 : null);
+    return Object.fromEntries(parts.map(([name]) => [name, per(name)]));
+  };
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Problem};
 use crate::metrics::Metrics;
-use crate::routes::MOVIE_ROUTES;
+use crate::routes::labels_of;
 use crate::watch::{Sight, Watch};
 
 /// The steps of the two series, in seconds, and how many steps each keeps: an hour and a day.
@@ -88,7 +88,7 @@ impl Totals {
         Self {
             confirmed: metrics.orders_confirmed.get(),
             stored,
-            movies: metrics.http.answered_on(MOVIE_ROUTES),
+            movies: metrics.http.answered_on(labels_of(0)),
             requests: metrics.http.totals(),
         }
     }

@@ -1,6 +1,7 @@
 //! Routes requests by path and method. No other file knows the gateway's paths; the prefixes of the services are
 //! settings.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,9 +121,14 @@ static ROUTES: [Route; OTHER] = [
 ];
 
 /// How many of [`ROUTES`], from the first one on, lead to inventory.
-pub(crate) const MOVIE_ROUTES: usize = 2;
+const MOVIE_ROUTES: usize = 2;
 /// The number of routes; also the metrics index of requests without a route. The further services follow.
 const OTHER: usize = 19;
+
+/// Where a service's routes are among the [`labels`]; the services count from inventory, which is 0.
+pub(crate) fn labels_of(service: usize) -> Range<usize> {
+    if service == 0 { 0..MOVIE_ROUTES } else { OTHER + service..OTHER + service + 1 }
+}
 
 /// The labels of the routes in metrics: [`ROUTES`] in order, `other`, then the prefixes of the further services. They
 /// live as long as the process.
@@ -229,7 +235,7 @@ impl Routes {
             else {
                 return Err(Problem::NotFound);
             };
-            *taken = OTHER + index;
+            *taken = labels_of(index).start;
             self.access.authorise(role, resource_below(&service.prefix, &target.path), method)?;
             return self.pass_on(index, request, response, target.verbatim, EVERYTHING);
         };
@@ -355,6 +361,8 @@ mod tests {
         assert_eq!(template("/api/movies"), Some("/api/movies"));
         assert_eq!(template("/api/movies/1"), Some("/api/movies/{id}"));
         assert_eq!(template("/assets/icon.svg"), Some("/assets/{name}"));
+        let of_inventory = ROUTES[labels_of(0)].iter().map(|route| route.template);
+        assert_eq!(of_inventory.collect::<Vec<_>>(), ["/api/movies", "/api/movies/{id}"]);
         for other in ["/api/moviesx", "/api", "/docs/x", "/assets", "/metricsx", "/api/status/order"] {
             assert_eq!(template(other), None, "{other}");
         }
@@ -394,6 +402,7 @@ mod tests {
             assert_eq!(checked.is_ok(), fine, "{prefix}: {checked:?}");
             assert!(fine || checked.unwrap_err().to_string().contains("GATEWAY_SERVICES"));
             assert_eq!(labels(&services)[OTHER..], ["other", prefix]);
+            assert_eq!(labels(&services)[labels_of(1)], [prefix]);
         }
     }
 

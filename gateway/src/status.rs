@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::billing_activity::BillingActivity;
 use crate::metrics::Metrics;
 use crate::order_states::OrderStates;
+use crate::routes;
 use crate::upstream::UpstreamService;
 use crate::watch::{PartState, Sight, Watch};
 
@@ -58,10 +59,14 @@ impl Status {
 
     fn describe(&self, sight: &Sight) -> Value {
         let part = |state: &PartState| json!({ "state": state.name, "since_s": state.since_s() });
-        let names = self.services.iter().map(|service| service.name().to_owned());
-        let services: Map<_, _> = names.zip(sight.services.iter().map(part)).skip(1).collect();
+        let service = |(index, state): (usize, &PartState)| {
+            let mut service = part(state);
+            service["requests"] = self.metrics.http.answered_on(routes::labels_of(index)).into();
+            (self.services[index].name().to_owned(), service)
+        };
+        let mut services: Map<_, _> = sight.services.iter().enumerate().map(service).collect();
         // Inventory answers; what its database does is told apart.
-        let mut inventory = part(&sight.services[0]);
+        let mut inventory = services.remove(self.services[0].name()).unwrap_or_default();
         if sight.services[0].name == "not ready" {
             inventory["state"] = "ok".into();
         }

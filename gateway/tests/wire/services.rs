@@ -2,7 +2,7 @@
 
 use testkit::free_port;
 
-use crate::support::{Gateway, Inventory};
+use crate::support::{Gateway, Inventory, eventually};
 
 fn with_todo(inventory: &Inventory, todo: &str, more: &[(&str, &str)]) -> Gateway {
     let variables = [("GATEWAY_SERVICES", "todo=/todo"), ("TODO_URL", todo)];
@@ -31,6 +31,21 @@ fn a_service_has_its_prefix_and_all_below_it() {
     }
     let seen: Vec<_> = todo.requests().iter().map(|request| request.target().to_owned()).collect();
     assert_eq!(seen, ["/todo", "/todo/", "/todo?status=done", "/todo/7/like"]);
+}
+
+#[test]
+fn the_requests_of_each_service_are_counted_for_themselves() {
+    let (inventory, todo) = (Inventory::fixed("inventory"), Inventory::fixed("todo"));
+    let gateway = with_todo(&inventory, &todo.url(), &[]);
+    for target in ["/todo", "/todo/7", "/api/movies", "/api/movies/1", "/api/movies?x=1", "/health"] {
+        gateway.get(target);
+    }
+    let counted = || {
+        let json: serde_json::Value = serde_json::from_slice(&gateway.get("/api/status").body).unwrap();
+        [&json["inventory"], &json["services"]["todo"]].map(|part| part["requests"].as_u64())
+    };
+    // A request is counted once its answer is sent, which the client may see before the count.
+    eventually("all are counted", || counted() == [Some(3), Some(2)]);
 }
 
 #[test]

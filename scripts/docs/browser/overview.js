@@ -1,6 +1,6 @@
 // A walk through the overview: the drawing, the charts, and a gateway that stands still.
 
-const { assert, frozen, open, place, post, until } = require("./driver.js");
+const { assert, frozen, open, place, post, until, url } = require("./driver.js");
 
 const part = (page, name) => page.locator(`[data-part="${name}"]`);
 
@@ -15,7 +15,11 @@ async function drawing(page) {
     await shows(page, name, "good");
   }
   await post(page, "/api/billing", { user_id: "seen", number_of_items: 1, total_amount: 1 });
-  await page.locator(".arrow.busy").first().waitFor();
+  await page.locator('[data-way="gateway broker"].busy').waitFor();
+  await page.request.get(`${url}/api/movies?limit=1`);
+  for (const way of ["gateway inventory", "inventory postgresql"]) {
+    await page.locator(`[data-way="${way}"].busy .rate`, { hasText: /^[1-9].*\/(s|min)$/ }).waitFor();
+  }
   assert.match(await part(page, "gateway").textContent(), /for .* · v.*MiB/);
 }
 
