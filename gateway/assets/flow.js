@@ -106,10 +106,12 @@ function describe(name, { status, services, rates }) {
   const part = known ? status[name] : status.services[name];
   const now = known ? stateOf(status, name) : part.state;
   const version = part.version ?? services[name]?.version;
+  // The broker and the databases are programs of others, with names of their own.
+  const program = version && (part.product ? `${part.product} ${version}` : `v${version}`);
   const memory = part.memory_bytes ? bytes(part.memory_bytes) : null;
   const age = now === "unknown" ? null : `for ${duration(Date.now() / 1000 - part.since_s)}`;
   const more = detail(name, part, { status, rates });
-  const lines = [[age, version && `v${version}`], [memory, more]].map((words) => words.filter(Boolean).join(" · ")).filter(Boolean);
+  const lines = [[age, program], [memory, more]].map((words) => words.filter(Boolean).join(" · ")).filter(Boolean);
   return { name, label: known ? PARTS[name].label : name, now: state(now), tone: tone(now), lines };
 }
 

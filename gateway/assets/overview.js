@@ -5,7 +5,7 @@ import { call } from "/assets/api.js";
 import { chart } from "/assets/chart.js";
 import { element, heading, having, replace } from "/assets/dom.js";
 import { flow } from "/assets/flow.js";
-import { alert, PARTS, ratesOf, requestRates, troubles } from "/assets/parts.js";
+import { alert, commandsFor, PARTS, ratesOf, requestRates, troubles } from "/assets/parts.js";
 import { address } from "/assets/places.js";
 import { poll } from "/assets/poll.js";
 import { duration, milliseconds, moment, number } from "/assets/words.js";
@@ -63,7 +63,8 @@ export function open(root, parameters) {
   function silent(result) {
     if (result.status === 0 || result.status >= 500) {
       const why = "It is stopped or stuck, or the network is cut. Nothing is known of the other parts; this page goes on trying.";
-      const part = { ...PARTS.gateway, title: "The gateway does not answer", since_s: null, cause: why };
+      const { label, process } = PARTS.gateway;
+      const part = { label, title: "The gateway does not answer", since_s: null, cause: why, commands: commandsFor(process) };
       replace(alerts, "gateway", () => [alert(part)]);
     }
   }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::billing_activity::{BillingActivity, BillingProgram};
 use crate::settings::{QueueSettings, ServiceSettings};
 use crate::upstream::{self, UpstreamService};
-use crate::watch::{PartState, Watch};
+use crate::watch::{PartState, Sight, Watch};
 use crate::{assets, asyncapi, openapi};
 
 /// How long an answer is reused, so that many readers cost the services no more than one.
@@ -186,7 +186,7 @@ impl Catalogue {
                 "openapi": OPENAPI_PATH,
             })
         });
-        let own = [self.gateway(), self.billing(known, sight.billing), broker(sight.broker)];
+        let own = [self.gateway(), self.billing(known, &sight.billing), broker(&sight)];
         let all: Vec<_> = own.into_iter().chain(services).collect();
         json!({ "services": all })
     }
@@ -203,7 +203,7 @@ impl Catalogue {
     }
 
     /// What billing says in its reports, and the queues that follow from the setting.
-    fn billing(&self, known: &Known, state: PartState) -> Value {
+    fn billing(&self, known: &Known, state: &PartState) -> Value {
         let about = "Takes orders from the queue and stores each exactly once.";
         let BillingProgram { version, started_s } = &known.billing_program;
         let queue = &self.queue;
@@ -219,9 +219,11 @@ impl Catalogue {
 }
 
 /// The broker may be another program, with a version of its own.
-fn broker(state: PartState) -> Value {
+fn broker(sight: &Sight) -> Value {
     let about = "Keeps orders until billing has stored them.";
-    part("broker", (state.name, state.since_s()), about, &[])
+    let mut broker = part("broker", (sight.broker.name, sight.broker.since_s()), about, &[]);
+    broker["version"] = sight.broker_program.as_ref().map(|program| program.version.as_str()).into();
+    broker
 }
 
 /// The entry of a part without an OpenAPI document of its own, which has been in this state since a time in seconds since

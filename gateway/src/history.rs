@@ -242,7 +242,7 @@ impl Series {
 
 /// What a look at the parts says, without what follows from totals.
 fn seen(sight: &Sight) -> Point {
-    let states = [sight.services[0], sight.movies_db, sight.broker, sight.billing, sight.billing_db];
+    let states = [&sight.services[0], &sight.movies_db, &sight.broker, &sight.billing, &sight.billing_db];
     let down = states.iter().enumerate().filter(|(_, state)| !matches!(state.name, "ok" | "unknown"));
     let count = |number: u64| u32::try_from(number).unwrap_or(UNKNOWN - 1);
     Point {
@@ -308,13 +308,16 @@ mod tests {
     fn sight(waiting: u32, held: u64, heard: u64) -> Sight {
         let ok = PartState::named("ok");
         Sight {
-            services: vec![ok].into(),
-            movies_db: ok,
-            broker: ok,
-            billing: ok,
+            services: vec![ok.clone()].into(),
+            details: Box::default(),
+            movies_db: ok.clone(),
+            broker: ok.clone(),
+            broker_program: None,
+            billing: ok.clone(),
             billing_db: ok,
             waiting: Some(waiting),
             dead: Some(0),
+            consumers: None,
             orders_stored: None,
             reported: BillingTotals { instances: 1, held, heard, ..BillingTotals::default() },
             outbox: None,

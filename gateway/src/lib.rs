@@ -11,6 +11,7 @@ mod assets;
 mod asyncapi;
 mod billing_activity;
 mod billing_records;
+mod broker_state;
 mod catalogue;
 mod cors;
 mod error;

@@ -58,18 +58,21 @@ impl Status {
     }
 
     fn describe(&self, sight: &Sight) -> Value {
-        let part = |state: &PartState| json!({ "state": state.name, "since_s": state.since_s() });
-        let service = |(index, state): (usize, &PartState)| {
-            let mut service = part(state);
-            service["requests"] = self.metrics.http.answered_on(routes::labels_of(index)).into();
-            (self.services[index].name().to_owned(), service)
+        let service = |(index, service): (usize, &&UpstreamService)| {
+            let details = &sight.details[index];
+            let mut told = part(&sight.services[index], details.version.as_deref());
+            told["memory_bytes"] = details.memory_bytes.into();
+            told["requests"] = self.metrics.http.answered_on(routes::labels_of(index)).into();
+            (service.name().to_owned(), told)
         };
-        let mut services: Map<_, _> = sight.services.iter().enumerate().map(service).collect();
+        let mut services: Map<_, _> = self.services.iter().enumerate().map(service).collect();
         // Inventory answers; what its database does is told apart.
         let mut inventory = services.remove(self.services[0].name()).unwrap_or_default();
         if sight.services[0].name == "not ready" {
             inventory["state"] = "ok".into();
+            inventory["cause"] = Value::Null;
         }
+        let movies_db = part(&sight.movies_db, sight.details[0].database_version.as_deref());
         let reported = &sight.reported;
         let minutes = self.billing_activity.minutes();
         let minutes: Vec<_> = minutes.iter().map(|minute| {
@@ -85,17 +88,22 @@ impl Status {
                 "memory_bytes": foundation::metrics::resident_bytes(),
             },
             "inventory": inventory,
-            "postgresql": part(&sight.movies_db),
+            "postgresql": movies_db,
             "services": services,
             "broker": {
                 "state": sight.broker.name,
                 "since_s": sight.broker.since_s(),
+                "cause": sight.broker.cause,
+                "product": sight.broker_program.as_ref().map(|program| program.product.as_str()),
+                "version": sight.broker_program.as_ref().map(|program| program.version.as_str()),
+                "consumers": sight.consumers,
                 "messages_waiting": sight.waiting,
                 "messages_dead": sight.dead,
             },
             "billing": {
                 "state": sight.billing.name,
                 "since_s": sight.billing.since_s(),
+                "cause": sight.billing.cause,
                 "version": self.billing_activity.program().and_then(|program| program.version),
                 "memory_bytes": reported.memory_bytes,
                 "instances": reported.instances,
@@ -104,10 +112,11 @@ impl Status {
                 "messages_repeated": reported.repeated,
                 "messages_dead": reported.dead,
             },
-            "billing_db": part(&sight.billing_db),
+            "billing_db": part(&sight.billing_db, None),
             "outbox": sight.outbox.as_ref().map(|figures| {
                 json!({
                     "state": if figures.is_open { "ok" } else { "failed" },
+                    "cause": figures.refusal,
                     "orders_waiting": figures.orders,
                     "oldest_s": figures.oldest.as_secs(),
                 })
@@ -115,6 +124,10 @@ impl Status {
             "minutes": minutes,
         })
     }
+}
+
+fn part(state: &PartState, version: Option<&str>) -> Value {
+    json!({ "state": state.name, "since_s": state.since_s(), "cause": state.cause, "version": version })
 }
 
 fn now_s() -> u64 {

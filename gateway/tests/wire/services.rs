@@ -1,8 +1,11 @@
 //! Services beside inventory: which paths are theirs, and how they are named where something is wrong.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use testkit::free_port;
 
-use crate::support::{Gateway, Inventory, eventually};
+use crate::support::{Gateway, Inventory, eventually, ok};
 
 fn with_todo(inventory: &Inventory, todo: &str, more: &[(&str, &str)]) -> Gateway {
     let variables = [("GATEWAY_SERVICES", "todo=/todo"), ("TODO_URL", todo)];
@@ -83,6 +86,50 @@ fn a_service_that_is_down_is_named_everywhere_and_disturbs_no_other() {
     assert_eq!(json["services"].as_object().map(serde_json::Map::len), Some(1));
     assert_eq!(json["services"]["todo"]["state"], "unreachable");
     assert_eq!(json["inventory"]["state"], "ok");
+}
+
+#[test]
+fn a_service_says_what_it_is_and_why_it_is_not_well() {
+    let (inventory, freezer) = Inventory::freezable("inventory");
+    let is_ready = Arc::new(AtomicBool::new(true));
+    let ready = is_ready.clone();
+    let todo = Inventory::answering(move |_| {
+        if ready.load(Ordering::Relaxed) {
+            return ok(
+                r#"{"status":"ready","version":"1.2.3","memory_bytes":7,"postgresql_version":"16.4"}"#,
+            );
+        }
+        let body = r#"{"error":"PostgreSQL is not reachable","code":"not_ready"}"#;
+        let head = format!("HTTP/1.1 503 X\r\nContent-Length: {}\r\n\r\n", body.len());
+        [head.as_bytes(), body.as_bytes()].concat()
+    });
+    let gateway = with_todo(&inventory, &todo.url(), &[]);
+    let status =
+        || -> serde_json::Value { serde_json::from_slice(&gateway.get("/api/status").body).unwrap() };
+    let (now, none) = (status(), serde_json::Value::Null);
+    let told = &now["services"]["todo"];
+    assert_eq!((&told["version"], &told["memory_bytes"]), (&"1.2.3".into(), &7.into()));
+    assert_eq!((&told["state"], &told["cause"]), (&"ok".into(), &none));
+    // This inventory says nothing of itself.
+    assert_eq!((&now["inventory"]["version"], &now["inventory"]["memory_bytes"]), (&none, &none));
+    assert!(now["broker"]["cause"].as_str().unwrap().contains("refused"), "{now}");
+
+    is_ready.store(false, Ordering::Relaxed);
+    freezer.freeze();
+    let cause = |part: &serde_json::Value, words: &str| {
+        part["cause"].as_str().is_some_and(|cause| cause.contains(words))
+    };
+    eventually("it lacks its database", || {
+        let todo = &status()["services"]["todo"];
+        todo["state"] == "not ready"
+            && todo["memory_bytes"].is_null()
+            && cause(todo, "PostgreSQL is not reachable")
+    });
+    eventually("it is stuck", || cause(&status()["inventory"], "stuck"));
+    let stopped = todo.stop();
+    eventually("it is stopped", || cause(&status()["services"]["todo"], "stopped"));
+    assert!(!status().to_string().contains(&stopped.to_string()), "the address is told");
+    freezer.thaw();
 }
 
 #[test]

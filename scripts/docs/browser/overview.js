@@ -60,11 +60,11 @@ async function silence(page) {
   await page.locator(".alert").waitFor({ state: "detached" });
 }
 
-// While a part is down, that is said with the command that helps.
-async function isDown(name, label, command) {
+// While a part is down, that is said with its cause and the command that helps.
+async function isDown(name, label, command, cause) {
   const page = await open("#/overview");
   await shows(page, name, "bad");
-  await page.locator(".alert", { hasText: `${label} is down` }).waitFor();
+  await page.locator(".alert", { hasText: `${label} is down` }).filter({ hasText: cause }).waitFor();
   await page.locator(".alert code", { hasText: command }).first().waitFor();
   return page;
 }
