@@ -23,7 +23,20 @@ const NEWEST = SPANS[0][0];
 // From this many a second on, charts count by the second.
 const PER_SECOND_FROM = 5;
 
-const FAILURES = { 500: "500 internal", 502: "502 wrong answer", 503: "503 not available", 504: "504 no answer" };
+// How a part made requests fail, by its name in /api/status/history.
+const FAILURES = {
+  unavailable: "not reachable",
+  overloaded: "overloaded",
+  invalid: "wrong answer",
+  timeout: "no answer in time",
+  own: "own error",
+  not_ready: "not ready",
+  internal: "internal error",
+};
+// A chart has colours for so many lines.
+const LINES_MAX = 4;
+
+const labelOf = (part) => (Object.hasOwn(PARTS, part) ? PARTS[part].label : part);
 
 export function open(root, parameters) {
   const [note, alerts, tiles, begun] = [element("p"), element("div", "alerts"), element("dl", "tiles"), element("p", "quiet")];
@@ -198,7 +211,7 @@ function drawCharts(charts, history, minutes) {
   });
   charts.failures.update({
     ...common,
-    lines: Object.entries(history.failures).map(([status, values]) => ({ name: FAILURES[status], values })),
+    lines: failureLines(history),
     format: number,
     least: 4,
   });
@@ -208,6 +221,18 @@ function drawCharts(charts, history, minutes) {
     format: (value) => duration(Math.round(value)),
     least: 4,
   });
+}
+
+// A line for each cause; of many, for the most frequent ones and for all others together.
+function failureLines({ failure_causes: causes, end_s }) {
+  const total = ({ counts }) => counts.reduce((sum, count) => sum + count, 0);
+  const ranked = [...causes].sort((one, other) => total(other) - total(one));
+  const own = causes.length > LINES_MAX ? ranked.slice(0, LINES_MAX - 1) : ranked;
+  const others = ranked.slice(own.length);
+  // In an order that does not change with the counts, so that a line keeps its colour.
+  const lines = causes.filter((cause) => own.includes(cause)).map(({ part, kind, counts }) => ({ name: `${labelOf(part)}: ${FAILURES[kind] ?? kind}`, values: counts }));
+  const sum = end_s.map((_, step) => others.reduce((all, { counts }) => all + counts[step], 0));
+  return others.length > 0 || lines.length === 0 ? [...lines, { name: lines.length === 0 ? "none" : "other causes", values: sum }] : lines;
 }
 
 // Lines of rates, by the second or, if there are few, by the minute.
@@ -223,13 +248,13 @@ function rates({ step_s: step }, mostPerSecond, named) {
 const toMilliseconds = (value) => (value === null ? null : value / 1000);
 
 // When which part was down, as spans of time.
-function outages({ down, end_s, step_s }) {
+function outages({ down, services_down, end_s, step_s }) {
   const found = [];
-  for (const [name, steps] of Object.entries(down)) {
+  for (const [name, steps] of Object.entries({ ...services_down, ...down })) {
     let open = null;
     steps.forEach((isDown, index) => {
       if (isDown && open === null) {
-        open = { from_s: end_s[index] - step_s, to_s: end_s[index], name: PARTS[name].label };
+        open = { from_s: end_s[index] - step_s, to_s: end_s[index], name: labelOf(name) };
         found.push(open);
       } else if (isDown) {
         open.to_s = end_s[index];

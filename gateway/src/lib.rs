@@ -15,6 +15,7 @@ mod broker_state;
 mod catalogue;
 mod cors;
 mod error;
+mod failures;
 mod forwarded;
 mod health;
 mod history;
@@ -120,7 +121,7 @@ impl Gateway {
         let states = Arc::new(OrderStates::new(publisher.clone(), recent.clone(), billing_activity.clone()));
         let watch = Watch::new(services.clone(), publisher.clone(), billing_activity.clone(), outbox.clone());
         let watch = Arc::new(watch);
-        let history = History::start(watch.clone(), metrics.clone(), shutdown.clone())?;
+        let history = History::start(&services, watch.clone(), metrics.clone(), shutdown.clone())?;
         let proxies = services.iter().zip(&settings.services);
         let routes = Arc::new(Routes {
             services: proxies

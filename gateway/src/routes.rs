@@ -130,6 +130,11 @@ pub(crate) fn labels_of(service: usize) -> Range<usize> {
     if service == 0 { 0..MOVIE_ROUTES } else { OTHER + service..OTHER + service + 1 }
 }
 
+/// The service whose route has this position among the [`labels`]; `None` for the gateway's own.
+fn service_of(label: usize) -> Option<usize> {
+    if label < MOVIE_ROUTES { Some(0) } else { label.checked_sub(OTHER).filter(|service| *service > 0) }
+}
+
 /// The labels of the routes in metrics: [`ROUTES`] in order, `other`, then the prefixes of the further services. They
 /// live as long as the process.
 pub(crate) fn labels(services: &[ServiceSettings]) -> &'static [&'static str] {
@@ -188,11 +193,15 @@ impl Service for Routes {
             _ => response.status(),
         };
         in_flight.answered(route, request.method_name(), status);
+        if status >= 500 {
+            self.metrics.failures.count(status, service_of(route), result.as_ref().err());
+        }
         result.or_else(|problem| problem.answer(request, response))
     }
 
     fn refused(&self, refusal: &Refusal) {
         self.metrics.http.record(OTHER, "other", refusal.status(), Duration::ZERO);
+        self.metrics.failures.count_refused(refusal);
     }
 
     fn answered(&self, answered: &Answered<'_>) {
@@ -403,6 +412,7 @@ mod tests {
             assert!(fine || checked.unwrap_err().to_string().contains("GATEWAY_SERVICES"));
             assert_eq!(labels(&services)[OTHER..], ["other", prefix]);
             assert_eq!(labels(&services)[labels_of(1)], [prefix]);
+            assert_eq!([0, 1, 2, OTHER, OTHER + 1].map(service_of), [Some(0), Some(0), None, None, Some(1)]);
         }
     }
 

@@ -123,7 +123,7 @@ pub struct UpstreamSettings {
 /// The most instances of one service.
 const INSTANCES_MAX: usize = 64;
 /// Names with another meaning in logs, metrics and variables.
-const RESERVED_NAMES: [&str; 5] = ["billing", "broker", "gateway", "inventory", "postgresql"];
+const RESERVED_NAMES: [&str; 6] = ["billing", "billing_db", "broker", "gateway", "inventory", "postgresql"];
 /// The prefix of inventory's paths.
 const INVENTORY_PREFIX: &str = "/api/movies";
 

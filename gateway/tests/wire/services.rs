@@ -89,6 +89,33 @@ fn a_service_that_is_down_is_named_everywhere_and_disturbs_no_other() {
 }
 
 #[test]
+fn the_history_tells_by_which_part_requests_failed_and_which_service_was_down() {
+    let inventory = Inventory::answering(|_| b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n".to_vec());
+    let gateway = with_todo(&inventory, &format!("http://127.0.0.1:{}", free_port()), &[]);
+    for (target, status) in
+        [("/api/movies", 503), ("/todo", 503), ("/todo", 503), ("/todo?x", 503), ("/ready", 503)]
+    {
+        assert_eq!(gateway.get(target).status, status, "{target}");
+    }
+    assert_eq!(gateway.get("/nothing").status, 404);
+    let sum = |counts: &serde_json::Value| -> u64 {
+        counts.as_array().unwrap().iter().filter_map(serde_json::Value::as_u64).sum()
+    };
+    eventually("all failures have a cause", || {
+        let json: serde_json::Value =
+            serde_json::from_slice(&gateway.get("/api/status/history").body).unwrap();
+        let causes = json["failure_causes"].as_array().unwrap().iter();
+        let causes: Vec<_> = causes
+            .map(|cause| {
+                (cause["part"].as_str().unwrap(), cause["kind"].as_str().unwrap(), sum(&cause["counts"]))
+            })
+            .collect();
+        let expected = [("inventory", "own", 1), ("todo", "unavailable", 3), ("gateway", "not_ready", 1)];
+        causes == expected && sum(&json["failures"]["503"]) == 5 && sum(&json["services_down"]["todo"]) > 0
+    });
+}
+
+#[test]
 fn a_service_says_what_it_is_and_why_it_is_not_well() {
     let (inventory, freezer) = Inventory::freezable("inventory");
     let is_ready = Arc::new(AtomicBool::new(true));
