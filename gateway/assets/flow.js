@@ -106,13 +106,14 @@ function describe(name, { status, services, rates }) {
   const part = known ? status[name] : status.services[name];
   const now = known ? stateOf(status, name) : part.state;
   const version = part.version ?? services[name]?.version;
-  // The broker and the databases are programs of others, with names of their own.
-  const program = version && (part.product ? `${part.product} ${version}` : `v${version}`);
-  const memory = part.memory_bytes ? bytes(part.memory_bytes) : null;
+  // Nobody tells how much the programs of others hold.
+  const memory = part.memory_bytes ? bytes(part.memory_bytes) : now === "ok" ? `memory ${bytes(null)}` : null;
   const age = now === "unknown" ? null : `for ${duration(Date.now() / 1000 - part.since_s)}`;
   const more = detail(name, part, { status, rates });
-  const lines = [[age, program], [memory, more]].map((words) => words.filter(Boolean).join(" · ")).filter(Boolean);
-  return { name, label: known ? PARTS[name].label : name, now: state(now), tone: tone(now), lines };
+  const lines = [[age, version && `v${version}`], [memory, more]].map((words) => words.filter(Boolean).join(" · ")).filter(Boolean);
+  // The broker may be a program of others, with a name of its own.
+  const product = part.product && part.product !== name ? ` (${part.product})` : "";
+  return { name, label: (known ? PARTS[name].label : name) + product, now: state(now), tone: tone(now), lines };
 }
 
 // What else there is to say of a part.

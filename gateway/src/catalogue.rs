@@ -205,7 +205,7 @@ impl Catalogue {
     /// What billing says in its reports, and the queues that follow from the setting.
     fn billing(&self, known: &Known, state: &PartState) -> Value {
         let about = "Takes orders from the queue and stores each exactly once.";
-        let BillingProgram { version, started_s } = &known.billing_program;
+        let BillingProgram { version, started_s, .. } = &known.billing_program;
         let queue = &self.queue;
         let mut billing = part("billing", (state.name, state.since_s()), about, &["broker", "postgresql"]);
         billing["version"] = version.as_deref().into();

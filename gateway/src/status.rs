@@ -79,6 +79,8 @@ impl Status {
             json!({ "start_s": minute.start_s(), "confirmed": minute.confirmed, "stored": minute.stored })
         }).collect();
         let uptime_s = self.metrics.uptime_s();
+        let billing_program = self.billing_activity.program().unwrap_or_default();
+        let billing_db = part(&sight.billing_db, billing_program.database_version.as_deref());
         json!({
             "gateway": {
                 "state": "ok",
@@ -104,7 +106,7 @@ impl Status {
                 "state": sight.billing.name,
                 "since_s": sight.billing.since_s(),
                 "cause": sight.billing.cause,
-                "version": self.billing_activity.program().and_then(|program| program.version),
+                "version": billing_program.version,
                 "memory_bytes": reported.memory_bytes,
                 "instances": reported.instances,
                 "orders_stored": sight.orders_stored,
@@ -112,7 +114,7 @@ impl Status {
                 "messages_repeated": reported.repeated,
                 "messages_dead": reported.dead,
             },
-            "billing_db": part(&sight.billing_db, None),
+            "billing_db": billing_db,
             "outbox": sight.outbox.as_ref().map(|figures| {
                 json!({
                     "state": if figures.is_open { "ok" } else { "failed" },
