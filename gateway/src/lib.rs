@@ -50,8 +50,8 @@ use foundation::listener::{self, Identity};
 pub use error::{Error, Problem};
 pub use forwarded::Network;
 pub use settings::{
-    AccessSettings, OutboxSettings, QueueSettings, RateSettings, ServiceSettings, Settings, TokenSettings,
-    UpstreamSettings,
+    AccessSettings, OutboxSettings, ProfileSettings, Profiles, QueueSettings, RateSettings, ServiceSettings,
+    Settings, TokenSettings, UpstreamSettings,
 };
 pub use tokens::{Role, TokenFault, TokenTable, new_token};
 pub use upstream::Reason;
@@ -144,6 +144,7 @@ impl Gateway {
                 watch,
                 billing_activity,
                 &settings.queue,
+                settings.profiles.clone(),
             ),
             metrics: metrics.clone(),
             access_log: AccessLog::new(settings.access.access_log),

@@ -160,6 +160,22 @@ fn a_service_says_what_it_is_and_why_it_is_not_well() {
 }
 
 #[test]
+fn the_catalogue_tells_who_is_responsible_for_the_parts_without_http() {
+    let inventory = Inventory::fixed("{}");
+    let variables =
+        [("GATEWAY_OWNER", "Team Blue"), ("BILLING_CONTACT", "b@example.org"), ("BROKER_REPOSITORY", "git")];
+    let gateway = Gateway::start(&inventory.url(), &variables);
+    let json: serde_json::Value = serde_json::from_slice(&gateway.get("/api/services").body).unwrap();
+    let told = |name: &str| {
+        let entry = json["services"].as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap();
+        ["owner", "contact", "repository"].map(|what| entry[what].as_str())
+    };
+    assert_eq!(told("gateway"), [Some("Team Blue"), None, None]);
+    assert_eq!(told("billing"), [None, Some("b@example.org"), None]);
+    assert_eq!(told("broker"), [None, None, Some("git")]);
+}
+
+#[test]
 fn bodies_have_a_limit_for_each_service() {
     let (inventory, todo) = (Inventory::fixed("inventory"), Inventory::fixed("todo"));
     let gateway = with_todo(&inventory, &todo.url(), &[("GATEWAY_TODO_BODY_MAX_BYTES", "10")]);
