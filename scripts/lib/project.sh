@@ -12,6 +12,10 @@ root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
 # shellcheck disable=SC2034 # the scripts that source this file use it
 data=$root/.data
 
+# glibc gives the threads of a process up to 8 arenas for each processor, and each keeps what was freed in it. Two are as
+# fast here, and take about 1 MiB less after many connections.
+export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2}
+
 say() { printf '%s\n' "$*"; }
 
 fail() {

@@ -166,28 +166,23 @@ pub(crate) fn list(
     until: Option<&Cursor>,
     rows: usize,
 ) -> Query {
-    let mut query = Query {
-        sql: format!("SELECT {} FROM {}", selected(columns), quote(resource.table)),
-        parameters: Vec::new(),
-    };
-    query.conditions(&columns[0], selection, after, until);
+    let columns: Vec<_> = columns.iter().collect();
+    let mut query = Query::select(resource, &columns);
+    query.conditions(columns[0], selection, after, until);
     query.order(resource, selection.sort);
-    query.first(rows)
+    query.first(rows, &columns)
 }
 
 /// The places of the last record of a page of `limit` and of the first behind it, if there is one: the first two rows.
 pub(crate) fn page_end(resource: &Resource, selection: &Selection, limit: usize) -> Query {
     let key = &resource.key.field;
-    let value = selection.sort.field.map_or(String::new(), |field| format!(", {}", as_text(field)));
-    let mut query = Query {
-        sql: format!("SELECT {}{value} FROM {}", as_text(key), quote(resource.table)),
-        parameters: Vec::new(),
-    };
+    let columns: Vec<_> = std::iter::once(key).chain(selection.sort.field).collect();
+    let mut query = Query::select(resource, &columns);
     query.conditions(key, selection, selection.after.as_ref(), None);
     query.order(resource, selection.sort);
     let skipped = query.bind(limit.saturating_sub(1).to_string());
     let _ = write!(query.sql, " OFFSET ${skipped}::text::bigint");
-    query.first(2)
+    query.first(2, &columns)
 }
 
 /// How many records the filters leave. Of a count with a limit, PostgreSQL reads one record more than that, at most.
@@ -211,13 +206,22 @@ impl Query {
         self.parameters.len()
     }
 
-    /// The first `rows` rows. PostgreSQL plans the inner statement apart from the outer one, which fetches its rows one
-    /// by one and in their order, so that nothing beyond the last of them is computed.
-    fn first(mut self, rows: usize) -> Self {
+    fn select(resource: &Resource, columns: &[&Field]) -> Self {
+        let names: Vec<_> = columns.iter().map(|column| quote(column.name)).collect();
+        let sql = format!("SELECT {} FROM {}", names.join(", "), quote(resource.table));
+        Self { sql, parameters: Vec::new() }
+    }
+
+    /// The first `rows` rows, as text. PostgreSQL plans the inner statement apart from the outer one, which fetches its
+    /// rows one by one and in their order, so that nothing beyond the last of them is computed. A search sorts all that
+    /// it finds; only what is fetched is made into text.
+    fn first(mut self, rows: usize, columns: &[&Field]) -> Self {
         let number = self.bind(rows.to_string());
+        let texts: Vec<_> = columns.iter().map(|column| as_text(column)).collect();
         self.sql = format!(
-            "WITH listed AS MATERIALIZED ({} LIMIT {PLANNED_ROWS}) SELECT * FROM listed LIMIT ${number}::text::bigint",
-            self.sql
+            "WITH listed AS MATERIALIZED ({} LIMIT {PLANNED_ROWS}) SELECT {} FROM listed LIMIT ${number}::text::bigint",
+            self.sql,
+            texts.join(", ")
         );
         self
     }
@@ -435,7 +439,7 @@ mod tests {
         let (_, conditions) = query.sql.split_once(" WHERE ").unwrap();
         assert_eq!(
             conditions,
-            r#""title" ILIKE $1::text AND "price" >= $2::text::numeric AND ("made", "id") < ($4::text::timestamptz, $3::text::bigint) ORDER BY "movies"."made" DESC, "movies"."id" DESC LIMIT 10000) SELECT * FROM listed LIMIT $5::text::bigint"#
+            r#""title" ILIKE $1::text AND "price" >= $2::text::numeric AND ("made", "id") < ($4::text::timestamptz, $3::text::bigint) ORDER BY "movies"."made" DESC, "movies"."id" DESC LIMIT 10000) SELECT "id"::text, "title", "price"::text, to_char("made" AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') FROM listed LIMIT $5::text::bigint"#
         );
         assert_eq!(query.parameters, [r"%a\%%", "2.00", "7", "2024-02-29T00:00:00Z", "3"]);
         let refined = Selection::parse(&ROOMS, "near=1,2&within=5").unwrap();
@@ -449,7 +453,7 @@ mod tests {
         let plain = page_end(&MOVIES, &Selection::default(), 100);
         assert_eq!(
             plain.sql,
-            r#"WITH listed AS MATERIALIZED (SELECT "id"::text FROM "movies" ORDER BY "movies"."id" OFFSET $1::text::bigint LIMIT 10000) SELECT * FROM listed LIMIT $2::text::bigint"#
+            r#"WITH listed AS MATERIALIZED (SELECT "id" FROM "movies" ORDER BY "movies"."id" OFFSET $1::text::bigint LIMIT 10000) SELECT "id"::text FROM listed LIMIT $2::text::bigint"#
         );
     }
 }

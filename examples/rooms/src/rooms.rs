@@ -102,5 +102,10 @@ pub static SERVICE: Application = Application {
             name: "0002_outbox",
             sql: include_str!("../../../sql/events/0001_outbox.sql"),
         },
+        Migration {
+            version: 3,
+            name: "0003_provider_price",
+            sql: include_str!("../sql/0003_provider_price.sql"),
+        },
     ],
 };
