@@ -29,7 +29,7 @@ impl BrokerState {
 pub(crate) struct KnownBroker {
     /// The program that was connected last.
     pub(crate) program: Option<BrokerProgram>,
-    /// Why it is not connected, without addresses.
+    /// Why there is no connection, without addresses.
     pub(crate) trouble: Option<String>,
 }
 

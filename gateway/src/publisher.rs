@@ -117,7 +117,7 @@ impl Publisher {
     /// Why orders cannot be published, without addresses; `None` if they can, or nobody has found out yet.
     pub(crate) fn trouble(&self) -> Option<String> {
         match self.current() {
-            None => self.known().trouble.clone(),
+            None => self.known().trouble.as_ref().map(|cause| format!("no connection to it: {cause}")),
             Some(connection) => connection.blocked(),
         }
     }

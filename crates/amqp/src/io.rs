@@ -97,7 +97,8 @@ impl Session {
                 Ok(session) => return Ok((session, queued)),
                 Err(e) => {
                     // Blocks this thread for up to four seconds; nothing else runs on it yet.
-                    let reason = refusal::reason(host, *port, settings).unwrap_or_else(|| e.to_string());
+                    let reason = refusal::reason(host, *port, settings)
+                        .unwrap_or_else(|| plain(&e.to_string()).to_owned());
                     problems.push(((host.as_str(), *port), reason));
                 }
             }
@@ -249,6 +250,11 @@ impl Session {
         });
         Ok(batches)
     }
+}
+
+/// The library's text of an error without the names of its layers in front of what the system says.
+fn plain(text: &str) -> &str {
+    text.rsplit_once("network io error: ").map_or(text, |(_, cause)| cause)
 }
 
 fn delivery(message: ConsumerMessage) -> Option<Delivery> {

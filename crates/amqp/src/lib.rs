@@ -425,7 +425,7 @@ mod tests {
         let settings = AmqpSettings::read(&environment).unwrap();
         let error = Connection::open(&settings, "test").err().unwrap();
         assert!(error.to_string().contains(&format!("127.0.0.1:{unused}")), "{error}");
-        assert!(error.reason().contains("refused") && !error.reason().contains("127.0.0.1"), "{error:?}");
+        assert!(error.reason().starts_with("Connection refused"), "{error:?}");
     }
 
     #[test]
