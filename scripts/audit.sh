@@ -2,8 +2,8 @@
 # Checks the running virtual machines against every question of the audit, and prints the answers.
 #
 #   scripts/audit.sh               the audit, what the console shows, and what the firewall lets through; about a minute
-#   scripts/audit.sh --resilience  then also kills every service, cuts billing-vm's power, halts inventory-vm, and rolls
-#                                  out binaries while orders are placed
+#   scripts/audit.sh --resilience  then also kills every service, cuts billing-vm's power, halts inventory-vm, rolls out
+#                                  binaries while orders are placed, and provisions again
 #
 # Needs vagrant, ssh and curl on the host, and machines that vagrant up has started. It leaves a movie and some orders
 # behind. Where the gateway has tokens, TOKEN in the environment must be one of the role admin. The exit status is 0 if
@@ -58,11 +58,13 @@ main() {
     firewall
     connections
     if [[ ${RABBITMQ_MANAGEMENT:-0} == 1 && ${BROKER:-rabbitmq} == rabbitmq ]]; then rabbitmq_page; fi
+    if [[ ${BROKER:-rabbitmq} == embedded ]]; then our_management; fi
     if [[ $resilience == yes ]]; then
         kills
         power_cut
         inventory_vm_halted
         new_version
+        second_provision
     fi
     end_audit
 }

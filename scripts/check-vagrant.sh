@@ -39,6 +39,7 @@ main() {
     fi
     "$root/scripts/tests/read-settings.sh" ruby
     settings_arrive
+    names_and_folders
     say "The Vagrantfile and the scripts are in order."
 }
 
@@ -58,7 +59,9 @@ settings_arrive() {
     # One service where services are by default, one elsewhere, one that is not ours.
     sed -i 's/^#*GATEWAY_SERVICES=.*/GATEWAY_SERVICES=todo=\/todo,my-rooms=\/room,films=\/films/' "$work/.env"
     printf '%s\n' TODO_PORT=8090 TODO_DB_NAME=todo_db TODO_DB_USER=todo "TODO_DB_PASSWORD='${nasty//\'/\'\\\'\'}'" \
-        TODO_EXCHANGE=todo VM_MONITORING=192.168.56.1 VM_TOKENS=1 MY_ROOMS_PORT=8091 MY_ROOMS_DB_NAME=rooms_db MY_ROOMS_VM=billing-vm FILMS_URL=http://films:1 >>"$work/.env"
+        TODO_EXCHANGE=todo VM_MONITORING=192.168.56.1 VM_TOKENS=1 \
+        MY_ROOMS_PORT=8091 MY_ROOMS_DB_NAME=rooms_db MY_ROOMS_VM=billing-vm FILMS_URL=http://films:1 \
+        '#TODO_PRIVATE_PORT=9305' '#MY_ROOMS_PRIVATE_PORT=9306' MY_ROOMS_PRIVATE_PORT=9399 >>"$work/.env"
     (
         # Variables of this shell would override the file.
         for name in $(compgen -e | grep -E '^(GATEWAY|INVENTORY|BILLING|RABBITMQ|BROKER|LOG|VM)(_|$)' || true); do
@@ -94,6 +97,22 @@ settings_arrive() {
     arrives billing-vm GATEWAY_SERVICES my-rooms=/room
     arrives billing-vm MY_ROOMS_DB_NAME rooms_db
     arrives billing-vm TODO_DB_PASSWORD ''
+    # The default in a comment, and a setting, which wins.
+    arrives inventory-vm TODO_PRIVATE_PORT 9305
+    arrives billing-vm MY_ROOMS_PRIVATE_PORT 9399
+    arrives gateway-vm TODO_PRIVATE_PORT ''
+}
+
+# No machine has a name of its own in VirtualBox, where it would be that of all projects. The project's folder is copied
+# without its passwords; where it is shared instead, root alone can read it.
+names_and_folders() {
+    local machine
+    ! grep ' name= ' "$work/calls" || fail "the Vagrantfile names a machine for its provider"
+    grep -q '^ synced_folder .*"/vagrant".*"\.env", "\.env\.local"' "$work/calls" || fail "the machines would get a copy of .env"
+    for machine in gateway-vm inventory-vm billing-vm; do
+        grep '^'"$machine"' synced_folder .*"/vagrant"' "$work/calls" | grep 'owner.*root.*group.*root' |
+            grep -q 'dmode=700.*fmode=700' || fail "everybody in $machine could read a shared folder"
+    done
 }
 
 # arrives MACHINE SETTING VALUE: checks the value in the machine's script, without its last line, which would start the

@@ -57,6 +57,7 @@ add() {
     (($# > 0)) || set -- name:text:required:searchable description:text
     check_name
     choose_names
+    check_path
     read_fields "$table" "$@"
     choose_ports
     need_cargo
@@ -78,7 +79,7 @@ END2
 
 # check_name: fails unless the name is well formed and free.
 check_name() {
-    local other prefix
+    local other
     [[ $service =~ ^[a-z][a-z0-9]*(-[a-z0-9]+)*$ && ${#service} -le 30 ]] ||
         fail "'$service' is no name for a service: small letters, digits and single hyphens, at most 30, such as my-pizzas"
     [[ $reserved != *[[:space:]]"$service"[[:space:]]* && $service != pg-* ]] || fail "the name $service is reserved"
@@ -125,6 +126,16 @@ choose_names() {
         *) many+=s ;;
     esac
     table=${many// /_} path=/api/$service about="${many^}: create, read, search, change and delete them."
+}
+
+# check_path: fails if requests for the path would also be requests for another service. The gateway would not start.
+check_path() {
+    local entry other
+    while IFS= read -r entry; do
+        other=${entry#*=}
+        [[ $path/ != "$other"/* && $other/ != "$path"/* ]] ||
+            fail "the path $path is taken: GATEWAY_SERVICES has ${entry%%=*} at $other"
+    done < <(gateway_entries)
 }
 
 # choose_ports: the first public and private one that no setting has and nobody uses now.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests every endpoint of a running gateway, and its error responses, with curl; also the list of each service that
+# Tests every endpoint of a running gateway, and what it refuses, with curl; also the list of each service that
 # GATEWAY_SERVICES names and that has a database here.
 #
 #   scripts/smoke.sh [--delete-all] [URL]
@@ -169,6 +169,19 @@ say "Orders"
 order='{"user_id": "smoke", "number_of_items": "5", "total_amount": "180"}'
 check "an order" 200 POST /api/billing -H "$json" -H "Idempotency-Key: smoke-$$-$RANDOM" -d "$order"
 expect "is posted" '*Message posted*message_id*'
+order_id=$(sed -n 's/.*"message_id": *"\([^"]*\)".*/\1/p' <<<"$body")
+check "what became of it" 200 GET "/api/status/orders/$order_id"
+expect "is known" '*"state":"@(outbox|waiting|stored)"*'
+check "what became of any order" 200 GET '/api/status/orders?message_id=no-such%2Forder'
+expect "is not known of one that nobody placed" '*"state":"unknown"*'
+check "stored orders" 200 GET '/api/orders?limit=1'
+expect "are an array" '\[*]'
+check "an order that nobody placed" 404 GET /api/orders/no-such-order
+check "dead letters" 200 GET '/api/dead-letters?limit=1'
+expect "are an array" '\[*]'
+letter=00000000000000000000000000000000
+check "a dead letter that is none is not sent back" 404 POST "/api/dead-letters/$letter"
+check "nor discarded" 404 DELETE "/api/dead-letters/$letter"
 check "the same path with a slash at its end refuses nonsense" 400 POST /api/billing/ -H "$json" -d '{"user_id": 3}'
 expect "and names the fields" '*number_of_items*total_amount*'
 
@@ -183,12 +196,20 @@ done
 say "Status, metrics and pages"
 check "the state of every part" 200 GET /api/status
 expect "names the parts" '*"billing":*"broker":*"gateway":*"inventory":*"postgresql":*'
+check "figures of the last quarter of an hour" 200 GET /api/status/history
+expect "have a step" '*"step_s":5*'
+check "figures of other minutes" 400 GET '/api/status/history?minutes=30'
+check "the catalogue of services" 200 GET /api/services
+expect "names billing" '*"name":"billing"*'
 check "metrics are not for strangers" 404 GET /metrics
 check "the console" 200 GET /
 expect "is a page" '<!doctype html>*'
 check "the documentation" 200 GET /docs
 check "the OpenAPI document" 200 GET /openapi.json
 expect "describes orders" '*/api/billing*'
+check "the same as YAML" 200 GET /openapi.yaml
+expect "describes orders, too" '*/api/billing:*'
+check "a file of the console" 200 GET /assets/console.js
 
 say "Refusals"
 check "a movie without a title" 400 POST /api/movies -H "$json" -d '{"description": "none"}'

@@ -23,7 +23,7 @@ target=${CARGO_TARGET_DIR:-$root/target}
 tools=$target/broker-clients
 programs=$root/broker/tests/clients
 # A client that hangs counts as failed.
-patience_s=60
+patience_s=90
 
 main() {
     cd "$root"

@@ -18,6 +18,8 @@ here=$(dirname -- "${BASH_SOURCE[0]}")
 # shellcheck source=lib/postgres.sh
 . "$here/lib/postgres.sh"
 
+target=${CARGO_TARGET_DIR:-$root/target}
+
 # step NAME COMMAND…: runs one part of the gate, says which, and how long it took.
 step() {
     local name=$1 start=$SECONDS
@@ -40,15 +42,21 @@ main() {
             say "== the gate is passed, after $SECONDS s; scripts/test.sh --all checks the rest"
             ;;
         --all)
+            name_tools tools docs-tools broker-clients
             prepare "${needs_gate[@]}" "${needs_vagrant[@]}" "${needs_clients[@]}" "${needs_docs[@]}" "${needs_rabbitmq[@]}"
+            # For the tests of the supervisor.
+            export COMMANDS=1000
             gate
             rest
             rabbitmq
+            tell_sizes tools docs-tools broker-clients
             say "== the whole gate is passed, after $SECONDS s"
             ;;
         --rabbitmq)
+            name_tools broker-clients
             prepare cc postgres "${needs_clients[@]}" "${needs_rabbitmq[@]}"
             rabbitmq
+            tell_sizes broker-clients
             say "== the system tests pass with RabbitMQ"
             ;;
         *) fail "unknown option $1; see scripts/test.sh --help" ;;
@@ -61,6 +69,28 @@ prepare() {
     need "$@"
     need_component rustfmt
     need_component clippy
+}
+
+# name_tools FOLDER…: says which tools, beside Debian's packages, the checks are going to install into these folders of
+# the target folder. Those that are there are not installed again.
+name_tools() {
+    local folder
+    for folder; do
+        [[ ! -e $target/$folder ]] || continue
+        case $folder in
+            tools) command -v cargo-deny >/dev/null || say "$target/tools will get cargo-deny, by cargo: about 110 MB." ;;
+            docs-tools) say "$target/docs-tools will get the tools for the documents, by npm and pip: about 410 MB." ;;
+            broker-clients) say "$target/broker-clients will get pika and amqplib, by pip and npm: about 30 MB." ;;
+        esac
+    done
+}
+
+# tell_sizes FOLDER…: says how large these folders are.
+tell_sizes() {
+    local folder
+    for folder; do
+        [[ ! -e $target/$folder ]] || say "$target/$folder has $(du -sh -- "$target/$folder" | cut -f1)."
+    done
 }
 
 gate() {

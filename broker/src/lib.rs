@@ -2,7 +2,7 @@
 //! such queue as a library, without sockets.
 //!
 //! A message's way through the folders: in [`protocol`], `server` accepts, `connection` reads frames and `channel`
-//! handles methods (`declare`, `exchanges`, `consume`, `publish`, `transaction`). In [`log`], `persister` and
+//! handles methods (`declare`, `exchanges`, `consume`, `publish`, `commit`). In [`log`], `persister` and
 //! `segment_table` write the message to disk before it enters a `queue` of [`queues`], from which `delivery` moves it to
 //! the `channel_output` of a consumer and the `send_buffer` of its connection. `log::recovery` reads the log back after
 //! a start, `log::check` and `log::salvage` do so without serving, `log::housekeeper` and `log::compaction` keep it
@@ -14,8 +14,9 @@
 //! what died.
 //!
 //! The folders know each other in one direction: `management` knows `protocol`, `protocol` knows `queues`, `queues`
-//! knows `log`. What the log needs of queues and publishers is in the traits of `log::owner`, what queues need of
-//! consumers in `queues::subscriber`. A `queues::store::Store` is everything of a broker but its connections.
+//! knows `log`. What the log needs of queues is in the traits of `log::owner`, what it needs of publishers in
+//! `log::write_batch`, what queues need of consumers in `queues::subscriber`. A `queues::store::Store` is everything of a
+//! broker but its connections, `queues::store_threads` are its threads. No file knows another that knows it.
 //!
 //! Only `log::storage` touches files; `queues::queue`, `queues::exchange`, `log::record`, `codec` and `protocol::codec`
 //! do no I/O at all. Locks are taken in one order: the counts of deleted queues, before the topology and before any
@@ -58,6 +59,7 @@ use crate::management::Management;
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::fault::{CONNECTION_FORCED, close_text};
 use crate::protocol::throttle::Shortage;
+use crate::queues::store_threads::StoreThreads;
 use crate::sync::spawn;
 
 /// How often connections are looked for that keep others waiting for memory.
@@ -105,7 +107,7 @@ impl Server {
                 peer.throttle.set(Shortage::Disk, raised);
             }
         });
-        let threads = broker.store.start()?;
+        let threads = StoreThreads::start(&broker.store)?;
         for listener in &self.listeners {
             let listener = Arc::clone(listener);
             spawn("accept", broker, move |broker| protocol::server::accept(broker, &listener))?;
@@ -123,7 +125,7 @@ impl Server {
         }
         self.listeners.iter().for_each(|listener| protocol::server::stop_accepting(listener));
         say_farewell(broker);
-        broker.store.stop(threads)?;
+        threads.stop()?;
         ::log::info!("stopped");
         Ok(())
     }

@@ -63,3 +63,37 @@ fn work(settings: Settings, mode: Mode) -> Result<(), Error> {
         Mode::Serve => broker::build(settings, Shutdown::on_signals()?)?.run(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    /// Set in the process that is to end.
+    const PANICS: &str = "BROKER_TEST_PANICS";
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_process_with_a_message() {
+        if std::env::var_os(PANICS).is_some() {
+            end_with_any_thread();
+            let thread = std::thread::Builder::new().name("housekeeper".to_owned());
+            let thread = thread.spawn(|| panic!("the folder is upside down")).unwrap();
+            // Without the hook only the thread ends, and this process lives on.
+            assert!(thread.join().is_err());
+            return;
+        }
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args([
+            "tests::a_panic_in_any_thread_ends_the_process_with_a_message",
+            "--exact",
+            "--nocapture",
+        ]);
+        let ended = again.env(PANICS, "1").output().unwrap();
+        let message = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.signal(), Some(rustix::process::Signal::ABORT.as_raw()), "{ended:?}");
+        for part in ["'housekeeper'", "panicked at", "the folder is upside down"] {
+            assert!(message.contains(part), "{part} is not in: {message}");
+        }
+    }
+}

@@ -23,7 +23,8 @@ use crate::log::recovery;
 use crate::log::storage::{DiskStorage, Storage};
 use crate::log::stored_message::payload_at;
 use crate::queues::delivery;
-use crate::queues::store::{Store, StoreSettings, StoreThreads};
+use crate::queues::store::{Store, StoreSettings};
+use crate::queues::store_threads::StoreThreads;
 use crate::queues::subscriber::Effects;
 use crate::queues::topology::{QueueAttributes, Routes, SharedQueue};
 use crate::sync::lock;
@@ -212,7 +213,7 @@ impl Spool {
     }
 
     fn start(&self) -> Result<(), Error> {
-        *lock(&self.threads) = Some(self.store.start()?);
+        *lock(&self.threads) = Some(StoreThreads::start(&self.store)?);
         Ok(())
     }
 
@@ -366,7 +367,7 @@ impl Spool {
     /// fail, if something did. Dropping does the same, reports nothing, and lets go of the folder.
     pub fn close(&self) -> Result<(), Error> {
         let threads = lock(&self.threads).take();
-        threads.map_or(Ok(()), |threads| self.store.stop(threads))
+        threads.map_or(Ok(()), StoreThreads::stop)
     }
 }
 

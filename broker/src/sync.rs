@@ -2,15 +2,20 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::error::Error;
+
+/// The longest wait for a wake-up. If one is ever lost, it costs this much and no more.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Waits until `condition` is announced, at most for two seconds. Callers do so in a loop that looks again.
 pub(crate) fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    condition.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    condition.wait_timeout(guard, LONGEST_WAIT).unwrap_or_else(PoisonError::into_inner).0
 }
 
 /// Starts a thread that shares something.

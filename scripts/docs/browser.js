@@ -3,12 +3,13 @@
 //
 //   node scripts/docs/browser.js FOLDER [STATE]     FOLDER gets the pictures
 //
-// STATE is what the platform was brought into: running (the default), no-billing, no-inventory, frozen-inventory or
-// no-broker. The gateway is found through GATEWAY_URL, the broker through RABBITMQ_*, the browser through CHROMIUM, and
+// STATE is what the platform was brought into: running (the default), further-service, no-billing, no-inventory,
+// frozen-inventory or no-broker. The gateway is found through GATEWAY_URL, the broker through RABBITMQ_*, the browser through CHROMIUM, and
 // processes that shall stand still through API_GATEWAY_PID and BILLING_APP_PID. The run fails on any error in the browser's
 // console that is not expected, any script that a user's text could bring in, and any step with an unexpected result.
 
 const frame = require("./browser/frame.js");
+const furtherService = require("./browser/further-service.js");
 const orders = require("./browser/orders.js");
 const overview = require("./browser/overview.js");
 const queues = require("./browser/queues.js");
@@ -41,6 +42,9 @@ const STATES = {
     }
     await queues.makeDeadLetters("hello", '{"user_id": "3"}');
     await frame.views(folder);
+  },
+  async "further-service"() {
+    await furtherService.walk(folder);
   },
   async "no-billing"() {
     await pictured(await overview.isDown("billing", "Billing", "./scripts/run.sh start billing_app", "Nobody consumes from its queue"), state);

@@ -4,13 +4,9 @@
 
 const assert = require("node:assert/strict");
 const { chromium } = require("playwright-core");
+const { VIEWS } = require("./browser/driver.js");
 
-const VIEWS = [
-  { viewport: { width: 1440, height: 900 }, colorScheme: "light" },
-  { viewport: { width: 390, height: 844 }, colorScheme: "dark" },
-];
-
-async function look(browser, view) {
+async function look(browser, { name, ...view }) {
   // axe is added to the page, which its policy would forbid.
   const context = await browser.newContext({ ...view, bypassCSP: true });
   const page = await context.newPage();
@@ -24,7 +20,7 @@ async function look(browser, view) {
   await page.addScriptTag({ path: require.resolve("axe-core/axe.min.js") });
   const { violations } = await page.evaluate(() => globalThis.axe.run());
   const found = violations.map(({ id, nodes }) => `${id}: ${nodes.length}, such as ${nodes[0].html}`);
-  assert.deepEqual(found, [], `${view.colorScheme}, ${view.viewport.width} pixels`);
+  assert.deepEqual(found, [], name);
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   assert.ok(overflow <= 0, `the page is ${overflow} pixels too wide for ${view.viewport.width}`);
   await context.close();

@@ -1,4 +1,5 @@
-# Sourced by audit.sh for --resilience: services are killed, machines lose their power, a new version comes.
+# Sourced by audit.sh for --resilience: services are killed, machines lose their power, a new version comes, and then
+# none.
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # audit.sh and lib/audit.sh set the variables
 
@@ -54,9 +55,9 @@ power_cut() {
     verdict "$(has_orders "$customer" 200 && echo yes)"
     ask "Is every part back by itself?"
     wait_for "$boot_limit" ready || true
-    wait_for "$limit" status_has '"billing":\{[^}]*"state":"ok"' || true
+    wait_for "$limit" status_has "$(is_ok billing)" || true
     request GET /api/status
-    for part in broker billing billing_db outbox; do expect_body "\"$part\":\{[^}]*\"state\":\"ok\""; done
+    for part in broker billing billing_db outbox; do expect_body "$(is_ok "$part")"; done
 }
 
 # cut_power MACHINE: by its provider, because even vagrant halt --force may tell the machine to shut down.
@@ -123,15 +124,15 @@ new_version() {
     local customer=roll-$$-$RANDOM machine program
     ask "Do the steps of docs/vms.md bring new binaries to all machines?"
     # What differs from dist is replaced, so these look like those of another version.
-    for program in gateway-vm:api-gateway inventory-vm:inventory-app billing-vm:billing-app; do
-        machine=${program%:*} program=/usr/local/bin/${program#*:}
+    while read -r machine program; do
+        program=/usr/local/bin/$program
         on "$machine" "sudo sh -c 'cp $program $program.new && echo >>$program.new && mv $program.new $program'"
-    done
+    done < <(programs)
     roll_out >"$answers/rolled" 2>&1 &
     place_during $! "$customer" 1200
     see "vagrant rsync; vagrant provision of each machine: what it said" \
         grep -E 'Restarted|Starting|provisioned|rror' "$answers/rolled"
-    for program in api_gateway inventory_app billing_app; do expect ".*Restarted $program\."; done
+    while read -r machine program; do expect ".*$machine: Restarted ${program//-/_}\."; done < <(programs)
     ask "Were refusals over within 15 s?"
     saw "$placed orders placed; refused $retried times; the longest time without one that was taken: $longest_ms ms"
     verdict "$([[ $longest_ms -lt 15000 ]] && echo yes)"
@@ -140,6 +141,31 @@ new_version() {
     wait_for "$boot_limit" nothing_waits || true
     saw "in the table: $(orders_of "$customer")"
     verdict "$(has_orders "$customer" "$placed" && echo yes)"
+}
+
+# programs: the machine and the name of each binary that pm2 runs.
+programs() {
+    local name machine
+    printf '%s\n' "gateway-vm api-gateway" "inventory-vm inventory-app" "billing-vm billing-app"
+    if [[ ${BROKER:-rabbitmq} == embedded ]]; then echo "billing-vm broker"; fi
+    for name in "${service_names[@]}"; do
+        machine=$(setting_of "$name" VM)
+        printf '%s\n' "${machine:-inventory-vm} $name-app"
+    done
+}
+
+# What provision says when it changes something.
+changes='Wrote|Install(ed|ing)|Starting|Restarted|Stopping|Removing|Making|Building|shown only now'
+
+second_provision() {
+    chapter "A second provision"
+    local began=$SECONDS machine
+    ask "Does vagrant provision change nothing when nothing has changed, and show no token again?"
+    vagrant provision >"$answers/again" 2>&1 || true
+    see "vagrant provision: what it changed, and how long it took" grep -E "($changes)|is provisioned|rror" "$answers/again"
+    saw "$((SECONDS - began)) s for all three"
+    verdict "$(! grep -qE ": ($changes)|: .*shown only now" <<<"$seen" && echo yes)" "it changed something"
+    for machine in gateway-vm inventory-vm billing-vm; do expect ".*$machine is provisioned, .*"; done
 }
 
 # Those that take messages and requests first, those that send them last.

@@ -151,5 +151,8 @@ wait_calmly() {
 # status_has PATTERN: the extended regular expression matches somewhere in /api/status.
 status_has() { curl -fsS -m 15 "${token[@]}" "$gateway/api/status" 2>/dev/null | grep -qE -- "$1"; }
 
+# is_ok PART: the pattern of a part of /api/status, or of a further service there, that works. It has further members.
+is_ok() { printf '"%s":\\{[^}]*"state":"ok"' "$1"; }
+
 # ready: everything can be used, the broker, too; without that the gateway may call itself ready thanks to its outbox.
 ready() { [[ $(curl -fsS -m 15 "$gateway/ready" 2>/dev/null) == '{"status":"ready"}' ]]; }

@@ -14,6 +14,7 @@ data=$root/.data
 
 # glibc gives the threads of a process up to 8 arenas for each processor, and each keeps what was freed in it. Two are as
 # fast here, and take about 1 MiB less after many connections.
+# shellcheck disable=SC2030,SC2031 # the tests source this in subshells
 export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2}
 
 say() { printf '%s\n' "$*"; }

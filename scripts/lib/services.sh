@@ -11,13 +11,9 @@ declare -gA service_path=()
 
 # read_services: sets service_names and service_path; call it after load_settings.
 read_services() {
-    local entry name entries=()
+    local entry name
     service_names=() service_path=()
-    IFS=, read -r -a entries <<<"${GATEWAY_SERVICES-}"
-    for entry in "${entries[@]}"; do
-        # The blanks that the gateway ignores, too.
-        entry=${entry//[[:space:]]/}
-        [[ -n $entry ]] || continue
+    while IFS= read -r entry; do
         [[ $entry =~ ^[a-z][a-z0-9_-]*=/.+ ]] ||
             fail "GATEWAY_SERVICES: every member must be NAME=/PREFIX, such as todo=/todo"
         name=${entry%%=*}
@@ -26,18 +22,22 @@ read_services() {
             # shellcheck disable=SC2034 # the scripts that source this file use it
             service_path[$name]=${entry#*=}
         fi
-    done
+    done < <(gateway_entries)
 }
 
-# gateway_services: prints the names of all services that GATEWAY_SERVICES has, those elsewhere as well, one in a line.
-gateway_services() {
+# gateway_entries: prints the members NAME=/PREFIX of GATEWAY_SERVICES, those of services elsewhere as well, one in a line.
+gateway_entries() {
     local entry entries=()
     IFS=, read -r -a entries <<<"${GATEWAY_SERVICES-}"
     for entry in "${entries[@]}"; do
+        # The blanks that the gateway ignores, too.
         entry=${entry//[[:space:]]/}
-        [[ -z $entry ]] || printf '%s\n' "${entry%%=*}"
+        [[ -z $entry ]] || printf '%s\n' "$entry"
     done
 }
+
+# gateway_services: prints the names of all services that GATEWAY_SERVICES has, one in a line.
+gateway_services() { gateway_entries | sed 's/=.*//'; }
 
 # variable_of NAME: what its settings begin with, without the last underscore.
 variable_of() {
@@ -50,6 +50,16 @@ setting_of() {
     local name
     name=$(variable_of "$1")_$2
     printf %s "${!name-}"
+}
+
+# private_port_of NAME: that of a service's private listener, from its setting, or the default that .env shows in a
+# comment; empty if there is neither. Only where .env is: the virtual machines get both as a setting.
+private_port_of() {
+    local name
+    local -A default=()
+    name=$(variable_of "$1")_PRIVATE_PORT
+    read_defaults
+    printf %s "${!name:-${default[$name]-}}"
 }
 
 # is_of_service VARIABLE: whether a variable belongs to one of the services. The service itself knows whether it is a

@@ -19,6 +19,11 @@ module Settings
     read(File.join(folder, ".env")).merge(File.exist?(local) ? read(local) : {})
   end
 
+  # The default that a commented-out line of .env shows for a setting; nil if there is none.
+  def self.default(folder, name)
+    File.read(File.join(folder, ".env"), encoding: "UTF-8")[/^##{Regexp.escape(name)}=([^\s#]+)\s*$/, 1]
+  end
+
   # The settings of one file.
   def self.read(path)
     lines_of = {}

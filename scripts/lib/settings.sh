@@ -85,12 +85,12 @@ load_settings() {
 
 # check_settings NAME…: call it after load_settings, before anything is built or started. Fails with one line for each
 # of these settings that is missing or empty, and for each setting with an impossible value; warns of variables that
-# look like settings but are none. It infers a setting's type from its name and its default in .env; the services check
-# the rest when they start.
+# look like settings but are none. The ranges of numbers are in ranges.txt; the services check the rest when they start.
 check_settings() {
-    local name problem problems=()
+    local name problem problems=() range_of=() range_min=() range_max=()
     local -A default=()
     read_defaults
+    read_ranges
     read_services
     warn_of_unknown_settings
     for name; do
@@ -102,7 +102,7 @@ check_settings() {
     done
     while IFS= read -r name; do
         if ! is_right "$name"; then problems+=("$name must be $problem"); fi
-    done < <(printf '%s\n' "${!default[@]}" "$@" | sort -u)
+    done < <({ printf '%s\n' "${!default[@]}" "$@" && settings_of_services; } | sort -u)
     ((${#problems[@]} == 0)) || fail "$(printf '%s\n' "${problems[@]}")"
 }
 
@@ -116,23 +116,41 @@ read_defaults() {
     done <"$root/.env"
 }
 
+# read_ranges: reads the ranges of all numbers into the caller's arrays range_of, which has patterns of names, range_min
+# and range_max.
+read_ranges() {
+    local pattern min max
+    while read -r pattern min max; do
+        [[ -n $pattern && $pattern != \#* ]] || continue
+        range_of+=("$pattern") range_min+=("$min") range_max+=("$max")
+    done <"${BASH_SOURCE[0]%/*}/ranges.txt"
+}
+
+# settings_of_services: prints the variables of the further services, of which .env need not have any.
+settings_of_services() {
+    local name
+    while IFS= read -r name; do
+        if is_of_service "$name"; then say "$name"; fi
+    done < <(compgen -e)
+}
+
 # is_right NAME: whether its value, if any, is possible; else sets problem to what it must be. Never shows the value,
 # which may be a misplaced password.
 is_right() {
-    local name=$1 value=${!1-}
+    local name=$1 value=${!1-} index
     [[ -n $value ]] || return 0
-    case $name in
-        *_PORT) problem='a port, from 1 to 65535' && is_number "$value" 1 65535 ;;
-        *_MS) problem='a number of milliseconds, from 1 to 86400000' && is_number "$value" 1 86400000 ;;
-        LOG_LEVEL)
-            problem='one of error, warn, info, debug and trace'
-            [[ ${value,,} =~ ^(off|error|warn|info|debug|trace)$ ]]
-            ;;
-        *)
-            problem='a whole number'
-            [[ ! ${default[$name]-} =~ ^[0-9]+$ ]] || is_number "$value" 0 1000000000000000
-            ;;
-    esac
+    if [[ $name == LOG_LEVEL ]]; then
+        problem='one of error, warn, info, debug and trace'
+        [[ ${value,,} =~ ^(off|error|warn|info|debug|trace)$ ]]
+        return
+    fi
+    for index in "${!range_of[@]}"; do
+        # shellcheck disable=SC2053 # a pattern is wanted
+        [[ $name == ${range_of[index]} ]] || continue
+        problem="a whole number from ${range_min[index]} to ${range_max[index]}"
+        is_number "$value" "${range_min[index]}" "${range_max[index]}"
+        return
+    done
 }
 
 # is_number TEXT MIN MAX

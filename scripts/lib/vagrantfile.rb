@@ -1,4 +1,5 @@
-# Reads a Vagrantfile without Vagrant and writes the script that each machine would get: FOLDER/NAME.sh.
+# Reads a Vagrantfile without Vagrant and writes the script that each machine would get, FOLDER/NAME.sh, and everything
+# that the Vagrantfile sets, FOLDER/calls.
 #
 #   ruby vagrantfile.rb VAGRANTFILE FOLDER
 
@@ -6,7 +7,8 @@ file, FOLDER = ARGV
 
 # Stands for every object of Vagrant's configuration: takes all settings, and hands itself to all blocks.
 class Anything
-  def method_missing(name, *, **options)
+  def method_missing(name, *arguments, **options)
+    File.write(File.join(FOLDER, "calls"), "#{@machine} #{name} #{arguments} #{options}\n", mode: "a") if name != :provision
     File.write(File.join(FOLDER, "#{@machine}.sh"), options[:inline]) if name == :provision
     # A provider's block gets the provider and the machine.
     yield self, self if block_given?

@@ -33,10 +33,10 @@ if [[ ${VM_PUBLISHERS-} == *"$VM_INVENTORY"* ]]; then rules+=("ip saddr $VM_INVE
 broker=${BROKER:-rabbitmq}
 case $broker in
     rabbitmq)
-        prepare_machine postgres rabbitmq-server
+        prepare_machine curl postgres rabbitmq-server
         if [[ ${RABBITMQ_MANAGEMENT:-0} == 1 ]]; then rules+=("tcp dport 15672 accept"); fi
         ;;
-    embedded) prepare_machine postgres ;;
+    embedded) prepare_machine curl postgres ;;
     *) fail "BROKER is $broker; it can be rabbitmq or embedded" ;;
 esac
 service_rules

@@ -4,7 +4,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # read_services sets service_names
 
-# service_rules: adds to rules those of the firewall that let the gateway in, and sets service_private_ports.
+# service_rules: adds to rules those of the firewall that let the gateway in, and sets service_private_ports. The
+# Vagrantfile gives a private port even if .env shows it only as a default.
 service_rules() {
     local name port
     service_private_ports=()

@@ -17,7 +17,7 @@ case ${1-} in
 esac
 
 total=0 failed=no
-for file in arguments new-service places read-settings run smoke supervisor; do
+for file in arguments audit new-service places read-settings run smoke supervisor; do
     output=$("$here/$file.sh") || failed=yes
     say "$output"
     [[ $output =~ ([0-9]+)\ passed ]] && total=$((total + BASH_REMATCH[1]))

@@ -127,6 +127,21 @@ test_a_name_that_is_taken_is_refused() {
     done
 }
 
+test_a_path_that_another_service_has_is_refused_and_nothing_changes() {
+    local other
+    begin paths
+    for other in /api/pizzas /api /api/pizzas/hot; do
+        sed -i "s|^#\?GATEWAY_SERVICES=.*|GATEWAY_SERVICES='todo=/todo, films = $other'|" "$checkout/.env"
+        before=$(contents)
+        fails "$make" pizzas
+        expect "$seen" "new-service.sh: the path /api/pizzas is taken: GATEWAY_SERVICES has films at $other"
+        expect_unchanged
+    done
+    # What only begins alike is another path.
+    sed -i "s|^GATEWAY_SERVICES=.*|GATEWAY_SERVICES=films=/api/pizzas-hot,other=/api/pizza|" "$checkout/.env"
+    succeeds "$make" pizzas
+}
+
 test_fields_that_cannot_be_are_refused_and_nothing_changes() {
     local field
     begin fields

@@ -148,20 +148,24 @@ checks() {
     mkdir -- "$folder"
     printf '%s\n' A_PORT=3000 GATEWAY_PORT=3000 '#GATEWAY_IDLE_TIMEOUT_MS=60000' '#GATEWAY_MAX_CONNECTIONS=1024' \
         '#INVENTORY_URL=http://a:1' '#RABBITMQ_HOST=' "RABBITMQ_PASSWORD='s3cret'" LOG_LEVEL=info '#BROKER_USERS=' \
+        '#GATEWAY_SERVICES=' '#BROKER_CONSUMER_TIMEOUT_MS=1800000' \
         >"$folder/.env"
     says ''
-    says '' GATEWAY_PORT=1 GATEWAY_IDLE_TIMEOUT_MS=1 GATEWAY_MAX_CONNECTIONS=0 LOG_LEVEL=Debug INVENTORY_URL=x
-    says '' GATEWAY_PORT=65535 GATEWAY_IDLE_TIMEOUT_MS= LOG_LEVEL=
-    says 'GATEWAY_PORT must be a port, from 1 to 65535' GATEWAY_PORT=65536
-    says 'GATEWAY_PORT must be a port, from 1 to 65535' GATEWAY_PORT=0
-    says 'GATEWAY_PORT must be a port, from 1 to 65535' GATEWAY_PORT=0x10
+    says '' GATEWAY_PORT=1 GATEWAY_IDLE_TIMEOUT_MS=1 GATEWAY_MAX_CONNECTIONS=1 LOG_LEVEL=Debug INVENTORY_URL=x
+    says '' GATEWAY_PORT=65535 GATEWAY_IDLE_TIMEOUT_MS= LOG_LEVEL= BROKER_CONSUMER_TIMEOUT_MS=0
+    says 'GATEWAY_PORT must be a whole number from 1 to 65535' GATEWAY_PORT=65536
+    says 'GATEWAY_PORT must be a whole number from 1 to 65535' GATEWAY_PORT=0
+    says 'GATEWAY_PORT must be a whole number from 1 to 65535' GATEWAY_PORT=0x10
     # shellcheck disable=SC2016 # nothing of this may expand
-    says 'GATEWAY_PORT must be a port, from 1 to 65535' GATEWAY_PORT='a[$(touch s3cret)]'
-    says 'GATEWAY_PORT must be a port, from 1 to 65535' GATEWAY_PORT=s3cret
-    says 'A_PORT must be a port, from 1 to 65535' A_PORT=99999999999999999999
+    says 'GATEWAY_PORT must be a whole number from 1 to 65535' GATEWAY_PORT='a[$(touch s3cret)]'
+    says 'GATEWAY_PORT must be a whole number from 1 to 65535' GATEWAY_PORT=s3cret
+    says 'A_PORT must be a whole number from 1 to 65535' A_PORT=99999999999999999999
     says 'GATEWAY_PORT is empty' GATEWAY_PORT=
-    says 'GATEWAY_IDLE_TIMEOUT_MS must be a number of milliseconds, from 1 to 86400000' GATEWAY_IDLE_TIMEOUT_MS=0
-    says 'GATEWAY_MAX_CONNECTIONS must be a whole number' GATEWAY_MAX_CONNECTIONS=-1
+    says 'GATEWAY_IDLE_TIMEOUT_MS must be a whole number from 1 to 86400000' GATEWAY_IDLE_TIMEOUT_MS=0
+    says 'GATEWAY_MAX_CONNECTIONS must be a whole number from 1 to 65536' GATEWAY_MAX_CONNECTIONS=-1
+    says 'GATEWAY_MAX_CONNECTIONS must be a whole number from 1 to 65536' GATEWAY_MAX_CONNECTIONS=0
+    says 'GATEWAY_MAX_CONNECTIONS must be a whole number from 1 to 65536' GATEWAY_MAX_CONNECTIONS=65537
+    services
     says 'LOG_LEVEL must be one of error, warn, info, debug and trace' LOG_LEVEL=loud
     says 'RABBITMQ_PASSWORD is empty'$'\n''LOG_LEVEL must be one of error, warn, info, debug and trace' \
         RABBITMQ_PASSWORD= LOG_LEVEL=loud
@@ -175,6 +179,16 @@ checks() {
     rm -- "$folder/.env.local"
     sed -i /^GATEWAY_PORT/d "$folder/.env"
     says $'GATEWAY_PORT is not set'
+}
+
+# services: the settings of a further service are checked as well; .env need not have any of them.
+services() {
+    local todo=(GATEWAY_SERVICES=todo=/todo TODO_DB_NAME=todo_db TODO_DB_USER=todo)
+    says '' "${todo[@]}" TODO_WORKERS=256 TODO_PRIVATE_PORT=0 TODO_OWNER=0 GATEWAY_TODO_BODY_MAX_BYTES=67108864
+    says 'TODO_WORKERS must be a whole number from 1 to 256' "${todo[@]}" TODO_WORKERS=257
+    says 'TODO_PRIVATE_PORT must be a whole number from 0 to 65535' "${todo[@]}" TODO_PRIVATE_PORT=65536
+    says 'GATEWAY_TODO_BODY_MAX_BYTES must be a whole number from 1 to 67108864' "${todo[@]}" \
+        GATEWAY_TODO_BODY_MAX_BYTES=67108865
 }
 
 # says MESSAGE [NAME=VALUE…]: what check_settings prints with these variables in the environment; it fails unless that

@@ -7,7 +7,8 @@ set -uo pipefail
 # shellcheck source=../lib/project.sh
 . "$here/lib/project.sh"
 
-for program in cargo cc; do make_program "$work/bin/$program" <<<'exit 0'; done
+make_program "$work/bin/cc" <<<'exit 0'
+make_program "$work/bin/cargo" <<<"touch '$work/cargo-was-called'"
 make_program "$work/bin/curl" <<<"printf '{\"status\":\"ready\"} 200'"
 make_program "$work/bin/psql" <<<'cat >/dev/null'
 make_program "$work/bin/initdb" <<'END'
@@ -84,6 +85,19 @@ test_a_part_that_ends_at_its_start_is_told_at_once() {
     expect "$seen" "*billing-app is broken*billing_app has ended at its start; the log is $checkout/.data/logs/billing_app.log"
     ((SECONDS - began < 15)) || fail "only after $((SECONDS - began)) s"
     fails "$run" list
+}
+
+test_what_cannot_be_is_refused_before_anything_is_built_or_started() {
+    local setting
+    begin refused
+    rm -f -- "$work/cargo-was-called"
+    for setting in INVENTORY_WORKERS=9999 GATEWAY_MAX_CONNECTIONS=0 GATEWAY_PORT=99999 GATEWAY_PORT= BROKER_SEGMENT_BYTES=1; do
+        fails env "$setting" "$run"
+        expect "$seen" "run.sh: ${setting%%=*} *"
+        [[ ! -e $work/cargo-was-called && ! -e $checkout/.data/postgres ]] || fail "with $setting it has begun"
+    done
+    start
+    [[ -e $work/cargo-was-called && -e $checkout/.data/postgres ]] || fail "cargo and PostgreSQL leave other traces"
 }
 
 test_services_that_settings_name_run_as_well() {

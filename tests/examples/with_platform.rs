@@ -2,8 +2,9 @@
 //! `cargo run -p system-tests --example with_platform -- STATE COMMAND [STATE COMMAND]…`.
 //!
 //! `COMMAND` is a line for bash. It finds the platform through `GATEWAY_URL`, `INVENTORY_URL`, `RABBITMQ_PORT`,
-//! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`, and the private listeners through `API_GATEWAY_PRIVATE_URL` and so on;
-//! `API_GATEWAY_PID`, `INVENTORY_APP_PID` and `BILLING_APP_PID` are processes that a command may freeze and thaw.
+//! `RABBITMQ_USER` and `RABBITMQ_PASSWORD`, and the private listeners through `API_GATEWAY_PRIVATE_URL` and so on
+//! (for our own broker `BROKER_PRIVATE_URL`); `API_GATEWAY_PID`, `INVENTORY_APP_PID` and `BILLING_APP_PID` are processes
+//! that a command may freeze and thaw.
 //! `SYSTEM_TESTS_RABBITMQ=1` takes RabbitMQ for the broker. The exit status is 0 when all commands succeed; after the first
 //! that does not, the services' logs are shown.
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
@@ -12,7 +13,7 @@ use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
 
 use testkit::http::Connection;
-use testkit::{Platform, Service, http, patience, wait_until};
+use testkit::{Platform, Postgres, Service, binary, free_port, http, patience, wait_until};
 
 /// What is the matter with the platform.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,9 +30,11 @@ enum State {
     OneConnection,
     /// The gateway has the three tokens of the collection of faults.
     WithTokens,
+    /// `examples/todo` is behind the gateway, too.
+    FurtherService,
 }
 
-const STATES: [(&str, State); 8] = [
+const STATES: [(&str, State); 9] = [
     ("running", State::Running),
     ("no-billing", State::NoBilling),
     ("no-inventory", State::NoInventory),
@@ -40,6 +43,7 @@ const STATES: [(&str, State); 8] = [
     ("no-broker", State::NoBroker),
     ("one-connection", State::OneConnection),
     ("with-tokens", State::WithTokens),
+    ("further-service", State::FurtherService),
 ];
 
 /// `collection-read`, `collection-write` and `collection-admin`, as docs/crud-master-faults.postman_collection.json says.
@@ -54,9 +58,10 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let mut platform = Platform::start();
+    let mut todo = todo();
     for (state, command) in steps {
-        if !step(&mut platform, state, &command) {
-            for service in [&platform.gateway, &platform.inventory, &platform.billing] {
+        if !step(&mut platform, &mut todo, state, &command) {
+            for service in [&platform.gateway, &platform.inventory, &platform.billing, &todo] {
                 eprintln!("--- {} logged:\n{}---", service.name(), service.log());
             }
             return ExitCode::FAILURE;
@@ -75,9 +80,18 @@ fn steps() -> Option<Vec<(State, String)>> {
     if pairs.is_empty() { None } else { pairs.iter().map(step).collect() }
 }
 
+/// The example todo with a database of its own, not started yet.
+fn todo() -> Service {
+    let mut todo = Service::new(binary("todo-app"), Postgres::shared().create_database().settings("TODO_DB"));
+    todo.set("TODO_PORT", &free_port().to_string());
+    todo.set("TODO_PRIVATE_PORT", "0");
+    todo.set("TODO_OWNER", "Team Orange");
+    todo
+}
+
 /// Brings the platform into `state` and runs the command. What is broken for that is mended afterwards, or by the next
 /// step. The gateway always starts anew, and so has not heard of anyone.
-fn step(platform: &mut Platform, state: State, command: &str) -> bool {
+fn step(platform: &mut Platform, todo: &mut Service, state: State, command: &str) -> bool {
     let wrong_url = format!("http://127.0.0.1:{}", platform.broker.port);
     let inventory_url = format!("http://{}", platform.inventory.addr());
     let url = if state == State::WrongInventory { wrong_url } else { inventory_url };
@@ -90,6 +104,11 @@ fn step(platform: &mut Platform, state: State, command: &str) -> bool {
     platform.gateway.set("GATEWAY_IDLE_TIMEOUT_MS", patience_ms);
     keep(&mut platform.inventory, state != State::NoInventory);
     keep(&mut platform.billing, state != State::NoBilling);
+    let has_todo = state == State::FurtherService;
+    keep(todo, has_todo);
+    platform.gateway.set("GATEWAY_SERVICES", if has_todo { "todo=/todo" } else { "" });
+    let todo_url = if has_todo { format!("http://{}", todo.addr()) } else { String::new() };
+    platform.gateway.set("TODO_URL", &todo_url);
     platform.gateway.restart();
     if !matches!(state, State::NoInventory | State::WrongInventory) {
         platform.wait_until_ready();
@@ -156,6 +175,7 @@ fn private(service: &Service) -> Option<(String, String)> {
 
 fn run(command: &str, platform: &Platform) -> bool {
     let services = [&platform.gateway, &platform.inventory, &platform.billing];
+    let broker = platform.broker.management_addr();
     let status = Command::new("bash")
         .args(["-c", command])
         .env("GATEWAY_URL", format!("http://{}", platform.addr()))
@@ -163,6 +183,7 @@ fn run(command: &str, platform: &Platform) -> bool {
         .envs(services.into_iter().filter_map(private))
         .envs(services.into_iter().filter_map(process))
         .envs(platform.broker.settings())
+        .envs(broker.map(|addr| ("BROKER_PRIVATE_URL", format!("http://{addr}"))))
         .status();
     match status {
         Ok(status) => status.success(),

@@ -11,6 +11,8 @@ pub(crate) struct Properties<'a> {
     pub(crate) persistent: bool,
     /// The user who claims to have sent the message.
     pub(crate) user_id: Option<&'a str>,
+    /// Where answers are to go.
+    pub(crate) reply_to: Option<&'a [u8]>,
     /// How long it may live, as the publisher wrote it: a number of milliseconds.
     pub(crate) expiration: Option<&'a str>,
     pub(crate) headers: RawTable<'a>,
@@ -35,6 +37,7 @@ const FIELDS: [(u16, Encoding); 14] = [
 ];
 const HEADERS: u16 = 1 << 13;
 const DELIVERY_MODE: u16 = 1 << 12;
+const REPLY_TO: u16 = 1 << 9;
 const EXPIRATION: u16 = 1 << 8;
 const USER_ID: u16 = 1 << 4;
 
@@ -63,6 +66,9 @@ impl<'a> Properties<'a> {
             match encoding {
                 Encoding::ShortString if flag == USER_ID => {
                     properties.user_id = Some(reader.short_string()?);
+                }
+                Encoding::ShortString if flag == REPLY_TO => {
+                    properties.reply_to = Some(reader.short_bytes()?);
                 }
                 Encoding::ShortString if flag == EXPIRATION => {
                     properties.expiration = Some(reader.short_string()?);

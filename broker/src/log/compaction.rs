@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 
+use crate::descriptors;
 use crate::error::Error;
 use crate::log::owner::{LogOwner, LogQueue};
 use crate::log::record::{self, Head, MAGIC, Previous, Range, RecordKind, Returned};
@@ -31,8 +32,8 @@ pub(crate) fn reclaim<O: LogOwner>(owner: &O) -> Result<(), Error> {
     while let Some(group) = choose(&segment_table.segments(), u64::from(segment_table.segment_bytes())) {
         match Merge::new(owner, &group).and_then(Merge::run) {
             Ok(()) => {}
-            Err(error) if storage::is_full(&error) => {
-                // There is no room for the copy; removing whole segments has to do for now.
+            Err(error) if storage::may_succeed_later(&error) => {
+                // There is no room for the copy, or no file can be opened; removing whole segments has to do for now.
                 segment_table.unpin(&group.iter().map(|(slot, _)| *slot).collect::<Vec<_>>());
                 let _ = segment_table.storage().remove(TEMPORARY);
                 return Ok(());
@@ -56,22 +57,25 @@ fn remove_unwanted(segment_table: &SegmentTable) -> Result<(), Error> {
         if !segment.sealed || segment.live > 0 {
             break;
         }
+        let (storage, name) = (segment_table.storage(), file_name(segment.number));
+        // One that is damaged only gets another name: it may hold what nobody could read.
+        let aside = segment.damaged.then(|| storage::name_aside(storage, &name)).transpose();
+        let aside = match aside {
+            // It is tried again soon. Those after it wait, too: their numbers have no gap.
+            Err(error) if descriptors::are_short(&error) => return Ok(()),
+            aside => aside.map_err(Error::log(format!("find another name for {name}")))?,
+        };
         segment_table.forget(&[slot]);
-        discard(segment_table, &segment)
-            .map_err(Error::log(format!("remove {}", file_name(segment.number))))?;
+        let removed = match &aside {
+            Some(aside) => storage.rename(&name, aside),
+            None => storage.remove(&name),
+        };
+        removed.map_err(Error::log(format!("remove {name}")))?;
+        if let Some(aside) = aside {
+            log::error!("{name} was damaged, and is kept as {aside}");
+        }
     }
     Ok(())
-}
-
-/// Removes a segment's file. One that is damaged only gets another name: it may hold what nobody could read.
-fn discard(segment_table: &SegmentTable, segment: &Segment) -> io::Result<()> {
-    let name = file_name(segment.number);
-    if segment.damaged {
-        let aside = storage::set_aside(segment_table.storage(), &name)?;
-        log::error!("{name} was damaged, and is kept as {aside}");
-        return Ok(());
-    }
-    segment_table.storage().remove(&name)
 }
 
 /// Finds the first stretch of sealed neighbours that is worth merging: what is wanted fits into one segment, and the

@@ -42,7 +42,7 @@ pub(crate) fn keep(owner: &impl LogOwner) -> Result<bool, Error> {
     }
     match owner.note_segment(segment_table.begun()) {
         // The old copies are still there, and the next round tries again.
-        Err(Error::Io { source, .. }) if storage::is_full(&source) => {}
+        Err(Error::Io { source, .. }) if storage::may_succeed_later(&source) => {}
         noted => noted?,
     }
     let free = segment_table.storage().free_bytes().map_err(Error::io("measure free disk space"))?;

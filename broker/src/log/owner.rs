@@ -53,16 +53,6 @@ pub(crate) trait Ledger {
     fn settle(&self, settled: &[Settled]);
 }
 
-/// A publisher who waits for confirms, each with a tag of its own. No method blocks.
-pub(crate) trait ConfirmReceiver: Send + Sync {
-    /// The message with this tag is safe; with `multiple` all before it, too.
-    fn confirm(&self, tag: u64, multiple: bool);
-    /// A queue did not take the message with this tag.
-    fn refuse(&self, tag: u64);
-    /// There is no further confirm for the moment.
-    fn flush(&self);
-}
-
 /// Whose log it is: what [`crate::log::housekeeper`] asks and tells.
 pub(crate) trait LogOwner {
     type Queue: LogQueue;

@@ -7,6 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::descriptors;
+
 /// A folder of files. Names are plain file names.
 pub(crate) trait Storage: Send + Sync {
     /// The names of all files, in no particular order.
@@ -19,7 +21,7 @@ pub(crate) trait Storage: Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes creations, renames and removals durable.
+    /// Makes creations, renames and removals durable. Opens nothing, so it works while too many files are open.
     fn sync_folder(&self) -> io::Result<()>;
     /// Bytes that may still be written to this file system.
     fn free_bytes(&self) -> io::Result<u64>;
@@ -47,6 +49,11 @@ pub(crate) fn read_whole(file: &dyn StorageFile) -> io::Result<Vec<u8>> {
 /// Whether a failure means that there is no room.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether what failed may succeed later: there is no room, or too many files are open.
+pub(crate) fn may_succeed_later(error: &io::Error) -> bool {
+    is_full(error) || descriptors::are_short(error)
 }
 
 /// Writes zeros from one offset to another.
@@ -86,14 +93,19 @@ pub(crate) fn replace(
 /// Renames a file so that nothing reads it any more and nothing replaces it. Returns the new name. Durable only after
 /// [`Storage::sync_folder`].
 pub(crate) fn set_aside(storage: &dyn Storage, name: &str) -> io::Result<String> {
+    let aside = name_aside(storage, name)?;
+    storage.rename(name, &aside)?;
+    Ok(aside)
+}
+
+/// A name for a file that is set aside. No file has it.
+pub(crate) fn name_aside(storage: &dyn Storage, name: &str) -> io::Result<String> {
     let names = storage.list()?;
-    let free = (0..=names.len()).map(|copy| match copy {
+    let mut free = (0..=names.len()).map(|copy| match copy {
         0 => format!("{ASIDE}{name}"),
         _ => format!("{ASIDE}{copy}-{name}"),
     });
-    let aside = free.into_iter().find(|free| !names.contains(free)).ok_or(io::ErrorKind::AlreadyExists)?;
-    storage.rename(name, &aside)?;
-    Ok(aside)
+    free.find(|free| !names.contains(free)).ok_or(io::ErrorKind::AlreadyExists.into())
 }
 
 /// How the names of files begin that were set aside because of damage.
@@ -102,6 +114,8 @@ pub(crate) const ASIDE: &str = "damaged-";
 /// A folder of the file system.
 pub(crate) struct DiskStorage {
     folder: PathBuf,
+    /// The folder, kept open to be synced.
+    handle: File,
     writable: bool,
 }
 
@@ -111,9 +125,9 @@ const FILE_MODE: u32 = 0o600;
 impl DiskStorage {
     /// Creates the folder if it is missing, durably. It and its files become readable by their owner alone.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        create_folder(folder)?;
+        create_folder(folder, &mut |above| File::open(above)?.sync_all())?;
         restrict(folder, FOLDER_MODE)?;
-        let storage = Self { folder: folder.to_owned(), writable: true };
+        let storage = Self { folder: folder.to_owned(), handle: File::open(folder)?, writable: true };
         for name in storage.list()? {
             restrict(&folder.join(name), FILE_MODE)?;
         }
@@ -123,22 +137,23 @@ impl DiskStorage {
     /// Opens a folder that exists, and changes nothing in it.
     pub(crate) fn open_for_reading(folder: &Path) -> io::Result<Self> {
         fs::read_dir(folder)?;
-        Ok(Self { folder: folder.to_owned(), writable: false })
+        Ok(Self { folder: folder.to_owned(), handle: File::open(folder)?, writable: false })
     }
 }
 
-/// Creates a folder and those above it, each durable in the one above.
-fn create_folder(folder: &Path) -> io::Result<()> {
+/// Creates a folder and those above it, each durable in the one above, which `sync` makes it, before anything is created
+/// in it.
+fn create_folder(folder: &Path, sync: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
     let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
     if folder.is_dir() {
         return Ok(());
     }
     if let Some(above) = above {
-        create_folder(above)?;
+        create_folder(above, sync)?;
     }
     match fs::DirBuilder::new().mode(FOLDER_MODE).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !folder.is_dir() => Err(error),
-        _ => File::open(above.unwrap_or(Path::new(".")))?.sync_all(),
+        _ => sync(above.unwrap_or(Path::new("."))),
     }
 }
 
@@ -183,7 +198,7 @@ impl Storage for DiskStorage {
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
+        self.handle.sync_all()
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
@@ -229,6 +244,28 @@ mod tests {
         DiskStorage::open(&folder).unwrap();
         assert_eq!((mode(&folder), mode(&folder.join("a"))), (0o700, 0o600));
         fs::remove_dir_all(above).unwrap();
+    }
+
+    #[test]
+    fn a_new_folder_is_durable_in_the_one_above_before_anything_is_created_in_it() {
+        let top = std::env::temp_dir().join(format!("broker-storage-nested-{}", std::process::id()));
+        fs::create_dir(&top).unwrap();
+        let folders = ["a", "a/b", "a/b/c"].map(|name| top.join(name));
+        let mut synced = Vec::new();
+        let mut note = |above: &Path| {
+            let there = folders.iter().filter(|folder| folder.is_dir()).count();
+            synced.push((above.to_owned(), there));
+            Ok(())
+        };
+        create_folder(&folders[2], &mut note).unwrap();
+        // A folder that was there is not synced again.
+        create_folder(&folders[2], &mut note).unwrap();
+        let expected = [(top.clone(), 1), (folders[0].clone(), 2), (folders[1].clone(), 3)];
+        assert_eq!(synced, expected);
+        let other = top.join("other");
+        let failed = create_folder(&other.join("data"), &mut |_| Err(io::ErrorKind::Other.into()));
+        assert!(failed.is_err() && other.is_dir() && !other.join("data").exists());
+        fs::remove_dir_all(top).unwrap();
     }
 
     #[test]

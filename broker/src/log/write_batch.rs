@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::log::owner::ConfirmReceiver;
 use crate::log::segment_table::Chunk;
 use crate::log::stored_message::Location;
 
@@ -13,6 +12,16 @@ pub(crate) const LIMIT_BYTES: usize = 1 << 20;
 
 /// The queues that a message goes to.
 pub(crate) type Routes<Q> = Arc<[Arc<Q>]>;
+
+/// A publisher who waits for confirms, each with a tag of its own. No method blocks.
+pub(crate) trait ConfirmReceiver: Send + Sync {
+    /// The message with this tag is safe; with `multiple` all before it, too.
+    fn confirm(&self, tag: u64, multiple: bool);
+    /// A queue did not take the message with this tag.
+    fn refuse(&self, tag: u64);
+    /// There is no further confirm for the moment.
+    fn flush(&self);
+}
 
 /// Whom to tell that a message is safe.
 #[derive(Clone)]

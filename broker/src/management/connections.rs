@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-use super::overview::NODE;
+use super::identity::NODE;
 use super::rates::{Rates, put};
 use super::request::{ApiError, ApiResult, Reply};
 use crate::broker::Broker;

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::actions;
-use super::overview::{API_VERSION, permissions, user};
+use super::identity::API_VERSION;
+use super::overview::{permissions, user};
 use super::queues::{bindings, declared, declared_exchange};
 use super::request::{ApiError, ApiResult, Reply, text};
 use super::routes::Ends;

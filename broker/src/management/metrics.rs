@@ -3,7 +3,7 @@
 
 use foundation::metrics::Exposition;
 
-use super::overview::{API_VERSION, NODE};
+use super::identity::{API_VERSION, NODE};
 use super::process::ProcessFigures;
 use super::totals::{QueueFigures, Totals};
 use crate::broker::Broker;
@@ -194,12 +194,33 @@ fn process(broker: &Broker, text: &mut Exposition) {
     }
 }
 
-/// The limits of the process, and how near it is to them.
+/// The limits of the process, and how near it is to them; what is not here is in [`objects`] and [`messages`].
 fn limits(broker: &Broker, text: &mut Exposition) {
     let connections = &broker.connections;
-    text.single("broker_connections_limit", "gauge", "Connections there may be.", connections.limit());
-    text.single("broker_channels_limit", "gauge", "Channels there may be.", MAX_CHANNELS);
-    text.single("broker_consumers_limit", "gauge", "Consumers there may be.", MAX_CONSUMERS);
+    let (exchanges, most_exchanges) = broker.topology.exchange_usage();
+    let (binding_bytes, most_binding_bytes) = broker.topology.binding_usage();
+    let (buffered, most_buffered) = broker.memory.usage();
+    let (uncommitted, most_uncommitted) = broker.uncommitted.usage();
+    for (name, help, value) in [
+        ("connections_limit", "Connections there may be.", connections.limit()),
+        ("channels_limit", "Channels there may be.", MAX_CHANNELS),
+        ("consumers_limit", "Consumers there may be.", MAX_CONSUMERS),
+        ("queues_limit", "Queues there may be.", broker.settings.max_queues),
+        ("exchanges", "Exchanges.", exchanges),
+        ("exchanges_limit", "Exchanges there may be.", most_exchanges),
+        ("memory_bindings_bytes", "What all bindings take.", binding_bytes),
+        ("memory_bindings_limit_bytes", "Bindings beyond this are refused.", most_binding_bytes),
+        ("memory_buffered_bytes", "Unfinished messages, and what waits for clients to read it.", buffered),
+        ("memory_buffered_limit_bytes", "Publishers and deliveries wait beyond this.", most_buffered),
+        ("memory_uncommitted_bytes", "Messages in transactions that are not committed.", uncommitted),
+        (
+            "memory_uncommitted_limit_bytes",
+            "Channels that publish beyond this in transactions are closed.",
+            most_uncommitted,
+        ),
+    ] {
+        text.single(&format!("broker_{name}"), "gauge", help, value);
+    }
     for (name, help, counter) in [
         ("broker_connections_refused_total", "Connections that found no place.", &connections.refused),
         (
@@ -210,16 +231,6 @@ fn limits(broker: &Broker, text: &mut Exposition) {
     ] {
         text.single(name, "counter", help, counter.get());
     }
-    let (used, limit) = broker.memory.usage();
-    let name = "broker_memory_buffered_bytes";
-    text.single(name, "gauge", "Unfinished messages, and what waits for clients to read it.", used);
-    let name = "broker_memory_buffered_limit_bytes";
-    text.single(name, "gauge", "Publishers and deliveries wait beyond this.", limit);
-    let (used, limit) = broker.uncommitted.usage();
-    let name = "broker_memory_uncommitted_bytes";
-    text.single(name, "gauge", "Messages in transactions that are not committed.", used);
-    let name = "broker_memory_uncommitted_limit_bytes";
-    text.single(name, "gauge", "Channels that publish beyond this in transactions are closed.", limit);
     let short = u8::from(broker.memory.is_short());
     let name = "rabbitmq_alarms_memory_used_watermark";
     text.single(name, "gauge", "1 while clients wait for memory.", short);

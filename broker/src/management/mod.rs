@@ -25,6 +25,7 @@ mod actions;
 mod authentication;
 mod connections;
 mod definitions;
+mod identity;
 mod listing;
 mod messages;
 mod metrics;
@@ -98,9 +99,9 @@ impl Management {
         let page = |item| Ok(show(item, target));
         match route {
             Route::Overview => page(overview::overview(broker, rates, user, &self.listening)),
-            Route::ClusterName => page(json!({ "name": overview::NODE })),
+            Route::ClusterName => page(json!({ "name": identity::NODE })),
             Route::Nodes => list(std::iter::once(overview::node(broker, self.started)), target),
-            Route::Node(overview::NODE) => page(overview::node(broker, self.started)),
+            Route::Node(identity::NODE) => page(overview::node(broker, self.started)),
             Route::WhoAmI => page(json!({ "name": user.name, "tags": user.tags })),
             Route::Vhosts => list(std::iter::once(overview::vhost(broker, rates)), target),
             Route::Vhost => page(overview::vhost(broker, rates)),

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
+use super::identity::{API_VERSION, NODE};
 use super::process::ProcessFigures;
 use super::rates::{INTERVAL, Rates, put, put_messages, total_stats};
 use super::request::{ApiError, ApiResult, Reply};
@@ -12,11 +13,6 @@ use super::totals::{CHURN, Totals};
 use crate::broker::Broker;
 use crate::queues::exchange::ExchangeType;
 use crate::users::{HASHING_ALGORITHM, User};
-
-/// The name of the one node, and of the cluster that it makes.
-pub(super) const NODE: &str = "broker@localhost";
-/// The version of RabbitMQ whose management API this is: programs decide by it what they may ask for.
-pub(super) const API_VERSION: &str = "3.10.0";
 
 /// `/api/overview`.
 pub(super) fn overview(broker: &Broker, rates: &Rates, user: &User, listening: &[SocketAddr]) -> Value {

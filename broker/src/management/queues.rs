@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::connections::Owners;
-use super::overview::NODE;
+use super::identity::NODE;
 use super::properties;
 use super::rates::{Rates, put_messages, queue_stats};
 use super::request::{ApiError, ApiResult, encode};

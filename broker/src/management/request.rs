@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use foundation::listener::Answer;
 use serde_json::{Value, json};
 
-use super::overview::NODE;
+use super::identity::NODE;
 use crate::queues::fault::{Fault, INTERNAL_ERROR, NOT_FOUND};
 
 /// What a handler returns.

@@ -9,9 +9,9 @@ use crate::protocol::channel_output::ChannelOutput;
 use crate::protocol::codec::frame::Frame;
 use crate::protocol::codec::method::Method;
 use crate::protocol::codec::reply::Reply;
-use crate::protocol::connection::Session;
 use crate::protocol::fault::{CHANNEL_ERROR, COMMAND_INVALID, Fault, NOT_IMPLEMENTED, Outcome};
 use crate::protocol::publish::Publisher;
+use crate::protocol::session::Session;
 use crate::queues::delivery::{Settlement, Unsettled};
 use crate::queues::topology::SharedQueue;
 

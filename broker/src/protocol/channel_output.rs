@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use crate::log::owner::ConfirmReceiver;
 use crate::log::record::{self, Message};
+use crate::log::write_batch::ConfirmReceiver;
 use crate::protocol::age_of_deliveries::AgeOfDeliveries;
 use crate::protocol::codec::frame::put_content;
 use crate::protocol::codec::reply::{Delivered, Reply};

@@ -20,8 +20,9 @@ use crate::protocol::fault::{
     CHANNEL_ERROR, FRAME_ERROR, Fault, NOT_ALLOWED, Outcome, PRECONDITION_FAILED, UNEXPECTED_FRAME,
     close_text,
 };
-use crate::protocol::handshake::{Agreement, Input, decode, shake};
+use crate::protocol::handshake::{Input, decode, shake};
 use crate::protocol::send_buffer::SendBuffer;
+use crate::protocol::session::Session;
 use crate::queues::delivery;
 
 /// Both threads of a connection need little; a thousand connections should too.
@@ -31,13 +32,6 @@ const MOST_BETWEEN_ROUNDS: Duration = Duration::from_secs(60);
 
 /// Strangers can connect as often as they like.
 static STRANGERS: Warnings = Warnings::new("connections that ended before they were open");
-
-/// What a channel needs to know of its connection.
-pub(crate) struct Session {
-    pub(crate) broker: Arc<Broker>,
-    pub(crate) peer: Arc<Peer>,
-    pub(crate) agreement: Agreement,
-}
 
 /// A channel number that is in use.
 enum ChannelState {

@@ -18,7 +18,7 @@ use crate::queues::topology::SharedQueue;
 use crate::sync::lock;
 
 /// The most channels of all connections; each takes about 700 bytes.
-pub(crate) const MAX_CHANNELS: u64 = 32_768;
+pub(crate) const MAX_CHANNELS: usize = 32_768;
 /// The most consumers of all channels; each takes about 300 bytes.
 pub(crate) const MAX_CONSUMERS: usize = 32_768;
 /// How long a new connection waits for others to make room for it.
@@ -197,7 +197,7 @@ impl Connections {
     pub(crate) fn check_channels(&self) -> Outcome {
         // One that closes meanwhile must not make the difference negative.
         let closed = self.channels_closed.get();
-        if self.channels_opened.get().saturating_sub(closed) < MAX_CHANNELS {
+        if self.channels_opened.get().saturating_sub(closed) < MAX_CHANNELS as u64 {
             return Ok(());
         }
         Fault::connection(RESOURCE_ERROR, format!("there are {MAX_CHANNELS} channels, the most allowed"))

@@ -12,6 +12,7 @@ use crate::protocol::declare::{clamp, random_name};
 use crate::protocol::fault::{
     ACCESS_REFUSED, Fault, NOT_ALLOWED, NOT_IMPLEMENTED, Outcome, PRECONDITION_FAILED,
 };
+use crate::protocol::publish::DIRECT_REPLY_TO;
 use crate::queues::arguments::check_consumer;
 use crate::queues::delivery::{self, Settlement, Unsettled};
 use crate::queues::queue::Consumer;
@@ -42,6 +43,9 @@ impl Channel {
     }
 
     pub(crate) fn consume(&mut self, consume: &Consume<'_>) -> Outcome {
+        if consume.queue == DIRECT_REPLY_TO {
+            return Fault::connection(NOT_IMPLEMENTED, format!("direct reply-to ('{DIRECT_REPLY_TO}')"));
+        }
         let queue = self.find_queue(consume.queue)?;
         check_consumer(consume.arguments, &queue.name)?;
         self.forget_cancelled();

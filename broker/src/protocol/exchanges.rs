@@ -78,7 +78,6 @@ pub(crate) fn declare_exchange(broker: &Broker, declare: &ExchangeDeclare<'_>) -
     let Some(kind) = ExchangeType::parse(declare.kind) else {
         return Fault::connection(COMMAND_INVALID, format!("unknown exchange type '{}'", declare.kind));
     };
-    check_arguments(&declare.arguments)?;
     if broker.topology.exchange_is_internal(declare.exchange).is_err() {
         check_name(declare.exchange, "exchange")?;
     }
@@ -132,26 +131,4 @@ pub(crate) fn check_not_default(exchange: &str) -> Outcome {
         return Fault::channel(ACCESS_REFUSED, "operation not permitted on the default exchange");
     }
     Ok(())
-}
-
-/// Refuses arguments that ask for something this broker does not do. To accept them would drop a promise silently.
-fn check_arguments(arguments: &Table) -> Outcome {
-    if let Some((name, _)) = arguments.0.iter().find(|(name, _)| name.starts_with("x-")) {
-        let text = format!("invalid arg '{name}' for exchange: this broker does not support it");
-        return Fault::channel(PRECONDITION_FAILED, text);
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn promises_that_cannot_be_kept_are_refused_by_name() {
-        let table = |name: &str| Table(vec![(name.to_owned(), Value::Other)]);
-        let fault = check_arguments(&table("x-anything")).unwrap_err();
-        assert!(fault.to_string().contains("x-anything"), "{fault}");
-        assert!(check_arguments(&table("note")).is_ok());
-    }
 }

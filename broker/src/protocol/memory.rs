@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::protocol::send_buffer::SendBuffer;
 use crate::sync::lock;
 
 /// What all connections together may hold beyond their allowances.
@@ -23,12 +22,18 @@ const GRACE: Duration = Duration::from_secs(3);
 /// and one that is slower than this in the end.
 const MIN_BYTES_PER_S: u64 = 256 << 10;
 
+/// Somebody who was refused memory for a delivery and does not wait for it.
+pub(crate) trait Refused: Send + Sync {
+    /// There may be memory now. Called without any lock of the budget.
+    fn retry(&self);
+}
+
 /// The budget of the process.
 pub(crate) struct MemoryBudget {
     /// What a connection may have waiting for it without being counted.
     allowance: usize,
     used: AtomicUsize,
-    /// Send buffers wait in `refused`.
+    /// Somebody is in `refused`.
     has_refused: AtomicBool,
     state: Mutex<State>,
     /// Something was given back.
@@ -37,8 +42,8 @@ pub(crate) struct MemoryBudget {
 
 #[derive(Default)]
 struct State {
-    /// Send buffers that were refused a delivery.
-    refused: Vec<Weak<SendBuffer>>,
+    /// Those who are told when there may be memory again.
+    refused: Vec<Weak<dyn Refused>>,
     /// What is missing of the messages that wait, by the number of each.
     waiting: BTreeMap<u64, usize>,
     /// Who else waits.
@@ -115,16 +120,16 @@ impl MemoryBudget {
             self.has_refused.store(false, Ordering::Relaxed);
             std::mem::take(&mut state.refused)
         };
-        for send_buffer in refused.iter().filter_map(Weak::upgrade) {
-            send_buffer.retry();
+        for one in refused.iter().filter_map(Weak::upgrade) {
+            one.retry();
         }
     }
 
-    /// Remembers a send buffer that was refused: it is told when there is room again.
-    pub(crate) fn remember(&self, send_buffer: Weak<SendBuffer>) {
+    /// Remembers somebody who was refused, to be told when there is room again.
+    pub(crate) fn remember(&self, refused: Weak<dyn Refused>) {
         let mut state = lock(&self.state);
-        if !state.refused.iter().any(|known| known.ptr_eq(&send_buffer)) {
-            state.refused.push(send_buffer);
+        if !state.refused.iter().any(|known| known.ptr_eq(&refused)) {
+            state.refused.push(refused);
         }
         self.has_refused.store(true, Ordering::Relaxed);
     }

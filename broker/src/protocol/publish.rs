@@ -3,20 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::log::owner::ConfirmReceiver;
 use crate::log::record::Message;
-use crate::log::write_batch::Confirm;
+use crate::log::write_batch::{Confirm, ConfirmReceiver};
 use crate::protocol::carbon_copies;
 use crate::protocol::channel_output::ChannelOutput;
 use crate::protocol::codec::frame::{Frame, FrameKind, put_content};
 use crate::protocol::codec::properties::Properties;
 use crate::protocol::codec::reply::Reply;
 use crate::protocol::codec::wire::Reader;
-use crate::protocol::connection::Session;
 use crate::protocol::fault::{
     ACCESS_REFUSED, FRAME_ERROR, Fault, Outcome, PRECONDITION_FAILED, SYNTAX_ERROR, UNEXPECTED_FRAME,
 };
 use crate::protocol::memory::{BodyMemory, Pace};
+use crate::protocol::session::Session;
 use crate::protocol::throttle::Shortage;
 use crate::protocol::transaction::{StagedMessage, Transaction, UncommittedBytes};
 use crate::queues::arguments::check_expiration;
@@ -29,6 +28,9 @@ const KEEP_BYTES: usize = 64 << 10;
 const BLOCKED_POLL: Duration = Duration::from_millis(250);
 /// While a large message waits for disk space, the least time between two looks at the disk.
 const ROOM_POLL: Duration = Duration::from_millis(20);
+
+/// RabbitMQ's pseudo-queue for answers that go straight to the channel that asked. Nobody can consume from it here.
+pub(crate) const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// The publishing half of a channel.
 #[derive(Default)]
@@ -328,6 +330,9 @@ pub(crate) fn check_properties(properties: &Properties<'_>, user: &str) -> Outco
     {
         let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
         return Fault::channel(PRECONDITION_FAILED, text);
+    }
+    if properties.reply_to == Some(DIRECT_REPLY_TO.as_bytes()) {
+        return Fault::channel(PRECONDITION_FAILED, "fast reply consumer does not exist");
     }
     properties.expiration.map_or(Ok(()), check_expiration)
 }

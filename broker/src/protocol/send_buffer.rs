@@ -5,7 +5,7 @@ mod state;
 
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -13,9 +13,9 @@ use rustix::net::SendFlags;
 
 use crate::protocol::codec::frame::{FrameKind, put};
 use crate::protocol::codec::reply::Reply;
-use crate::protocol::memory::{MemoryBudget, Pace};
+use crate::protocol::memory::{MemoryBudget, Pace, Refused};
 use crate::protocol::traffic::Traffic;
-use crate::sync::lock;
+use crate::sync::{lock, wait};
 
 use self::state::State;
 
@@ -99,7 +99,8 @@ impl SendBuffer {
         if self.try_reserve(bytes) {
             return true;
         }
-        self.budget.remember(Arc::downgrade(self));
+        let refused: Weak<dyn Refused> = Arc::<Self>::downgrade(self);
+        self.budget.remember(refused);
         // Something may have been given back before it was remembered, and nothing ever after.
         self.try_reserve(bytes)
     }
@@ -137,12 +138,6 @@ impl SendBuffer {
             }
         }
         true
-    }
-
-    /// There may be memory for a delivery that was refused.
-    pub(crate) fn retry(&self) {
-        lock(&self.state).starved = true;
-        self.work.notify_one();
     }
 
     /// Whether the client reads too slowly to keep others waiting for memory.
@@ -240,17 +235,21 @@ impl SendBuffer {
         lock(&self.state).closed
     }
 
-    /// Blocks the reader thread while too much waits to be sent.
+    /// Blocks the reader thread while too much waits to be sent. A client that does not read ends that: what is sent to it
+    /// fails after the socket's timeout.
     pub(crate) fn wait_for_room(&self) {
         let state = lock(&self.state);
         if state.pending.len() >= REQUEST_LIMIT_BYTES {
             drop(state);
             self.flush();
-            let waiting = |state: &mut State| {
+            let mut state = lock(&self.state);
+            loop {
                 state.reader_waits = state.pending.len() >= REQUEST_LIMIT_BYTES && !state.closed;
-                state.reader_waits
-            };
-            drop(self.room.wait_while(lock(&self.state), waiting));
+                if !state.reader_waits {
+                    return;
+                }
+                state = wait(&self.room, state);
+            }
         }
     }
 
@@ -279,7 +278,7 @@ impl SendBuffer {
             }
             let Some(interval) = state.heartbeat else {
                 beat = Instant::now();
-                drop(self.work.wait(state));
+                drop(wait(&self.work, state));
                 continue;
             };
             let now = Instant::now();
@@ -340,6 +339,13 @@ impl SendBuffer {
     }
 }
 
+impl Refused for SendBuffer {
+    fn retry(&self) {
+        lock(&self.state).starved = true;
+        self.work.notify_one();
+    }
+}
+
 impl Drop for SendBuffer {
     fn drop(&mut self) {
         let state = lock(&self.state);
@@ -347,5 +353,44 @@ impl Drop for SendBuffer {
             self.budget.end_exceeding();
         }
         self.budget.release(state.counted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_lost_wake_up_holds_up_neither_thread_for_good() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let send_buffer = SendBuffer::new(socket, MemoryBudget::new(1));
+        // Somebody else seems to be sending, so nothing is sent and the reader waits.
+        lock(&send_buffer.state).sending = true;
+        send_buffer.push(|out| out.resize(REQUEST_LIMIT_BYTES, 0));
+        let (sender, ended) = mpsc::channel();
+        let (reader, read) = (Arc::clone(&send_buffer), sender.clone());
+        std::thread::spawn(move || {
+            reader.wait_for_room();
+            read.send("reader")
+        });
+        let writer = Arc::clone(&send_buffer);
+        std::thread::spawn(move || {
+            writer.run_writer(|| {});
+            sender.send("writer")
+        });
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !lock(&send_buffer.state).reader_waits {
+            assert!(Instant::now() < deadline, "the reader waits");
+            std::thread::yield_now();
+        }
+        assert!(ended.recv_timeout(Duration::from_millis(20)).is_err(), "there is no room yet");
+        // The socket fails, and nobody is told.
+        lock(&send_buffer.state).closed = true;
+        let mut first_and_second = [(); 2].map(|()| ended.recv_timeout(Duration::from_secs(30)).unwrap());
+        first_and_second.sort_unstable();
+        assert_eq!(first_and_second, ["reader", "writer"]);
     }
 }

@@ -53,6 +53,17 @@ impl Topology {
         })?
     }
 
+    /// How many exchanges there are, and how many there may be.
+    pub(crate) fn exchange_usage(&self) -> (usize, usize) {
+        (self.read().exchanges.len(), self.max_queues)
+    }
+
+    /// Bytes of memory that all bindings take, and how many they may.
+    pub(crate) fn binding_usage(&self) -> (usize, usize) {
+        let registry = Arc::clone(&self.read());
+        (registry.count_binding_bytes(), MAX_BINDING_BYTES)
+    }
+
     /// Fails with 404 if there is no exchange called `name`; tells whether it is internal.
     pub(crate) fn exchange_is_internal(&self, name: &str) -> Outcome<bool> {
         if name.is_empty() { Ok(false) } else { self.read().exchange(name).map(|found| found.internal) }

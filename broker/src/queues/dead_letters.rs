@@ -13,41 +13,10 @@ use crate::log::record::{self, Message};
 use crate::log::stored_message::{Fetch, StoredMessage, payload_at};
 use crate::queues::arguments::DeadLetterTarget;
 use crate::queues::backlog::Paged;
-use crate::queues::death::{self, Death};
+use crate::queues::death::{self, Dead, Death, Reason};
+use crate::queues::shared_queue::SharedQueue;
 use crate::queues::store::Store;
-use crate::queues::topology::{Routes, SharedQueue};
-
-/// Why a message died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    Expired,
-    Rejected,
-    /// The queue was full.
-    MaxLength,
-    /// It came back too often.
-    DeliveryLimit,
-}
-
-impl Reason {
-    /// RabbitMQ's name for it, in the header x-death.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::Rejected => "rejected",
-            Self::MaxLength => "maxlen",
-            Self::DeliveryLimit => "delivery_limit",
-        }
-    }
-}
-
-/// A message on its way to be a dead letter. Its queue holds it until it is settled.
-#[derive(Debug)]
-pub(crate) struct Dead {
-    pub(crate) entry: StoredMessage,
-    /// Its record, if it was read already.
-    pub(crate) page: Option<Paged>,
-    pub(crate) reason: Reason,
-}
+use crate::queues::topology::Routes;
 
 /// Sends these messages of `queue` to where its dead letters go. No lock may be held: it may wait for room in the log.
 pub(crate) fn send(store: &Store, queue: &SharedQueue, dead: Vec<Dead>) {

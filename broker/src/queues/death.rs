@@ -1,14 +1,47 @@
-//! The obituary of a message: the headers that tell a dead letter's reader where it died and why, and whether it goes in
-//! circles. As RabbitMQ writes them. No I/O.
+//! Why messages die, and the obituary of one: the headers that tell a dead letter's reader where it died and why, and
+//! whether it goes in circles. As RabbitMQ writes them. No I/O.
 
 use crate::codec::properties::{self, Properties};
 use crate::codec::raw_table::{PutField, RawTable, RawValue};
 use crate::codec::wire::{Malformed, Put};
 use crate::log::record::Message;
-use crate::queues::dead_letters::Reason;
+use crate::log::stored_message::StoredMessage;
+use crate::queues::backlog::Paged;
 
 const DEATHS: &str = "x-death";
 const FIRST: [&str; 3] = ["x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"];
+
+/// Why a message died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Expired,
+    Rejected,
+    /// The queue was full.
+    MaxLength,
+    /// It came back too often.
+    DeliveryLimit,
+}
+
+impl Reason {
+    /// RabbitMQ's name for it, in the header x-death.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+            Self::MaxLength => "maxlen",
+            Self::DeliveryLimit => "delivery_limit",
+        }
+    }
+}
+
+/// A message on its way to be a dead letter. Its queue holds it until it is settled.
+#[derive(Debug)]
+pub(crate) struct Dead {
+    pub(crate) entry: StoredMessage,
+    /// Its record, if it was read already.
+    pub(crate) page: Option<Paged>,
+    pub(crate) reason: Reason,
+}
 
 /// One death of a message.
 #[derive(Clone, Copy, Debug)]

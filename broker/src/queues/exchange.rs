@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::codec::raw_table::RawTable;
 use crate::queues::headers;
-use crate::queues::topology::SharedQueue;
+use crate::queues::shared_queue::SharedQueue;
 
 /// How an exchange decides which bindings a message takes (AMQP 0-9-1 §3.1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

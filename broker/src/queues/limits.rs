@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock;
 use crate::log::stored_message::{Fetch, Settled, StoredMessage, payload_at};
 use crate::queues::arguments::{Arguments, Overflow};
-use crate::queues::dead_letters::{Dead, Reason};
+use crate::queues::death::{Dead, Reason};
 use crate::queues::lifetimes::{self, NEVER};
 use crate::queues::queue::{DYING, Queue};
 use crate::queues::rules::Rules;

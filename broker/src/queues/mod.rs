@@ -17,6 +17,7 @@ pub(crate) mod queue;
 mod rules;
 pub(crate) mod shared_queue;
 pub(crate) mod store;
+pub(crate) mod store_threads;
 pub(crate) mod subscriber;
 pub(crate) mod timers;
 pub(crate) mod topology;

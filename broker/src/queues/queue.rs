@@ -9,7 +9,7 @@ use crate::log::record::Returned;
 use crate::log::stored_message::{Fetch, Location, Run, Settled, StoredMessage, payload_at};
 use crate::queues::backlog::Backlog;
 use crate::queues::counts::QueueCounts;
-use crate::queues::dead_letters::{Dead, Reason};
+use crate::queues::death::{Dead, Reason};
 use crate::queues::lifetimes::Lifetimes;
 use crate::queues::rules::Rules;
 use crate::queues::subscriber::{Delivery, Effects, Subscriber};

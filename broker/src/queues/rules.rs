@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::log::record;
 use crate::queues::arguments::{Arguments, Overflow};
-use crate::queues::dead_letters::Dead;
+use crate::queues::death::Dead;
 
 /// The most dead letters that wait to be fetched.
 const MOST_PENDING: usize = 1 << 16;

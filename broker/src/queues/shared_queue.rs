@@ -71,7 +71,7 @@ pub(crate) struct SharedQueue {
     next_position: AtomicU64,
     state: Mutex<Queue<SharedSubscriber>>,
     this: Weak<Self>,
-    timers: Arc<Timers>,
+    timers: Arc<Timers<Self>>,
 }
 
 impl SharedQueue {
@@ -81,7 +81,7 @@ impl SharedQueue {
         name: &str,
         attributes: QueueAttributes<'_>,
         arguments: Option<Arc<Arguments>>,
-        timers: &Arc<Timers>,
+        timers: &Arc<Timers<Self>>,
     ) -> Arc<Self> {
         let durable = attributes.survive();
         let mut state = Queue::new(id, durable);

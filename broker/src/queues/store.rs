@@ -2,7 +2,6 @@
 //! two users.
 
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use foundation::Shutdown;
@@ -10,7 +9,6 @@ use foundation::Shutdown;
 use crate::error::Error;
 use crate::log::alarm::Alarm;
 use crate::log::definitions::{self, Header};
-use crate::log::housekeeper;
 use crate::log::owner::LogOwner;
 use crate::log::persister::Persister;
 use crate::log::prepare;
@@ -23,8 +21,7 @@ use crate::queues::fault::Outcome;
 use crate::queues::queue::Queue;
 use crate::queues::subscriber::{SharedSubscriber, Subscriber as _};
 use crate::queues::topology::{SharedQueue, Topology};
-use crate::queues::upkeep;
-use crate::sync::{join, lock, spawn};
+use crate::sync::lock;
 
 /// What can be set of a store.
 #[derive(Clone, Copy, Debug)]
@@ -107,47 +104,6 @@ impl Store {
         })
     }
 
-    /// Starts the threads that write the log, keep its files in order and look after queues.
-    pub(crate) fn start(self: &Arc<Self>) -> Result<StoreThreads, Error> {
-        let persister = spawn("persister", self, |store| {
-            let _failing = FailOnPanic(store);
-            store.persister.run(|error| store.fail(error));
-        })?;
-        let housekeeper = spawn("housekeeper", self, |store| {
-            let _failing = FailOnPanic(store);
-            housekeeper::run(&**store);
-        })?;
-        let upkeep = spawn("upkeep", self, |store| {
-            let _failing = FailOnPanic(store);
-            upkeep::run(store);
-        })?;
-        Ok(StoreThreads { persister, housekeeper, upkeep })
-    }
-
-    /// Ends the threads, once everything that was published is written, and notes that the end was in good order.
-    /// Fails with whatever made the store give up before.
-    pub(crate) fn stop(&self, threads: StoreThreads) -> Result<(), Error> {
-        self.shutdown.request();
-        self.topology.timers().stop();
-        self.persister.stop();
-        // The housekeeper may be asleep, or the persister be waiting for it.
-        self.segment_table.wake(false);
-        let ended = join(threads.housekeeper, "housekeeper");
-        self.segment_table.wake(true);
-        join(threads.persister, "persister")?;
-        // Last, since it may be waiting for the persister. What it could not pass on any more dies again in the next life.
-        join(threads.upkeep, "upkeep")?;
-        ended?;
-        if let Some(failure) = self.take_failure() {
-            return Err(failure);
-        }
-        let queues = self.topology.queues();
-        let durable = queues.iter().filter(|queue| queue.durable);
-        let delivered: Vec<(u32, u64)> =
-            durable.map(|queue| (queue.id, queue.lock().delivered_through())).collect();
-        self.persister.write_close(&delivered)
-    }
-
     /// Drops everything that waits in a queue. Returns how many messages that were.
     pub(crate) fn purge(&self, queue: &SharedQueue) -> u64 {
         let mut state = queue.lock();
@@ -209,7 +165,7 @@ impl Store {
     }
 
     /// What made it give up, if something did.
-    fn take_failure(&self) -> Option<Error> {
+    pub(super) fn take_failure(&self) -> Option<Error> {
         lock(&self.failure).take()
     }
 }
@@ -244,25 +200,4 @@ impl LogOwner for Store {
     fn fail(&self, error: Error) {
         Self::fail(self, error);
     }
-}
-
-/// Has the store give up if the thread that holds this panics, so that nobody waits for that thread.
-struct FailOnPanic<'a>(&'a Store);
-
-impl Drop for FailOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let panicked = std::io::Error::other("a thread panicked");
-            self.0.fail(Error::log("work on it")(panicked));
-            self.0.segment_table.wake(true);
-            self.0.persister.end();
-        }
-    }
-}
-
-/// The threads of a store.
-pub(crate) struct StoreThreads {
-    persister: JoinHandle<()>,
-    housekeeper: JoinHandle<()>,
-    upkeep: JoinHandle<()>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::clock;
 use crate::log::record::Returned;
 use crate::log::stored_message::{Settled, StoredMessage};
-use crate::queues::dead_letters::Dead;
+use crate::queues::death::Dead;
 
 /// A message on its way to a consumer.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,6 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::clock;
-use crate::queues::topology::SharedQueue;
 use crate::sync::lock;
 
 /// The most queues that are handed out at a time.
@@ -15,21 +14,26 @@ const MOST_AT_ONCE: usize = 64;
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Queues by the time at which they are due, in milliseconds since 1970.
-#[derive(Default)]
-pub(crate) struct Timers {
-    state: Mutex<State>,
+pub(crate) struct Timers<Q> {
+    state: Mutex<State<Q>>,
     changed: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    queues: BTreeMap<(u64, u32), Weak<SharedQueue>>,
+struct State<Q> {
+    queues: BTreeMap<(u64, u32), Weak<Q>>,
     stopped: bool,
 }
 
-impl Timers {
+impl<Q> Default for Timers<Q> {
+    fn default() -> Self {
+        let state = State { queues: BTreeMap::new(), stopped: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+}
+
+impl<Q> Timers<Q> {
     /// `queue` is due at `due`, and not at `before` any more.
-    pub(crate) fn schedule(&self, queue: u32, shared: &Weak<SharedQueue>, before: u64, due: u64) {
+    pub(crate) fn schedule(&self, queue: u32, shared: &Weak<Q>, before: u64, due: u64) {
         let mut state = lock(&self.state);
         state.queues.remove(&(before, queue));
         state.queues.insert((due, queue), Weak::clone(shared));
@@ -46,7 +50,7 @@ impl Timers {
     }
 
     /// Waits until queues are due, and takes some of them. None after [`Timers::stop`].
-    pub(crate) fn wait(&self) -> Option<Vec<Arc<SharedQueue>>> {
+    pub(crate) fn wait(&self) -> Option<Vec<Arc<Q>>> {
         let mut state = lock(&self.state);
         loop {
             if state.stopped {
@@ -79,7 +83,7 @@ impl Timers {
 mod tests {
     use super::*;
     use crate::queues::lifetimes::NEVER;
-    use crate::queues::shared_queue::QueueAttributes;
+    use crate::queues::shared_queue::{QueueAttributes, SharedQueue};
 
     #[test]
     fn queues_come_when_they_are_due_and_once() {

@@ -32,7 +32,7 @@ pub(super) struct Registry {
     pub(super) exchanges: HashMap<String, Exchange>,
     next_id: u32,
     next_transient_id: u32,
-    timers: Arc<Timers>,
+    timers: Arc<Timers<SharedQueue>>,
     /// At least what the bindings take; see [`Registry::reserve_binding`].
     pub(super) binding_bytes: usize,
 }
@@ -51,7 +51,7 @@ pub(crate) struct Topology {
     /// The most queues, and the most exchanges.
     pub(super) max_queues: usize,
     /// When queues have to be looked after.
-    timers: Arc<Timers>,
+    timers: Arc<Timers<SharedQueue>>,
 }
 
 impl Topology {
@@ -81,7 +81,7 @@ impl Topology {
         Ok(Self { storage, registry, header, unsaved, version, max_queues, timers })
     }
 
-    pub(crate) fn timers(&self) -> &Timers {
+    pub(crate) fn timers(&self) -> &Timers<SharedQueue> {
         &self.timers
     }
 

@@ -2,11 +2,13 @@
 //! or the broker refuses to start, changes nothing, and delivers everything once the folder is restored.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use super::life::{Life, QUEUES, logs};
 use super::memory_storage::MemoryStorage;
 use crate::log::definitions;
 use crate::log::housekeeper;
+use crate::log::prepare;
 use crate::log::record::{self, MAGIC, Origin, RecordKind};
 use crate::log::recovery;
 use crate::log::segment_table::{NEXT, file_name, file_number};
@@ -355,6 +357,13 @@ fn a_damaged_segment_is_kept_until_it_is_wanted_no_more_and_then_set_aside() {
             while let Some((position, ..)) = life.get(queue) {
                 life.ack(queue, position);
             }
+        }
+        if logs(&life.storage).contains(&name) {
+            // Nor is that done while no file can be opened, to see which names are taken.
+            assert!(prepare::prepare(&life.broker.segment_table).unwrap());
+            life.storage.shortage.store(1, Ordering::SeqCst);
+            housekeeper::keep(&*life.broker).unwrap();
+            assert_eq!(life.storage.bytes(&name), bytes);
         }
         life.step_acks();
         housekeeper::keep(&*life.broker).unwrap();

@@ -14,6 +14,7 @@ use crate::log::prepare;
 use crate::log::record::Message;
 use crate::log::write_batch::WriteBatch;
 use crate::queues::queue::Queue;
+use crate::queues::store_threads::StoreThreads;
 use crate::queues::subscriber::SharedSubscriber;
 use crate::queues::topology::Routes;
 
@@ -141,11 +142,49 @@ fn a_full_disk_raises_the_alarm_and_loses_nothing() {
 }
 
 #[test]
+fn too_many_open_files_make_the_log_wait_and_cost_nothing() {
+    let life = Life::begin(MemoryStorage::default()).unwrap();
+    life.declare();
+    let numbers: Vec<u64> = (1..=100).collect();
+    let short = |life: &Life, times| life.storage.shortage.store(times, Ordering::SeqCst);
+    let is_over = |life: &Life| life.storage.shortage.load(Ordering::SeqCst) == 0;
+    for number in &numbers {
+        // Preparing a segment fails, noting one, and merging.
+        short(&life, (number % 5) as u32);
+        life.publish(*number, &["one"], true, 20);
+        life.publish(1000 + number, &["two"], true, 20);
+        life.step().unwrap();
+        let (position, ..) = life.get("two").unwrap();
+        life.ack("two", position);
+    }
+    short(&life, 0);
+    life.step_acks();
+    assert!(!life.broker.alarm.is_raised(), "it goes on by itself");
+    // In the next life no segment is open yet: each has to be opened to be read.
+    let next = Life::begin(life.storage.after_kill()).unwrap();
+    assert_eq!((next.damage(), next.findings.len()), (0, 0), "{:?}", next.findings);
+    short(&next, 3);
+    assert_eq!(next.contents("one"), numbers);
+    assert!(is_over(&next), "files were opened");
+    for times in 0..4 {
+        short(&next, times);
+        housekeeper::keep(&*next.broker).unwrap();
+    }
+    short(&next, 0);
+    housekeeper::keep(&*next.broker).unwrap();
+    assert!(!next.broker.alarm.is_raised());
+    next.publish(2000, &["one"], true, 20);
+    next.step().unwrap();
+    let last = Life::begin(next.storage.after_kill()).unwrap();
+    assert_eq!((last.contents("one").len(), last.damage()), (101, 0));
+}
+
+#[test]
 fn a_full_disk_does_not_hold_up_the_end() {
     let life = Life::begin(MemoryStorage::default()).unwrap();
     life.declare();
     let store = Arc::clone(&life.broker.store);
-    let threads = store.start().unwrap();
+    let threads = StoreThreads::start(&store).unwrap();
     let queue = life.broker.topology.find_queue("one").unwrap();
     let routes: Routes = vec![Arc::clone(&queue)].into();
     // It lives for 300 ms and becomes a dead letter then.
@@ -163,7 +202,7 @@ fn a_full_disk_does_not_hold_up_the_end() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let (sender, ended) = mpsc::channel();
-    std::thread::spawn(move || sender.send(store.stop(threads).is_ok()));
+    std::thread::spawn(move || sender.send(threads.stop().is_ok()));
     let in_good_order = ended.recv_timeout(Duration::from_secs(30)).expect("it ends");
     assert!(!in_good_order, "what was published could not be written");
 }

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustix::io::Errno;
 
 use crate::log::storage::{Storage, StorageFile};
 
@@ -77,6 +79,8 @@ pub(crate) struct MemoryStorage {
     pub(crate) fuse: Fuse,
     /// No file can be created.
     pub(crate) is_full: Arc<AtomicBool>,
+    /// How many of the next attempts to open, create or list files fail because too many are open.
+    pub(crate) shortage: Arc<AtomicU32>,
     /// What is left of the disk, for the alarm.
     pub(crate) free: Arc<Mutex<Option<u64>>>,
 }
@@ -132,7 +136,17 @@ impl MemoryStorage {
             names: Mutex::new(names),
             fuse: self.fuse.clone(),
             is_full: Arc::clone(&self.is_full),
+            shortage: Arc::clone(&self.shortage),
             free: Arc::clone(&self.free),
+        }
+    }
+
+    /// Takes a descriptor.
+    fn descriptor(&self) -> io::Result<()> {
+        let fewer = |left: u32| left.checked_sub(1);
+        match self.shortage.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer) {
+            Ok(_) => Err(Errno::MFILE.into()),
+            Err(_) => Ok(()),
         }
     }
 
@@ -162,10 +176,12 @@ const SECTOR_BYTES: usize = 512;
 
 impl Storage for MemoryStorage {
     fn list(&self) -> io::Result<Vec<String>> {
+        self.descriptor()?;
         Ok(self.names.lock().unwrap().current.keys().cloned().collect())
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.descriptor()?;
         let names = self.names.lock().unwrap();
         names.current.get(name).map(|file| Arc::clone(file) as _).ok_or(io::ErrorKind::NotFound.into())
     }
@@ -174,6 +190,7 @@ impl Storage for MemoryStorage {
         if self.is_full.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        self.descriptor()?;
         self.fuse.burn()?;
         let file = Arc::new(MemoryFile { contents: Mutex::default(), fuse: self.fuse.clone() });
         self.names.lock().unwrap().current.insert(name.to_owned(), Arc::clone(&file));

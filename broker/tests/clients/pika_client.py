@@ -4,12 +4,14 @@ usage: pika_client.py HOST PORT USER PASSWORD
 """
 
 import sys
+import time
 import uuid
 
 import pika
 from pika.exceptions import (
     ChannelClosedByBroker,
     ConnectionClosedByBroker,
+    NackError,
     ProbableAuthenticationError,
     UnroutableError,
 )
@@ -274,6 +276,189 @@ def test_cc_and_bcc():
         channel.queue_declare("", exclusive=True)
 
     refused(406, no_array)
+    connection.close()
+
+
+def eventually(what, condition):
+    """Waits until the condition holds; returns its value."""
+    deadline = time.monotonic() + 20
+    while not (value := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+    return value
+
+
+def next_of(channel, queue):
+    """Waits for a message of a queue, and takes it without acknowledging."""
+    return eventually(f"a message in {queue}", lambda: (found := channel.basic_get(queue))[0] and found)
+
+
+def expiring(milliseconds):
+    return pika.BasicProperties(delivery_mode=2, expiration=milliseconds)
+
+
+def test_messages_expire():
+    connection = connect()
+    channel = connection.channel()
+    channel.confirm_delivery()
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    channel.basic_publish("", queue, b"short", expiring("1"))
+    channel.basic_publish("", queue, b"long", expiring("60000"))
+    channel.basic_publish("", queue, b"behind it", expiring("1"))
+    depth = lambda name: channel.queue_declare(name, passive=True).method.message_count
+    eventually("what is in front expires", lambda: depth(queue) == 2)
+    assert drain(channel, queue) == [b"long"], "what is behind expires once it is in front"
+    limited = channel.queue_declare("", exclusive=True, arguments={"x-message-ttl": 100}).method.queue
+    channel.basic_publish("", limited, b"x", expiring("60000"))
+    eventually("the shorter time counts", lambda: depth(limited) == 0)
+    refused(406, lambda channel: channel.basic_publish("", "q", b"x", expiring("soon")) or channel.queue_purge("q"))
+    refused(406, lambda channel: channel.queue_declare(name("q"), arguments={"x-message-ttl": -1}))
+    connection.close()
+
+
+def test_queues_expire():
+    connection = connect()
+    channel = connection.channel()
+    queue = name("expires")
+    channel.queue_declare(queue, arguments={"x-expires": 300})
+    channel.basic_consume(queue, lambda *_: None, consumer_tag="tag")
+    connection.sleep(1)
+    channel.queue_declare(queue, passive=True)
+    channel.basic_cancel("tag")
+    # To ask is to use it.
+    connection.sleep(2)
+    refused(404, lambda channel: channel.queue_declare(queue, passive=True))
+    refused(406, lambda channel: channel.queue_declare(name("q"), arguments={"x-expires": 0}))
+    connection.close()
+
+
+def test_full_queues():
+    connection = connect()
+    channel = connection.channel()
+    channel.confirm_delivery()
+
+    def declare(arguments):
+        return channel.queue_declare("", exclusive=True, arguments=arguments).method.queue
+
+    dropping, small = declare({"x-max-length": 3}), declare({"x-max-length-bytes": 10})
+    for number in range(5):
+        channel.basic_publish("", dropping, b"%d" % number)
+        channel.basic_publish("", small, b"%d..." % number)
+    assert drain(channel, dropping) == [b"2", b"3", b"4"]
+    assert drain(channel, small) == [b"3...", b"4..."]
+    dead = declare({})
+    letters = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
+    for overflow, died in (("reject-publish", []), ("reject-publish-dlx", [b"2"])):
+        refusing = declare({"x-max-length": 2, "x-overflow": overflow} | letters)
+        channel.basic_publish("", refusing, b"0")
+        channel.basic_publish("", refusing, b"1")
+        try:
+            channel.basic_publish("", refusing, b"2")
+            raise AssertionError("a message was confirmed for which there was no room")
+        except NackError:
+            pass
+        assert drain(channel, refusing) == [b"0", b"1"]
+        for body in died:
+            assert next_of(channel, dead)[2] == body
+    assert drain(channel, dead) == []
+    refused(406, lambda channel: channel.queue_declare(name("q"), arguments={"x-overflow": "spill"}))
+    connection.close()
+
+
+def test_dead_letters():
+    connection = connect()
+    channel = connection.channel()
+    channel.confirm_delivery()
+    exchange, work, pause = name("dead"), name("work"), name("pause")
+    channel.exchange_declare(exchange, "direct", auto_delete=True)
+    # What is rejected pauses, and comes back when it expires.
+    retry = {"x-dead-letter-exchange": exchange, "x-dead-letter-routing-key": pause}
+    channel.queue_declare(work, exclusive=True, arguments=retry)
+    back = {"x-dead-letter-exchange": exchange, "x-dead-letter-routing-key": work, "x-message-ttl": 1}
+    channel.queue_declare(pause, exclusive=True, arguments=back)
+    channel.queue_bind(work, exchange, work)
+    channel.queue_bind(pause, exchange, pause)
+    channel.basic_publish("", work, b"x", pika.BasicProperties(expiration="60000", headers={"n": 1}))
+    for times in range(3):
+        method, properties, body = next_of(channel, work)
+        assert (body, properties.headers["n"]) == (b"x", 1)
+        if times > 0:
+            first, second = properties.headers["x-death"]
+            assert (first["queue"], first["reason"], first["count"]) == (pause, "expired", times), first
+            assert (second["queue"], second["reason"], second["count"]) == (work, "rejected", times), second
+            assert (first["exchange"], first["routing-keys"]) == (exchange, [pause]), first
+            assert (second["exchange"], second["routing-keys"]) == ("", [work]), second
+            assert second["original-expiration"] == "60000" and "time" in second, second
+            assert properties.expiration is None
+            story = [properties.headers[f"x-first-death-{part}"] for part in ("queue", "reason", "exchange")]
+            assert story == [work, "rejected", ""], story
+        channel.basic_reject(method.delivery_tag, requeue=False)
+    channel.queue_delete(pause)
+    # A circle that nobody rejects ends; without a routing key of its own a letter keeps that of the message.
+    circle = name("circle")
+    arguments = {"x-dead-letter-exchange": "", "x-message-ttl": 1}
+    channel.queue_declare(circle, exclusive=True, arguments=arguments)
+    channel.basic_publish("", circle, b"x")
+    eventually("it ends", lambda: channel.queue_declare(circle, passive=True).method.message_count == 0)
+    refused(406, lambda channel: channel.queue_declare(name("q"), arguments={"x-dead-letter-routing-key": "k"}))
+    connection.close()
+
+
+def test_messages_that_come_back_too_often():
+    connection = connect()
+    channel = connection.channel()
+    channel.confirm_delivery()
+    queue, dead = name("quorum"), channel.queue_declare("", exclusive=True).method.queue
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2, "x-dead-letter-exchange": ""}
+    channel.queue_declare(queue, durable=True, arguments=arguments | {"x-dead-letter-routing-key": dead})
+    channel.basic_publish("", queue, b"x", PERSISTENT)
+    for times in range(3):
+        method, properties, _ = next_of(channel, queue)
+        assert properties.headers.get("x-delivery-count", 0) == times, properties.headers
+        assert method.redelivered == (times > 0)
+        channel.basic_nack(method.delivery_tag, requeue=True)
+    _, properties, body = next_of(channel, dead)
+    death = properties.headers["x-death"][0]
+    assert (body, death["reason"], death["count"]) == (b"x", "delivery_limit", 1), death
+    assert channel.basic_get(queue)[0] is None
+    channel.queue_delete(queue)
+    refused(406, lambda channel: channel.queue_declare(name("q"), arguments={"x-delivery-limit": 2}))
+    connection.close()
+
+
+def test_a_single_active_consumer():
+    connection = connect()
+    channel = connection.channel()
+    arguments = {"x-single-active-consumer": True}
+    queue = channel.queue_declare("", exclusive=True, arguments=arguments).method.queue
+    got = []
+    for tag in ("first", "second"):
+        channel.basic_consume(queue, lambda _, method, __, body: got.append((method, body)), consumer_tag=tag)
+
+    def take(count):
+        """Publishes as many messages, and returns who got them."""
+        before = len(got)
+        for number in range(count):
+            channel.basic_publish("", queue, b"%d" % number)
+        deadline = time.monotonic() + 20
+        while len(got) < before + count and time.monotonic() < deadline:
+            connection.process_data_events(time_limit=0.1)
+        return [(method.consumer_tag, body) for method, body in got[before:]]
+
+    assert take(3) == [("first", b"0"), ("first", b"1"), ("first", b"2")]
+    channel.basic_cancel("first")
+    channel.basic_ack(got[-1][0].delivery_tag, multiple=True)
+    assert take(2) == [("second", b"0"), ("second", b"1")]
+    connection.close()
+
+
+def test_exchanges_ignore_arguments_that_mean_nothing():
+    connection = connect()
+    channel = connection.channel()
+    exchange = name("exchange")
+    channel.exchange_declare(exchange, "direct", arguments={"x-anything": 1, "note": "text"})
+    channel.exchange_declare(exchange, "direct")
+    channel.exchange_delete(exchange)
     connection.close()
 
 

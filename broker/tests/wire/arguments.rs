@@ -3,6 +3,7 @@
 use crate::properties::{number, text};
 use crate::server::Server;
 use crate::support::{AUTO_DELETE, Args, Client, DURABLE, EXCLUSIVE};
+use crate::topology::send_exchange;
 
 /// Declares a queue that must not be; the channel is opened anew.
 fn refused(client: &mut Client, bits: u8, arguments: &[(&str, &[u8])], reason: &str) {
@@ -63,6 +64,45 @@ fn what_rabbitmq_would_do_and_this_broker_does_not_is_refused_and_the_rest_is_ig
     let mut client = server.client();
     client.send_declare(1, "other", 0, &[("x-anything", b"V"), ("x-queue-mode", &text("lazy"))]);
     client.expect(1, 50, 11);
+}
+
+#[test]
+fn an_exchange_ignores_arguments_that_rabbitmq_ignores() {
+    let server = Server::start();
+    let mut client = server.client();
+    for arguments in
+        [&[("x-anything", b"V".as_slice()), ("note", b"t\x01")][..], &[("x-message-ttl", b"t\x01")], &[]]
+    {
+        send_exchange(&mut client, "e", "direct", 0, arguments);
+        client.expect(1, 40, 11);
+    }
+    send_exchange(&mut client, "delayed", "x-delayed-message", 0, &[("x-delayed-type", &text("direct"))]);
+    client.expect_connection_close(503, "unknown exchange type 'x-delayed-message'");
+}
+
+#[test]
+fn direct_reply_to_is_refused_wherever_a_client_may_ask_for_it() {
+    const QUEUE: &str = "amq.rabbitmq.reply-to";
+    let server = Server::start();
+    let mut client = server.client();
+    client.send_consume(1, QUEUE, "t", 2);
+    client.expect_connection_close(540, "direct reply-to");
+    let mut client = server.client();
+    client.send_declare(1, QUEUE, 0, &[]);
+    client.expect_channel_close(1, 403, QUEUE);
+    client.open_channel(1);
+    client.declare(1, "questions", 0);
+    // The flag of reply_to alone.
+    let reply_to = |name: &str| Args::new().short(1 << 9).short_string(name).0;
+    client.confirm_select(1);
+    client.queue_publish(1, "", "questions", false, (&reply_to("answers"), b"asked"));
+    client.flush();
+    client.expect(1, 60, 80);
+    client.queue_publish(1, "", "questions", false, (&reply_to(QUEUE), b"refused"));
+    client.flush();
+    client.expect_channel_close(1, 406, "fast reply consumer does not exist");
+    client.open_channel(1);
+    assert_eq!(client.depth(1, "questions"), 1);
 }
 
 #[test]

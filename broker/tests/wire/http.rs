@@ -67,6 +67,13 @@ impl Api {
         self.call("GET", path, "")
     }
 
+    /// The value of a metric without labels.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let page = self.get("/metrics").body;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{name} is not in:\n{page}")).parse().unwrap()
+    }
+
     /// The page at `path`, which must be there.
     pub(crate) fn json(&self, path: &str) -> Value {
         let answer = self.get(path);

@@ -93,6 +93,10 @@ fn those_who_are_logged_in_never_make_room() {
     assert_eq!(half.try_frame(), None, "then the one that was not logged in");
     let mut fourth = Client::dial(server.address);
     assert_eq!(fourth.try_frame(), None, "and then there is no room");
+    let figures = server.anonymous();
+    let counted =
+        ["displaced", "refused"].map(|how| figures.metric(&format!("broker_connections_{how}_total")));
+    assert_eq!(counted, [2, 1]);
     for client in [&mut first, &mut second, &mut third] {
         client.declare(1, "q", DURABLE);
     }
@@ -156,6 +160,11 @@ fn unfinished_messages_share_one_budget() {
         text.contains("rabbitmq_alarms_memory_used_watermark 1").then_some(())
     });
     honest.publish_confirmed(1, "q", b"a small one");
+    let figures = server.anonymous();
+    let limit = figures.metric("broker_memory_buffered_limit_bytes");
+    // One message of those that arrive may exceed it.
+    let buffered = figures.metric("broker_memory_buffered_bytes");
+    assert!((limit / 2..=limit + BODY_BYTES as u64).contains(&buffered), "{buffered}");
     // A large one has to wait, and its turn comes: those who keep it waiting and send nothing are dropped.
     honest.publish(1, "", "q", false, &vec![1; 300_000]);
     loop {
@@ -373,6 +382,10 @@ fn the_arguments_of_queues_and_bindings_have_limits() {
     };
     assert_eq!((refused.ids(), refused.arguments().short()), ((20, 40), 506));
     assert!((150..170).contains(&count), "{count}");
+    let figures = server.anonymous();
+    let (used, limit) = ("broker_memory_bindings_bytes", "broker_memory_bindings_limit_bytes");
+    let (used, limit) = (figures.metric(used), figures.metric(limit));
+    assert!((limit - 110_000..=limit).contains(&used), "{used} of {limit}");
     client.method(1, 20, 41, Args::new());
     client.open_channel(1);
     // What is removed makes room.

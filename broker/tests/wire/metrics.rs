@@ -1,7 +1,8 @@
 //! What the private listener shows to everybody: readiness, and figures for Prometheus.
 
 use crate::server::{Server, eventually};
-use crate::support::DURABLE;
+use crate::support::{Args, DURABLE};
+use crate::topology::{bind, declare_exchange};
 
 #[test]
 fn queues_messages_and_objects_are_counted() {
@@ -82,4 +83,41 @@ fn a_nearly_full_disk_is_told_by_readiness() {
     let message = r#"{"routing_key":"q","payload":"x","payload_encoding":"string","properties":{}}"#;
     let refused = server.api().call("POST", "/api/exchanges/%2F/amq.default/publish", message);
     assert!(refused.status == 503 && refused.reason().contains("disk"), "{refused:?}");
+}
+
+#[test]
+fn every_limit_of_the_process_is_shown_and_how_near_it_is() {
+    let server = Server::with(&[("BROKER_MAX_CONNECTIONS", "7")]);
+    let figures = server.anonymous();
+    for (name, limit) in [
+        ("broker_connections_limit", 7),
+        ("broker_channels_limit", 32_768),
+        ("broker_consumers_limit", 32_768),
+        ("broker_queues_limit", 10_000),
+        ("broker_exchanges_limit", 10_000),
+        ("broker_memory_bindings_limit_bytes", 16 << 20),
+        ("broker_memory_buffered_limit_bytes", 16 << 20),
+        ("broker_memory_uncommitted_limit_bytes", 17 << 20),
+        ("rabbitmq_process_max_tcp_sockets", 7),
+    ] {
+        assert_eq!(figures.metric(name), limit, "{name}");
+    }
+    let mut client = server.client();
+    client.declare(1, "q", 0);
+    let exchanges = figures.metric("broker_exchanges");
+    declare_exchange(&mut client, "e", "topic", 0);
+    assert_eq!(figures.metric("broker_exchanges"), exchanges + 1);
+    assert_eq!(figures.metric("broker_memory_bindings_bytes"), 0);
+    bind(&mut client, "q", "e", &"k".repeat(100));
+    let bound = figures.metric("broker_memory_bindings_bytes");
+    assert!((100..1000).contains(&bound), "{bound}");
+    client.method(1, 90, 10, Args::new());
+    client.expect(1, 90, 11);
+    client.publish(1, "", "q", false, &[0; 5000]);
+    assert_eq!(client.depth(1, "q"), 0);
+    let staged = figures.metric("broker_memory_uncommitted_bytes");
+    assert!((5000..10_000).contains(&staged), "{staged}");
+    client.method(1, 90, 30, Args::new());
+    client.expect(1, 90, 31);
+    assert_eq!(figures.metric("broker_memory_uncommitted_bytes"), 0);
 }

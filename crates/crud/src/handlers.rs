@@ -177,10 +177,7 @@ impl Handler<'_> {
         let field = &self.table.columns[0];
         let key = if field.kind.is_string() { key.into() } else { number(key) };
         let mut deleted = serde_json::Map::new();
-        deleted.insert(
-            "message".to_owned(),
-            format!("{} was deleted successfully.", self.table.capitalised()).into(),
-        );
+        deleted.insert("message".to_owned(), self.table.deleted_message().into());
         deleted.insert(field.name.to_owned(), key);
         Ok(response.send_json(200, &[], &json(&deleted))?)
     }

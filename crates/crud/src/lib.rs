@@ -21,6 +21,7 @@ mod asyncapi;
 mod body;
 mod describe;
 mod error;
+mod examples;
 mod field;
 mod handlers;
 mod jobs;

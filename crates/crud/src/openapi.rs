@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use crate::asyncapi;
+use crate::examples;
 use crate::field::Field;
 use crate::query::{COUNT_MAX, LIMIT_MAX, OFFSET_MAX};
 use crate::resource::{Action, Lists, Operation, Parameter, Resource};
@@ -45,6 +46,7 @@ pub(crate) fn document(application: &Application, tables: &[Table], profile: &Pr
         let errors = table.resource.errors;
         schemas.insert(error_schema(errors).to_owned(), error(errors));
     }
+    examples::add(&mut paths, &schemas);
     let document = json!({
         "openapi": "3.1.0",
         "info": info(application, tables, profile),
@@ -198,7 +200,10 @@ fn record(table: &Table, name: &str) -> Value {
     let deleted = json!({
         "type": "object",
         "required": ["message", key.name],
-        "properties": {"message": {"type": "string"}, key.name: field_schema(key)},
+        "properties": {
+            "message": {"type": "string", "const": table.deleted_message()},
+            key.name: field_schema(key),
+        },
     });
     add(
         Operation::Delete,
@@ -297,35 +302,34 @@ fn list_parameters(resource: &Resource) -> Value {
     };
     for field in resource.fields {
         let schema = field_schema(field);
+        let mut add = |name: &str, schema: &Value, about: &str| {
+            let mut parameter = parameter(name, "query", schema, about);
+            parameter["example"] = example(field);
+            parameters.push(parameter);
+        };
         if field.searchable {
-            parameters.push(parameter(
-                field.name,
-                "query",
-                &json!({"type": "string"}),
-                "Only those that contain this text, whatever the case.",
-            ));
+            let about = "Only those that contain this text, whatever the case.";
+            add(field.name, &json!({"type": "string"}), about);
         }
         if field.filterable {
-            parameters.push(parameter(field.name, "query", &schema, "Only those with this value."));
+            add(field.name, &schema, "Only those with this value.");
         }
         if field.has_ranges() {
-            parameters.push(parameter(
-                &format!("{}_from", field.name),
-                "query",
-                &schema,
-                "Only those with this value or a greater one.",
-            ));
-            parameters.push(parameter(
-                &format!("{}_to", field.name),
-                "query",
-                &schema,
-                "Only those with this value or a smaller one.",
-            ));
+            let (from, to) = (format!("{}_from", field.name), format!("{}_to", field.name));
+            add(&from, &schema, "Only those with this value or a greater one.");
+            add(&to, &schema, "Only those with this value or a smaller one.");
         }
     }
     let orders: Vec<_> = resource.sortable().flat_map(|name| [name.to_owned(), format!("-{name}")]).collect();
     let schema = json!({"type": "string", "enum": orders, "default": resource.key.field.name});
     parameters.push(parameter("sort", "query", &schema, "The order; - in front reverses it."));
+    if resource.lists == Lists::Plain {
+        for field in resource.fields.iter().filter(|field| field.sortable) {
+            let about = format!("With sort={} and after: that record's value of the field.", field.name);
+            let name = format!("after_{}", field.name);
+            parameters.push(parameter(&name, "query", &json!({"type": "string"}), &about));
+        }
+    }
     for (name, about) in resource.parameters.iter().flat_map(Parameter::documented) {
         parameters.push(parameter(name, "query", &json!({"type": "string"}), about));
     }

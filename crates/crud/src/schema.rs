@@ -121,7 +121,9 @@ pub(crate) fn field_schema(field: &Field) -> Value {
         FieldType::Word(words) => json!({"type": "string", "enum": words}),
         FieldType::Object(fields) => object(fields.iter(), |field| field.required),
         FieldType::Array { element, max } => {
-            json!({"type": "array", "maxItems": max, "items": field_schema(element)})
+            // An element is always there, and never null.
+            let element = Field { required: true, default: None, ..*element };
+            json!({"type": "array", "maxItems": max, "items": field_schema(&element)})
         }
     };
     if field.is_nullable() {
@@ -151,6 +153,14 @@ mod tests {
         ] {
             assert_eq!(example(&field), expected);
         }
+    }
+
+    #[test]
+    fn a_field_may_be_null_and_an_element_may_not() {
+        const IMAGE: Field = Field::object("image", &[Field::url("url").required()]);
+        assert_eq!(field_schema(&IMAGE)["type"], json!(["object", "null"]));
+        let images = field_schema(&Field::array("images", &IMAGE, 3).default("[]"));
+        assert_eq!((&images["type"], &images["items"]["type"]), (&json!("array"), &json!("object")));
     }
 
     #[test]

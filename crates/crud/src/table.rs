@@ -56,6 +56,11 @@ impl Table {
         first.unwrap_or_default() + characters.as_str()
     }
 
+    /// What is answered once a record was deleted.
+    pub(crate) fn deleted_message(&self) -> String {
+        format!("{} was deleted successfully.", self.capitalised())
+    }
+
     /// The field of a constraint, by the names that PostgreSQL gives constraints: `TABLE_FIELD_key`, `_check` and
     /// `_fkey`, and `TABLE_pkey` for the key.
     pub(crate) fn field_of_constraint(&self, constraint: &str) -> Option<&'static str> {

@@ -23,4 +23,4 @@ async function isDown(name) {
   await page.context().close();
 }
 
-module.exports = { isDown, walk };
+module.exports = { entry, isDown, walk };

@@ -5,6 +5,7 @@
 mod architecture;
 mod audit;
 mod contract;
+mod described;
 mod documentation;
 mod durability;
 mod events;
@@ -12,6 +13,7 @@ mod nearly_full;
 mod order_states;
 mod outbox;
 mod poison;
+mod ranges;
 mod recovery;
 mod refusals;
 mod rooms;

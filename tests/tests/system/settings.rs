@@ -6,14 +6,14 @@ use std::process::{Command, Output};
 
 use testkit::{Folder, binary, settings};
 
-fn project() -> PathBuf {
+pub(super) fn project() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     package.parent().unwrap().to_path_buf()
 }
 
 /// The lines of `.env` that set something, or would if they were not commented out.
-fn lines() -> Vec<(String, bool)> {
+pub(super) fn lines() -> Vec<(String, bool)> {
     let text = std::fs::read_to_string(project().join(".env")).unwrap();
     let mut found = Vec::new();
     for line in text.lines() {
@@ -249,7 +249,11 @@ fn a_misspelt_variable_is_told_when_a_service_starts() {
 }
 
 /// Runs the check of a service with everything that has no default, and these.
-fn service<const N: usize>(name: &str, folder: &Path, more: [(&str, &str); N]) -> Output {
+pub(super) fn service<'a>(
+    name: &str,
+    folder: &Path,
+    more: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Output {
     // Nothing listens on port 1.
     let given = [
         ("INVENTORY_URL", "http://127.0.0.1:1"),

@@ -15,6 +15,11 @@ struct Todo {
 
 impl Todo {
     fn start() -> Self {
+        Self::start_with(|_| String::new())
+    }
+
+    /// `tokens` gets the gateway, and returns the value of `GATEWAY_TOKENS`.
+    fn start_with(tokens: impl FnOnce(&Service) -> String) -> Self {
         let database = Postgres::shared().create_database();
         let mut service = Service::new(binary("todo-app"), database.settings("TODO_DB"));
         let port = free_port().to_string();
@@ -35,6 +40,7 @@ impl Todo {
                 ("RABBITMQ_PASSWORD", "dummy"),
             ]),
         );
+        gateway.set("GATEWAY_TOKENS", &tokens(&gateway));
         service.start();
         gateway.start();
         let todo = Self { service, gateway, database };
@@ -158,6 +164,43 @@ fn every_status_has_its_occasion() {
     );
     todo.service.terminate();
     assert_eq!(todo.get("/todo").status, 503);
+}
+
+#[test]
+fn changes_need_a_token_with_the_right_role() {
+    let mut tokens = Vec::new();
+    let todo = Todo::start_with(|gateway| {
+        let lines = ["read", "write"].map(|role| {
+            let output = gateway.output(&["--new-token", role, role]);
+            let text = String::from_utf8(output.stdout).unwrap();
+            let lines: Vec<&str> = text.lines().map(str::trim).collect();
+            tokens.push(format!("Bearer {}", lines[1]));
+            lines[3].to_owned()
+        });
+        lines.join(",")
+    });
+    let [reader, writer] = &tokens[..] else { panic!("two tokens") };
+    let path = "/todo/1";
+    let (new, update) = (|| Some(task("sleep", "active")), || Some(json!({"status": "done"})));
+    for (status, method, target, token, body) in [
+        (401, "POST", "/todo", "", new()),
+        (401, "POST", "/todo", "Bearer nonsense", new()),
+        (403, "POST", "/todo", reader, new()),
+        (201, "POST", "/todo", writer, new()),
+        (401, "UPDATE", path, "", update()),
+        (403, "UPDATE", path, reader, update()),
+        (200, "UPDATE", path, writer, update()),
+        (401, "DELETE", path, "", None),
+        (403, "DELETE", path, reader, None),
+        // Reading is free, unless a setting says otherwise.
+        (200, "GET", path, "", None),
+        (200, "DELETE", path, writer, None),
+    ] {
+        let fields: &[(&str, &str)] = if token.is_empty() { &[] } else { &[("authorization", token)] };
+        let answer = todo.send(method, target, fields, body);
+        assert_eq!(answer.status, status, "{method} {target} {token}: {}", answer.text());
+        assert_eq!(document(&answer)["error"].is_string(), status >= 400, "{method} {target} {token}");
+    }
 }
 
 #[test]

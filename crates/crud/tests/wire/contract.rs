@@ -352,6 +352,19 @@ fn conditions_hold_for_changes() {
     assert_eq!((unchanged.status, unchanged.body.len()), (304, 0));
 }
 
+/// Where a body or a parameter has no example.
+fn without_example(place: &str, value: &Value) -> Vec<String> {
+    let own = value.get("schema").is_some() && value["example"].is_null();
+    let mut found = if own { vec![place.to_owned()] } else { Vec::new() };
+    for (name, part) in value.as_object().into_iter().flatten().filter(|(name, _)| *name != "schema") {
+        found.extend(without_example(&format!("{place} {name}"), part));
+    }
+    for (index, part) in value.as_array().into_iter().flatten().enumerate() {
+        found.extend(without_example(&format!("{place} {index}"), part));
+    }
+    found
+}
+
 #[test]
 fn a_service_describes_itself() {
     let service = Service::start(&[]);
@@ -366,6 +379,7 @@ fn a_service_describes_itself() {
     assert_eq!(methods("/room/{id}"), "delete get patch put");
     assert_eq!(methods("/room/{id}/like"), "post");
     assert_eq!(methods("/api/codes/{code}"), "get");
+    assert_eq!(without_example("", &openapi["paths"]), [""; 0]);
     let schemas = &openapi["components"]["schemas"];
     assert_eq!(schemas["NewRoom"]["required"], json!(["name", "url", "price"]));
     assert_eq!(schemas["Room"]["properties"]["state"]["enum"], json!(["new", "old"]));
@@ -385,4 +399,30 @@ fn a_service_describes_itself() {
     }
     // Nothing is told that is never done: codes are neither changed nor deleted.
     assert!(text.contains(r#"INSERT INTO "codes""#) && !text.contains(r#"UPDATE "codes""#), "{text}");
+}
+
+#[test]
+fn the_private_listener_tells_whose_a_service_is() {
+    let profile = [
+        ("ROOMS_OWNER", "Team Orange"),
+        ("ROOMS_CONTACT", "orange@example.org"),
+        ("ROOMS_REPOSITORY", "https://example.org/rooms"),
+    ];
+    // The secret between gateway and service is for the public listener alone.
+    for more in [&[][..], &[("SERVICE_TOKEN", "known-to-the-gateway")]] {
+        let service = Service::start(&[&profile[..], more].concat());
+        let answer = request(service.private, "GET", "/openapi.json", None);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let info = document(&answer)["info"].clone();
+        let told =
+            ["title", "version", "x-owner", "x-contact", "x-repository"].map(|name| info[name].clone());
+        assert_eq!(
+            told,
+            ["rooms-app", "1.2.3", "Team Orange", "orange@example.org", "https://example.org/rooms"]
+        );
+        assert_eq!(info["x-depends-on"], json!(["postgresql"]));
+        assert_eq!(request(service.private, "POST", "/openapi.json", None).status, 405);
+    }
+    let info = document(&request(Service::start(&[]).private, "GET", "/openapi.json", None))["info"].clone();
+    assert_eq!((&info["x-owner"], &info["x-contact"]), (&Value::Null, &Value::Null));
 }

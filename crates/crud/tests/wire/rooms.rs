@@ -139,7 +139,7 @@ pub(super) struct Service {
     front: Front,
     /// Where the service itself listens.
     pub(super) addr: SocketAddr,
-    private: SocketAddr,
+    pub(super) private: SocketAddr,
     pub(super) database: Database,
     shutdown: Shutdown,
     thread: Option<JoinHandle<Result<(), Error>>>,
@@ -157,7 +157,7 @@ impl Service {
         let running = SERVICE.build(settings, shutdown.clone()).unwrap();
         let (addr, private) = (running.addr(), running.private_addr());
         let thread = Some(std::thread::spawn(|| running.run()));
-        wait_until(patience(), "the schema", || request(addr, "GET", "/ready", None).status == 200);
+        wait_until(patience(), "the schema", || request(private, "GET", "/ready", None).status == 200);
         Self { front: Front::of(addr), addr, private, database, shutdown, thread }
     }
 
