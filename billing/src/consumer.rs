@@ -112,7 +112,7 @@ impl Session<'_, '_> {
             if self.dead_letters.is_due() {
                 self.retry_dead_letters()?;
             }
-            self.consumer.reporter.send_if_due(&self.connection);
+            self.consumer.reporter.send_if_due(&self.connection, &self.consumer.settings.database);
         }
         Ok(())
     }
@@ -204,7 +204,7 @@ impl Session<'_, '_> {
             if let Some(reason) = self.connection.wait_closed(Duration::ZERO) {
                 return Err(Error::SessionEnded(reason));
             }
-            self.consumer.reporter.send_if_due(&self.connection);
+            self.consumer.reporter.send_if_due(&self.connection, &self.consumer.settings.database);
             let remaining = until.saturating_duration_since(Instant::now());
             if self.consumer.shutdown.wait_timeout(remaining.min(TICK)) {
                 return Ok(true);

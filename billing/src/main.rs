@@ -13,7 +13,7 @@ const PROGRAM: Program = Program {
             Reads its settings from the environment and from .env: RABBITMQ_HOST, _PORT, _USER, _PASSWORD, _VHOST,\n\
             BILLING_QUEUE, BILLING_DB_HOST, _PORT, _NAME, _USER, _PASSWORD, LOG_LEVEL and the limits that .env lists.",
     prefixes: &["BILLING_"],
-    elsewhere: &[],
+    elsewhere: &["BILLING_OWNER", "BILLING_CONTACT", "BILLING_REPOSITORY"],
     describe: None,
 };
 

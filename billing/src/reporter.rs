@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use amqp::{Connection, Properties};
+use database::DatabaseSettings;
 use order::report::{self, MessageOutcome, Report, SETTLED_MAX, Settled};
 
 use crate::service::BatchOutcome;
@@ -95,8 +96,8 @@ impl Reporter {
         self.report.settled.drain(..surplus);
     }
 
-    /// Sends a report if one is due.
-    pub(crate) fn send_if_due(&mut self, connection: &Connection) {
+    /// Sends a report if one is due. It tells the version of the `database`.
+    pub(crate) fn send_if_due(&mut self, connection: &Connection, database: &DatabaseSettings) {
         if !self.connected && self.declared_at.elapsed() >= RETRY {
             self.connect(connection);
         }
@@ -105,6 +106,7 @@ impl Reporter {
             return;
         }
         self.report.memory_bytes = foundation::metrics::resident_bytes();
+        self.report.database_version = database.server_version();
         // A report has only text and numbers, which always serialise.
         let body = serde_json::to_vec(&self.report).unwrap_or_default();
         let properties = Properties::transient_json("billing-app").with_header("schema", report::SCHEMA);

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         version: env!("CARGO_PKG_VERSION"),
         about: ABOUT,
         prefixes: &["BROKER_"],
-        elsewhere: &[],
+        elsewhere: &["BROKER_OWNER", "BROKER_CONTACT", "BROKER_REPOSITORY"],
         describe: None,
     };
     let commands = [

@@ -14,7 +14,8 @@ const LINE = 19;
 // A drawing; `update(view)` draws what is known:
 //   status     the answer of /api/status
 //   services   entries of the catalogue by name, for versions; may be empty
-//   rates      per second: requests, movies, confirmed, stored; null for what is not known
+//   rates      per second: requests, confirmed, stored, and by the names of services those of `services`; null for what
+//              is not known
 export function flow() {
   const drawing = svg("svg", { class: "flow", role: "img", "aria-label": "The way of requests and orders" });
   const words = element("p", "hidden");
@@ -105,11 +106,14 @@ function describe(name, { status, services, rates }) {
   const part = known ? status[name] : status.services[name];
   const now = known ? stateOf(status, name) : part.state;
   const version = part.version ?? services[name]?.version;
-  const memory = part.memory_bytes ? bytes(part.memory_bytes) : null;
+  // Nobody tells how much the programs of others hold.
+  const memory = part.memory_bytes ? bytes(part.memory_bytes) : now === "ok" ? `memory ${bytes(null)}` : null;
   const age = now === "unknown" ? null : `for ${duration(Date.now() / 1000 - part.since_s)}`;
   const more = detail(name, part, { status, rates });
   const lines = [[age, version && `v${version}`], [memory, more]].map((words) => words.filter(Boolean).join(" · ")).filter(Boolean);
-  return { name, label: known ? PARTS[name].label : name, now: state(now), tone: tone(now), lines };
+  // The broker may be a program of others, with a name of its own.
+  const product = part.product && part.product !== name ? ` (${part.product})` : "";
+  return { name, label: (known ? PARTS[name].label : name) + product, now: state(now), tone: tone(now), lines };
 }
 
 // What else there is to say of a part.
@@ -151,9 +155,8 @@ function arrowsOf({ status, rates }, others) {
   const bad = (name) => tone(Object.hasOwn(PARTS, name) ? stateOf(status, name) : status.services[name].state) === "bad";
   const arrow = (from, to, perSecond, what) => ({ from, to, isBroken: bad(to) || bad(from), perSecond, what });
   return [
-    arrow("gateway", "inventory", rates.movies, "requests"),
-    ...others.map((name) => arrow("gateway", name, null, "requests")),
-    arrow("inventory", "postgresql", null, ""),
+    ...["inventory", ...others].map((name) => arrow("gateway", name, rates.services[name] ?? null, "requests")),
+    arrow("inventory", "postgresql", rates.services.inventory ?? null, "requests"),
     arrow("gateway", "broker", rates.confirmed, "orders"),
     arrow("broker", "billing", rates.stored, "orders"),
     arrow("billing", "billing_db", rates.stored, "orders"),
@@ -170,7 +173,7 @@ function drawArrow({ from, to, isBroken, perSecond, what }, { nodes, isSideways 
   const [a, b] = [nodes[from], nodes[to]];
   const how = isBroken ? "bad" : perSecond > 0 ? "busy" : "idle";
   const label = perSecond === null || isBroken ? "" : rate(perSecond);
-  const made = svg("g", { class: `arrow ${how}` });
+  const made = svg("g", { class: `arrow ${how}`, "data-way": `${from} ${to}` });
   const line = (d) => svg("path", { d, "marker-end": `url(#head-${how})` });
   const text = (x, y, words, anchor, name) => svg("text", { x, y, "text-anchor": anchor, class: name }, words);
   if (isSideways) {

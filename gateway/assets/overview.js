@@ -5,7 +5,7 @@ import { call } from "/assets/api.js";
 import { chart } from "/assets/chart.js";
 import { element, heading, having, replace } from "/assets/dom.js";
 import { flow } from "/assets/flow.js";
-import { alert, PARTS, ratesOf, troubles } from "/assets/parts.js";
+import { alert, commandsFor, PARTS, ratesOf, requestRates, troubles } from "/assets/parts.js";
 import { address } from "/assets/places.js";
 import { poll } from "/assets/poll.js";
 import { duration, milliseconds, moment, number } from "/assets/words.js";
@@ -18,10 +18,25 @@ const SPANS = [
   ["60", "an hour"],
   ["1440", "a day"],
 ];
+// The span with the shortest steps: what is said of now comes from it, whatever the charts show.
+const NEWEST = SPANS[0][0];
 // From this many a second on, charts count by the second.
 const PER_SECOND_FROM = 5;
 
-const FAILURES = { 500: "500 internal", 502: "502 wrong answer", 503: "503 not available", 504: "504 no answer" };
+// How a part made requests fail, by its name in /api/status/history.
+const FAILURES = {
+  unavailable: "not reachable",
+  overloaded: "overloaded",
+  invalid: "wrong answer",
+  timeout: "no answer in time",
+  own: "own error",
+  not_ready: "not ready",
+  internal: "internal error",
+};
+// A chart has colours for so many lines.
+const LINES_MAX = 4;
+
+const labelOf = (part) => (Object.hasOwn(PARTS, part) ? PARTS[part].label : part);
 
 export function open(root, parameters) {
   const [note, alerts, tiles, begun] = [element("p"), element("div", "alerts"), element("dl", "tiles"), element("p", "quiet")];
@@ -42,14 +57,17 @@ export function open(root, parameters) {
   const head = element("header", "head charts-head", element("h2", "", "History"), element("div", "tools", chartNote, spans));
   root.append(heading("Overview", note), alerts, now, head, past, begun);
 
-  const view = { status: null, services: {}, rates: { requests: null, movies: null, confirmed: null, stored: null }, minutes: "15", history: null };
+  const rates = { requests: null, confirmed: null, stored: null, services: {} };
+  const view = { status: null, services: {}, rates, minutes: NEWEST, recent: null };
+  const requestsOf = requestRates();
   const drawn = () => view.status && way.update(view);
 
   function showStatus(status) {
     view.status = status;
+    view.rates.services = requestsOf(status);
     const found = troubles(status);
     replace(alerts, JSON.stringify(found.map(({ name, cause }) => [name, cause])), () => found.map(alert));
-    const shown = figures(status, view.history);
+    const shown = figures(status, view.recent);
     replace(tiles, shown.map((tile) => tile.textContent).join(), () => shown);
     drawn();
   }
@@ -58,7 +76,8 @@ export function open(root, parameters) {
   function silent(result) {
     if (result.status === 0 || result.status >= 500) {
       const why = "It is stopped or stuck, or the network is cut. Nothing is known of the other parts; this page goes on trying.";
-      const part = { ...PARTS.gateway, title: "The gateway does not answer", since_s: null, cause: why };
+      const { label, process } = PARTS.gateway;
+      const part = { label, title: "The gateway does not answer", since_s: null, cause: why, commands: commandsFor(process) };
       replace(alerts, "gateway", () => [alert(part)]);
     }
   }
@@ -71,10 +90,10 @@ export function open(root, parameters) {
     note,
   });
   const historyReading = poll({
-    read: (signal) => call("GET", `/api/status/history?minutes=${view.minutes}`, { signal, quiet: true, timeout_ms: TIMEOUT_MS }),
-    show: (history) => {
-      view.history = history;
-      view.rates = ratesOf(history);
+    read: (signal) => readHistory(signal, view.minutes),
+    show: (history, { recent }) => {
+      view.recent = recent;
+      view.rates = { ...view.rates, ...ratesOf(recent) };
       drawCharts(charts, history, Number(view.minutes));
       begun.textContent = `The history is kept in the gateway's memory. It begins when the gateway started: ${moment(history.begun_s * 1000)}.`;
       drawn();
@@ -96,8 +115,8 @@ export function open(root, parameters) {
     note: element("p"),
   });
 
-  function choose({ minutes = "15" }) {
-    view.minutes = SPANS.some(([known]) => known === minutes) ? minutes : "15";
+  function choose({ minutes = NEWEST }) {
+    view.minutes = SPANS.some(([known]) => known === minutes) ? minutes : NEWEST;
     spans.replaceChildren(...SPANS.map(([known, label]) => span(known, label, view.minutes)));
     historyReading.now();
   }
@@ -112,16 +131,23 @@ export function open(root, parameters) {
   };
 }
 
+// The steps of the charts, and as `recent` those of NEWEST; null if only these are not known.
+async function readHistory(signal, minutes) {
+  const read = (span) => call("GET", `/api/status/history?minutes=${span}`, { signal, quiet: true, timeout_ms: TIMEOUT_MS });
+  const [shown, recent] = await Promise.all([read(minutes), minutes === NEWEST ? null : read(NEWEST)]);
+  return { ...shown, recent: minutes === NEWEST ? shown.body : recent.ok ? recent.body : null };
+}
+
 function span(minutes, label, current) {
   const link = element("a", "", label);
-  link.href = address("overview", { minutes: minutes === "15" ? "" : minutes });
+  link.href = address("overview", { minutes: minutes === NEWEST ? "" : minutes });
   return having(link, { "aria-current": minutes === current ? "true" : null });
 }
 
 // --- figures of now ---
 
-function figures({ broker, billing, outbox }, history) {
-  const oldest = history?.oldest_s.at(-1) ?? null;
+function figures({ broker, billing, outbox }, recent) {
+  const oldest = recent?.oldest_s.at(-1) ?? null;
   return [
     tile("Waiting in the queue", number(broker.messages_waiting), "queues"),
     tile("Held by billing", number(billing.messages_held), "queues"),
@@ -185,7 +211,7 @@ function drawCharts(charts, history, minutes) {
   });
   charts.failures.update({
     ...common,
-    lines: Object.entries(history.failures).map(([status, values]) => ({ name: FAILURES[status], values })),
+    lines: failureLines(history),
     format: number,
     least: 4,
   });
@@ -195,6 +221,18 @@ function drawCharts(charts, history, minutes) {
     format: (value) => duration(Math.round(value)),
     least: 4,
   });
+}
+
+// A line for each cause; of many, for the most frequent ones and for all others together.
+function failureLines({ failure_causes: causes, end_s }) {
+  const total = ({ counts }) => counts.reduce((sum, count) => sum + count, 0);
+  const ranked = [...causes].sort((one, other) => total(other) - total(one));
+  const own = causes.length > LINES_MAX ? ranked.slice(0, LINES_MAX - 1) : ranked;
+  const others = ranked.slice(own.length);
+  // In an order that does not change with the counts, so that a line keeps its colour.
+  const lines = causes.filter((cause) => own.includes(cause)).map(({ part, kind, counts }) => ({ name: `${labelOf(part)}: ${FAILURES[kind] ?? kind}`, values: counts }));
+  const sum = end_s.map((_, step) => others.reduce((all, { counts }) => all + counts[step], 0));
+  return others.length > 0 || lines.length === 0 ? [...lines, { name: lines.length === 0 ? "none" : "other causes", values: sum }] : lines;
 }
 
 // Lines of rates, by the second or, if there are few, by the minute.
@@ -210,13 +248,13 @@ function rates({ step_s: step }, mostPerSecond, named) {
 const toMilliseconds = (value) => (value === null ? null : value / 1000);
 
 // When which part was down, as spans of time.
-function outages({ down, end_s, step_s }) {
+function outages({ down, services_down, end_s, step_s }) {
   const found = [];
-  for (const [name, steps] of Object.entries(down)) {
+  for (const [name, steps] of Object.entries({ ...services_down, ...down })) {
     let open = null;
     steps.forEach((isDown, index) => {
       if (isDown && open === null) {
-        open = { from_s: end_s[index] - step_s, to_s: end_s[index], name: PARTS[name].label };
+        open = { from_s: end_s[index] - step_s, to_s: end_s[index], name: labelOf(name) };
         found.push(open);
       } else if (isDown) {
         open.to_s = end_s[index];

@@ -22,52 +22,89 @@ export function stateOf(status, name) {
   return isDeaf ? "unknown" : part.state;
 }
 
-// What is down: [{ name, label, since_s, cause, process }].
+// What is down: [{ name, label, title, since_s, cause, commands }].
 export function troubles(status) {
   const found = [];
   for (const [name, { label, process }] of Object.entries(PARTS)) {
     const now = stateOf(status, name);
     if (tone(now) === "bad") {
-      found.push({ name, label, since_s: status[name].since_s, cause: cause(name, now, status), process });
+      const commands = now === "blocked" ? BLOCKED : commandsFor(process);
+      found.push({ name, label, since_s: status[name].since_s, cause: told(status[name], effect(name, status)), commands });
     }
   }
-  for (const [name, { state: now, since_s }] of Object.entries(status.services)) {
-    if (tone(now) === "bad") {
-      const why = now === "not ready" ? "It answers, but cannot do its work: its database or its broker is away." : `Nothing answers at its address. Requests for ${name} fail; everything else goes on.`;
-      found.push({ name, label: name, since_s, cause: why, process: processOf(name) });
+  for (const [name, service] of Object.entries(status.services)) {
+    if (tone(service.state) === "bad") {
+      const isUp = service.state === "not ready";
+      const what = isUp ? "It answers, but cannot do its work." : `Requests for ${name} fail; everything else goes on.`;
+      found.push({ name, label: name, since_s: service.since_s, cause: told(service, what), commands: isUp ? needing(name) : commandsFor(processOf(name)) });
     }
   }
-  if (status.outbox?.state === "failed") {
-    const why = "The gateway cannot write to its outbox: its disk failed or is full. Orders are refused while the broker is away.";
-    found.push({ name: "outbox", label: "Outbox", since_s: null, cause: why, process: "api_gateway" });
+  const { outbox, broker } = status;
+  // A full outbox matters while orders have nowhere else to go.
+  if (outbox && (outbox.state === "failed" || (outbox.cause && broker.state !== "ok"))) {
+    const isFailed = outbox.state === "failed";
+    const title = isFailed ? "The outbox failed" : "The outbox takes no orders";
+    const what = isFailed ? "Orders are refused while the broker is away." : "Orders are refused until the broker is back.";
+    found.push({ name: "outbox", label: "Outbox", title, since_s: null, cause: told(outbox, what), commands: isFailed ? FAILED_OUTBOX : FULL_OUTBOX });
   }
   return found;
 }
 
-function cause(name, now, { outbox, broker, billing }) {
+// The cause as the gateway knows it, as a sentence, and what that means.
+function told({ cause }, meaning) {
+  const text = cause ? `${cause[0].toUpperCase()}${cause.slice(1)}` : "";
+  return [text && (/[.!?]$/.test(text) ? text : `${text}.`), meaning].filter(Boolean).join(" ");
+}
+
+// What it means that a part of PARTS is down.
+function effect(name, { outbox, broker, billing }) {
   const held = count(billing.messages_held ?? 0, "order");
+  const movies = "Movies can be neither read nor changed; orders go on.";
   return {
-    inventory: "Nothing answers at its address. Movies can be neither read nor changed; orders go on.",
-    postgresql: "Inventory answers, but cannot use its database. Movies can be neither read nor changed; orders go on.",
-    broker:
-      now === "blocked"
-        ? "It takes no orders, because its disk or its memory is nearly full."
-        : outbox
-          ? "The gateway is not connected to it, or gets no answer. Orders are taken: they wait in the gateway's outbox and are passed on later."
-          : "The gateway is not connected to it, or gets no answer. Orders are refused with 503, because this gateway has no outbox.",
-    billing: `It has not reported for five seconds. Orders are taken: ${broker.messages_waiting === null ? "they wait" : `${count(broker.messages_waiting, "order")} wait${broker.messages_waiting === 1 ? "s" : ""}`} in the queue.`,
-    billing_db: `Billing runs, but cannot use its database. Orders are taken: they wait in the queue, and billing holds ${held}.`,
+    inventory: movies,
+    postgresql: `Inventory answers, but cannot use its database. ${movies}`,
+    broker: outbox
+      ? "Orders are taken: they wait in the gateway's outbox and are passed on later."
+      : "Orders are refused with 503, because this gateway has no outbox.",
+    billing: `Orders are taken: ${broker.messages_waiting === null ? "they wait" : `${count(broker.messages_waiting, "order")} wait${broker.messages_waiting === 1 ? "s" : ""}`} in the queue.`,
+    billing_db: `Orders are taken: they wait in the queue, and billing holds ${held}.`,
   }[name];
 }
 
+// --- what helps: [command, when] ---
+
+export const commandsFor = (process) => [
+  [`./scripts/run.sh start ${process}`, "if it is stopped"],
+  [`./scripts/run.sh restart ${process}`, "if it is stuck"],
+  [`./scripts/run.sh logs ${process}`, "to see why"],
+];
+
+// A service that answers lacks something, most likely its database.
+const needing = (service) => [
+  [`./scripts/run.sh logs ${processOf(service)}`, "to see what it lacks"],
+  ["./scripts/run.sh start postgres", "if its database is stopped"],
+  ["./scripts/run.sh restart postgres", "if its database is stuck"],
+];
+
+const BLOCKED = [
+  ["df -h", "to see which disk is full: make room there, and it goes on by itself"],
+  ["./scripts/run.sh logs broker", "to see what it lacks"],
+];
+
+const FULL_OUTBOX = [
+  ["df -h", "to see whether its disk is full: make room there"],
+  ["./scripts/run.sh restart broker", "so that the orders in it can be passed on"],
+];
+
+const FAILED_OUTBOX = [
+  ["./scripts/run.sh logs api_gateway", "to see why"],
+  ["df -h", "to see whether its disk is full: make room there first"],
+  ["./scripts/run.sh restart api_gateway", "then, to open it again"],
+];
+
 // A note about a part that is down: since when, why, and the commands that help.
-export function alert({ label, since_s, cause: why, process, title = `${label} is down` }) {
+export function alert({ label, since_s, cause: why, commands, title = `${label} is down` }) {
   const since = since_s === null ? "" : ` since ${moment(since_s * 1000)}`;
-  const commands = [
-    [`./scripts/run.sh start ${process}`, "if it is stopped"],
-    [`./scripts/run.sh restart ${process}`, "if it is stuck"],
-    [`./scripts/run.sh logs ${process}`, "to see why"],
-  ];
   const rows = commands.map(([command, when]) => element("li", "", element("code", "", command), " ", element("span", "quiet", when)));
   return element(
     "section",
@@ -81,11 +118,31 @@ export function alert({ label, since_s, cause: why, process, title = `${label} i
 // Rates are the mean of this many steps of the history.
 const RATE_STEPS = 3;
 
-// The latest rates per second in the answer of /api/status/history; null for what is not known.
-export function ratesOf({ step_s: step, requests, movies, confirmed, stored }) {
-  const per = (values) => {
+// The latest rates per second in the answer of /api/status/history, or without one; null for what is not known.
+export function ratesOf(history) {
+  const per = (values = []) => {
     const known = values.slice(-RATE_STEPS).filter((value) => value !== null);
-    return known.length === 0 ? null : known.reduce((sum, value) => sum + value, 0) / (known.length * step);
+    return known.length === 0 ? null : known.reduce((sum, value) => sum + value, 0) / (known.length * history.step_s);
   };
-  return { requests: per(requests), movies: per(movies), confirmed: per(confirmed), stored: per(stored) };
+  return { requests: per(history?.requests), confirmed: per(history?.confirmed), stored: per(history?.stored) };
+}
+
+// Request rates are the mean of this long.
+const RATE_MS = 15_000;
+
+// Returns a function that takes one answer of /api/status after the other and returns the requests per second of each
+// service by its name, from their counters; null for what is not known yet.
+export function requestRates() {
+  let seen = [];
+  return (status, at_ms = performance.now()) => {
+    const parts = Object.entries({ ...status.services, inventory: status.inventory });
+    const now = { at_ms, counts: Object.fromEntries(parts.map(([name, { requests }]) => [name, requests])) };
+    const before = seen.at(-1)?.counts ?? {};
+    // A gateway that was started again counts from 0.
+    const isRestarted = parts.some(([name, { requests }]) => requests < before[name]);
+    seen = [...(isRestarted ? [] : seen.filter((one) => at_ms - one.at_ms <= RATE_MS)), now];
+    const { at_ms: from_ms, counts } = seen[0];
+    const per = (name) => (at_ms > from_ms ? ((now.counts[name] - counts[name]) / (at_ms - from_ms)) * 1000 : null);
+    return Object.fromEntries(parts.map(([name]) => [name, per(name)]));
+  };
 }

@@ -83,7 +83,7 @@ function rowsOf(status, history) {
       about: "what billing stores",
       ready: broker.messages_waiting,
       held: isKnown ? billing.messages_held : null,
-      consumers: isKnown ? billing.instances : null,
+      consumers: broker.consumers,
       into: rates.confirmed,
       out: rates.stored,
     },

@@ -56,6 +56,8 @@ pub(crate) struct BillingProgram {
     pub(crate) version: Option<String>,
     /// When the process that has been running longest was started, in seconds since 1970.
     pub(crate) started_s: Option<u64>,
+    /// The version of its PostgreSQL, if one of them knows.
+    pub(crate) database_version: Option<String>,
 }
 
 /// Recent billing reports and per-minute totals.
@@ -175,7 +177,8 @@ impl BillingActivity {
         let versions: Vec<_> = versions.into_iter().filter(|version| !version.is_empty()).collect();
         let started_s = heard.iter().map(|(report, _)| report.started_s).filter(|started| *started > 0).min();
         let version = (!versions.is_empty()).then(|| versions.join(", "));
-        (!heard.is_empty()).then_some(BillingProgram { version, started_s })
+        let database_version = heard.iter().find_map(|(report, _)| report.database_version.clone());
+        (!heard.is_empty()).then_some(BillingProgram { version, started_s, database_version })
     }
 
     /// The outcome of a message, if it was reported recently.
@@ -264,10 +267,13 @@ mod tests {
         billing_activity.record(report("old", 1));
         assert_eq!(billing_activity.program(), Some(BillingProgram::default()));
         for (instance, version, started_s) in [("a", "0.2.0", 9), ("b", "0.1.0", 7), ("c", "0.2.0", 8)] {
-            billing_activity.record(Report { version: version.to_owned(), started_s, ..report(instance, 1) });
+            let database_version = (instance == "b").then(|| "17.2".to_owned());
+            let version = version.to_owned();
+            billing_activity.record(Report { version, started_s, database_version, ..report(instance, 1) });
         }
         let program = billing_activity.program().unwrap();
         assert_eq!((program.version.as_deref(), program.started_s), (Some("0.1.0, 0.2.0"), Some(7)));
+        assert_eq!(program.database_version.as_deref(), Some("17.2"));
     }
 
     #[test]

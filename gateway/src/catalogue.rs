@@ -10,9 +10,9 @@ use order::{question, report};
 use serde_json::{Value, json};
 
 use crate::billing_activity::{BillingActivity, BillingProgram};
-use crate::settings::{QueueSettings, ServiceSettings};
+use crate::settings::{ProfileSettings, Profiles, QueueSettings, ServiceSettings};
 use crate::upstream::{self, UpstreamService};
-use crate::watch::{PartState, Watch};
+use crate::watch::{PartState, Sight, Watch};
 use crate::{assets, asyncapi, openapi};
 
 /// How long an answer is reused, so that many readers cost the services no more than one.
@@ -36,6 +36,8 @@ pub(crate) struct Catalogue {
     billing_activity: Arc<BillingActivity>,
     /// The queue of orders.
     queue: String,
+    /// Who is responsible for what has no document of its own.
+    profiles: Profiles,
     started: SystemTime,
     known: Mutex<Known>,
 }
@@ -73,6 +75,7 @@ impl Catalogue {
         watch: Arc<Watch>,
         billing_activity: Arc<BillingActivity>,
         queue: &QueueSettings,
+        profiles: Profiles,
     ) -> Self {
         let entry = Entry { document: None, is_current: false };
         let known = Known {
@@ -88,6 +91,7 @@ impl Catalogue {
             watch,
             billing_activity,
             queue: queue.queue.clone(),
+            profiles,
             started: SystemTime::now(),
             known: Mutex::new(known),
         }
@@ -186,7 +190,7 @@ impl Catalogue {
                 "openapi": OPENAPI_PATH,
             })
         });
-        let own = [self.gateway(), self.billing(known, sight.billing), broker(sight.broker)];
+        let own = [self.gateway(), self.billing(known, &sight.billing), self.broker(&sight)];
         let all: Vec<_> = own.into_iter().chain(services).collect();
         json!({ "services": all })
     }
@@ -194,7 +198,13 @@ impl Catalogue {
     fn gateway(&self) -> Value {
         let names = self.settings.iter().map(|settings| settings.name.as_str()).chain(["broker"]);
         let about = "The only public part: it passes requests on, and queues orders.";
-        let mut gateway = part("gateway", ("ok", seconds(self.started)), about, &names.collect::<Vec<_>>());
+        let mut gateway = part(
+            "gateway",
+            ("ok", seconds(self.started)),
+            about,
+            &names.collect::<Vec<_>>(),
+            &self.profiles.gateway,
+        );
         gateway["version"] = env!("CARGO_PKG_VERSION").into();
         gateway["started_s"] = seconds(self.started).into();
         gateway["openapi"] = OPENAPI_PATH.into();
@@ -203,11 +213,17 @@ impl Catalogue {
     }
 
     /// What billing says in its reports, and the queues that follow from the setting.
-    fn billing(&self, known: &Known, state: PartState) -> Value {
+    fn billing(&self, known: &Known, state: &PartState) -> Value {
         let about = "Takes orders from the queue and stores each exactly once.";
-        let BillingProgram { version, started_s } = &known.billing_program;
+        let BillingProgram { version, started_s, .. } = &known.billing_program;
         let queue = &self.queue;
-        let mut billing = part("billing", (state.name, state.since_s()), about, &["broker", "postgresql"]);
+        let mut billing = part(
+            "billing",
+            (state.name, state.since_s()),
+            about,
+            &["broker", "postgresql"],
+            &self.profiles.billing,
+        );
         billing["version"] = version.as_deref().into();
         billing["started_s"] = (*started_s).into();
         billing["queues"] = json!([queue, format!("{queue}.dead"), question::queue(queue)]);
@@ -216,17 +232,26 @@ impl Catalogue {
         billing["asyncapi"] = ASYNCAPI_PATH.into();
         billing
     }
-}
 
-/// The broker may be another program, with a version of its own.
-fn broker(state: PartState) -> Value {
-    let about = "Keeps orders until billing has stored them.";
-    part("broker", (state.name, state.since_s()), about, &[])
+    /// The broker may be another program, with a version of its own.
+    fn broker(&self, sight: &Sight) -> Value {
+        let about = "Keeps orders until billing has stored them.";
+        let state = (sight.broker.name, sight.broker.since_s());
+        let mut broker = part("broker", state, about, &[], &self.profiles.broker);
+        broker["version"] = sight.broker_program.as_ref().map(|program| program.version.as_str()).into();
+        broker
+    }
 }
 
 /// The entry of a part without an OpenAPI document of its own, which has been in this state since a time in seconds since
 /// 1970; the caller adds what else is known.
-fn part(name: &str, (state, since_s): (&str, u64), about: &str, depends_on: &[&str]) -> Value {
+fn part(
+    name: &str,
+    (state, since_s): (&str, u64),
+    about: &str,
+    depends_on: &[&str],
+    profile: &ProfileSettings,
+) -> Value {
     json!({
         "name": name,
         "state": state,
@@ -235,9 +260,9 @@ fn part(name: &str, (state, since_s): (&str, u64), about: &str, depends_on: &[&s
         "version": null,
         "about": about,
         "path": null,
-        "owner": null,
-        "contact": null,
-        "repository": null,
+        "owner": profile.owner,
+        "contact": profile.contact,
+        "repository": profile.repository,
         "resources": [],
         "depends_on": depends_on,
         "queues": [],

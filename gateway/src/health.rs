@@ -6,8 +6,9 @@ use edge::{Refusal, Request, Response};
 use foundation::{Warnings, codes};
 use serde_json::{Map, Value, json};
 
+use crate::broker_state::BrokerState;
 use crate::outbox::Outbox;
-use crate::publisher::{BrokerState, Publisher};
+use crate::publisher::Publisher;
 use crate::upstream::{self, UpstreamService};
 
 /// Probes of a gateway that is not ready, which strangers can send, too.

@@ -1,7 +1,7 @@
 //! The last hour in steps of five seconds and the last day in minutes, for the console's charts. It is kept in memory
-//! only, about 150 KB when full, and begins when the gateway starts.
+//! only, about 190 KB when full, and begins when the gateway starts.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,8 +11,10 @@ use foundation::metrics::RequestTotals;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Problem};
+use crate::failures;
 use crate::metrics::Metrics;
-use crate::routes::MOVIE_ROUTES;
+use crate::routes::labels_of;
+use crate::upstream::UpstreamService;
 use crate::watch::{Sight, Watch};
 
 /// The steps of the two series, in seconds, and how many steps each keeps: an hour and a day.
@@ -22,13 +24,13 @@ const STEPS: usize = 720;
 const LONG_STEPS: usize = 1_440;
 /// Stands for what nobody could tell.
 const UNKNOWN: u32 = u32::MAX;
-/// The statuses that are counted by themselves.
-const FAILURES: [u16; 4] = [500, 502, 503, 504];
 /// The parts whose outages are noted, in the order of the bits in [`Point::down`].
 const PARTS: [&str; 5] = ["inventory", "postgresql", "broker", "billing", "billing_db"];
+/// The outages of so many further services are noted, which have the next bits.
+const SERVICES_MAX: usize = u64::BITS as usize - PARTS.len();
 
 /// One step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Point {
     /// When it ended, in seconds since 1970.
     end_s: u32,
@@ -48,10 +50,12 @@ struct Point {
     /// How long requests took, in microseconds; or [`UNKNOWN`] if there were none.
     p50_us: u32,
     p99_us: u32,
-    /// How many were answered with each of [`FAILURES`].
-    failures: [u32; FAILURES.len()],
-    /// A bit for each of [`PARTS`] that was seen in another state than `ok` and `unknown`.
-    down: u8,
+    /// How many were answered with each of these statuses.
+    failures: [u32; failures::STATUSES.len()],
+    /// The same by cause: positions in [`History::causes`], and how many; only those with any.
+    causes: Box<[(u16, u32)]>,
+    /// A bit for each of [`PARTS`] that was seen in another state than `ok` and `unknown`, then those of the services.
+    down: u64,
 }
 
 impl Point {
@@ -80,6 +84,8 @@ struct Totals {
     stored: u64,
     movies: u64,
     requests: RequestTotals,
+    /// Failed requests, in the order of [`History::causes`].
+    causes: Box<[u64]>,
 }
 
 impl Totals {
@@ -88,8 +94,9 @@ impl Totals {
         Self {
             confirmed: metrics.orders_confirmed.get(),
             stored,
-            movies: metrics.http.answered_on(MOVIE_ROUTES),
+            movies: metrics.http.answered_on(labels_of(0)),
             requests: metrics.http.totals(),
+            causes: metrics.failures.totals(),
         }
     }
 }
@@ -97,6 +104,10 @@ impl Totals {
 /// Both series.
 pub(crate) struct History {
     started_s: u32,
+    /// The further services whose outages are noted.
+    services: Box<[&'static str]>,
+    /// What requests fail by: a part and how it failed.
+    causes: Box<[(&'static str, &'static str)]>,
     state: Mutex<State>,
 }
 
@@ -106,13 +117,17 @@ struct State {
 }
 
 impl History {
-    /// Begins to note down how everything is, until the shutdown.
+    /// Begins to note down how everything is, until the shutdown. `services` are inventory, then the further ones.
     pub(crate) fn start(
+        services: &[&'static UpstreamService],
         watch: Arc<Watch>,
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
     ) -> Result<Arc<Self>, Error> {
-        let history = Arc::new(Self::new(now_s(), &Totals::of(&metrics, 0)));
+        let mut history = Self::new(now_s(), &Totals::of(&metrics, 0));
+        history.services = services.iter().skip(1).take(SERVICES_MAX).map(|service| service.name()).collect();
+        history.causes = metrics.failures.names().collect();
+        let history = Arc::new(history);
         let writer = history.clone();
         let body = move || {
             while !shutdown.wait_timeout(Duration::from_secs(STEP_S.into())) {
@@ -136,7 +151,8 @@ impl History {
             totals: totals.clone(),
         };
         let (short, long) = (series(STEP_S, STEPS), series(LONG_STEP_S, LONG_STEPS));
-        Self { started_s, state: Mutex::new(State { short, long }) }
+        let state = Mutex::new(State { short, long });
+        Self { started_s, services: Box::default(), causes: Box::default(), state }
     }
 
     /// GET /api/status/history: the answer for a query.
@@ -149,13 +165,34 @@ impl History {
         };
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let series = if is_long { &state.long } else { &state.short };
-        let points: Vec<_> = series.points.iter().rev().take(count).rev().copied().collect();
+        let points: Vec<_> = series.points.iter().rev().take(count).rev().cloned().collect();
         let step_s = series.step_s;
         drop(state);
         let mut answer = columns(&points);
+        answer.insert("failure_causes".to_owned(), self.causes(&points));
+        let services = self.services.iter().enumerate();
+        let down: Map<_, _> = services
+            .map(|(index, name)| ((*name).to_owned(), is_down(&points, PARTS.len() + index)))
+            .collect();
+        answer.insert("services_down".to_owned(), down.into());
         answer.insert("begun_s".to_owned(), self.started_s.into());
         answer.insert("step_s".to_owned(), step_s.into());
         Ok(Value::Object(answer).to_string())
+    }
+
+    /// How many requests failed in each step, for each cause that there was.
+    fn causes(&self, points: &[Point]) -> Value {
+        let mut found: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
+        for (step, point) in points.iter().enumerate() {
+            for (cause, count) in &point.causes {
+                found.entry(*cause).or_insert_with(|| vec![0; points.len()])[step] = *count;
+            }
+        }
+        let named = found.into_iter().filter_map(|(cause, counts)| {
+            let (part, kind) = self.causes.get(usize::from(cause))?;
+            Some(json!({ "part": part, "kind": kind, "counts": counts }))
+        });
+        named.collect()
     }
 
     fn note(&self, now_s: u32, sight: &Sight, totals: &Totals) {
@@ -200,15 +237,12 @@ impl Series {
             (UNKNOWN, known) | (known, UNKNOWN) => known,
             (one, other) => one.max(other),
         };
-        *current = Point {
-            waiting: most(current.waiting, seen.waiting),
-            unacknowledged: most(current.unacknowledged, seen.unacknowledged),
-            dead: most(current.dead, seen.dead),
-            outbox: most(current.outbox, seen.outbox),
-            oldest_s: most(current.oldest_s, seen.oldest_s),
-            down: current.down | seen.down,
-            ..*current
-        };
+        current.waiting = most(current.waiting, seen.waiting);
+        current.unacknowledged = most(current.unacknowledged, seen.unacknowledged);
+        current.dead = most(current.dead, seen.dead);
+        current.outbox = most(current.outbox, seen.outbox);
+        current.oldest_s = most(current.oldest_s, seen.oldest_s);
+        current.down |= seen.down;
         if now_s < self.begun_s.saturating_add(self.step_s) && now_s >= self.begun_s {
             return;
         }
@@ -227,14 +261,14 @@ impl Series {
             movies: less(totals.movies, self.totals.movies),
             p50_us: quantile(0.5),
             p99_us: quantile(0.99),
-            failures: FAILURES.map(|status| less(requests.answered(status), 0)),
-            ..self.current
+            failures: failures::STATUSES.map(|status| less(requests.answered(status), 0)),
+            causes: new_causes(&totals.causes, &self.totals.causes),
+            ..std::mem::replace(&mut self.current, Point::nothing())
         };
         if self.points.len() == self.max {
             self.points.pop_front();
         }
         self.points.push_back(point);
-        self.current = Point::nothing();
         self.begun_s = now_s;
         self.totals = totals.clone();
     }
@@ -242,7 +276,8 @@ impl Series {
 
 /// What a look at the parts says, without what follows from totals.
 fn seen(sight: &Sight) -> Point {
-    let states = [sight.services[0], sight.movies_db, sight.broker, sight.billing, sight.billing_db];
+    let parts = [&sight.services[0], &sight.movies_db, &sight.broker, &sight.billing, &sight.billing_db];
+    let states: Vec<_> = parts.into_iter().chain(sight.services.iter().skip(1).take(SERVICES_MAX)).collect();
     let down = states.iter().enumerate().filter(|(_, state)| !matches!(state.name, "ok" | "unknown"));
     let count = |number: u64| u32::try_from(number).unwrap_or(UNKNOWN - 1);
     Point {
@@ -250,9 +285,21 @@ fn seen(sight: &Sight) -> Point {
         unacknowledged: if sight.reported.instances > 0 { count(sight.reported.held) } else { UNKNOWN },
         dead: sight.dead.unwrap_or(UNKNOWN),
         outbox: sight.outbox.as_ref().map_or(0, |outbox| count(outbox.orders)),
-        down: down.fold(0, |bits, (part, _)| bits | 1 << part),
+        down: down.fold(0, |bits, (part, _)| bits | 1_u64 << part),
         ..Point::default()
     }
+}
+
+/// What requests failed by since an earlier moment, without what did not occur.
+fn new_causes(now: &[u64], before: &[u64]) -> Box<[(u16, u32)]> {
+    let new = now.iter().zip(before).map(|(now, before)| now.saturating_sub(*before));
+    let new = new.zip(0..).filter(|(count, _)| *count > 0);
+    new.map(|(count, cause)| (cause, u32::try_from(count).unwrap_or(UNKNOWN - 1))).collect()
+}
+
+/// 1 for each step in which the bit at this position of [`Point::down`] is set.
+fn is_down(points: &[Point], position: usize) -> Value {
+    points.iter().map(|point| u8::from(point.down >> position & 1 != 0)).collect()
 }
 
 /// The points as one list for each figure, which is a third of the size of one object for each point.
@@ -261,14 +308,13 @@ fn columns(points: &[Point]) -> Map<String, Value> {
         points.iter().map(|point| (get(point) != UNKNOWN).then(|| get(point))).collect()
     };
     let mut failures = Map::new();
-    for (position, status) in FAILURES.iter().enumerate() {
+    for (position, status) in failures::STATUSES.iter().enumerate() {
         let counts = points.iter().map(|point| point.failures[position]).collect();
         failures.insert(status.to_string(), counts);
     }
     let mut down = Map::new();
     for (position, part) in PARTS.iter().enumerate() {
-        let is_down = points.iter().map(|point| u8::from(point.down & 1 << position != 0)).collect();
-        down.insert((*part).to_owned(), is_down);
+        down.insert((*part).to_owned(), is_down(points, position));
     }
     let columns = json!({
         "end_s": column(|point| point.end_s),
@@ -308,13 +354,16 @@ mod tests {
     fn sight(waiting: u32, held: u64, heard: u64) -> Sight {
         let ok = PartState::named("ok");
         Sight {
-            services: vec![ok].into(),
-            movies_db: ok,
-            broker: ok,
-            billing: ok,
+            services: vec![ok.clone()].into(),
+            details: Box::default(),
+            movies_db: ok.clone(),
+            broker: ok.clone(),
+            broker_program: None,
+            billing: ok.clone(),
             billing_db: ok,
             waiting: Some(waiting),
             dead: Some(0),
+            consumers: None,
             orders_stored: None,
             reported: BillingTotals { instances: 1, held, heard, ..BillingTotals::default() },
             outbox: None,
@@ -369,6 +418,27 @@ mod tests {
         // More than were ever confirmed here: they are older than this gateway.
         note(&history, 30, &sight(100, 0, 7), 7);
         assert_eq!(answer(&history, "minutes=60")["oldest_s"], json!([0, 5, 10, 5, 0, 30]));
+    }
+
+    #[test]
+    fn failures_are_told_by_cause_and_outages_of_further_services_by_name() {
+        let mut history = History::new(START_S, &Totals { causes: [0, 7, 0].into(), ..Totals::default() });
+        history.services = ["todo"].into();
+        history.causes = [("inventory", "own"), ("todo", "timeout"), ("broker", "unavailable")].into();
+        for (after_s, state, causes) in
+            [(5, "ok", [0, 7, 0]), (10, "not ready", [0, 9, 1]), (15, "ok", [0, 9, 4])]
+        {
+            let mut sight = sight(0, 0, 0);
+            sight.services = [PartState::named("ok"), PartState::named(state)].into();
+            let totals = Totals { causes: causes.into(), ..Totals::default() };
+            history.note(START_S + after_s, &sight, &totals);
+        }
+        let short = answer(&history, "");
+        assert_eq!(short["services_down"], json!({ "todo": [0, 1, 0] }));
+        assert_eq!(short["down"]["inventory"], json!([0, 0, 0]));
+        let todo = json!({ "part": "todo", "kind": "timeout", "counts": [0, 2, 0] });
+        let broker = json!({ "part": "broker", "kind": "unavailable", "counts": [0, 1, 3] });
+        assert_eq!(short["failure_causes"], json!([todo, broker]));
     }
 
     #[test]

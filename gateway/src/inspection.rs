@@ -5,9 +5,10 @@ use std::sync::Arc;
 use foundation::listener::{Dependency, Inspect};
 use foundation::metrics::Exposition;
 
+use crate::broker_state::BrokerState;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
-use crate::publisher::{BrokerState, Publisher};
+use crate::publisher::Publisher;
 use crate::upstream::{self, UpstreamService};
 
 /// The gateway's private listener.

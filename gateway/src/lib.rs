@@ -11,9 +11,11 @@ mod assets;
 mod asyncapi;
 mod billing_activity;
 mod billing_records;
+mod broker_state;
 mod catalogue;
 mod cors;
 mod error;
+mod failures;
 mod forwarded;
 mod health;
 mod history;
@@ -48,8 +50,8 @@ use foundation::listener::{self, Identity};
 pub use error::{Error, Problem};
 pub use forwarded::Network;
 pub use settings::{
-    AccessSettings, OutboxSettings, QueueSettings, RateSettings, ServiceSettings, Settings, TokenSettings,
-    UpstreamSettings,
+    AccessSettings, OutboxSettings, ProfileSettings, Profiles, QueueSettings, RateSettings, ServiceSettings,
+    Settings, TokenSettings, UpstreamSettings,
 };
 pub use tokens::{Role, TokenFault, TokenTable, new_token};
 pub use upstream::Reason;
@@ -119,7 +121,7 @@ impl Gateway {
         let states = Arc::new(OrderStates::new(publisher.clone(), recent.clone(), billing_activity.clone()));
         let watch = Watch::new(services.clone(), publisher.clone(), billing_activity.clone(), outbox.clone());
         let watch = Arc::new(watch);
-        let history = History::start(watch.clone(), metrics.clone(), shutdown.clone())?;
+        let history = History::start(&services, watch.clone(), metrics.clone(), shutdown.clone())?;
         let proxies = services.iter().zip(&settings.services);
         let routes = Arc::new(Routes {
             services: proxies
@@ -142,6 +144,7 @@ impl Gateway {
                 watch,
                 billing_activity,
                 &settings.queue,
+                settings.profiles.clone(),
             ),
             metrics: metrics.clone(),
             access_log: AccessLog::new(settings.access.access_log),

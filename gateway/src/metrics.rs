@@ -6,6 +6,7 @@ use amqp::PublishError;
 use edge::Connections;
 use foundation::metrics::{Counter, Exposition, HttpMetrics};
 
+use crate::failures::Failures;
 use crate::upstream::UpstreamService;
 
 /// All metrics of one process.
@@ -13,6 +14,8 @@ use crate::upstream::UpstreamService;
 pub(crate) struct Metrics {
     /// The requests.
     pub(crate) http: HttpMetrics,
+    /// Those that failed, by cause.
+    pub(crate) failures: Failures,
     /// The connections of clients.
     connections: Connections,
     /// Orders that the broker has confirmed.
@@ -42,6 +45,7 @@ impl Metrics {
     ) -> Self {
         Self {
             http: HttpMetrics::new(routes),
+            failures: Failures::new(services.iter().map(|service| service.name())),
             connections,
             orders_confirmed: Counter::default(),
             orders_returned: Counter::default(),

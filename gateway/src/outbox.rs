@@ -13,8 +13,9 @@ use broker::{PublishError, Spool, SpoolOptions, SpooledMessage};
 use foundation::metrics::{Counter, Exposition};
 use foundation::{Backoff, Shutdown};
 
+use crate::broker_state::BrokerState;
 use crate::error::Error;
-use crate::publisher::{BrokerState, Publisher, QueuedOrder};
+use crate::publisher::{Publisher, QueuedOrder};
 use crate::recent_orders::{Place, RecentOrders};
 use crate::settings::OutboxSettings;
 
@@ -41,6 +42,8 @@ pub(crate) struct OutboxFigures {
     pub(crate) oldest: Duration,
     /// It takes orders.
     pub(crate) is_open: bool,
+    /// Why it takes none now, be it closed or full.
+    pub(crate) refusal: Option<String>,
 }
 
 /// Why an order is not in the outbox, as far as that is known.
@@ -159,6 +162,11 @@ impl Outbox {
             orders: self.spool.count(),
             oldest: oldest.and_then(|oldest| oldest.elapsed().ok()).unwrap_or_default(),
             is_open: !self.is_closed(),
+            refusal: self.refusal().map(|refusal| match refusal {
+                PublishError::Full { reason } => format!("it is full: {reason}"),
+                PublishError::Closed { reason } => format!("it failed: {reason}"),
+                other => other.to_string(),
+            }),
         }
     }
 

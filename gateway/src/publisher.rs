@@ -1,17 +1,18 @@
 //! Publishes orders. A supervisor thread keeps one connection to the broker open. Requests share its channel, so many
 //! of them can wait for their confirms at the same time.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use amqp::{Connection, Deliveries, Delivery, Properties, PublishError};
+use amqp::{BrokerError, BrokerProgram, Connection, Deliveries, Delivery, Properties, PublishError};
 use broker::SpooledMessage;
 use foundation::{Backoff, Shutdown};
 use order::question::{Answer, Question};
 use order::report;
 
 use crate::billing_activity::BillingActivity;
+use crate::broker_state::{BrokerState, KnownBroker, OrderQueues};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::questions::{Questions, Unanswered};
@@ -62,34 +63,14 @@ pub(crate) struct Unconfirmed {
     pub(crate) timed_out: bool,
 }
 
-/// Whether the broker can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BrokerState {
-    /// It accepts orders.
-    Ready,
-    /// It is connected but accepts no messages: its disk or memory is nearly full.
-    Blocked,
-    /// It is not connected.
-    Unreachable,
-}
-
-impl BrokerState {
-    /// Its name in answers.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Ready => "ok",
-            Self::Blocked => "blocked",
-            Self::Unreachable => "unreachable",
-        }
-    }
-}
-
 /// Publishes orders, while the broker is connected.
 pub(crate) struct Publisher {
     settings: QueueSettings,
     metrics: Arc<Metrics>,
     billing_activity: Arc<BillingActivity>,
     current: Mutex<Option<Arc<Connection>>>,
+    /// What is known of the broker beside the connection.
+    known: Mutex<KnownBroker>,
     questions: Questions,
     /// Raised when the gateway stops publishing.
     stop: Shutdown,
@@ -102,9 +83,15 @@ impl Publisher {
         metrics: Arc<Metrics>,
         billing_activity: Arc<BillingActivity>,
     ) -> Result<Arc<Self>, Error> {
-        let (current, stop) = (Mutex::new(None), Shutdown::new());
-        let questions = Questions::default();
-        let publisher = Arc::new(Self { settings, metrics, billing_activity, current, questions, stop });
+        let publisher = Arc::new(Self {
+            settings,
+            metrics,
+            billing_activity,
+            current: Mutex::default(),
+            known: Mutex::default(),
+            questions: Questions::default(),
+            stop: Shutdown::new(),
+        });
         let supervisor = publisher.clone();
         thread::Builder::new()
             .name("publisher".to_owned())
@@ -127,13 +114,29 @@ impl Publisher {
         }
     }
 
-    /// How many messages wait in the queue and in its dead-letter queue, which exists once billing has declared it.
-    /// `None` if the broker is unreachable or blocked; a blocked one may not even read the request.
-    pub(crate) fn count_messages(&self) -> Option<(Option<u32>, Option<u32>)> {
+    /// Why orders cannot be published, without addresses; `None` if they can, or nobody has found out yet.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        match self.current() {
+            None => self.known().trouble.as_ref().map(|cause| format!("no connection to it: {cause}")),
+            Some(connection) => connection.blocked(),
+        }
+    }
+
+    /// Which program the broker is, or was when it was connected last.
+    pub(crate) fn broker_program(&self) -> Option<BrokerProgram> {
+        self.known().program.clone()
+    }
+
+    fn known(&self) -> MutexGuard<'_, KnownBroker> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the queues. `None` if the broker is unreachable or blocked; a blocked one may not even read the request.
+    pub(crate) fn inspect_queues(&self) -> Option<OrderQueues> {
         let connection = self.current().filter(|connection| connection.blocked().is_none())?;
-        let waiting = connection.count_messages(&self.settings.queue).ok()?;
-        let dead = connection.count_messages(&format!("{}.dead", self.settings.queue)).ok()?;
-        Some((waiting, dead))
+        let orders = connection.inspect_queue(&self.settings.queue).ok()?;
+        let dead_letters = connection.inspect_queue(&format!("{}.dead", self.settings.queue)).ok()?;
+        Some(OrderQueues { orders, dead_letters })
     }
 
     /// How long the broker may take to confirm an order that has nowhere else to go.
@@ -221,16 +224,20 @@ impl Publisher {
                 Ok(connection) => {
                     log::info!("connected to the broker");
                     reported.clear();
+                    *self.known() = KnownBroker { program: Some(connection.server().clone()), trouble: None };
                     if self.attend(Arc::new(connection)) {
                         backoff.reset();
                     }
                 }
-                // Log each reason once, not each attempt.
-                Err(cause) if cause != reported => {
-                    log::warn!("cannot reach the broker: {cause}; trying again");
-                    reported = cause;
+                Err(error) => {
+                    self.known().trouble = Some(error.reason().to_owned());
+                    let cause = error.to_string();
+                    // Log each reason once, not each attempt.
+                    if cause != reported {
+                        log::warn!("cannot reach the broker: {cause}; trying again");
+                        reported = cause;
+                    }
                 }
-                Err(_) => {}
             }
             self.stop.wait_timeout(backoff.next_delay());
         }
@@ -300,6 +307,7 @@ impl Publisher {
         self.questions.set_reply_to(None);
         self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
         log::warn!("lost the broker: {reason}; connecting again");
+        self.known().trouble = Some(reason);
         lasted || self.metrics.orders_confirmed.get() > confirmed
     }
 
@@ -354,17 +362,16 @@ fn report_change(known: &mut Option<String>, now: Option<String>) {
 }
 
 /// Opens a connection, declares the queue, and finds out whether the broker accepts messages.
-fn connect(settings: &QueueSettings) -> Result<Connection, String> {
-    let connection = Connection::open(&settings.amqp, APP_ID).map_err(|e| e.to_string())?;
-    let queue = &settings.queue;
-    connection.declare_queue(queue).map_err(|e| format!("declare {queue}: {e}"))?;
+fn connect(settings: &QueueSettings) -> Result<Connection, BrokerError> {
+    let connection = Connection::open(&settings.amqp, APP_ID)?;
+    connection.declare_queue(&settings.queue)?;
     connection.probe();
     Ok(connection)
 }
 
 /// Whether the broker can be used, for `--check`.
 pub(crate) fn check(settings: &QueueSettings) -> Result<(), String> {
-    let connection = connect(settings)?;
+    let connection = connect(settings).map_err(|error| error.to_string())?;
     let blocked = connection.blocked();
     connection.close(CLOSE_TIMEOUT);
     blocked.map_or(Ok(()), |cause| Err(format!("it takes no orders for now: {cause}")))

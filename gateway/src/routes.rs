@@ -1,6 +1,7 @@
 //! Routes requests by path and method. No other file knows the gateway's paths; the prefixes of the services are
 //! settings.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,9 +121,19 @@ static ROUTES: [Route; OTHER] = [
 ];
 
 /// How many of [`ROUTES`], from the first one on, lead to inventory.
-pub(crate) const MOVIE_ROUTES: usize = 2;
+const MOVIE_ROUTES: usize = 2;
 /// The number of routes; also the metrics index of requests without a route. The further services follow.
 const OTHER: usize = 19;
+
+/// Where a service's routes are among the [`labels`]; the services count from inventory, which is 0.
+pub(crate) fn labels_of(service: usize) -> Range<usize> {
+    if service == 0 { 0..MOVIE_ROUTES } else { OTHER + service..OTHER + service + 1 }
+}
+
+/// The service whose route has this position among the [`labels`]; `None` for the gateway's own.
+fn service_of(label: usize) -> Option<usize> {
+    if label < MOVIE_ROUTES { Some(0) } else { label.checked_sub(OTHER).filter(|service| *service > 0) }
+}
 
 /// The labels of the routes in metrics: [`ROUTES`] in order, `other`, then the prefixes of the further services. They
 /// live as long as the process.
@@ -182,11 +193,15 @@ impl Service for Routes {
             _ => response.status(),
         };
         in_flight.answered(route, request.method_name(), status);
+        if status >= 500 {
+            self.metrics.failures.count(status, service_of(route), result.as_ref().err());
+        }
         result.or_else(|problem| problem.answer(request, response))
     }
 
     fn refused(&self, refusal: &Refusal) {
         self.metrics.http.record(OTHER, "other", refusal.status(), Duration::ZERO);
+        self.metrics.failures.count_refused(refusal);
     }
 
     fn answered(&self, answered: &Answered<'_>) {
@@ -229,7 +244,7 @@ impl Routes {
             else {
                 return Err(Problem::NotFound);
             };
-            *taken = OTHER + index;
+            *taken = labels_of(index).start;
             self.access.authorise(role, resource_below(&service.prefix, &target.path), method)?;
             return self.pass_on(index, request, response, target.verbatim, EVERYTHING);
         };
@@ -355,6 +370,8 @@ mod tests {
         assert_eq!(template("/api/movies"), Some("/api/movies"));
         assert_eq!(template("/api/movies/1"), Some("/api/movies/{id}"));
         assert_eq!(template("/assets/icon.svg"), Some("/assets/{name}"));
+        let of_inventory = ROUTES[labels_of(0)].iter().map(|route| route.template);
+        assert_eq!(of_inventory.collect::<Vec<_>>(), ["/api/movies", "/api/movies/{id}"]);
         for other in ["/api/moviesx", "/api", "/docs/x", "/assets", "/metricsx", "/api/status/order"] {
             assert_eq!(template(other), None, "{other}");
         }
@@ -394,6 +411,8 @@ mod tests {
             assert_eq!(checked.is_ok(), fine, "{prefix}: {checked:?}");
             assert!(fine || checked.unwrap_err().to_string().contains("GATEWAY_SERVICES"));
             assert_eq!(labels(&services)[OTHER..], ["other", prefix]);
+            assert_eq!(labels(&services)[labels_of(1)], [prefix]);
+            assert_eq!([0, 1, 2, OTHER, OTHER + 1].map(service_of), [Some(0), Some(0), None, None, Some(1)]);
         }
     }
 

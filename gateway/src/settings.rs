@@ -1,6 +1,8 @@
-//! Every setting of the gateway, with its default; `access` has those for who may do what. Nothing else in this crate reads the environment.
+//! Every setting of the gateway, with its default; `access` has those for who may do what, `profile` those for the
+//! catalogue. Nothing else in this crate reads the environment.
 
 mod access;
+mod profile;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -14,6 +16,7 @@ use ureq::http::uri::{Authority, Uri};
 
 use crate::error::Error;
 pub use access::{AccessSettings, RateSettings, TokenSettings};
+pub use profile::{ProfileSettings, Profiles};
 
 /// The settings of one gateway.
 #[derive(Clone, Debug)]
@@ -41,6 +44,8 @@ pub struct Settings {
     pub queue: QueueSettings,
     /// `GATEWAY_OUTBOX_DIR` (none): where orders are kept that the broker does not take.
     pub outbox: Option<OutboxSettings>,
+    /// What the catalogue tells of the gateway, billing and the broker.
+    pub profiles: Profiles,
 }
 
 /// Where orders are kept that the broker does not take, and how many.
@@ -123,7 +128,7 @@ pub struct UpstreamSettings {
 /// The most instances of one service.
 const INSTANCES_MAX: usize = 64;
 /// Names with another meaning in logs, metrics and variables.
-const RESERVED_NAMES: [&str; 5] = ["billing", "broker", "gateway", "inventory", "postgresql"];
+const RESERVED_NAMES: [&str; 6] = ["billing", "billing_db", "broker", "gateway", "inventory", "postgresql"];
 /// The prefix of inventory's paths.
 const INVENTORY_PREFIX: &str = "/api/movies";
 
@@ -146,6 +151,7 @@ impl Settings {
                 confirm_timeout: Duration::from_secs(5),
             },
             outbox: OutboxSettings::read(environment)?,
+            profiles: Profiles::read(environment),
         })
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::billing_activity::BillingActivity;
 use crate::metrics::Metrics;
 use crate::order_states::OrderStates;
+use crate::routes;
 use crate::upstream::UpstreamService;
 use crate::watch::{PartState, Sight, Watch};
 
@@ -57,20 +58,29 @@ impl Status {
     }
 
     fn describe(&self, sight: &Sight) -> Value {
-        let part = |state: &PartState| json!({ "state": state.name, "since_s": state.since_s() });
-        let names = self.services.iter().map(|service| service.name().to_owned());
-        let services: Map<_, _> = names.zip(sight.services.iter().map(part)).skip(1).collect();
+        let service = |(index, service): (usize, &&UpstreamService)| {
+            let details = &sight.details[index];
+            let mut told = part(&sight.services[index], details.version.as_deref());
+            told["memory_bytes"] = details.memory_bytes.into();
+            told["requests"] = self.metrics.http.answered_on(routes::labels_of(index)).into();
+            (service.name().to_owned(), told)
+        };
+        let mut services: Map<_, _> = self.services.iter().enumerate().map(service).collect();
         // Inventory answers; what its database does is told apart.
-        let mut inventory = part(&sight.services[0]);
+        let mut inventory = services.remove(self.services[0].name()).unwrap_or_default();
         if sight.services[0].name == "not ready" {
             inventory["state"] = "ok".into();
+            inventory["cause"] = Value::Null;
         }
+        let movies_db = part(&sight.movies_db, sight.details[0].database_version.as_deref());
         let reported = &sight.reported;
         let minutes = self.billing_activity.minutes();
         let minutes: Vec<_> = minutes.iter().map(|minute| {
             json!({ "start_s": minute.start_s(), "confirmed": minute.confirmed, "stored": minute.stored })
         }).collect();
         let uptime_s = self.metrics.uptime_s();
+        let billing_program = self.billing_activity.program().unwrap_or_default();
+        let billing_db = part(&sight.billing_db, billing_program.database_version.as_deref());
         json!({
             "gateway": {
                 "state": "ok",
@@ -80,18 +90,23 @@ impl Status {
                 "memory_bytes": foundation::metrics::resident_bytes(),
             },
             "inventory": inventory,
-            "postgresql": part(&sight.movies_db),
+            "postgresql": movies_db,
             "services": services,
             "broker": {
                 "state": sight.broker.name,
                 "since_s": sight.broker.since_s(),
+                "cause": sight.broker.cause,
+                "product": sight.broker_program.as_ref().map(|program| program.product.as_str()),
+                "version": sight.broker_program.as_ref().map(|program| program.version.as_str()),
+                "consumers": sight.consumers,
                 "messages_waiting": sight.waiting,
                 "messages_dead": sight.dead,
             },
             "billing": {
                 "state": sight.billing.name,
                 "since_s": sight.billing.since_s(),
-                "version": self.billing_activity.program().and_then(|program| program.version),
+                "cause": sight.billing.cause,
+                "version": billing_program.version,
                 "memory_bytes": reported.memory_bytes,
                 "instances": reported.instances,
                 "orders_stored": sight.orders_stored,
@@ -99,10 +114,11 @@ impl Status {
                 "messages_repeated": reported.repeated,
                 "messages_dead": reported.dead,
             },
-            "billing_db": part(&sight.billing_db),
+            "billing_db": billing_db,
             "outbox": sight.outbox.as_ref().map(|figures| {
                 json!({
                     "state": if figures.is_open { "ok" } else { "failed" },
+                    "cause": figures.refusal,
                     "orders_waiting": figures.orders,
                     "oldest_s": figures.oldest.as_secs(),
                 })
@@ -110,6 +126,10 @@ impl Status {
             "minutes": minutes,
         })
     }
+}
+
+fn part(state: &PartState, version: Option<&str>) -> Value {
+    json!({ "state": state.name, "since_s": state.since_s(), "cause": state.cause, "version": version })
 }
 
 fn now_s() -> u64 {

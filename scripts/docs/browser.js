@@ -48,16 +48,16 @@ const STATES = {
     await furtherService.walk(folder);
   },
   async "no-billing"() {
-    await pictured(await overview.isDown("billing", "Billing", "./scripts/run.sh start billing_app"), state);
+    await pictured(await overview.isDown("billing", "Billing", "./scripts/run.sh start billing_app", "Nobody consumes from its queue"), state);
     await orders.withoutBilling();
     await services.isDown("billing");
   },
   async "no-inventory"() {
-    await pictured(await overview.isDown("inventory", "Inventory", "./scripts/run.sh start inventory_app"), state);
+    await pictured(await overview.isDown("inventory", "Inventory", "./scripts/run.sh start inventory_app", "it is stopped"), state);
     await services.isDown("inventory");
   },
   async "frozen-inventory"() {
-    await pictured(await overview.isDown("inventory", "Inventory", "./scripts/run.sh restart inventory_app"), state);
+    await pictured(await overview.isDown("inventory", "Inventory", "./scripts/run.sh restart inventory_app", "it is stuck"), state);
     await services.isDown("inventory");
   },
   async "no-database"() {
@@ -66,7 +66,7 @@ const STATES = {
     await pictured(page, state);
   },
   async "no-broker"() {
-    await pictured(await overview.isDown("broker", "Broker", "./scripts/run.sh start broker"), state);
+    await pictured(await overview.isDown("broker", "Broker", "./scripts/run.sh start broker", "refused"), state);
     await services.isDown("broker");
   },
 };

@@ -48,7 +48,7 @@ open_firewall "${rules[@]}"
 install -d -m 755 -- /var/lib/crud-master
 install -d -m 700 -o "$service_user" -g "$service_user" -- "$GATEWAY_OUTBOX_DIR"
 make_tokens
-run_service api-gateway "$urls"'GATEWAY_|INVENTORY_URL$|RABBITMQ_|BILLING_QUEUE$|SERVICE_TOKEN$|PRIVATE_HOST$|LOG_LEVEL$'
+run_service api-gateway "$urls"'GATEWAY_|INVENTORY_URL$|RABBITMQ_|BILLING_QUEUE$|(BILLING|BROKER)_(OWNER|CONTACT|REPOSITORY)$|SERVICE_TOKEN$|PRIVATE_HOST$|LOG_LEVEL$'
 # The other machines may not be up yet, so wait for /health, not for /ready.
 wait_until_serving api_gateway serving "http://127.0.0.1:$GATEWAY_PORT/health"
 say "The gateway serves at http://$VM_GATEWAY:$GATEWAY_PORT"

@@ -26,7 +26,8 @@ use tokio::time::timeout;
 
 use super::confirms::Confirms;
 use super::{
-    AmqpSettings, BrokerError, CloseReason, ConfirmSender, Delivery, Properties, PublishError, refusal,
+    AmqpSettings, BrokerError, BrokerProgram, CloseReason, ConfirmSender, Delivery, Properties, PublishError,
+    refusal,
 };
 pub(super) use browse::Settlements;
 use channels::Channels;
@@ -46,7 +47,12 @@ impl Drop for CloseOnExit<'_> {
 }
 
 /// Runs one connection from opening to end. Sends the result of opening to `opened`.
-pub(super) fn run(settings: &AmqpSettings, name: &str, opened: &Reply<Commands>, closed: &CloseReason) {
+pub(super) fn run(
+    settings: &AmqpSettings,
+    name: &str,
+    opened: &Reply<(Commands, BrokerProgram)>,
+    closed: &CloseReason,
+) {
     let _guard = CloseOnExit(closed);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
@@ -58,7 +64,7 @@ pub(super) fn run(settings: &AmqpSettings, name: &str, opened: &Reply<Commands>,
     runtime.block_on(async {
         match Session::open(settings, name).await {
             Ok((session, queued)) => {
-                let _ = opened.send(Ok(session.commands.clone()));
+                let _ = opened.send(Ok((session.commands.clone(), session.server())));
                 session.serve(queued, closed).await;
             }
             Err(e) => {
@@ -91,12 +97,13 @@ impl Session {
                 Ok(session) => return Ok((session, queued)),
                 Err(e) => {
                     // Blocks this thread for up to four seconds; nothing else runs on it yet.
-                    let reason = refusal::reason(host, *port, settings).unwrap_or_else(|| e.to_string());
-                    problems.push(format!("{host}:{port}: {reason}"));
+                    let reason = refusal::reason(host, *port, settings)
+                        .unwrap_or_else(|| plain(&e.to_string()).to_owned());
+                    problems.push(((host.as_str(), *port), reason));
                 }
             }
         }
-        Err(BrokerError(problems.join("; ")))
+        Err(BrokerError::of_hosts(&problems))
     }
 
     async fn open_on(
@@ -123,6 +130,11 @@ impl Session {
         Ok(Self { channels, channel, refused, commands })
     }
 
+    fn server(&self) -> BrokerProgram {
+        let told = self.channels.connection.server_properties();
+        BrokerProgram { product: told.product().to_owned(), version: told.version().to_owned() }
+    }
+
     /// Executes commands until the connection ends or its owner closes or drops it.
     async fn serve(self, mut queued: QueuedCommands, closed: &CloseReason) {
         let mut reason = "closed by this program".to_owned();
@@ -145,7 +157,7 @@ impl Session {
                     self.send(nowhere, Properties::default(), b"probe".to_vec(), reply).await;
                 }
                 beside @ (Command::DeclareQueue { .. }
-                | Command::CountMessages { .. }
+                | Command::InspectQueue { .. }
                 | Command::DeclareFanout { .. }
                 | Command::Browse { .. }
                 | Command::DeclareTopicExchange { .. }
@@ -218,7 +230,7 @@ impl Session {
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Receiver<Vec<Delivery>>, BrokerError> {
         let failed = |e: BrokerError| {
-            let reason = self.refused.get().map_or(e, BrokerError);
+            let reason = self.refused.get().map_or(e, BrokerError::new);
             BrokerError::new(format!("consume from queue {queue}: {reason}"))
         };
         let qos = self.channel.basic_qos(BasicQosArguments::new(0, prefetch, false));
@@ -240,6 +252,11 @@ impl Session {
     }
 }
 
+/// The library's text of an error without the names of its layers in front of what the system says.
+fn plain(text: &str) -> &str {
+    text.rsplit_once("network io error: ").map_or(text, |(_, cause)| cause)
+}
+
 fn delivery(message: ConsumerMessage) -> Option<Delivery> {
     let deliver = message.deliver?;
     Some(Delivery {
@@ -256,7 +273,7 @@ async fn within<T>(
 ) -> Result<T, BrokerError> {
     match timeout(deadline, step).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(e)) => Err(BrokerError(e.to_string())),
+        Ok(Err(e)) => Err(BrokerError::new(e.to_string())),
         Err(_) => Err(BrokerError::new("no answer in time")),
     }
 }

@@ -82,17 +82,34 @@ impl fmt::Debug for AmqpSettings {
 
 /// Why a broker could not be reached or used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokerError(String);
+pub struct BrokerError {
+    text: String,
+    /// The text without addresses, if it has any.
+    reason: Option<String>,
+}
 
 impl BrokerError {
-    fn new(reason: impl Into<String>) -> Self {
-        Self(reason.into())
+    fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), reason: None }
+    }
+
+    /// The problem of each host that was tried.
+    fn of_hosts(problems: &[((&str, u16), String)]) -> Self {
+        let texts = problems.iter().map(|((host, port), reason)| format!("{host}:{port}: {reason}"));
+        let mut reasons: Vec<_> = problems.iter().map(|(_, reason)| reason.as_str()).collect();
+        reasons.dedup();
+        Self { text: texts.collect::<Vec<_>>().join("; "), reason: Some(reasons.join("; ")) }
+    }
+
+    /// The text without the addresses of the broker, for people who need not know them.
+    pub fn reason(&self) -> &str {
+        self.reason.as_deref().unwrap_or(&self.text)
     }
 }
 
 impl fmt::Display for BrokerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -170,10 +187,29 @@ impl CloseReason {
     }
 }
 
+/// Which program a broker is, as it says itself (AMQP 0-9-1 §1.4.2.1); `unknown` where it says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerProgram {
+    /// Its name, such as `RabbitMQ`.
+    pub product: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// How a queue is (AMQP 0-9-1 §1.7.2.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueFigures {
+    /// Messages that wait for a consumer.
+    pub messages: u32,
+    /// Consumers.
+    pub consumers: u32,
+}
+
 /// A connection to a broker. May be shared by many threads.
 pub struct Connection {
     commands: Commands,
     closed: Arc<CloseReason>,
+    server: BrokerProgram,
     /// How long a request other than publishing may wait for the broker's answer.
     answer_timeout: Duration,
 }
@@ -192,8 +228,14 @@ impl Connection {
         };
         thread.map_err(|e| BrokerError::new(format!("start the amqp thread: {e}")))?;
         // Every step of the I/O thread has a deadline; if the thread panics, this receive fails.
-        let commands = result.recv().unwrap_or_else(|_| Err(BrokerError::new("the amqp thread stopped")))?;
-        Ok(Self { commands, closed, answer_timeout: settings.connect_timeout })
+        let opened = result.recv().unwrap_or_else(|_| Err(BrokerError::new("the amqp thread stopped")));
+        let (commands, server) = opened?;
+        Ok(Self { commands, closed, server, answer_timeout: settings.connect_timeout })
+    }
+
+    /// Which program the broker is.
+    pub fn server(&self) -> &BrokerProgram {
+        &self.server
     }
 
     /// Makes sure that the durable queue `queue` exists, and returns how many messages wait in it. An existing queue of
@@ -202,9 +244,9 @@ impl Connection {
         self.request(|reply| Command::DeclareQueue { queue: queue.to_owned(), auto_delete: false, reply })
     }
 
-    /// How many messages of `queue` wait for a consumer; `None` if there is no such queue.
-    pub fn count_messages(&self, queue: &str) -> Result<Option<u32>, BrokerError> {
-        self.request(|reply| Command::CountMessages { queue: queue.to_owned(), reply })
+    /// Looks at `queue` without changing anything; `None` if there is no such queue.
+    pub fn inspect_queue(&self, queue: &str) -> Result<Option<QueueFigures>, BrokerError> {
+        self.request(|reply| Command::InspectQueue { queue: queue.to_owned(), reply })
     }
 
     /// Makes sure that the durable fan-out exchange `exchange` exists.
@@ -301,7 +343,7 @@ impl Connection {
     }
 
     fn closed_error(&self) -> BrokerError {
-        BrokerError(self.close_reason())
+        BrokerError::new(self.close_reason())
     }
 
     fn close_reason(&self) -> String {
@@ -339,7 +381,7 @@ impl Deliveries {
                 Err(RecvTimeoutError::Timeout) => return Ok(Vec::new()),
                 Err(RecvTimeoutError::Disconnected) => {
                     let reason = self.closed.wait(Duration::from_secs(1));
-                    return Err(BrokerError(reason.unwrap_or_else(|| "the consumer ended".to_owned())));
+                    return Err(BrokerError::new(reason.unwrap_or_else(|| "the consumer ended".to_owned())));
                 }
             }
         }
@@ -381,8 +423,9 @@ mod tests {
             ("RABBITMQ_PASSWORD", "p"),
         ]);
         let settings = AmqpSettings::read(&environment).unwrap();
-        let error = Connection::open(&settings, "test").err().unwrap().to_string();
-        assert!(error.contains(&format!("127.0.0.1:{unused}")), "{error}");
+        let error = Connection::open(&settings, "test").err().unwrap();
+        assert!(error.to_string().contains(&format!("127.0.0.1:{unused}")), "{error}");
+        assert!(error.reason().starts_with("Connection refused"), "{error:?}");
     }
 
     #[test]

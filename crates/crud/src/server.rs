@@ -94,6 +94,8 @@ impl Application {
             body_max_bytes: settings.body_max_bytes as u64,
             service_token: settings.service_token.clone(),
             connections: server.connections(),
+            version: self.version,
+            database: settings.database.clone(),
             beside,
         };
         let resources = Arc::new(resources);

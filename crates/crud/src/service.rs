@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use database::{DatabaseSettings, Failure};
 use edge::{Connections, Refusal, Request, Response};
 use foundation::listener::{Answer, Dependency, Inspect, PageRequest, Pages};
-use foundation::metrics::{Counter, Exposition, HttpMetrics};
+use foundation::metrics::{Counter, Exposition, HttpMetrics, resident_bytes};
 use foundation::{ServiceToken, Warnings, codes, service_token};
 
 use crate::handlers::Handler;
@@ -15,8 +16,9 @@ use crate::routes::{Meaning, RouteMatch, Routes};
 use crate::store::Store;
 use crate::table::Table;
 
-/// How long the private listener waits for PostgreSQL's answer.
+/// How long the private listener waits for PostgreSQL's answer, and how long /ready does.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+const READY_TIMEOUT: Duration = Duration::from_millis(750);
 
 /// Requests that failed, of which strangers can send any number.
 static FAILED: Warnings = Warnings::new("requests that failed");
@@ -33,6 +35,9 @@ pub(crate) struct Resources {
     /// The OpenAPI document, as JSON.
     pub document: Vec<u8>,
     pub metrics: Metrics,
+    /// What it says of itself to the gateway, with its database's version.
+    pub version: &'static str,
+    pub database: DatabaseSettings,
     /// A part of the service that the private listener shows as well.
     pub beside: Option<Arc<dyn Inspect>>,
 }
@@ -148,11 +153,24 @@ impl Resources {
         Handler { store: &self.store, table: &self.tables[table], body_max_bytes: self.body_max_bytes }
     }
 
+    /// Says within the second for which the gateway waits whether PostgreSQL works: else the gateway would take a database
+    /// that stands still for a service that does.
     fn ready(&self, response: &mut Response<'_>) -> Result<(), Unserved> {
-        match self.store.ready(self.store.deadline) {
-            Ok(()) => Ok(response.send_json(200, &[], br#"{"status":"ready"}"#)?),
+        match self.store.ready(READY_TIMEOUT) {
+            Ok(()) => {
+                let told = serde_json::json!({
+                    "status": "ready",
+                    "version": self.version,
+                    "memory_bytes": resident_bytes(),
+                    "postgresql_version": self.database.server_version(),
+                });
+                Ok(response.send_json(200, &[], told.to_string().as_bytes())?)
+            }
             Err(failure) => {
-                let error = "PostgreSQL is not reachable";
+                let error = match failure {
+                    Failure::TimedOut | Failure::Overloaded => "PostgreSQL does not answer in time",
+                    _ => "PostgreSQL is not reachable",
+                };
                 let mut problem = Problem::new(503, codes::NOT_READY, error).with("retry-after", "1");
                 problem.cause = Some(failure.to_string());
                 Err(problem.into())

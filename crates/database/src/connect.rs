@@ -112,6 +112,11 @@ fn open(
         let _ = progress.send(ConnectProgress::Migrating);
         migrate::apply(&mut client, migrations)?;
     }
+    if let Ok(rows) = client.query("SHOW server_version", &[])
+        && let Some(version) = rows.first().and_then(|row| row.try_get(0).ok())
+    {
+        settings.note_server_version(version);
+    }
     Ok(Connection::new(client))
 }
 

@@ -1,7 +1,7 @@
 //! The address and timeouts of a service's database.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use foundation::Environment;
@@ -30,6 +30,8 @@ pub struct DatabaseSettings {
     pub(crate) application: &'static str,
     /// How many attempts to connect are under way. Clones share it, so the limit holds for the process.
     pub(crate) attempts: Arc<AtomicUsize>,
+    /// The version of the server that was connected last. Clones share it.
+    server_version: Arc<Mutex<Option<String>>>,
 }
 
 impl DatabaseSettings {
@@ -64,7 +66,19 @@ impl DatabaseSettings {
             server: format!("{host}:{port}"),
             application,
             attempts: Arc::default(),
+            server_version: Arc::default(),
         })
+    }
+
+    /// The version of the PostgreSQL that this process connected to last, such as `17.2`; `None` before the first time.
+    pub fn server_version(&self) -> Option<String> {
+        self.server_version.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes `server_version` as the server tells it; a distribution may add its own after a space.
+    pub(crate) fn note_server_version(&self, told: &str) {
+        let version = told.split(' ').next().map(str::to_owned);
+        *self.server_version.lock().unwrap_or_else(PoisonError::into_inner) = version;
     }
 
     /// What the PostgreSQL library needs to connect.

@@ -4,6 +4,7 @@
 //! the start in one array; those that are still zero are left out of the text.
 
 use std::fmt::{Display, Write as _};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -204,10 +205,10 @@ impl HttpMetrics {
         series.durations.record(took);
     }
 
-    /// How many requests were answered so far on the first `routes` routes.
-    pub fn answered_on(&self, routes: usize) -> u64 {
-        let series = self.series.iter().take(routes * METHODS.len());
-        series.flat_map(|series| &series.statuses).map(Counter::get).sum()
+    /// How many requests were answered so far on some of the routes, by their positions in the list.
+    pub fn answered_on(&self, routes: Range<usize>) -> u64 {
+        let series = self.series.get(routes.start * METHODS.len()..routes.end * METHODS.len());
+        series.unwrap_or_default().iter().flat_map(|series| &series.statuses).map(Counter::get).sum()
     }
 
     /// What was counted so far, of all routes and methods together.
@@ -396,7 +397,7 @@ mod tests {
         }
         let totals = metrics.totals().since(&before);
         assert_eq!((totals.count(), totals.answered(200), totals.answered(503)), (4, 3, 1));
-        assert_eq!([0, 1, 2].map(|routes| metrics.answered_on(routes)), [0, 3, 5]);
+        assert_eq!([0..0, 0..1, 1..2, 0..2, 1..3].map(|routes| metrics.answered_on(routes)), [0, 3, 2, 5, 0]);
         // Three of four are in the bucket from 2.5 to 5 ms: the second of them counts as two thirds of the way.
         assert_eq!(totals.quantile(0.5).map(|took| took.as_micros()), Some(4_166));
         assert_eq!(totals.quantile(0.99), Some(Duration::from_secs(10)));

@@ -37,6 +37,9 @@ pub struct Report {
     /// Its database did not serve its last attempt to store orders.
     #[serde(default)]
     pub database_is_away: bool,
+    /// The version of the PostgreSQL that it was connected to last.
+    #[serde(default)]
+    pub database_version: Option<String>,
     /// Memory that the process holds, in bytes, if it knows.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
@@ -80,7 +83,7 @@ mod tests {
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(
             json,
-            r#"{"instance":"i","version":"1.2.3","started_s":7,"stored":2,"repeated":0,"dead":0,"held":0,"database_is_away":false,"memory_bytes":null,"settled":[{"message_id":"m","outcome":"dead"}]}"#
+            r#"{"instance":"i","version":"1.2.3","started_s":7,"stored":2,"repeated":0,"dead":0,"held":0,"database_is_away":false,"database_version":null,"memory_bytes":null,"settled":[{"message_id":"m","outcome":"dead"}]}"#
         );
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
         let old = r#"{"instance":"i","stored":2,"repeated":0,"dead":0,"settled":[]}"#;

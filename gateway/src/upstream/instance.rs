@@ -230,11 +230,20 @@ impl Instance {
         max_bytes: u64,
         timeout: Duration,
     ) -> Result<Option<Vec<u8>>, Failure> {
+        let (status, body) = self.read(path, max_bytes, timeout)?;
+        Ok(body.filter(|_| status == 200))
+    }
+
+    /// Asks for `path` and returns the status and the body; `None` for a body that is cut off or larger than `max_bytes`.
+    pub(super) fn read(
+        &'static self,
+        path: &[u8],
+        max_bytes: u64,
+        timeout: Duration,
+    ) -> Result<(u16, Option<Vec<u8>>), Failure> {
         let answer = self.ask(path, timeout)?;
-        if answer.status() != 200 {
-            return Ok(None);
-        }
-        Ok(answer.into_body().into_with_config().limit(max_bytes).read_to_vec().ok())
+        let status = answer.status().as_u16();
+        Ok((status, answer.into_body().into_with_config().limit(max_bytes).read_to_vec().ok()))
     }
 
     fn ask(&'static self, path: &[u8], timeout: Duration) -> Result<Response<ureq::Body>, Failure> {

@@ -7,6 +7,7 @@ mod buffers;
 mod failure;
 mod instance;
 mod pool;
+mod readiness;
 mod transport;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,9 +26,13 @@ pub(crate) use failure::Failure;
 pub use failure::Reason;
 use instance::{Common, Permit, State};
 pub(crate) use instance::{Instance, SERVICE_TOKEN};
+pub(crate) use readiness::{Readiness, ServiceDetails};
 
 /// Interval for closing connections that have been idle for too long.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Largest answer to /ready that is read, in bytes.
+const READY_MAX_BYTES: u64 = 16 << 10;
 
 /// The cause in the log when no instance can be used.
 const NOBODY: &str = "no instance answers for now";
@@ -41,27 +46,6 @@ pub(crate) enum Repetition {
     Idempotent,
     /// It changes nothing, so it may also be sent to another instance while the first may still be working on it.
     Safe,
-}
-
-/// Whether a service is ready.
-#[derive(Debug)]
-pub(crate) enum Readiness {
-    /// It is.
-    Ready,
-    /// It answers that it is not ready.
-    NotReady(String),
-    /// No instance answers.
-    Unreachable(String),
-}
-
-impl Readiness {
-    /// The cause, if it is not ready.
-    pub(crate) fn problem(&self) -> Option<&str> {
-        match self {
-            Self::Ready => None,
-            Self::NotReady(cause) | Self::Unreachable(cause) => Some(cause),
-        }
-    }
 }
 
 /// One service and its instances.
@@ -207,22 +191,23 @@ impl UpstreamService {
 
     /// Asks the instances until one is ready. Takes at most the ready timeout for each.
     pub(crate) fn readiness(&'static self) -> Readiness {
-        let mut best = Readiness::Unreachable(NOBODY.to_owned());
+        let mut best = Readiness::nobody();
         let any_up = self.instances_up() > 0;
         for instance in &self.instances {
             let state = instance.state();
             if if any_up { !state.is_up() } else { state == State::Hung } {
                 continue;
             }
-            let at = &instance.authority;
-            match instance.probe(b"/ready", self.ready_timeout) {
-                Ok(200) => return Readiness::Ready,
-                Ok(status) => best = Readiness::NotReady(format!("{at}: /ready answered {status}")),
+            let at = instance.authority.as_str();
+            let found = match instance.read(b"/ready", READY_MAX_BYTES, self.ready_timeout) {
+                Ok((status, body)) => Readiness::of_answer(at, status, &body.unwrap_or_default()),
+                Err(failure) => Readiness::of_failure(at, &failure),
+            };
+            match (&found, &best) {
+                (Readiness::Ready(_), _) => return found,
                 // `NotReady` is the better result: at least one instance answered.
-                Err(failure) if matches!(best, Readiness::Unreachable(_)) => {
-                    best = Readiness::Unreachable(format!("{at}: {}", failure.cause()));
-                }
-                Err(_) => {}
+                (Readiness::Unreachable(_), Readiness::NotReady(_)) => {}
+                _ => best = found,
             }
         }
         best
@@ -231,8 +216,7 @@ impl UpstreamService {
 
 /// The readiness of each service, in the same order.
 pub(crate) fn readiness(services: &[&'static UpstreamService]) -> Vec<Readiness> {
-    let failed = || Readiness::Unreachable("asking it failed".to_owned());
-    ask_all(services, UpstreamService::readiness, failed)
+    ask_all(services, UpstreamService::readiness, Readiness::not_asked)
 }
 
 /// What each service has at `path`, in the same order; `None` if it answers anything but 200, or more than

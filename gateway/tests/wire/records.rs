@@ -138,7 +138,18 @@ fn without_an_answer_the_state_is_unknown_soon_and_a_list_is_refused() {
     // Nobody is there.
     assert_eq!(state(), "unknown");
     assert_eq!(gateway.get("/api/orders").error(), "billing is not reachable");
-    assert_eq!(body(&gateway.get("/api/status"))["billing_db"]["state"], "unknown");
+    let status = body(&gateway.get("/api/status"));
+    assert_eq!(status["billing_db"]["state"], "unknown");
+    assert_eq!((&status["broker"]["product"], &status["broker"]["consumers"]), (&"broker".into(), &0.into()));
+    let why = |status: &Value, words| {
+        status["billing"]["cause"].as_str().is_some_and(|cause| cause.contains(words))
+    };
+    assert!(why(&status, "stopped"), "{status}");
+    // A consumer that reports nothing.
+    let silent = connect(&broker);
+    let _messages = silent.consume(QUEUE, 1).unwrap();
+    eventually("billing is stuck", || why(&body(&gateway.get("/api/status")), "stuck"));
+    drop(silent);
 
     // Somebody is there, and says nothing.
     answer_questions(&broker, |_| None);

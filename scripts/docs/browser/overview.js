@@ -1,6 +1,6 @@
 // A walk through the overview: the drawing, the charts, and a gateway that stands still.
 
-const { assert, frozen, open, place, post, until } = require("./driver.js");
+const { assert, frozen, open, place, post, until, url } = require("./driver.js");
 
 const part = (page, name) => page.locator(`[data-part="${name}"]`);
 
@@ -15,7 +15,11 @@ async function drawing(page) {
     await shows(page, name, "good");
   }
   await post(page, "/api/billing", { user_id: "seen", number_of_items: 1, total_amount: 1 });
-  await page.locator(".arrow.busy").first().waitFor();
+  await page.locator('[data-way="gateway broker"].busy').waitFor();
+  await page.request.get(`${url}/api/movies?limit=1`);
+  for (const way of ["gateway inventory", "inventory postgresql"]) {
+    await page.locator(`[data-way="${way}"].busy .rate`, { hasText: /^[1-9].*\/(s|min)$/ }).waitFor();
+  }
   assert.match(await part(page, "gateway").textContent(), /for .* · v.*MiB/);
 }
 
@@ -56,16 +60,17 @@ async function silence(page) {
   await page.locator(".alert").waitFor({ state: "detached" });
 }
 
-// While a part is down, that is said with the command that helps.
-async function isDown(name, label, command) {
+// While a part is down, that is said with its cause and the command that helps.
+async function isDown(name, label, command, cause) {
   const page = await open("#/overview");
-  await says(page, name, label, command);
+  await says(page, name, label, command, cause);
   return page;
 }
 
-async function says(page, name, label, command) {
+async function says(page, name, label, command, cause) {
   await shows(page, name, "bad");
-  const alert = page.locator(".alert", { hasText: `${label} is down` });
+  const alert = page.locator(".alert", { hasText: `${label} is down` }).filter({ hasText: cause });
+  await alert.waitFor();
   await alert.locator("code", { hasText: command }).first().waitFor();
 }
 

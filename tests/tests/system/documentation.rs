@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 use testkit::http::{self, Connection, Response};
-use testkit::{Platform, patience, wait_until};
+use testkit::{Platform, Postgres, patience, wait_until};
 
 const ORDER: &str = r#"{"user_id": "3", "number_of_items": 5, "total_amount": 180}"#;
 
@@ -120,6 +120,27 @@ fn pages_come_compressed_or_not_and_are_not_sent_twice() {
     assert_eq!(get(addr, "/assets/console.html", &[]).status, 404);
     // Another server might read this path differently.
     assert_eq!(get(addr, "/assets/../openapi.json", &[]).status, 400);
+}
+
+#[test]
+fn every_part_says_what_it_is_and_a_database_that_stands_still_is_named() {
+    let postgres = Postgres::start();
+    let platform = Platform::start_on(&postgres);
+    let known = |status: &Value| {
+        let versions = ["gateway", "inventory", "billing", "broker", "postgresql", "billing_db"];
+        let memory = ["gateway", "inventory", "billing"];
+        versions.iter().all(|part| status[part]["version"].is_string())
+            && memory.iter().all(|part| status[part]["memory_bytes"].as_u64() > Some(1 << 20))
+    };
+    wait_until(patience(), "every part says what it is", || known(&status(&platform)));
+    postgres.pause();
+    wait_until(patience(), "the database is named", || {
+        let status = status(&platform);
+        let cause = status["postgresql"]["cause"].as_str().unwrap_or_default();
+        status["inventory"]["state"] == "ok" && cause == "PostgreSQL does not answer in time"
+    });
+    postgres.resume();
+    wait_until(patience(), "it is well again", || status(&platform)["postgresql"]["state"] == "ok");
 }
 
 #[test]

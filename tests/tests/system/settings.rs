@@ -114,6 +114,10 @@ fn the_file_has_every_setting_of_the_sources_once_and_no_other() {
     for prefix in ["GATEWAY", "INVENTORY", "BILLING", "BROKER"] {
         known.extend(listener.iter().map(|name| name.replace("{prefix}", prefix)));
     }
+    let profile = names_in("gateway/src/settings/profile.rs");
+    for prefix in ["GATEWAY", "BILLING", "BROKER"] {
+        known.extend(profile.iter().map(|name| name.replace("{prefix}", prefix)));
+    }
     let mut found = BTreeSet::new();
     for (name, _) in lines() {
         assert!(found.insert(name.clone()), "{name} is there twice");

@@ -43,7 +43,7 @@ impl Channels {
     pub(super) async fn browse(&self, queue: &str, limits: BrowseLimits) -> Result<Taken, BrokerError> {
         let refused = Arc::new(CloseReason::default());
         let failed = |e: BrokerError| {
-            let reason = refused.get().map_or(e, BrokerError);
+            let reason = refused.get().map_or(e, BrokerError::new);
             BrokerError::new(format!("look through queue {queue}: {reason}"))
         };
         let channel = within(self.deadline, self.open(&refused)).await.map_err(failed)?;

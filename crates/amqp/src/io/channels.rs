@@ -1,4 +1,4 @@
-//! Declares, counts and listens on channels of their own, so that a refusal, which closes a channel, cannot close the
+//! Declares, inspects and listens on channels of their own, so that a refusal, which closes a channel, cannot close the
 //! orders' channel. They also run as tasks of their own, so that orders do not wait for them.
 
 use std::sync::mpsc::{self, Sender};
@@ -13,7 +13,7 @@ use amqprs::connection::Connection as AmqpConnection;
 use amqprs::error::Error as AmqpError;
 
 use super::super::confirms::Confirms;
-use super::super::{BrokerError, CloseReason, Delivery};
+use super::super::{BrokerError, CloseReason, Delivery, QueueFigures};
 use super::commands::Listening;
 use super::{ChannelEvents, Command, delivery, within};
 
@@ -33,8 +33,8 @@ impl Channels {
             Command::DeclareQueue { queue, auto_delete, reply } => {
                 reply.try_send(self.declare_queue(&queue, auto_delete).await).is_ok()
             }
-            Command::CountMessages { queue, reply } => {
-                reply.try_send(self.count_messages(&queue).await).is_ok()
+            Command::InspectQueue { queue, reply } => {
+                reply.try_send(self.inspect_queue(&queue).await).is_ok()
             }
             Command::DeclareFanout { exchange, reply } => {
                 reply.try_send(self.declare_fanout(&exchange).await).is_ok()
@@ -59,20 +59,20 @@ impl Channels {
     pub(super) async fn declare_queue(&self, queue: &str, auto_delete: bool) -> Result<u32, BrokerError> {
         let mut arguments = QueueDeclareArguments::durable_client_named(queue);
         arguments.auto_delete(auto_delete);
-        if let Ok(waiting) = self.declare(arguments.clone().passive(true).finish()).await {
-            return Ok(waiting);
+        if let Ok(found) = self.declare(arguments.clone().passive(true).finish()).await {
+            return Ok(found.messages);
         }
-        let declared = self.declare(arguments.finish()).await;
+        let declared = self.declare(arguments.finish()).await.map(|made| made.messages);
         declared.map_err(|e| BrokerError::new(format!("declare queue {queue}: {e}")))
     }
 
-    /// The number of waiting messages; `None` if the broker closes the channel, because the queue does not exist or may
-    /// not be inspected.
-    async fn count_messages(&self, queue: &str) -> Result<Option<u32>, BrokerError> {
+    /// How the queue is; `None` if the broker closes the channel, because the queue does not exist or may not be
+    /// inspected.
+    async fn inspect_queue(&self, queue: &str) -> Result<Option<QueueFigures>, BrokerError> {
         let refused = Arc::new(CloseReason::default());
         let look = self.declare_noting(QueueDeclareArguments::new(queue).passive(true).finish(), &refused);
         match look.await {
-            Ok(waiting) => Ok(Some(waiting)),
+            Ok(figures) => Ok(Some(figures)),
             Err(_) if refused.get().is_some() => Ok(None),
             Err(error) => Err(error),
         }
@@ -86,7 +86,7 @@ impl Channels {
             channel.close().await
         };
         within(self.deadline, declared).await.map_err(|e| {
-            let reason = refused.get().map_or(e, BrokerError);
+            let reason = refused.get().map_or(e, BrokerError::new);
             BrokerError::new(format!("declare exchange {exchange}: {reason}"))
         })
     }
@@ -106,7 +106,7 @@ impl Channels {
             Ok((channel, queue, messages))
         };
         let (channel, queue, mut messages) = within(self.deadline, listening).await.map_err(|e| {
-            let reason = refused.get().map_or(e, BrokerError);
+            let reason = refused.get().map_or(e, BrokerError::new);
             BrokerError::new(format!("listen to exchange {exchange}: {reason}"))
         })?;
         let (sender, batches): (Sender<Vec<Delivery>>, _) = mpsc::channel();
@@ -135,7 +135,7 @@ impl Channels {
         Ok(channel)
     }
 
-    async fn declare(&self, arguments: QueueDeclareArguments) -> Result<u32, BrokerError> {
+    async fn declare(&self, arguments: QueueDeclareArguments) -> Result<QueueFigures, BrokerError> {
         self.declare_noting(arguments, &Arc::new(CloseReason::default())).await
     }
 
@@ -143,14 +143,15 @@ impl Channels {
         &self,
         arguments: QueueDeclareArguments,
         refused: &Arc<CloseReason>,
-    ) -> Result<u32, BrokerError> {
+    ) -> Result<QueueFigures, BrokerError> {
         let declare = async {
             let channel = self.open(refused).await?;
             let declared = channel.queue_declare(arguments).await?;
             channel.close().await?;
-            Ok(declared.map_or(0, |(_, waiting, _)| waiting))
+            let figures = declared.map(|(_, messages, consumers)| QueueFigures { messages, consumers });
+            Ok(figures.unwrap_or_default())
         };
-        within(self.deadline, declare).await.map_err(|e| refused.get().map_or(e, BrokerError))
+        within(self.deadline, declare).await.map_err(|e| refused.get().map_or(e, BrokerError::new))
     }
 }
 

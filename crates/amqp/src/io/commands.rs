@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::super::confirms::Confirms;
-use super::super::{BrokerError, BrowseLimits, ConfirmSender, Delivery, Event, Properties};
+use super::super::{BrokerError, BrowseLimits, ConfirmSender, Delivery, Event, Properties, QueueFigures};
 use super::browse::Taken;
 
 pub(in super::super) type Reply<T> = SyncSender<Result<T, BrokerError>>;
@@ -35,9 +35,9 @@ pub(in super::super) enum Command {
         auto_delete: bool,
         reply: Reply<u32>,
     },
-    CountMessages {
+    InspectQueue {
         queue: String,
-        reply: Reply<Option<u32>>,
+        reply: Reply<Option<QueueFigures>>,
     },
     DeclareFanout {
         exchange: String,

@@ -53,6 +53,6 @@ impl Channels {
             step(&channel).await?;
             channel.close().await
         };
-        within(self.deadline, work).await.map_err(|e| refused.get().map_or(e, BrokerError))
+        within(self.deadline, work).await.map_err(|e| refused.get().map_or(e, BrokerError::new))
     }
 }

@@ -85,6 +85,15 @@ impl Pizzas {
     }
 }
 
+#[test]
+fn a_service_says_what_it_is_once_it_is_ready() {
+    let told = Pizzas::start().get("/ready");
+    assert_eq!((&told["status"], &told["version"]), (&"ready".into(), &SERVICE.version.into()));
+    assert!(told["memory_bytes"].as_u64() > Some(1 << 20), "{told}");
+    let version = told["postgresql_version"].as_str().unwrap();
+    assert!(version.starts_with(|first: char| first.is_ascii_digit()) && !version.contains(' '), "{version}");
+}
+
 impl Drop for Pizzas {
     fn drop(&mut self) {
         self.shutdown.request();
