@@ -2,7 +2,9 @@
 
 use testkit::Folder;
 
-use crate::support::{Answer, Gateway, Inventory, authorization, eventually, gateway_binary, new_token};
+use crate::support::{
+    Answer, Gateway, Inventory, NO_SETTINGS, authorization, eventually, gateway_binary, new_token,
+};
 
 /// The roles, from the one that may do least.
 const ROLES: [&str; 3] = ["read", "write", "admin"];
@@ -238,7 +240,7 @@ fn a_gateway_does_not_start_with_tokens_that_cannot_be_read() {
             .env_clear()
             .envs([("RABBITMQ_USER", "u"), ("RABBITMQ_PASSWORD", "p"), ("GATEWAY_PRIVATE_PORT", "0")])
             .envs([("GATEWAY_HOST", "127.0.0.1"), ("GATEWAY_PORT", "0"), (name, value)])
-            .current_dir(env!("CARGO_TARGET_TMPDIR"))
+            .current_dir(NO_SETTINGS)
             .output()
             .unwrap();
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use testkit::{Folder, free_port};
 
-use crate::support::{Answer, Broker, BrokerAnswer, Client, Gateway, Inventory, eventually};
+use crate::support::{Answer, Broker, BrokerAnswer, Client, Gateway, Inventory, NO_SETTINGS, eventually};
 
 /// How soon an order is answered while the broker is away, on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
@@ -251,7 +251,7 @@ fn a_folder_that_is_in_use_keeps_a_second_gateway_from_starting() {
         .env_clear()
         .envs([("GATEWAY_HOST", "127.0.0.1"), ("GATEWAY_PORT", "0"), ("GATEWAY_PRIVATE_PORT", "0")])
         .envs([("RABBITMQ_USER", "u"), ("RABBITMQ_PASSWORD", "p"), ("GATEWAY_OUTBOX_DIR", &folder)])
-        .current_dir(env!("CARGO_TARGET_TMPDIR"))
+        .current_dir(NO_SETTINGS)
         .output()
         .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use edge::EdgeSettings;
 
-use crate::support::{Gateway, Inventory, LocalGateway, PATIENCE, eventually, ok};
+use crate::support::{Gateway, Inventory, LocalGateway, NO_SETTINGS, PATIENCE, eventually, ok};
 
 #[test]
 fn an_idle_gateway_stops_at_once() {
@@ -74,7 +74,7 @@ fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) 
         .args(arguments)
         .env_clear()
         .envs(variables.iter().copied())
-        .current_dir(env!("CARGO_TARGET_TMPDIR"))
+        .current_dir(NO_SETTINGS)
         .output()
         .unwrap();
     let text = [output.stdout, output.stderr].concat();

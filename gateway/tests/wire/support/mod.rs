@@ -30,6 +30,9 @@ pub fn gateway() -> (Inventory, Gateway) {
     (inventory, gateway)
 }
 
+/// Where the gateway finds no `.env`: the checkout's may have been changed, by a service that was added, for example.
+pub const NO_SETTINGS: &str = "/";
+
 pub fn gateway_binary() -> Command {
     Command::new(env!("CARGO_BIN_EXE_api-gateway"))
 }
@@ -87,7 +90,7 @@ impl Gateway {
             .env("RABBITMQ_PASSWORD", "dummy")
             .env("LOG_LEVEL", "debug")
             .envs(variables.iter().copied())
-            .current_dir(env!("CARGO_TARGET_TMPDIR"))
+            .current_dir(NO_SETTINGS)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
