@@ -13,8 +13,8 @@ use postgres::config::SslMode;
 const VANISHED_CLIENT: &str = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2 \
      -c tcp_user_timeout=20000";
 
-/// Keeps plans serial and uncompiled. Services fetch the first rows of a result, for which PostgreSQL starts no parallel
-/// workers; it would still prefer a parallel scan of the whole table to an index that gives those rows at once.
+/// Keeps plans serial and uncompiled. Services mostly want the first rows of a result, and want them for many clients at a
+/// time: PostgreSQL would prefer a parallel scan of the whole table to an index that gives those rows at once.
 const FIRST_ROWS: &str = "-c max_parallel_workers_per_gather=0 -c jit=off";
 
 /// The address and timeouts of a service's database.
