@@ -127,6 +127,8 @@ connect_settings() {
     same INVENTORY_DB_PORT BILLING_DB_PORT
     same BROKER_PORT RABBITMQ_PORT
     export RABBITMQ_HOST=127.0.0.1
+    # The console shows commands of this script.
+    export GATEWAY_DEPLOYMENT=script
     # An order is taken when the broker is away.
     export GATEWAY_OUTBOX_DIR=${GATEWAY_OUTBOX_DIR-$data/outbox}
     if [[ $INVENTORY_DB_HOST != 127.0.0.1 || $BILLING_DB_HOST != 127.0.0.1 ]]; then

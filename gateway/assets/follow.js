@@ -3,7 +3,7 @@
 
 import { call } from "/assets/api.js";
 import { element, having, userText } from "/assets/dom.js";
-import { clock, duration, milliseconds } from "/assets/words.js";
+import { moment } from "/assets/words.js";
 
 // The pauses between two questions, ever longer.
 const PAUSES_MS = [200, 400, 800, 1_500, 3_000];
@@ -40,47 +40,54 @@ function note(steps, { ok, body, error }) {
   if (!ok) {
     return;
   }
-  const now = Date.now();
-  if (steps.state !== body.state) {
-    // A dead letter that was sent back is on its way again.
-    steps.final_ms = null;
-  }
   steps.state = body.state;
   steps.reason = body.reason ?? "";
-  if (body.state === "outbox") {
-    steps.outbox_ms ??= now;
-  }
-  if (body.state === "waiting" || body.state === "stored" || body.state === "dead") {
-    steps.confirmed_ms ??= now;
-  }
-  if (body.state === "stored" || body.state === "dead") {
-    steps.final_ms ??= now;
-  }
+  steps.stages = merged(steps.stages ?? [], body.stages);
 }
 
-// The steps as a list: placed, in the outbox, confirmed, stored or dead, each with when this page learnt of it.
+const WAY = ["placed", "outbox", "confirmed"];
+
+// What is told now, and what was told before of the way to the broker, which a gateway that was restarted has forgotten.
+function merged(before, now) {
+  const told = (name, stages) => stages.find(({ stage }) => stage === name);
+  const way = WAY.map((name) => (told(name, now)?.at ? told(name, now) : (told(name, before) ?? told(name, now)))).filter(Boolean);
+  return [...way, ...now.filter(({ stage }) => !WAY.includes(stage))];
+}
+
+// The stages of an order: placed, in the outbox, confirmed, stored or dead, each with when it was reached, as the part
+// that did it tells.
 export function drawSteps(steps) {
-  const { state, reason, trouble, accepted_ms: accepted, outbox_ms: outbox, confirmed_ms: confirmed, final_ms: final } = steps;
-  const list = [step("placed", accepted, "done")];
-  if (outbox) {
-    list.push(step("in the outbox", outbox, confirmed ? "done" : "now"));
-  }
-  list.push(step("confirmed", confirmed, confirmed ? "done" : outbox ? "" : state === "unknown" ? "" : "now"));
-  if (state === "dead") {
-    list.push(step(["dead: ", userText("bdi", "", reason || "no reason is known")], final, "failed"));
-  } else {
-    list.push(step("stored", final, final ? "done" : confirmed ? "now" : ""));
-  }
-  const waits = confirmed ? "It waits in the queue for billing." : outbox ? "It waits in the gateway's outbox for the broker." : "";
-  const words = final ? "" : trouble || (state === "unknown" ? "Nobody can tell at the moment where it is. It was accepted, and is asked for again." : waits);
-  const total = final && state === "stored" ? element("span", "quiet", `within ${span(final - accepted)}`) : "";
-  return element("div", "way", element("ol", "steps", ...list), total, words ? element("span", `quiet ${trouble ? "bad" : ""}`, words) : "");
+  const { state, reason, trouble = "" } = steps;
+  const isFinal = state === "stored" || state === "dead";
+  const words = isFinal ? "" : trouble || (WORDS[state] ?? "");
+  return element("div", "way", stageList({ state, reason, stages: steps.stages ?? [] }), words ? element("span", `quiet ${trouble ? "bad" : ""}`, words) : "");
 }
 
-const span = (ms) => (ms < 10_000 ? milliseconds(ms) : duration(ms / 1000));
+const WORDS = {
+  outbox: "It waits in the gateway's outbox for the broker.",
+  waiting: "It waits in the queue for billing.",
+  unknown: "Nobody can tell at the moment where it is. It was accepted, and is asked for again.",
+};
 
-// `name` is a text, or a list of texts and elements.
-function step(name, when, how) {
-  const time = when ? having(element("time", "", clock(when)), { datetime: new Date(when).toISOString() }) : "";
+// The stages as a list: those that were reached, and those that are still to come.
+export function stageList({ state, reason, stages }) {
+  const reached = Object.fromEntries(stages.map((told) => [told.stage, told]));
+  const { placed, outbox, confirmed, stored, dead } = reached;
+  const list = [step("placed", placed, "done")];
+  if (outbox) {
+    list.push(step("in the outbox", outbox, state === "outbox" ? "now" : "done"));
+  }
+  list.push(step("confirmed", confirmed, confirmed ? "done" : state === "accepted" ? "now" : ""));
+  if (dead) {
+    list.push(step(["dead: ", userText("bdi", "", reason || "no reason is known")], dead, "failed"));
+  } else {
+    list.push(step("stored", stored, stored ? "done" : state === "waiting" ? "now" : ""));
+  }
+  return element("ol", "steps", ...list);
+}
+
+// `name` is a text, or a list of texts and elements; `told` is what is known of the stage, if it was reached.
+function step(name, told, how) {
+  const time = told && (told.at ? having(element("time", "", moment(told.at)), { datetime: told.at }) : element("span", "time", "time unknown"));
   return element("li", how, element("span", "", ...[name].flat()), " ", time);
 }

@@ -5,7 +5,7 @@ import { perform, tell } from "/assets/action.js";
 import { call } from "/assets/api.js";
 import { button, element, heading, having, table, userText } from "/assets/dom.js";
 import { field, clearProblems, showProblems } from "/assets/forms.js";
-import { drawSteps } from "/assets/follow.js";
+import { drawSteps, stageList } from "/assets/follow.js";
 import { accepted, changes, draft, keyFor, placed, setDraft } from "/assets/placed.js";
 import { address, go } from "/assets/places.js";
 import { LISTS, poll } from "/assets/poll.js";
@@ -160,7 +160,7 @@ function nothing({ user_id: user, before }) {
 }
 
 function orderTable(orders) {
-  const columns = [["Number", ""], ["Customer", ""], ["Items", "number"], ["Total", "number"], ["Message id", ""]];
+  const columns = [["Number", ""], ["Customer", ""], ["Items", "number"], ["Total", "number"], ["Message id", ""], ["Stages", ""]];
   const rows = orders.map((order) => {
     const customer = having(element("a", "", order.user_id), { dir: "auto" });
     customer.href = address("orders", { user_id: order.user_id });
@@ -174,6 +174,7 @@ function orderTable(orders) {
       element("td", "number", number(order.number_of_items)),
       element("td", "number", order.total_amount),
       element("td", "", order.message_id ? id : element("span", "quiet", "not kept any more")),
+      element("td", "stages", stageList({ state: "stored", stages: order.stages })),
     );
   });
   return table(columns, rows);
@@ -187,12 +188,12 @@ const STATES = {
   unknown: "Neither billing nor this gateway knows this id, or billing cannot be asked now and may have stored it.",
 };
 
-function oneOrder({ message_id: id, state, reason, stored_at: storedAt, order }) {
+function oneOrder({ message_id: id, state, reason, stages, order }) {
   const facts = [
     ["Message id", id],
     ["State", STATES[state] ?? state],
-    ["Reason", reason],
-    ["Stored", storedAt && new Date(storedAt).toLocaleString("en")],
+    // Of a dead one, the stages tell it.
+    ["Reason", state === "dead" ? "" : reason],
     ["Customer", order?.user_id],
     ["Items", order && number(order.number_of_items)],
     ["Total", order?.total_amount],
@@ -201,7 +202,8 @@ function oneOrder({ message_id: id, state, reason, stored_at: storedAt, order })
   const shown = facts.map(([name, value]) => element("div", "", element("dt", "", name), userText("dd", "", value)));
   const back = element("a", "", "All orders");
   back.href = address("orders");
-  return element("div", `one ${state}`, element("dl", "facts", ...shown), element("p", "", back));
+  const way = stages.length > 0 ? stageList({ state, reason, stages }) : "";
+  return element("div", `one ${state}`, way, element("dl", "facts", ...shown), element("p", "", back));
 }
 
 // The search: a message id or a customer.

@@ -3,9 +3,10 @@
 
 import { call } from "/assets/api.js";
 import { chart } from "/assets/chart.js";
+import { commandsOn } from "/assets/commands.js";
 import { element, heading, having, replace } from "/assets/dom.js";
 import { flow } from "/assets/flow.js";
-import { alert, commandsFor, PARTS, ratesOf, requestRates, troubles } from "/assets/parts.js";
+import { alert, PARTS, ratesOf, requestRates, troubles } from "/assets/parts.js";
 import { address } from "/assets/places.js";
 import { poll } from "/assets/poll.js";
 import { duration, milliseconds, moment, number } from "/assets/words.js";
@@ -76,8 +77,8 @@ export function open(root, parameters) {
   function silent(result) {
     if (result.status === 0 || result.status >= 500) {
       const why = "It is stopped or stuck, or the network is cut. Nothing is known of the other parts; this page goes on trying.";
-      const { label, process } = PARTS.gateway;
-      const part = { label, title: "The gateway does not answer", since_s: null, cause: why, commands: commandsFor(process) };
+      const commands = commandsOn(view.status).down(PARTS.gateway);
+      const part = { label: PARTS.gateway.label, title: "The gateway does not answer", since_s: null, cause: why, commands };
       replace(alerts, "gateway", () => [alert(part)]);
     }
   }

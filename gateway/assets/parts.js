@@ -1,19 +1,24 @@
 // What the console knows of the platform's parts: their names, what it means when one is down, and what helps.
 
+import { commandsOn } from "/assets/commands.js";
 import { element } from "/assets/dom.js";
 import { count, moment, tone } from "/assets/words.js";
 
-// The parts of /api/status, by the names there, and their processes in scripts/run.sh.
+// The parts of /api/status, by the names there: their processes, and the virtual machines that these run on.
 export const PARTS = {
-  gateway: { label: "Gateway", process: "api_gateway" },
-  inventory: { label: "Inventory", process: "inventory_app" },
-  postgresql: { label: "movies_db", process: "postgres" },
-  broker: { label: "Broker", process: "broker" },
-  billing: { label: "Billing", process: "billing_app" },
-  billing_db: { label: "billing_db", process: "postgres" },
+  gateway: { label: "Gateway", process: "api_gateway", machine: "gateway-vm" },
+  inventory: { label: "Inventory", process: "inventory_app", machine: "inventory-vm" },
+  postgresql: { label: "movies_db", process: "postgres", machine: "inventory-vm" },
+  broker: { label: "Broker", process: "broker", machine: "billing-vm" },
+  billing: { label: "Billing", process: "billing_app", machine: "billing-vm" },
+  billing_db: { label: "billing_db", process: "postgres", machine: "billing-vm" },
 };
 
-const processOf = (service) => `${service.replaceAll("-", "_")}_app`;
+// A further service, on this machine unless the variable says otherwise.
+function furtherPart(service) {
+  const name = service.replaceAll("-", "_");
+  return { process: `${name}_app`, machine: "inventory-vm", variable: `${name.toUpperCase()}_VM` };
+}
 
 // The state of a part. Of billing, which is heard through the broker, nobody knows while that is away.
 export function stateOf(status, name) {
@@ -25,18 +30,19 @@ export function stateOf(status, name) {
 // What is down: [{ name, label, title, since_s, cause, commands }].
 export function troubles(status) {
   const found = [];
-  for (const [name, { label, process }] of Object.entries(PARTS)) {
+  const helps = commandsOn(status);
+  for (const [name, part] of Object.entries(PARTS)) {
     const now = stateOf(status, name);
     if (tone(now) === "bad") {
-      const commands = now === "blocked" ? BLOCKED : commandsFor(process);
-      found.push({ name, label, since_s: status[name].since_s, cause: told(status[name], effect(name, status)), commands });
+      const commands = now === "blocked" ? helps.blocked() : helps.down(part);
+      found.push({ name, label: part.label, since_s: status[name].since_s, cause: told(status[name], effect(name, status)), commands });
     }
   }
   for (const [name, service] of Object.entries(status.services)) {
     if (tone(service.state) === "bad") {
       const isUp = service.state === "not ready";
       const what = isUp ? "It answers, but cannot do its work." : `Requests for ${name} fail; everything else goes on.`;
-      found.push({ name, label: name, since_s: service.since_s, cause: told(service, what), commands: isUp ? needing(name) : commandsFor(processOf(name)) });
+      found.push({ name, label: name, since_s: service.since_s, cause: told(service, what), commands: isUp ? helps.needing(furtherPart(name)) : helps.down(furtherPart(name)) });
     }
   }
   const { outbox, broker } = status;
@@ -45,7 +51,7 @@ export function troubles(status) {
     const isFailed = outbox.state === "failed";
     const title = isFailed ? "The outbox failed" : "The outbox takes no orders";
     const what = isFailed ? "Orders are refused while the broker is away." : "Orders are refused until the broker is back.";
-    found.push({ name: "outbox", label: "Outbox", title, since_s: null, cause: told(outbox, what), commands: isFailed ? FAILED_OUTBOX : FULL_OUTBOX });
+    found.push({ name: "outbox", label: "Outbox", title, since_s: null, cause: told(outbox, what), commands: isFailed ? helps.failedOutbox() : helps.fullOutbox() });
   }
   return found;
 }
@@ -71,37 +77,6 @@ function effect(name, { outbox, broker, billing }) {
   }[name];
 }
 
-// --- what helps: [command, when] ---
-
-export const commandsFor = (process) => [
-  [`./scripts/run.sh start ${process}`, "if it is stopped"],
-  [`./scripts/run.sh restart ${process}`, "if it is stuck"],
-  [`./scripts/run.sh logs ${process}`, "to see why"],
-];
-
-// A service that answers lacks something, most likely its database.
-const needing = (service) => [
-  [`./scripts/run.sh logs ${processOf(service)}`, "to see what it lacks"],
-  ["./scripts/run.sh start postgres", "if its database is stopped"],
-  ["./scripts/run.sh restart postgres", "if its database is stuck"],
-];
-
-const BLOCKED = [
-  ["df -h", "to see which disk is full: make room there, and it goes on by itself"],
-  ["./scripts/run.sh logs broker", "to see what it lacks"],
-];
-
-const FULL_OUTBOX = [
-  ["df -h", "to see whether its disk is full: make room there"],
-  ["./scripts/run.sh restart broker", "so that the orders in it can be passed on"],
-];
-
-const FAILED_OUTBOX = [
-  ["./scripts/run.sh logs api_gateway", "to see why"],
-  ["df -h", "to see whether its disk is full: make room there first"],
-  ["./scripts/run.sh restart api_gateway", "then, to open it again"],
-];
-
 // A note about a part that is down: since when, why, and the commands that help.
 export function alert({ label, since_s, cause: why, commands, title = `${label} is down` }) {
   const since = since_s === null ? "" : ` since ${moment(since_s * 1000)}`;
@@ -111,7 +86,7 @@ export function alert({ label, since_s, cause: why, commands, title = `${label} 
     "alert",
     element("h2", "", `${title}${since}`),
     element("p", "", why),
-    element("ul", "commands", ...rows),
+    rows.length > 0 ? element("ul", "commands", ...rows) : "",
   );
 }
 

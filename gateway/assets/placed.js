@@ -62,7 +62,7 @@ function newKey() {
 // Notes that the order under `key` was accepted under the message id `id`. Meanwhile the user may have begun another one.
 export function accepted(key, id, order) {
   kept.keys = kept.keys.filter(([, pending]) => pending !== key);
-  const entry = { id, order, steps: { state: "accepted", accepted_ms: Date.now() } };
+  const entry = { id, order, steps: { state: "accepted", stages: [] } };
   kept.placed.unshift(entry);
   for (const old of kept.placed.splice(PLACED_MAX)) {
     stops.get(old)?.();

@@ -10,6 +10,7 @@ use order::question::{Answer, DeadLetter, LIMIT_MAX, Question, StoredOrder};
 use serde_json::{Value, json};
 
 use crate::error::Problem;
+use crate::order_stages;
 use crate::order_states::OrderStates;
 use crate::publisher::Publisher;
 use crate::questions::Unanswered;
@@ -54,7 +55,12 @@ impl BillingRecords {
             };
         let next = orders.last().filter(|_| more).map(|last| page.next(last.id));
         let fields = next.iter().map(|next| ("link", next.as_str())).chain(NO_STORE.iter().copied());
-        let orders: Value = orders.iter().map(order_json).collect();
+        let listed = |order: &StoredOrder| {
+            let mut listed = order_json(order);
+            listed["stages"] = order_stages::to_json(&self.states.stages(order));
+            listed
+        };
+        let orders: Value = orders.iter().map(listed).collect();
         Ok(response.send_json(200, &fields.collect::<Vec<_>>(), orders.to_string().as_bytes())?)
     }
 
@@ -73,6 +79,7 @@ impl BillingRecords {
             "state": state.name,
             "reason": state.reason,
             "stored_at": record.stored_at,
+            "stages": order_stages::to_json(&state.stages),
             "order": record.order.as_ref().map(order_json),
         });
         Ok(response.send_json(200, NO_STORE, answer.to_string().as_bytes())?)

@@ -24,6 +24,7 @@ mod message_ids;
 mod metrics;
 mod names;
 mod openapi;
+mod order_stages;
 mod order_states;
 mod orders;
 mod outbox;
@@ -50,8 +51,8 @@ use foundation::listener::{self, Identity};
 pub use error::{Error, Problem};
 pub use forwarded::Network;
 pub use settings::{
-    AccessSettings, OutboxSettings, ProfileSettings, Profiles, QueueSettings, RateSettings, ServiceSettings,
-    Settings, TokenSettings, UpstreamSettings,
+    AccessSettings, Deployment, OutboxSettings, ProfileSettings, Profiles, QueueSettings, RateSettings,
+    ServiceSettings, Settings, TokenSettings, UpstreamSettings,
 };
 pub use tokens::{Role, TokenFault, TokenTable, new_token};
 pub use upstream::Reason;
@@ -136,6 +137,7 @@ impl Gateway {
                 states,
                 metrics.clone(),
                 billing_activity.clone(),
+                settings.deployment,
             ),
             history,
             catalogue: Catalogue::new(

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use order::question::{Answer, OrderRecord, Question};
+use order::question::{Answer, OrderRecord, Question, StoredOrder};
 use order::report::MessageOutcome;
 
 use crate::billing_activity::BillingActivity;
+use crate::order_stages::{self, End, Stage};
 use crate::publisher::Publisher;
 use crate::questions::Unanswered;
-use crate::recent_orders::{Place, RecentOrders};
+use crate::recent_orders::{Place, RecentOrder, RecentOrders};
 
 /// How long billing may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -25,11 +26,16 @@ pub(crate) struct OrderState {
     pub(crate) name: &'static str,
     /// Why a message is dead. If the state is another one, this was another order under the same id.
     pub(crate) reason: Option<String>,
+    /// The stages that it has reached, the first one first.
+    pub(crate) stages: Vec<Stage>,
 }
 
 impl OrderState {
-    fn new(name: &'static str) -> Self {
-        Self { name, reason: None }
+    /// The state of an order of which this gateway remembers `recent`, with the `reason` that billing knows.
+    fn new(name: &'static str, recent: Option<&RecentOrder>, end: &End, reason: Option<String>) -> Self {
+        let is_contested = name != "dead" && recent.is_some_and(|recent| recent.is_contested);
+        let reason = reason.or_else(|| is_contested.then(|| CONTESTED.to_owned()));
+        Self { name, reason, stages: order_stages::stages(recent, end) }
     }
 
     /// Whether anybody knows the order.
@@ -58,22 +64,19 @@ impl OrderStates {
     /// cannot be asked and may have settled the order meanwhile.
     pub(crate) fn find(&self, message_id: &str) -> OrderState {
         let reported = self.billing_activity.outcome(message_id);
-        // That is final, so nobody needs to be asked.
-        if reported == Some(MessageOutcome::Stored) {
-            return self.noting_contest(message_id, OrderState::new("stored"));
+        if let Ok(Answer::Order(record)) = self.ask(message_id) {
+            return self.state(message_id, &record);
         }
-        match self.ask(message_id) {
-            Ok(Answer::Order(record)) => self.state(message_id, &record),
-            _ if reported == Some(MessageOutcome::Dead) => OrderState::new("dead"),
-            _ => {
-                let name = match self.recent.place(message_id) {
-                    Some(Place::Outbox) => "outbox",
-                    Some(Place::Queue) if self.recent.must_be_waiting(message_id) => "waiting",
-                    _ => "unknown",
-                };
-                self.noting_contest(message_id, OrderState::new(name))
-            }
-        }
+        let recent = self.recent.find(message_id);
+        let place = recent.as_ref().map(|recent| (recent.place, recent.must_be_waiting));
+        let (name, end) = match (reported, place) {
+            (Some(MessageOutcome::Stored), _) => ("stored", End::Stored(None)),
+            (Some(MessageOutcome::Dead), _) => ("dead", End::Dead(None)),
+            (None, Some((Place::Outbox, _))) => ("outbox", End::Open),
+            (None, Some((Place::Queue, true))) => ("waiting", End::Waiting),
+            (None, _) => ("unknown", End::Open),
+        };
+        OrderState::new(name, recent.as_ref(), &end, None)
     }
 
     /// What billing knows of an order.
@@ -83,22 +86,21 @@ impl OrderStates {
 
     /// The state of an order of which billing knows `record`.
     pub(crate) fn state(&self, message_id: &str, record: &OrderRecord) -> OrderState {
-        let name = match self.recent.place(message_id) {
-            _ if record.stored_at.is_some() => "stored",
-            _ if record.dead.is_some() => "dead",
-            Some(Place::Outbox) => "outbox",
-            Some(Place::Queue) => "waiting",
-            _ if record.requeued => "waiting",
-            Some(Place::Underway) | None => "unknown",
+        let recent = self.recent.find(message_id);
+        let (name, end) = match recent.as_ref().map(|recent| recent.place) {
+            _ if record.stored_at.is_some() => ("stored", End::Stored(record.stored_at.clone())),
+            _ if record.dead.is_some() => ("dead", End::Dead(record.dead_at.clone())),
+            Some(Place::Outbox) => ("outbox", End::Open),
+            Some(Place::Queue) => ("waiting", End::Waiting),
+            _ if record.requeued => ("waiting", End::Waiting),
+            Some(Place::Underway) | None => ("unknown", End::Open),
         };
-        self.noting_contest(message_id, OrderState { name, reason: record.dead.clone() })
+        OrderState::new(name, recent.as_ref(), &end, record.dead.clone())
     }
 
-    /// The state, and that another order was refused under its id, unless there is another reason.
-    fn noting_contest(&self, message_id: &str, mut state: OrderState) -> OrderState {
-        if state.reason.is_none() && self.recent.is_contested(message_id) {
-            state.reason = Some(CONTESTED.to_owned());
-        }
-        state
+    /// The stages of an order that is in billing's table.
+    pub(crate) fn stages(&self, order: &StoredOrder) -> Vec<Stage> {
+        let recent = order.message_id.as_deref().and_then(|id| self.recent.find(id));
+        order_stages::stages(recent.as_ref(), &End::Stored(order.stored_at.clone()))
     }
 }

@@ -12,7 +12,7 @@ use crate::error::Problem;
 use crate::message_ids;
 use crate::outbox::Outbox;
 use crate::publisher::{Publisher, QueuedOrder};
-use crate::recent_orders::{KeyUsed, Place, RecentOrders};
+use crate::recent_orders::{KeyUsed, RecentOrders};
 
 /// How long the broker may take to confirm an order before that goes to the outbox. A client then waits this long and
 /// for one fdatasync, well below a second.
@@ -80,7 +80,7 @@ impl Orders {
         if outbox.is_none_or(|outbox| !outbox.goes_first()) {
             let timeout = if outbox.is_some() { OUTBOX_AFTER } else { self.publisher.confirm_timeout() };
             let Err(unconfirmed) = self.publisher.publish(order, timeout) else {
-                self.recent.put(&order.message_id, &order.body, Place::Queue);
+                self.recent.note_confirmed(&order.message_id, &order.body, None);
                 return Ok(());
             };
             may_be_stored = unconfirmed.may_be_stored;

@@ -16,7 +16,7 @@ use foundation::{Backoff, Shutdown};
 use crate::broker_state::BrokerState;
 use crate::error::Error;
 use crate::publisher::{Publisher, QueuedOrder};
-use crate::recent_orders::{Place, RecentOrders};
+use crate::recent_orders::RecentOrders;
 use crate::settings::OutboxSettings;
 
 /// Most orders that are passed on together. After a failure it is one, until the broker has confirmed that.
@@ -132,7 +132,7 @@ impl Outbox {
         match self.spool.publish(&order.message_id, &order.body, deadline) {
             Ok(()) => {
                 self.stored.increment();
-                self.recent.put(&order.message_id, &order.body, Place::Outbox);
+                self.recent.note_kept(&order.message_id, &order.body, SystemTime::now());
                 Ok(())
             }
             Err(error) => {
@@ -265,7 +265,7 @@ impl Outbox {
         self.set_underway(None);
         self.passed_on.add(confirmed.len() as u64);
         for order in confirmed {
-            self.recent.put(&order.id, &order.body, Place::Queue);
+            self.recent.note_confirmed(&order.id, &order.body, Some(order.stored_at));
         }
     }
 
@@ -283,7 +283,7 @@ fn remember(spool: &Spool, recent: &RecentOrders) -> Result<(), broker::Error> {
             break;
         }
         for order in &mut batch {
-            recent.put(&order.id, &order.body, Place::Outbox);
+            recent.note_kept(&order.id, &order.body, order.stored_at);
             order.body = Vec::new();
         }
         seen.append(&mut batch);

@@ -46,6 +46,37 @@ pub struct Settings {
     pub outbox: Option<OutboxSettings>,
     /// What the catalogue tells of the gateway, billing and the broker.
     pub profiles: Profiles,
+    /// `GATEWAY_DEPLOYMENT` (none): how the platform was started, if that is known.
+    pub deployment: Option<Deployment>,
+}
+
+/// How the platform was started, and so what a person types to start or stop a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deployment {
+    /// `script`: by scripts/run.sh, all parts on this machine.
+    Script,
+    /// `vagrant`: by the Vagrantfile, on three virtual machines.
+    Vagrant,
+}
+
+impl Deployment {
+    fn read(environment: &Environment) -> Result<Option<Self>, foundation::Error> {
+        let name = "GATEWAY_DEPLOYMENT";
+        match environment.text(name, "").as_str() {
+            "" => Ok(None),
+            "script" => Ok(Some(Self::Script)),
+            "vagrant" => Ok(Some(Self::Vagrant)),
+            _ => Err(foundation::Error::setting(name, "must be script or vagrant")),
+        }
+    }
+
+    /// Its value in the setting.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Script => "script",
+            Self::Vagrant => "vagrant",
+        }
+    }
 }
 
 /// Where orders are kept that the broker does not take, and how many.
@@ -152,6 +183,7 @@ impl Settings {
             },
             outbox: OutboxSettings::read(environment)?,
             profiles: Profiles::read(environment),
+            deployment: Deployment::read(environment)?,
         })
     }
 }
@@ -335,6 +367,19 @@ pub(crate) mod tests {
         assert_eq!(settings.services[0].authorities, ["127.0.0.1:8080"]);
         assert_eq!(settings.services[0].body_max_bytes, 256 * 1024);
         assert_eq!(settings.billing_body_max_bytes, 16 * 1024);
+    }
+
+    #[test]
+    fn how_the_platform_was_started_is_told_or_not_known() {
+        let read = |value| Settings::read(&environment([("GATEWAY_DEPLOYMENT", value)]));
+        for (value, expected) in
+            [("", None), ("script", Some(Deployment::Script)), ("vagrant", Some(Deployment::Vagrant))]
+        {
+            let deployment = read(value).unwrap().deployment;
+            assert_eq!(deployment, expected);
+            assert!(deployment.is_none_or(|deployment| deployment.name() == value));
+        }
+        assert!(read("pm2").unwrap_err().to_string().contains("GATEWAY_DEPLOYMENT"));
     }
 
     #[test]

@@ -12,8 +12,10 @@ use serde_json::{Map, Value, json};
 
 use crate::billing_activity::BillingActivity;
 use crate::metrics::Metrics;
+use crate::order_stages;
 use crate::order_states::OrderStates;
 use crate::routes;
+use crate::settings::Deployment;
 use crate::upstream::UpstreamService;
 use crate::watch::{PartState, Sight, Watch};
 
@@ -25,6 +27,7 @@ pub(crate) struct Status {
     states: Arc<OrderStates>,
     metrics: Arc<Metrics>,
     billing_activity: Arc<BillingActivity>,
+    deployment: Option<Deployment>,
 }
 
 impl Status {
@@ -34,8 +37,9 @@ impl Status {
         states: Arc<OrderStates>,
         metrics: Arc<Metrics>,
         billing_activity: Arc<BillingActivity>,
+        deployment: Option<Deployment>,
     ) -> Self {
-        Self { services, watch, states, metrics, billing_activity }
+        Self { services, watch, states, metrics, billing_activity, deployment }
     }
 
     /// GET /api/status.
@@ -49,7 +53,8 @@ impl Status {
         let mut states = ids.iter().map(|id| (id, self.states.find(id)));
         let found = states.find(|(id, state)| state.is_known() || Some(*id) == ids.last());
         let (id, state) = found.ok_or(Refusal::Internal("no message id was asked for"))?;
-        let mut answer = json!({ "message_id": id, "state": state.name });
+        let stages = order_stages::to_json(&state.stages);
+        let mut answer = json!({ "message_id": id, "state": state.name, "stages": stages });
         if let Some(reason) = state.reason {
             answer["reason"] = reason.into();
         }
@@ -88,6 +93,7 @@ impl Status {
                 "uptime_s": uptime_s,
                 "since_s": now_s().saturating_sub(uptime_s),
                 "memory_bytes": foundation::metrics::resident_bytes(),
+                "deployment": self.deployment.map(Deployment::name),
             },
             "inventory": inventory,
             "postgresql": movies_db,

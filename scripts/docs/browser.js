@@ -49,6 +49,8 @@ const STATES = {
   },
   async "no-billing"() {
     await pictured(await overview.isDown("billing", "Billing", "./scripts/run.sh start billing_app", "Nobody consumes from its queue"), state);
+    const commands = on("billing-vm", ["sudo pm2 start billing_app", "sudo pm2 restart billing_app", "sudo tail -n 50 /var/log/crud-master/billing_app.log"]);
+    await overview.commandsElsewhere("billing", "Billing", [["vagrant", "RabbitMQ", commands], [null, "RabbitMQ", []]]);
     await orders.withoutBilling();
     await services.isDown("billing");
   },
@@ -64,12 +66,21 @@ const STATES = {
     const page = await overview.isDown("postgresql", "movies_db", "./scripts/run.sh start postgres");
     await overview.says(page, "billing_db", "billing_db", "./scripts/run.sh start postgres");
     await pictured(page, state);
+    const commands = on("inventory-vm", ["sudo systemctl restart postgresql", 'sudo sh -c "tail -n 50 /var/log/postgresql/*.log"']);
+    await overview.commandsElsewhere("postgresql", "movies_db", [["vagrant", "RabbitMQ", commands]]);
   },
   async "no-broker"() {
     await pictured(await overview.isDown("broker", "Broker", "./scripts/run.sh start broker", "refused"), state);
+    const rabbitmq = on("billing-vm", ["sudo systemctl start rabbitmq-server", "sudo systemctl restart rabbitmq-server", "sudo journalctl -n 50 -u rabbitmq-server"]);
+    const own = on("billing-vm", ["sudo pm2 start broker", "sudo pm2 restart broker", "sudo tail -n 50 /var/log/crud-master/broker.log"]);
+    const either = [...rabbitmq.slice(0, 3), ...own.slice(1, 2), rabbitmq[3]];
+    await overview.commandsElsewhere("broker", "Broker", [["vagrant", "RabbitMQ", rabbitmq], ["vagrant", "broker", own], ["vagrant", null, either]]);
     await services.isDown("broker");
   },
 };
+
+// Commands on a virtual machine, and the one that starts it.
+const on = (machine, commands) => [...commands.map((command) => `vagrant ssh ${machine} -c '${command}'`), `vagrant up ${machine}`];
 
 async function main() {
   const browser = await launch();

@@ -14,6 +14,8 @@ export RABBITMQ_HOST=$VM_BILLING
 # Others in the network can reach the machine, so nobody may use all of it, unless .env says otherwise.
 export GATEWAY_RATE_PER_S=${GATEWAY_RATE_PER_S:-200}
 export GATEWAY_WRITE_RATE_PER_S=${GATEWAY_WRITE_RATE_PER_S:-100}
+# The console shows commands for these machines.
+export GATEWAY_DEPLOYMENT=vagrant
 # An order is taken when the broker is away.
 export GATEWAY_OUTBOX_DIR=/var/lib/crud-master/outbox
 

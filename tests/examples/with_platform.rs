@@ -100,6 +100,7 @@ fn step(platform: &mut Platform, todo: &mut Service, state: State, command: &str
     let url = if state == State::WrongInventory { wrong_url } else { inventory_url };
     let connections = if state == State::OneConnection { "1" } else { "256" };
     platform.gateway.set("INVENTORY_URL", &url);
+    platform.gateway.set("GATEWAY_DEPLOYMENT", "script");
     platform.gateway.set("GATEWAY_MAX_CONNECTIONS_PER_CLIENT", connections);
     platform.gateway.set("GATEWAY_TOKENS", if state == State::WithTokens { TOKENS } else { "" });
     // A connection that is held is held for as long as the command takes.

@@ -11,16 +11,26 @@ use crate::error::Error;
 /// Longest reason that is kept, in characters.
 const REASON_MAX_CHARS: usize = 1_000;
 
+/// A time in UTC (RFC 3339), with milliseconds.
+macro_rules! rfc3339 {
+    ($time:literal) => {
+        concat!("to_char(", $time, " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')")
+    };
+}
+
 /// Everything that is known of some message ids, one row for each.
-const RECORDS: &str = "
-    SELECT asked.message_id,
-           to_char(processed.processed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'),
-           dead.reason, dead.requeued,
+const RECORDS: &str = concat!(
+    "SELECT asked.message_id, ",
+    rfc3339!("processed.processed_at"),
+    ", dead.reason, dead.requeued, ",
+    rfc3339!("dead.dead_at"),
+    ",
            orders.id, orders.user_id, orders.number_of_items, orders.total_amount::text
     FROM unnest($1::text[]) AS asked (message_id)
     LEFT JOIN processed_messages AS processed ON processed.message_id = asked.message_id
     LEFT JOIN orders ON orders.id = processed.order_id
-    LEFT JOIN dead_messages AS dead ON dead.message_id = asked.message_id";
+    LEFT JOIN dead_messages AS dead ON dead.message_id = asked.message_id"
+);
 
 const OLDEST: &str = "
     SELECT id, user_id, number_of_items, total_amount::text FROM orders
@@ -30,13 +40,20 @@ const NEWEST: &str = "
     SELECT id, user_id, number_of_items, total_amount::text FROM orders
     WHERE id > $1 AND id < $2 AND ($3::text IS NULL OR user_id = $3) ORDER BY id DESC LIMIT $4";
 
-const MESSAGE_IDS: &str = "
-    SELECT order_id, message_id FROM processed_messages WHERE order_id BETWEEN $1 AND $2";
+/// The messages in which orders came, and when these were stored.
+const MESSAGES: &str = concat!(
+    "SELECT order_id, message_id, ",
+    rfc3339!("processed_at"),
+    " FROM processed_messages WHERE order_id BETWEEN $1 AND $2"
+);
 
 /// The same for orders that are far apart: each is looked up by the index.
-const MESSAGE_IDS_OF: &str = "
-    SELECT wanted.id, found.message_id FROM unnest($1::bigint[]) AS wanted (id),
-    LATERAL (SELECT message_id FROM processed_messages WHERE order_id = wanted.id LIMIT 1) AS found";
+const MESSAGES_OF: &str = concat!(
+    "SELECT wanted.id, found.message_id, ",
+    rfc3339!("found.processed_at"),
+    " FROM unnest($1::bigint[]) AS wanted (id), LATERAL (
+        SELECT message_id, processed_at FROM processed_messages WHERE order_id = wanted.id LIMIT 1) AS found"
+);
 
 /// Counts at most $2 orders after the id $1, and finds the id of the $3rd.
 const COUNT: &str = "
@@ -102,16 +119,17 @@ impl Repository {
             let ids: Vec<_> = orders.iter().map(|order| order.id).collect();
             let (Some(first), Some(last)) = (ids.iter().min(), ids.iter().max()) else { return Ok(orders) };
             let rows = if user_id.is_some() {
-                let statement = connection.prepared(MESSAGE_IDS_OF)?;
+                let statement = connection.prepared(MESSAGES_OF)?;
                 connection.client.query(&statement, &[&ids])?
             } else {
-                let statement = connection.prepared(MESSAGE_IDS)?;
+                let statement = connection.prepared(MESSAGES)?;
                 connection.client.query(&statement, &[first, last])?
             };
             for row in rows {
                 let id: i64 = row.try_get(0)?;
                 if let Some(index) = ids.iter().position(|known| *known == id) {
                     orders[index].message_id = row.try_get(1)?;
+                    orders[index].stored_at = row.try_get(2)?;
                 }
             }
             Ok(orders)
@@ -178,13 +196,18 @@ fn order_record(row: &Row) -> Result<(String, OrderRecord), postgres::Error> {
     let message_id: String = row.try_get(0)?;
     let (reason, requeued): (Option<String>, Option<bool>) = (row.try_get(2)?, row.try_get(3)?);
     let requeued = requeued.unwrap_or_default();
-    let order =
-        stored_order(row, 4)?.map(|order| StoredOrder { message_id: Some(message_id.clone()), ..order });
-    let dead = reason.filter(|_| !requeued);
-    Ok((message_id, OrderRecord { stored_at: row.try_get(1)?, order, dead, requeued }))
+    let stored_at: Option<String> = row.try_get(1)?;
+    let order = stored_order(row, 5)?.map(|order| StoredOrder {
+        message_id: Some(message_id.clone()),
+        stored_at: stored_at.clone(),
+        ..order
+    });
+    let dead_at: Option<String> = row.try_get(4)?;
+    let (dead, dead_at) = (reason.filter(|_| !requeued), dead_at.filter(|_| !requeued));
+    Ok((message_id, OrderRecord { stored_at, order, dead, dead_at, requeued }))
 }
 
-/// The order in the columns from `first` on, without its message id; `None` if they are null.
+/// The order in the columns from `first` on, without its message; `None` if they are null.
 fn stored_order(row: &Row, first: usize) -> Result<Option<StoredOrder>, postgres::Error> {
     let Some(id) = row.try_get(first)? else { return Ok(None) };
     Ok(Some(StoredOrder {
@@ -193,5 +216,6 @@ fn stored_order(row: &Row, first: usize) -> Result<Option<StoredOrder>, postgres
         user_id: row.try_get(first + 1)?,
         number_of_items: row.try_get(first + 2)?,
         total_amount: row.try_get(first + 3)?,
+        stored_at: None,
     }))
 }

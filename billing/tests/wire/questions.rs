@@ -77,10 +77,13 @@ fn what_has_become_of_an_order_is_known_by_its_message_id_after_a_restart_too() 
         let order = stored.order.unwrap();
         assert_eq!((order.user_id.as_str(), order.total_amount.as_str()), ("7", "1.00"));
         assert_eq!(order.message_id.as_deref(), Some("stored"));
-        assert!(stored.stored_at.unwrap().ends_with('Z'));
-        assert_eq!(stored.dead, None);
+        let stored_at = stored.stored_at.unwrap();
+        assert!(stored_at.ends_with('Z'));
+        assert_eq!((order.stored_at, stored.dead, stored.dead_at), (Some(stored_at.clone()), None, None));
         let dead = asker.record("dead");
         assert!(dead.stored_at.is_none() && dead.dead.unwrap().contains("JSON"));
+        let dead_at = dead.dead_at.unwrap();
+        assert!(dead_at.ends_with('Z') && dead_at.len() == stored_at.len(), "{dead_at}");
         let both = asker.record("both");
         assert_eq!(both.order.unwrap().user_id, "8");
         assert!(both.dead.unwrap().contains("used before"));
@@ -108,6 +111,11 @@ fn orders_are_listed_and_counted_whoever_stored_them() {
         let question = Question::Orders { after, limit: 2, before: None, newest: false, user_id: None };
         let Answer::Orders { orders, more } = asker.ask(&question) else { panic!("no list") };
         after = orders.last().unwrap().id;
+        // Who stored an order by hand has not said when.
+        assert!(
+            orders.iter().all(|order| order.stored_at.is_some() == order.message_id.is_some()),
+            "{orders:?}"
+        );
         found.extend(orders.into_iter().map(|order| (order.user_id, order.message_id, order.total_amount)));
         pages += 1;
         if !more {
@@ -129,7 +137,10 @@ fn orders_are_listed_and_counted_whoever_stored_them() {
         let question = Question::Orders { after: 0, limit: 2, before: Some(before), newest: true, user_id };
         match asker.ask(&question) {
             Answer::Orders { orders, more } => {
-                let orders = orders.into_iter().map(|order| (order.user_id, order.message_id));
+                let orders = orders.into_iter();
+                let orders =
+                    orders.inspect(|order| assert_eq!(order.stored_at.is_some(), order.message_id.is_some()));
+                let orders = orders.map(|order| (order.user_id, order.message_id));
                 (orders.collect::<Vec<_>>(), more)
             }
             other => panic!("{other:?}"),

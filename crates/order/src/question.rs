@@ -103,6 +103,9 @@ pub struct OrderRecord {
     /// Why a message with this id was dead-lettered, and was not sent back to the queue since. If an order is stored, too,
     /// this was another one.
     pub dead: Option<String>,
+    /// When that was (RFC 3339); also `None` in answers of programs that do not tell it.
+    #[serde(default)]
+    pub dead_at: Option<String>,
     /// It was dead-lettered, and sent back to the queue.
     pub requeued: bool,
 }
@@ -120,6 +123,10 @@ pub struct StoredOrder {
     pub number_of_items: i32,
     /// The amount, as a decimal number with two decimals.
     pub total_amount: String,
+    /// When it was stored (RFC 3339), as long as the inbox remembers; also `None` in answers of programs that do not tell
+    /// it.
+    #[serde(default)]
+    pub stored_at: Option<String>,
 }
 
 /// One message in the dead-letter queue.
@@ -170,9 +177,14 @@ mod tests {
             assert_eq!(serde_json::from_str::<Question>(json).unwrap(), question);
         }
         let order = Answer::Order(OrderRecord { dead: Some("why".to_owned()), ..OrderRecord::default() });
-        let json = r#"{"answer":"order","stored_at":null,"order":null,"dead":"why","requeued":false}"#;
+        let json = r#"{"answer":"order","stored_at":null,"order":null,"dead":"why","dead_at":null,"requeued":false}"#;
         assert_eq!(serde_json::to_string(&order).unwrap(), json);
         assert_eq!(serde_json::from_str::<Answer>(json).unwrap(), order);
+        // Of a billing that does not tell these times yet.
+        let old = r#"{"answer":"order","stored_at":null,"order":null,"dead":"why","requeued":false}"#;
+        assert_eq!(serde_json::from_str::<Answer>(old).unwrap(), order);
+        let old = r#"{"id":7,"message_id":null,"user_id":"3","number_of_items":5,"total_amount":"1.00"}"#;
+        assert_eq!(serde_json::from_str::<StoredOrder>(old).unwrap().stored_at, None);
         assert_eq!(
             serde_json::to_string(&Answer::Summary { orders: Some(3) }).unwrap(),
             r#"{"answer":"summary","orders":3}"#

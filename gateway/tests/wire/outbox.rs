@@ -70,6 +70,20 @@ fn state(gateway: &Gateway, key: &str) -> String {
     json(&gateway.get(&format!("/api/status/orders/{key}")))["state"].as_str().unwrap().to_owned()
 }
 
+/// The stages of an order with their times.
+fn stages(gateway: &Gateway, key: &str) -> Vec<(String, Option<String>)> {
+    let status = json(&gateway.get(&format!("/api/status/orders/{key}")));
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let stages = status["stages"].as_array().unwrap().iter();
+    stages.map(|stage| (text(&stage["stage"]).unwrap(), text(&stage["at"]))).collect()
+}
+
+/// The name of each stage and whether its time is known; the times are in order.
+fn reached(stages: &[(String, Option<String>)]) -> Vec<(&str, bool)> {
+    assert!(stages.iter().filter_map(|(_, at)| at.as_ref()).is_sorted(), "{stages:?}");
+    stages.iter().map(|(name, at)| (name.as_str(), at.is_some())).collect()
+}
+
 fn ids(broker: &Broker) -> Vec<String> {
     broker.messages().into_iter().map(|message| message.message_id).collect()
 }
@@ -90,6 +104,9 @@ fn orders_wait_while_the_broker_is_away_and_are_passed_on_oldest_first() {
     assert_eq!(outbox(&gateway)["state"], "ok");
     eventually("it tells for how long", || outbox(&gateway)["oldest_s"].as_u64() >= Some(1));
     assert_eq!((state(&gateway, "key-3"), state(&gateway, "key-99")), ("outbox".into(), "unknown".into()));
+    let waiting = stages(&gateway, "key-3");
+    assert_eq!(reached(&waiting), [("placed", true), ("outbox", true)]);
+    assert_eq!(stages(&gateway, "key-99"), []);
 
     let broker = Broker::confirming_at(scene.broker);
     eventually("all are passed on", || broker.messages().len() == 20);
@@ -100,6 +117,9 @@ fn orders_wait_while_the_broker_is_away_and_are_passed_on_oldest_first() {
     assert!(message.mandatory && message.headers.contains("order.v1"), "{message:?}");
     eventually("nothing waits any more", || outbox(&gateway)["orders_waiting"] == 0);
     assert_eq!(state(&gateway, "key-3"), "waiting");
+    let confirmed = stages(&gateway, "key-3");
+    assert_eq!(reached(&confirmed), [("placed", true), ("outbox", true), ("confirmed", true)]);
+    assert_eq!(confirmed[..2], waiting);
     // New orders go to the broker again.
     assert_eq!(post(&mut client, "later", &order(1)).status, 200);
     assert_eq!(broker.messages().len(), 21);
@@ -113,11 +133,19 @@ fn what_was_stored_survives_the_gateway() {
     for number in 0..10 {
         assert_eq!(post(&mut client, &format!("key-{number}"), &order(number)).status, 200);
     }
+    let before = stages(&gateway, "key-3");
     gateway.signal("KILL");
     gateway.wait();
     let gateway = scene.gateway(&[]);
     assert_eq!(outbox(&gateway)["orders_waiting"], 10);
     assert_eq!(state(&gateway, "key-3"), "outbox");
+    // The outbox knows its own time, to the second; nobody knows any more when the order was placed.
+    let after = stages(&gateway, "key-3");
+    assert_eq!(reached(&after), [("placed", false), ("outbox", true)]);
+    let seconds = |stage: &(String, Option<String>)| stage.1.clone().unwrap()[..19].to_owned();
+    assert!(
+        seconds(&after[1]) <= seconds(&before[1]) && seconds(&after[1])[..16] >= seconds(&before[0])[..16]
+    );
     // The same order under the same key is the same order, and another one is not.
     assert_eq!(post(&mut gateway.connect(), "key-3", &order(3)).status, 200);
     assert_eq!(post(&mut gateway.connect(), "key-3", &order(4)).status, 422);
@@ -125,6 +153,10 @@ fn what_was_stored_survives_the_gateway() {
     eventually("all are passed on", || broker.messages().len() == 11);
     assert_eq!(ids(&broker)[..2], ["key-0", "key-1"]);
     eventually("nothing waits any more", || outbox(&gateway)["orders_waiting"] == 0);
+    assert_eq!(
+        reached(&stages(&gateway, "key-9")),
+        [("placed", false), ("outbox", true), ("confirmed", true)]
+    );
     // A stop in good order forgets nothing and repeats nothing.
     let mut gateway = gateway;
     gateway.signal("TERM");

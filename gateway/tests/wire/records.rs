@@ -12,6 +12,8 @@ use testkit::Broker;
 use crate::support::{self, Gateway, eventually};
 
 const QUEUE: &str = "billing_queue";
+const STORED_AT: &str = "2026-01-31T12:00:00.000Z";
+const DEAD_AT: &str = "2026-01-31T12:30:00.000Z";
 
 fn gateway(broker: &Broker) -> Gateway {
     let settings = broker.settings();
@@ -58,6 +60,7 @@ fn stored() -> StoredOrder {
         user_id: "3".to_owned(),
         number_of_items: 5,
         total_amount: "180.00".to_owned(),
+        stored_at: Some(STORED_AT.to_owned()),
     }
 }
 
@@ -69,11 +72,15 @@ fn billings_answers_are_passed_on() {
             Question::Summary => Answer::Summary { orders: Some(12) },
             Question::Order { message_id } => Answer::Order(match message_id.as_str() {
                 "m" => OrderRecord {
-                    stored_at: Some("2026-01-31T12:00:00.000Z".to_owned()),
+                    stored_at: Some(STORED_AT.to_owned()),
                     order: Some(stored()),
                     ..OrderRecord::default()
                 },
-                "d" => OrderRecord { dead: Some("why".to_owned()), ..OrderRecord::default() },
+                "d" => OrderRecord {
+                    dead: Some("why".to_owned()),
+                    dead_at: Some(DEAD_AT.to_owned()),
+                    ..OrderRecord::default()
+                },
                 "r" => OrderRecord { requeued: true, ..OrderRecord::default() },
                 _ => OrderRecord::default(),
             }),
@@ -94,13 +101,20 @@ fn billings_answers_are_passed_on() {
     let gateway = gateway(&broker);
     let state = |id: &str| body(&gateway.get(&format!("/api/status/orders/{id}")));
     eventually("billing is asked", || state("m")["state"] == "stored");
-    assert_eq!(state("d"), json!({"message_id": "d", "state": "dead", "reason": "why"}));
+    // Nobody has placed these at this gateway, so it does not know when that was.
+    let stages = |end: &str, at: &str| json!([{"stage": "placed", "at": null}, {"stage": "confirmed", "at": null}, {"stage": end, "at": at}]);
+    let dead =
+        json!({"message_id": "d", "state": "dead", "reason": "why", "stages": stages("dead", DEAD_AT)});
+    assert_eq!(state("d"), dead);
     assert_eq!((&state("r")["state"], &state("x")["state"]), (&"waiting".into(), &"unknown".into()));
+    assert_eq!((&state("m")["stages"], &state("x")["stages"]), (&stages("stored", STORED_AT), &json!([])));
 
-    let order = json!({
+    let mut order = json!({
         "id": 7, "message_id": "m", "user_id": "3", "number_of_items": 5, "total_amount": "180.00"
     });
-    assert_eq!(body(&gateway.get("/api/orders/m"))["order"], order);
+    let record = body(&gateway.get("/api/orders/m"));
+    assert_eq!((&record["order"], &record["stages"]), (&order, &stages("stored", STORED_AT)));
+    order["stages"] = stages("stored", STORED_AT);
     assert_eq!(gateway.get("/api/orders/x").status, 404);
     let page = gateway.get("/api/orders?limit=1&after=5");
     assert_eq!(page.field("link"), Some("</api/orders?limit=1&after=7>; rel=\"next\""));
@@ -127,6 +141,14 @@ fn billings_answers_are_passed_on() {
             let request = format!("{method} /api/dead-letters/{id} HTTP/1.1\r\nHost: h\r\n{length}\r\n");
             assert_eq!(gateway.ask(&request).status, expected, "{method} {id}");
         }
+    }
+}
+
+#[test]
+fn the_status_tells_how_the_platform_was_started_if_the_gateway_knows() {
+    for (setting, told) in [("script", json!("script")), ("vagrant", json!("vagrant")), ("", Value::Null)] {
+        let gateway = Gateway::start("http://127.0.0.1:1", &[("GATEWAY_DEPLOYMENT", setting)]);
+        assert_eq!(body(&gateway.get("/api/status"))["gateway"]["deployment"], told);
     }
 }
 

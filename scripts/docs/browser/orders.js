@@ -140,15 +140,42 @@ async function waits(page) {
     assert.match(await order.locator(".done time").last().textContent(), /^\d\d:\d\d:\d\d$/);
     await order.locator("a code").click();
     await page.locator(".one", { hasText: "It waits in the queue until billing takes it." }).waitFor();
+    assert.deepEqual((await times(page.locator(".one"))).length, 2);
     await page.goBack();
   });
   await followed(page).filter({ hasText: WAITS }).first().locator(".done", { hasText: "stored" }).waitFor();
 }
 
+// The times of all stages that are shown in `root`.
+const times = (root) => root.locator(".steps time").evaluateAll((found) => found.map((time) => time.dateTime));
+
+// Whoever looks at an order sees the same times, which are the servers': where it was placed, in the list, and when it is
+// searched for; also in a browser whose clock is wrong.
+async function sameTimes(page) {
+  const order = followed(page).filter({ hasText: WAITS }).first();
+  const id = await order.locator("a code").textContent();
+  const status = await page.request.get(`${url}/api/status/orders?${new URLSearchParams({ message_id: id })}`);
+  const told = (await status.json()).stages;
+  assert.deepEqual(told.map(({ stage }) => stage), ["placed", "confirmed", "stored"]);
+  const expected = told.map(({ at }) => at);
+  assert.ok(expected.every((at) => Math.abs(Date.parse(at) - Date.now()) < 600_000), expected.join());
+  await until(async () => assert.deepEqual(await times(order), expected));
+  const wrong = await open(`#/orders?${new URLSearchParams({ user_id: WAITS })}`, undefined, { timezoneId: "UTC" });
+  await wrong.clock.setFixedTime(new Date("2001-02-03T04:05:06Z"));
+  await wrong.reload();
+  await until(async () => assert.deepEqual(await times(stored(wrong)), expected));
+  await stored(wrong).locator("a code").first().click();
+  await wrong.locator(".one.stored").waitFor();
+  await until(async () => assert.deepEqual(await times(wrong.locator(".one")), expected));
+  await wrong.context().close();
+}
+
 // What is said of an order is what was answered last, step by step; after a reload it is followed on, and a dead one has
 // its reason.
 async function steps(page) {
-  let answer = { status: 200, json: { state: "outbox" } };
+  const [placed, outbox, confirmed] = ["placed", "outbox", "confirmed"].map((stage, at) => ({ stage, at: `2026-01-31T12:00:0${at}.000Z` }));
+  const unknown = (stage) => ({ stage, at: null });
+  let answer = { status: 200, json: { state: "outbox", stages: [placed, outbox] } };
   const pattern = "**/api/status/orders?*";
   const told = (route) => route.fulfill({ ...answer, json: { message_id: "m", ...answer.json } });
   await page.route(pattern, told);
@@ -159,17 +186,24 @@ async function steps(page) {
   await order.locator(".now", { hasText: "in the outbox" }).waitFor();
   answer = { status: 503, json: { error: "billing is not reachable" } };
   await order.locator(".bad", { hasText: "Billing is not reachable." }).waitFor();
-  answer = { status: 200, json: { state: "unknown" } };
+  answer = { status: 200, json: { state: "unknown", stages: [] } };
   await order.getByText("Nobody can tell at the moment where it is.").waitFor();
   await page.reload();
-  answer = { status: 200, json: { state: "waiting" } };
+  answer = { status: 200, json: { state: "waiting", stages: [placed, outbox, confirmed] } };
   await order.getByText("It waits in the queue for billing.").waitFor();
-  answer = { status: 200, json: { state: "dead", reason: "<b>no</b> order" } };
+  const way = [placed, outbox, confirmed].map(({ at }) => at);
+  await until(async () => assert.deepEqual(await times(order), way));
+  // The gateway was restarted: what it told before is still true.
+  answer = { status: 200, json: { state: "dead", reason: "<b>no</b> order", stages: ["placed", "confirmed", "dead"].map(unknown) } };
   await order.locator(".failed", { hasText: "dead: <b>no</b> order" }).waitFor();
+  await order.locator(".failed", { hasText: "time unknown" }).waitFor();
+  assert.deepEqual(await times(order), way);
   assert.equal(await order.locator(".failed bdi").getAttribute("dir"), "auto");
   // Somebody sends the dead letter back, and this time it can be stored.
-  answer = { status: 200, json: { state: "stored" } };
+  const at = "2026-01-31T12:00:09.000Z";
+  answer = { status: 200, json: { state: "stored", stages: [unknown("placed"), unknown("confirmed"), { stage: "stored", at }] } };
   await order.locator(".done", { hasText: "stored" }).waitFor();
+  assert.deepEqual(await times(order), [...way, at]);
   await page.unroute(pattern, told);
 }
 
@@ -252,7 +286,7 @@ async function pages(page) {
 async function walk() {
   const page = await open("#/orders");
   await place(page, "Orders");
-  for (const step of [problems, oneOrder, oneKey, keyOfEach, waits, frozenBroker, steps, reloads, search, pages]) {
+  for (const step of [problems, oneOrder, oneKey, keyOfEach, waits, sameTimes, frozenBroker, steps, reloads, search, pages]) {
     await step(page);
   }
   await page.context().close();
@@ -265,6 +299,7 @@ async function withoutBilling() {
   await send(page).click();
   await followed(page).first().locator(".done", { hasText: "confirmed" }).waitFor();
   await followed(page).first().getByText("It waits in the queue for billing.").waitFor();
+  assert.equal((await times(followed(page).first())).length, 2);
   await page.locator(".note.bad", { hasText: "not reachable" }).waitFor();
   await page.context().close();
 }

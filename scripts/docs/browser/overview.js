@@ -74,6 +74,29 @@ async function says(page, name, label, command, cause) {
   await alert.locator("code", { hasText: command }).first().waitFor();
 }
 
+// On virtual machines, the commands are those for the machine of the part; without a word about how the platform was
+// started, there are none.
+async function commandsElsewhere(name, label, expected) {
+  const page = await open("#/overview");
+  const deployed = (deployment, product) => async (route) => {
+    const response = await route.fetch();
+    const json = await response.json();
+    json.gateway.deployment = deployment;
+    json.broker.product = product;
+    await route.fulfill({ response, json });
+  };
+  const alert = page.locator(".alert", { hasText: `${label} is down` });
+  for (const [deployment, product, commands] of expected) {
+    await page.route("**/api/status", deployed(deployment, product));
+    await page.reload();
+    await shows(page, name, "bad");
+    await alert.waitFor();
+    assert.deepEqual(await alert.locator("code").allTextContents(), commands);
+    await page.unroute("**/api/status");
+  }
+  await page.context().close();
+}
+
 async function walk() {
   const page = await open("");
   await drawing(page);
@@ -82,4 +105,4 @@ async function walk() {
   await page.context().close();
 }
 
-module.exports = { isDown, says, walk };
+module.exports = { commandsElsewhere, isDown, says, walk };

@@ -27,6 +27,12 @@ fn state(addr: SocketAddr, message_id: &str) -> String {
     answer["state"].as_str().unwrap().to_owned()
 }
 
+/// The stages of an order with their times.
+fn stages(order: &Value) -> Vec<(&str, Option<&str>)> {
+    let stages = order["stages"].as_array().unwrap().iter();
+    stages.map(|stage| (stage["stage"].as_str().unwrap(), stage["at"].as_str())).collect()
+}
+
 fn status(addr: SocketAddr) -> Value {
     json(&get(addr, "/api/status"))
 }
@@ -46,16 +52,33 @@ fn every_order_of_a_backlog_waits_and_is_then_stored_also_after_restarts() {
     platform.billing.terminate();
     let orders: Vec<_> = (0..ORDERS).map(|number| post(addr, number)).collect();
     assert_eq!(others(addr, &orders, "waiting"), []);
+    let asked = |addr, path: &str| json(&get(addr, &format!("{path}/{}", orders[ORDERS - 1])));
+    let waiting = asked(addr, "/api/status/orders");
+    let [("placed", Some(placed)), ("confirmed", Some(confirmed))] = stages(&waiting)[..] else {
+        panic!("{waiting}");
+    };
+    assert!(placed <= confirmed, "{waiting}");
     assert_eq!(status(addr)["billing"]["orders_stored"], Value::Null);
 
     platform.billing.start();
     wait_until(patience(), "all are stored", || platform.count_orders() == ORDERS);
     wait_until(patience(), "all are said to be stored", || others(addr, &orders, "stored").is_empty());
+    let stored = asked(addr, "/api/status/orders");
+    let [before @ .., ("stored", Some(stored_at))] = &stages(&stored)[..] else { panic!("{stored}") };
+    assert_eq!((before, confirmed < *stored_at), (&stages(&waiting)[..], true), "{stored}");
+    assert_eq!(stages(&asked(addr, "/api/orders")), stages(&stored));
+    assert_eq!(stages(&json(&get(addr, "/api/orders?limit=1&order=newest"))[0]), stages(&stored));
     platform.gateway.restart();
     platform.billing.restart();
     let addr = platform.addr();
     wait_until(patience(), "billing answers", || state(addr, &orders[0]) == "stored");
     assert_eq!(others(addr, &orders, "stored"), []);
+    // Only billing still knows when.
+    let known = [("placed", None), ("confirmed", None), ("stored", Some(*stored_at))];
+    for told in [asked(addr, "/api/status/orders"), asked(addr, "/api/orders")] {
+        assert_eq!(stages(&told), known);
+    }
+    assert_eq!(stages(&json(&get(addr, "/api/orders?limit=1&order=newest"))[0]), known);
     assert_eq!(state(addr, "never-placed"), "unknown");
     let status = status(addr);
     assert_eq!(
@@ -88,6 +111,10 @@ fn a_dead_letter_is_seen_with_its_reason_sent_back_and_discarded() {
     wait_until(patience(), "the reason is told", || told().is_string());
     assert!(told().as_str().unwrap().contains("user_id is required"), "{}", told());
     let record = json(&get(addr, "/api/orders/no-order"));
+    let [("placed", None), ("confirmed", None), ("dead", Some(dead_at))] = stages(&record)[..] else {
+        panic!("{record}");
+    };
+    assert!(dead_at.ends_with('Z'));
     assert_eq!((&record["state"], &record["order"]), (&"dead".into(), &Value::Null));
     assert_eq!(get(addr, "/api/orders/never-placed").status, 404);
 
