@@ -2,8 +2,8 @@
 // scripts/run.sh on one machine, or on Vagrant's machines, where pm2 runs the services and systemd the servers. Where it
 // does not tell, no command is shown, because none is right for sure.
 
-const GATEWAY = { process: "api_gateway", machine: "gateway-vm" };
-const BROKER = { process: "broker", machine: "billing-vm" };
+export const GATEWAY = { process: "api_gateway", machine: "gateway-vm" };
+export const BROKER = { process: "broker", machine: "billing-vm" };
 // What our own broker calls itself; anything else is a RabbitMQ, which a package has installed.
 const OWN_BROKER = "broker";
 const LINES = 50;

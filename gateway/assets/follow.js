@@ -88,6 +88,6 @@ export function stageList({ state, reason, stages }) {
 
 // `name` is a text, or a list of texts and elements; `told` is what is known of the stage, if it was reached.
 function step(name, told, how) {
-  const time = told && (told.at ? having(element("time", "", moment(told.at)), { datetime: told.at }) : element("span", "time", "time unknown"));
+  const time = told && (told.at ? having(element("time", "", moment(told.at)), { datetime: told.at, title: told.at }) : element("span", "time", "time unknown"));
   return element("li", how, element("span", "", ...[name].flat()), " ", time);
 }

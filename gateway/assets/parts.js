@@ -1,15 +1,15 @@
 // What the console knows of the platform's parts: their names, what it means when one is down, and what helps.
 
-import { commandsOn } from "/assets/commands.js";
+import { BROKER, commandsOn, GATEWAY } from "/assets/commands.js";
 import { element } from "/assets/dom.js";
 import { count, moment, tone } from "/assets/words.js";
 
 // The parts of /api/status, by the names there: their processes, and the virtual machines that these run on.
 export const PARTS = {
-  gateway: { label: "Gateway", process: "api_gateway", machine: "gateway-vm" },
+  gateway: { label: "Gateway", ...GATEWAY },
   inventory: { label: "Inventory", process: "inventory_app", machine: "inventory-vm" },
   postgresql: { label: "movies_db", process: "postgres", machine: "inventory-vm" },
-  broker: { label: "Broker", process: "broker", machine: "billing-vm" },
+  broker: { label: "Broker", ...BROKER },
   billing: { label: "Billing", process: "billing_app", machine: "billing-vm" },
   billing_db: { label: "billing_db", process: "postgres", machine: "billing-vm" },
 };

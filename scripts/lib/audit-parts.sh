@@ -11,6 +11,8 @@ console() {
     expect_status 200
     for part in gateway inventory postgresql broker billing billing_db outbox; do expect_body "$(is_ok "$part")"; done
     for part in "${service_names[@]}"; do expect_body "\"services\":\{.*$(is_ok "$part")"; done
+    ask "Are the commands that it shows where a part is down those of these machines?"
+    expect_body '"deployment":"vagrant"'
     ask "Is the number of stored orders that of the table?"
     request GET /api/status
     saw "rows in the table orders: $(all_orders)"

@@ -52,7 +52,7 @@ with_services() {
 show_status() {
     sed -n '/operationId: getStatus/,/operationId: getHistory/s/^ *example: \({gateway: .*\)/\1/p' "$here/../docs/openapi.yaml" |
         sed -E -e "s/services: \{/&pizzas: {state: $1, since_s: 1}, my-ovens: {since_s: 1, state: ok}/" \
-            -e 's/([a-z_-]+): /"\1":/g' -e 's/:(ok|unreachable)/:"\1"/g' -e 's/:([0-9]+\.[0-9.]+)/:"\1"/g' -e 's/, "/,"/g'
+            -e 's/([a-z_-]+): /"\1":/g' -e "s/:script/:\"${DEPLOYMENT:-vagrant}\"/" -e 's/:(ok|unreachable)/:"\1"/g' -e 's/:([0-9]+\.[0-9.]+)/:"\1"/g' -e 's/, "/,"/g'
 }
 
 test_the_console_of_a_healthy_platform_is_all_right() {
@@ -63,6 +63,13 @@ test_the_console_of_a_healthy_platform_is_all_right() {
     STATE=unreachable
     answered 1 console
     is_like "$seen" '*NO: the body is not like: "services"*pizzas*'
+}
+
+test_a_gateway_that_shows_commands_of_the_script_is_noticed() {
+    answer_requests
+    DEPLOYMENT=script
+    answered 1 console
+    is_like "$seen" '*NO: the body is not like: "deployment":"vagrant"*'
 }
 
 test_a_missing_description_of_a_service_is_noticed() {

@@ -56,6 +56,9 @@ test_the_commands_of_the_readme() {
     start
     succeeds "$run" list
     for name in postgres broker inventory_app billing_app api_gateway; do expect "$seen" "*$name *running *"; done
+    # The gateway is told, so that the console can show commands of this script.
+    read -r _ name _ <"$checkout/.data/run/api_gateway.state"
+    grep -qzxF GATEWAY_DEPLOYMENT=script "/proc/$name/environ" || fail "the gateway does not know how it was started"
     succeeds "$run" stop billing_app
     expect "$seen" "billing_app is stopped."
     succeeds "$run" list
