@@ -52,10 +52,10 @@ pub(crate) struct RecentOrders {
     state: Mutex<State>,
 }
 
-/// Stands for a message id: 64 bits, so that no two that are remembered at a time are alike by chance. Two numbers take
-/// less room in the table than one would, which would have to be aligned.
+/// Stands for a message id: 64 bits, so that no two that are remembered at a time are alike by chance. As bytes, since a
+/// number would have to be aligned and take more room in the table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key([u32; 2]);
+struct Key([u8; 8]);
 
 /// What is remembered of an order.
 struct Entry {
@@ -105,8 +105,9 @@ impl Moment {
     fn new(at: SystemTime) -> Self {
         let since = at.duration_since(UNIX_EPOCH + Self::BEGIN).unwrap_or_default();
         let ms = u64::try_from(since.as_millis()).ok().filter(|ms| *ms < 1 << 40);
-        let [a, b, c, d, e, ..] = ms.unwrap_or_default().to_le_bytes();
-        Self([a, b, c, d, e])
+        let mut moment = Self::default();
+        moment.0.copy_from_slice(&ms.unwrap_or_default().to_le_bytes()[..5]);
+        moment
     }
 
     fn now() -> Self {
@@ -114,8 +115,9 @@ impl Moment {
     }
 
     fn ms(self) -> u64 {
-        let [a, b, c, d, e] = self.0;
-        u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])
+        let mut bytes = [0; 8];
+        bytes[..5].copy_from_slice(&self.0);
+        u64::from_le_bytes(bytes)
     }
 
     fn or(self, other: Self) -> Self {
@@ -141,13 +143,12 @@ impl RecentOrders {
     }
 
     fn key(&self, message_id: &str) -> Key {
-        Key(halves(self.hashers[0].hash_one(message_id)))
+        Key(self.hashers[0].hash_one(message_id).to_ne_bytes())
     }
 
     /// What stands for an order, which is only compared with another one under the same key.
     fn digest(&self, body: &[u8]) -> u32 {
-        let [digest, _] = halves(self.hashers[1].hash_one(body));
-        digest
+        (self.hashers[1].hash_one(body) >> 32) as u32
     }
 
     /// Notes that an order is being placed. Fails if another one is known under this key.
@@ -229,11 +230,6 @@ impl RecentOrders {
             must_be_waiting: known.place == Place::Queue && known.progress == progress,
         })
     }
-}
-
-fn halves(number: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = number.to_le_bytes();
-    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
 }
 
 impl State {

@@ -50,8 +50,8 @@ impl Status {
 
     /// GET /api/status/orders/{id}: the first of `ids` that is known, else the last; the caller has checked them.
     pub(crate) fn serve_order(&self, response: &mut Response<'_>, ids: &[String]) -> Result<(), Refusal> {
-        let mut states = ids.iter().map(|id| (id, self.states.find(id)));
-        let found = states.find(|(id, state)| state.is_known() || Some(*id) == ids.last());
+        let mut asked = ids.iter().map(|id| (id, self.states.find(id)));
+        let found = asked.find(|(id, state)| state.is_known() || Some(*id) == ids.last());
         let (id, state) = found.ok_or(Refusal::Internal("no message id was asked for"))?;
         let stages = order_stages::to_json(&state.stages);
         let mut answer = json!({ "message_id": id, "state": state.name, "stages": stages });
