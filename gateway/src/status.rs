@@ -13,7 +13,6 @@ use serde_json::{Map, Value, json};
 use crate::billing_activity::BillingActivity;
 use crate::metrics::Metrics;
 use crate::order_states::OrderStates;
-use crate::routes;
 use crate::upstream::UpstreamService;
 use crate::watch::{PartState, Sight, Watch};
 
@@ -62,7 +61,7 @@ impl Status {
             let details = &sight.details[index];
             let mut told = part(&sight.services[index], details.version.as_deref());
             told["memory_bytes"] = details.memory_bytes.into();
-            told["requests"] = self.metrics.http.answered_on(routes::labels_of(index)).into();
+            told["requests"] = self.metrics.answered_for(index).into();
             (service.name().to_owned(), told)
         };
         let mut services: Map<_, _> = self.services.iter().enumerate().map(service).collect();
