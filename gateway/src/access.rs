@@ -5,7 +5,8 @@ use std::sync::Arc;
 use edge::{Client, Method, Request};
 
 use crate::error::Problem;
-use crate::tokens::{Role, Tokens};
+use crate::token_table::Role;
+use crate::tokens::Tokens;
 
 /// The longest token that is looked at, in bytes.
 const TOKEN_MAX_BYTES: usize = 512;

@@ -14,7 +14,7 @@ mod embedded {
         clippy::unreadable_literal,
         reason = "generated code has no readers; only long files have long numbers"
     )]
-    use super::Asset;
+    use crate::assets::Asset;
 
     include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 }

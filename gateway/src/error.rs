@@ -7,7 +7,7 @@ use edge::{Refusal, Request, Response};
 use foundation::{Warnings, codes};
 use order::InvalidOrder;
 
-use crate::tokens::{Role, TokenFault};
+use crate::token_table::{Role, TokenFault};
 use crate::upstream::Reason;
 
 /// Requests that failed, of which strangers can send any number.

@@ -13,7 +13,6 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Problem};
 use crate::failures;
 use crate::metrics::Metrics;
-use crate::routes::labels_of;
 use crate::upstream::UpstreamService;
 use crate::watch::{Sight, Watch};
 
@@ -94,7 +93,7 @@ impl Totals {
         Self {
             confirmed: metrics.orders_confirmed.get(),
             stored,
-            movies: metrics.http.answered_on(labels_of(0)),
+            movies: metrics.answered_for(0),
             requests: metrics.http.totals(),
             causes: metrics.failures.totals(),
         }

@@ -36,6 +36,7 @@ mod recent_orders;
 mod routes;
 mod settings;
 mod status;
+mod token_table;
 mod tokens;
 mod upstream;
 mod watch;
@@ -54,7 +55,7 @@ pub use settings::{
     AccessSettings, Deployment, OutboxSettings, ProfileSettings, Profiles, QueueSettings, RateSettings,
     ServiceSettings, Settings, TokenSettings, UpstreamSettings,
 };
-pub use tokens::{Role, TokenFault, TokenTable, new_token};
+pub use token_table::{Role, TokenFault, TokenTable, new_token};
 pub use upstream::Reason;
 
 use access::Access;
@@ -112,7 +113,9 @@ impl Gateway {
         let names = Names::new(settings.access.allowed_hosts.as_deref(), tokens.is_some());
         let services = services(&settings)?;
         let labels = routes::labels(&settings.services);
-        let metrics = Arc::new(Metrics::new(labels, server.connections(), services.clone()));
+        let service_routes = (0..services.len()).map(routes::labels_of).collect();
+        let metrics = Metrics::new(labels, server.connections(), services.clone(), service_routes);
+        let metrics = Arc::new(metrics);
         let billing_activity = Arc::new(BillingActivity::default());
         let publisher = Publisher::start(settings.queue.clone(), metrics.clone(), billing_activity.clone())?;
         let recent = Arc::new(RecentOrders::new(billing_activity.clone()));

@@ -3,11 +3,11 @@
 
 use edge::Client;
 
-use crate::tokens::NAME_MAX_BYTES;
+use crate::token_table::NAME_MAX_BYTES;
 
 /// The longest key, in bytes.
 const KEY_MAX_BYTES: usize = 128;
-/// Separates name and key. No name has it, see `tokens.rs`.
+/// Separates name and key. No name has it, see `token_table.rs`.
 const SEPARATOR: char = '~';
 /// The longest message id, in bytes: name, separator and key.
 const ID_MAX_BYTES: usize = NAME_MAX_BYTES + 1 + KEY_MAX_BYTES;

@@ -1,5 +1,6 @@
 //! The gateway's metrics.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use amqp::PublishError;
@@ -33,15 +34,19 @@ pub(crate) struct Metrics {
     broker_overloaded: Counter,
     /// The services behind the gateway.
     services: Box<[&'static UpstreamService]>,
+    /// The routes that lead to each of them.
+    service_routes: Box<[Range<usize>]>,
     started: Instant,
 }
 
 impl Metrics {
-    /// `routes` are the route templates by which requests are counted.
+    /// `routes` are the route templates by which requests are counted, `service_routes` the positions of those that lead to
+    /// each of the services.
     pub(crate) fn new(
         routes: &'static [&'static str],
         connections: Connections,
         services: Box<[&'static UpstreamService]>,
+        service_routes: Box<[Range<usize>]>,
     ) -> Self {
         Self {
             http: HttpMetrics::new(routes),
@@ -54,6 +59,7 @@ impl Metrics {
             broker_timeouts: Counter::default(),
             broker_overloaded: Counter::default(),
             services,
+            service_routes,
             started: Instant::now(),
         }
     }
@@ -61,6 +67,11 @@ impl Metrics {
     /// The process's uptime in seconds.
     pub(crate) fn uptime_s(&self) -> u64 {
         self.started.elapsed().as_secs()
+    }
+
+    /// How many requests for a service were answered so far. The services count from inventory, which is 0.
+    pub(crate) fn answered_for(&self, service: usize) -> u64 {
+        self.http.answered_on(self.service_routes[service].clone())
     }
 
     /// Counts an order that was not published.

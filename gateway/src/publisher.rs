@@ -9,7 +9,7 @@ use amqp::{BrokerError, BrokerProgram, Connection, Deliveries, Delivery, Propert
 use broker::SpooledMessage;
 use foundation::{Backoff, Shutdown};
 use order::question::{Answer, Question};
-use order::report;
+use order::{APP_ID, report};
 
 use crate::billing_activity::BillingActivity;
 use crate::broker_state::{BrokerState, KnownBroker, OrderQueues};
@@ -18,8 +18,6 @@ use crate::metrics::Metrics;
 use crate::questions::{Questions, Unanswered};
 use crate::settings::QueueSettings;
 
-/// The gateway's name for the broker, and the `app_id` of its messages.
-pub(crate) const APP_ID: &str = "api-gateway";
 /// The first and the longest delay before reconnecting.
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_MAX: Duration = Duration::from_secs(5);

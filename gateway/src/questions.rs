@@ -6,9 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use amqp::{Connection, Properties, PublishError};
+use order::APP_ID;
 use order::question::{self, Answer, Question};
-
-use crate::publisher::APP_ID;
 
 /// Most questions that may wait for their answers.
 const WAITING_MAX: usize = 64;

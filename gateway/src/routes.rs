@@ -25,7 +25,7 @@ use crate::proxy::{Conditions, Proxy};
 use crate::rates::Rates;
 use crate::settings::ServiceSettings;
 use crate::status::{self, Status};
-use crate::tokens::Role;
+use crate::token_table::Role;
 
 /// The handlers of all routes.
 pub(crate) struct Routes {

@@ -14,7 +14,6 @@ use crate::billing_activity::BillingActivity;
 use crate::metrics::Metrics;
 use crate::order_stages;
 use crate::order_states::OrderStates;
-use crate::routes;
 use crate::settings::Deployment;
 use crate::upstream::UpstreamService;
 use crate::watch::{PartState, Sight, Watch};
@@ -67,7 +66,7 @@ impl Status {
             let details = &sight.details[index];
             let mut told = part(&sight.services[index], details.version.as_deref());
             told["memory_bytes"] = details.memory_bytes.into();
-            told["requests"] = self.metrics.http.answered_on(routes::labels_of(index)).into();
+            told["requests"] = self.metrics.answered_for(index).into();
             (service.name().to_owned(), told)
         };
         let mut services: Map<_, _> = self.services.iter().enumerate().map(service).collect();

@@ -3,7 +3,8 @@
 //!
 //! Channels append to a batch in memory. One thread takes the batch, writes it, makes it durable if a message in it
 //! asked for that, hands its messages to their queues in the order of the log, and confirms. While it does so the
-//! next batch gathers, so one fdatasync serves all that came meanwhile and no timer is needed.
+//! next batch gathers, so one fdatasync serves all that came meanwhile and no timer is needed. A small batch that finds
+//! this thread idle is written by the thread that brings it; see [`Persister::write_or_kick`].
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use crate::sync::{lock, wait};
 mod answer;
 mod append;
 mod progress;
+mod stand_in;
 
 pub(crate) use progress::Progress;
 
@@ -83,6 +85,12 @@ struct State<Q> {
     waiters: usize,
     /// The thread waits for work.
     idle: bool,
+    /// Another thread writes a batch in the place of that one, which waits meanwhile.
+    stood_in: bool,
+    /// Why the log failed while another thread wrote.
+    failure: Option<Error>,
+    /// What such a thread exchanges the batch for.
+    spare: WriteBatch<Q>,
     stopping: bool,
     /// The thread has ended; nothing is accepted any more.
     ended: bool,
@@ -106,6 +114,9 @@ impl<Q: LogQueue> Persister<Q> {
             unsynced_since: None,
             waiters: 0,
             idle: false,
+            stood_in: false,
+            failure: None,
+            spare: WriteBatch::default(),
             stopping: false,
             ended: false,
         };
@@ -247,7 +258,13 @@ impl<Q: LogQueue> Persister<Q> {
 
     /// Takes one batch through; false when the thread shall end.
     pub(crate) fn step(&self, batch: &mut WriteBatch<Q>) -> Result<bool, Error> {
-        let Some(number) = self.take(batch) else { return Ok(false) };
+        let Some(number) = self.take(batch)? else { return Ok(false) };
+        self.take_through(batch, number)?;
+        Ok(true)
+    }
+
+    /// Writes a batch, and tells everybody whom it concerns.
+    fn take_through(&self, batch: &WriteBatch<Q>, number: u64) -> Result<(), Error> {
         self.segment_table.write(&batch.bytes, &batch.chunks, batch.sync)?;
         if batch.bytes.is_empty() && batch.sync {
             self.segment_table.sync(batch.segment)?;
@@ -259,17 +276,27 @@ impl<Q: LogQueue> Persister<Q> {
         let mut state = lock(&self.state);
         state.through = number + 1;
         self.announce(&state);
-        Ok(true)
+        Ok(())
     }
 
     /// Exchanges the batch that gathered for the empty one in `batch` and returns its number; waits for work before.
     /// None when the thread shall end.
-    fn take(&self, batch: &mut WriteBatch<Q>) -> Option<u64> {
+    fn take(&self, batch: &mut WriteBatch<Q>) -> Result<Option<u64>, Error> {
         batch.clear();
         let mut state = lock(&self.state);
         let mut delayed = false;
         let mut sync_is_due = false;
-        while state.batch.is_empty() {
+        loop {
+            if state.stood_in {
+                state = wait(&self.work, state);
+                continue;
+            }
+            if let Some(error) = state.failure.take() {
+                return Err(error);
+            }
+            if !state.batch.is_empty() {
+                break;
+            }
             let has_acks = !state.acks.is_empty() || !state.returned.is_empty();
             let acks_are_due = has_acks && (delayed || state.stopping);
             let unsynced = state.unsynced_since.map(|since| SYNC_DELAY.saturating_sub(since.elapsed()));
@@ -278,7 +305,7 @@ impl<Q: LogQueue> Persister<Q> {
                 break;
             }
             if state.stopping {
-                return None;
+                return Ok(None);
             }
             state.idle = true;
             let timeout = if has_acks { Some(ACKS_DELAY) } else { unsynced };
@@ -292,6 +319,11 @@ impl<Q: LogQueue> Persister<Q> {
             };
         }
         state.idle = false;
+        Ok(Some(self.exchange(&mut state, batch, sync_is_due)))
+    }
+
+    /// Exchanges the batch that gathered for the empty one in `batch` and returns its number.
+    fn exchange(&self, state: &mut State<Q>, batch: &mut WriteBatch<Q>, sync_is_due: bool) -> u64 {
         // What came back was settled after that.
         state.append_returns();
         state.append_acks();
@@ -307,8 +339,8 @@ impl<Q: LogQueue> Persister<Q> {
         }
         let number = state.number;
         state.number += 1;
-        self.announce(&state);
-        Some(number)
+        self.announce(state);
+        number
     }
 
     /// Writes down, durably, that the broker stopped in good order. The thread must have ended.

@@ -161,8 +161,8 @@ impl Connection {
                 ParsedFrame::Bad(text) => return Fault::connection(FRAME_ERROR, text),
             };
             // Everything that came is handled: now the log and the client may have what it led to.
-            self.session.broker.persister.kick();
             self.session.peer.send_buffer.flush();
+            self.session.broker.persister.write_or_kick();
             self.session.peer.send_buffer.wait_for_room();
             self.close_overdue_channels();
             input.read(wanted)?;

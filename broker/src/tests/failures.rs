@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::life::{Life, logs};
 use super::memory_storage::MemoryStorage;
 use crate::log::housekeeper;
+use crate::log::persister::Progress;
 use crate::log::prepare;
 use crate::log::record::Message;
 use crate::log::write_batch::WriteBatch;
@@ -61,6 +62,36 @@ fn what_an_ended_log_did_not_take_is_not_through() {
     life.broker.persister.end();
     let batch = life.publish(2, &["one"], true, 20);
     assert!(!life.broker.persister.wait_through(batch), "nobody may be told that it is stored");
+}
+
+#[test]
+fn a_log_that_fails_under_the_publisher_that_writes_it_has_failed_for_all() {
+    let life = Life::begin(MemoryStorage::default()).unwrap();
+    life.declare();
+    let store = Arc::clone(&life.broker.store);
+    let threads = StoreThreads::start(&store).unwrap();
+    let queue = life.broker.topology.find_queue("one").unwrap();
+    let routes: Routes = vec![queue].into();
+    let publish = |number: u64| {
+        let message = Message { body: &number.to_be_bytes(), ..MESSAGE };
+        let batch = store.persister.publish(&message, &routes, true, None);
+        store.persister.write_or_kick();
+        batch
+    };
+    let confirmed: Vec<u64> = (1..=200).collect();
+    for number in &confirmed {
+        assert!(store.persister.wait_through(publish(*number)));
+    }
+    life.storage.fuse.arm(1, io::ErrorKind::Other);
+    let soon = Instant::now() + Duration::from_secs(30);
+    assert_eq!(
+        store.persister.wait_until(publish(201), soon),
+        Progress::Ended,
+        "nobody is told that it is stored"
+    );
+    assert!(threads.stop().is_err(), "the log's thread ends with the failure");
+    let next = Life::begin(life.storage.after_power_failure(|| false)).unwrap();
+    assert_eq!((next.contents("one"), next.damage()), (confirmed, 0));
 }
 
 #[test]

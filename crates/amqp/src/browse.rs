@@ -1,7 +1,9 @@
 //! Looking through a queue, and taking single messages from it.
 
-use super::io::Settlements;
-use super::{BrokerError, Command, Connection, Delivery};
+use crate::connection::Connection;
+use crate::delivery::Delivery;
+use crate::error::BrokerError;
+use crate::io::{Command, Settlements};
 
 /// How much of a queue is looked at.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +24,10 @@ impl Connection {
     /// Takes the first messages of `queue`, oldest first. Those that are not acknowledged go back to their places, and
     /// count as redelivered.
     pub fn browse(&self, queue: &str, limits: BrowseLimits) -> Result<Browsed, BrokerError> {
+        let queue = queue.to_owned();
+        let BrowseLimits { messages, bytes } = limits;
         let (messages, settlements) =
-            self.request(|reply| Command::Browse { queue: queue.to_owned(), limits, reply })?;
+            self.request(|reply| Command::Browse { queue, messages, bytes, reply })?;
         Ok(Browsed { messages, settlements })
     }
 }

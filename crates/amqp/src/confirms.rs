@@ -1,9 +1,14 @@
 //! The messages that wait for their confirm. Does no I/O and never blocks.
 
 use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::{ConfirmSender, PublishError};
+use crate::error::PublishError;
+
+/// Receives the result of one publish.
+pub(crate) type ConfirmSender = SyncSender<Result<(), PublishError>>;
+pub(crate) type ConfirmReceiver = Receiver<Result<(), PublishError>>;
 
 /// Published messages in the order of their delivery tags, which broker and client both count from 1 (RabbitMQ's
 /// extension `confirm.select`).

@@ -6,33 +6,34 @@
 mod browse;
 mod channels;
 mod commands;
+mod events;
 mod topics;
 
 use std::future::Future;
 use std::sync::mpsc::{self, Receiver, Sender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use amqprs::callbacks::{ChannelCallback, ConnectionCallback};
 use amqprs::channel::{
     BasicAckArguments, BasicConsumeArguments, BasicPublishArguments, BasicQosArguments, Channel,
     ConfirmSelectArguments, ConsumerMessage,
 };
 use amqprs::connection::{Connection as AmqpConnection, OpenConnectionArguments};
 use amqprs::error::Error as AmqpError;
-use amqprs::{Ack, BasicProperties, Cancel, Close, CloseChannel, Nack, Return};
-use async_trait::async_trait;
 use tokio::time::timeout;
 
-use super::confirms::Confirms;
-use super::{
-    AmqpSettings, BrokerError, BrokerProgram, CloseReason, ConfirmSender, Delivery, Properties, PublishError,
-    refusal,
-};
-pub(super) use browse::Settlements;
+use crate::broker::BrokerProgram;
+use crate::close_reason::CloseReason;
+use crate::confirms::{ConfirmSender, Confirms};
+use crate::delivery::Delivery;
+use crate::error::{BrokerError, PublishError};
+use crate::properties::Properties;
+use crate::refusal;
+use crate::settings::AmqpSettings;
 use channels::Channels;
-pub(super) use commands::{Command, Commands, Reply};
+pub(crate) use commands::{Command, Commands, Reply, Settlements};
 use commands::{QueuedCommands, commands};
+use events::{ChannelEvents, ConnectionEvents};
 
 /// The interval of heartbeats, in seconds: a dead connection is detected within two of them.
 const HEARTBEAT_S: u16 = 10;
@@ -143,9 +144,9 @@ impl Session {
                 Command::Publish { queue, properties, body, reply } => {
                     self.publish(&queue, properties, body, reply).await;
                 }
-                Command::PublishEvent { exchange, event, reply } => {
-                    let arguments = BasicPublishArguments::new(&exchange, &event.topic);
-                    self.send(arguments, event.properties, event.body, reply).await;
+                Command::PublishEvent { exchange, topic, properties, body, reply } => {
+                    let arguments = BasicPublishArguments::new(&exchange, &topic);
+                    self.send(arguments, properties, body, reply).await;
                 }
                 Command::Announce { exchange, routing_key, properties, body } => {
                     let arguments = BasicPublishArguments::new(&exchange, &routing_key);
@@ -163,7 +164,7 @@ impl Session {
                 | Command::DeclareTopicExchange { .. }
                 | Command::BindQueue { .. }
                 | Command::Listen { .. }) => {
-                    tokio::spawn(self.channels.clone().answer(beside));
+                    tokio::spawn(answer(self.channels.clone(), beside));
                 }
                 Command::Consume { queue, prefetch, reply } => {
                     let _ = reply.try_send(self.consume(&queue, prefetch).await);
@@ -252,6 +253,33 @@ impl Session {
     }
 }
 
+/// Executes a command that needs its own channel; ignores all other commands.
+async fn answer(channels: Channels, command: Command) {
+    // The caller may have given up.
+    let _ = match command {
+        Command::DeclareQueue { queue, auto_delete, reply } => {
+            reply.try_send(channels.declare_queue(&queue, auto_delete).await).is_ok()
+        }
+        Command::InspectQueue { queue, reply } => {
+            reply.try_send(channels.inspect_queue(&queue).await).is_ok()
+        }
+        Command::DeclareFanout { exchange, reply } => {
+            reply.try_send(channels.declare_fanout(&exchange).await).is_ok()
+        }
+        Command::Browse { queue, messages, bytes, reply } => {
+            reply.try_send(channels.browse(&queue, messages, bytes).await).is_ok()
+        }
+        Command::DeclareTopicExchange { exchange, reply } => {
+            reply.try_send(channels.declare_topic_exchange(&exchange).await).is_ok()
+        }
+        Command::BindQueue { queue, exchange, topics, reply } => {
+            reply.try_send(channels.bind_queue(&queue, &exchange, &topics).await).is_ok()
+        }
+        Command::Listen { exchange, reply } => reply.try_send(channels.listen(&exchange).await).is_ok(),
+        _ => false,
+    };
+}
+
 /// The library's text of an error without the names of its layers in front of what the system says.
 fn plain(text: &str) -> &str {
     text.rsplit_once("network io error: ").map_or(text, |(_, cause)| cause)
@@ -275,93 +303,5 @@ async fn within<T>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(e)) => Err(BrokerError::new(e.to_string())),
         Err(_) => Err(BrokerError::new("no answer in time")),
-    }
-}
-
-/// Handles the broker's events for the connection. The library drops it when it stops reading from the broker, be it
-/// because the connection was lost or because the library panicked. It tells of a panic in no other way, and goes on
-/// sending heartbeats.
-struct ConnectionEvents(Commands);
-
-impl Drop for ConnectionEvents {
-    fn drop(&mut self) {
-        self.0.send(Command::Lost("the connection was lost".to_owned()));
-    }
-}
-
-#[async_trait]
-impl ConnectionCallback for ConnectionEvents {
-    async fn close(&mut self, _: &AmqpConnection, close: Close) -> Result<(), AmqpError> {
-        let reason = format!("the broker closed it: {} {}", close.reply_code(), close.reply_text());
-        self.0.send(Command::Lost(reason));
-        Ok(())
-    }
-
-    async fn blocked(&mut self, _: &AmqpConnection, reason: String) {
-        self.0.set_halted(Some(reason));
-    }
-
-    async fn unblocked(&mut self, _: &AmqpConnection) {
-        self.0.set_halted(None);
-    }
-
-    async fn secret_updated(&mut self, _: &AmqpConnection) {}
-}
-
-/// Handles the broker's events for a channel. If `commands` is `None`, the end of the channel does not end the
-/// connection.
-struct ChannelEvents {
-    commands: Option<Commands>,
-    confirms: Arc<Mutex<Confirms>>,
-    /// Set to the reason when the broker closes the channel.
-    refused: Arc<CloseReason>,
-}
-
-impl ChannelEvents {
-    fn settle(&self, tag: u64, multiple: bool, acked: bool) {
-        self.confirms.lock().unwrap_or_else(PoisonError::into_inner).settle(tag, multiple, acked);
-    }
-
-    fn lost(&self, reason: String) {
-        if let Some(commands) = &self.commands {
-            commands.send(Command::Lost(reason));
-        }
-    }
-}
-
-#[async_trait]
-impl ChannelCallback for ChannelEvents {
-    async fn close(&mut self, _: &Channel, close: CloseChannel) -> Result<(), AmqpError> {
-        let reason = format!("the broker closed the channel: {} {}", close.reply_code(), close.reply_text());
-        self.refused.set(&reason);
-        self.lost(reason);
-        Ok(())
-    }
-
-    async fn cancel(&mut self, _: &Channel, cancel: Cancel) -> Result<(), AmqpError> {
-        self.lost(format!("the broker cancelled the consumer {}", cancel.consumer_tag()));
-        Ok(())
-    }
-
-    /// channel.flow stops publishers whose client does not announce `connection.blocked`; the library does not.
-    async fn flow(&mut self, _: &Channel, active: bool) -> Result<bool, AmqpError> {
-        if let Some(commands) = &self.commands {
-            commands.set_halted((!active).then(|| "it has stopped the flow".to_owned()));
-        }
-        Ok(active)
-    }
-
-    async fn publish_ack(&mut self, _: &Channel, ack: Ack) {
-        self.settle(ack.delivery_tag(), ack.mutiple(), true);
-    }
-
-    async fn publish_nack(&mut self, _: &Channel, nack: Nack) {
-        self.settle(nack.delivery_tag(), nack.multiple(), false);
-    }
-
-    async fn publish_return(&mut self, _: &Channel, ret: Return, properties: BasicProperties, _: Vec<u8>) {
-        let reason = format!("{} {}", ret.reply_code(), ret.reply_text());
-        let message_id = properties.message_id().map(String::as_str);
-        self.confirms.lock().unwrap_or_else(PoisonError::into_inner).mark_returned(message_id, &reason);
     }
 }

@@ -3,7 +3,11 @@
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::{Command, ConfirmReceiver, ConfirmSender, Connection, Properties, PublishError};
+use crate::confirms::{ConfirmReceiver, ConfirmSender};
+use crate::connection::Connection;
+use crate::error::PublishError;
+use crate::io::Command;
+use crate::properties::Properties;
 
 /// How often a publisher that waits for its confirm checks whether the broker has blocked publishers.
 const HALT_POLL: Duration = Duration::from_millis(100);

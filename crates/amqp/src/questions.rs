@@ -1,6 +1,9 @@
 //! Questions and answers: a queue that several programs may answer from, and the way back to whoever asked.
 
-use super::{BrokerError, Command, Connection, Properties};
+use crate::connection::Connection;
+use crate::error::BrokerError;
+use crate::io::Command;
+use crate::properties::Properties;
 
 impl Connection {
     /// Makes sure that the queue `queue` exists, which the broker deletes once its last consumer has gone, so that

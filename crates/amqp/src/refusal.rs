@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use super::AmqpSettings;
+use crate::settings::AmqpSettings;
 
 /// How long to wait for the reason. A broker may answer failed logins only after a pause, ours after up to 2 seconds.
 const DEADLINE: Duration = Duration::from_secs(4);

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{BrokerError, Command, Connection, Properties, PublishError};
+use crate::connection::Connection;
+use crate::error::{BrokerError, PublishError};
+use crate::io::Command;
+use crate::properties::Properties;
 
 /// A message for a topic exchange.
 #[derive(Clone, Debug)]
@@ -45,8 +48,9 @@ impl Connection {
         let sent = events.into_iter().map(|event| {
             // None is sent behind one that could not be sent.
             refused.clone().map_or(Ok(()), Err)?;
-            let exchange = exchange.to_owned();
-            let answer = self.send(|reply| Command::PublishEvent { exchange, event, reply });
+            let (exchange, Event { topic, properties, body }) = (exchange.to_owned(), event);
+            let answer =
+                self.send(|reply| Command::PublishEvent { exchange, topic, properties, body, reply });
             refused = answer.as_ref().err().cloned();
             answer
         });

@@ -7,9 +7,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::field::Source;
-use crate::field::{Field, FieldType};
-use crate::resource::{Caller, Given, Member, Resource};
+use crate::field::{Caller, Field, FieldType, Source};
+use crate::resource::{Given, Member, Resource};
 use crate::value::{self, Complaint};
 
 /// Why a body is refused.

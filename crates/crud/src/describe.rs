@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
+use crate::application::Application;
 use crate::field::{Field, FieldType, Source};
 use crate::query::{COUNT_MAX, Cursor, LIMIT_MAX, OFFSET_MAX, Selection};
 use crate::resource::{Action, Lists, Operation, Parameter, Resource};
 use crate::routes::Routes;
-use crate::server::Application;
 use crate::statements;
 use crate::table::Table;
 

@@ -9,8 +9,6 @@
 
 use std::ops::RangeInclusive;
 
-use crate::Caller;
-
 /// One field of a resource: a member of its JSON, and the column of the same name.
 #[derive(Clone, Copy, Debug)]
 #[expect(
@@ -69,6 +67,19 @@ pub(crate) enum Source {
     Database,
     /// This function, from the head of the request that creates the record; the client cannot set it in the body.
     Caller(fn(&Caller<'_>) -> Option<String>),
+}
+
+/// The head of a request that creates a record, for [`Field::from_caller`].
+pub struct Caller<'r> {
+    pub(crate) find: &'r dyn Fn(&str) -> Option<String>,
+}
+
+impl Caller<'_> {
+    /// The value of a header field, if it was sent. To identify a user, trust only a field that the gateway sets itself
+    /// and removes from clients' requests.
+    pub fn header(&self, name: &str) -> Option<String> {
+        (self.find)(name)
+    }
 }
 
 impl Field {

@@ -8,14 +8,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::body;
-use crate::field::FieldType;
+use crate::field::{Caller, FieldType};
 use crate::jobs::Change;
 use crate::page;
 use crate::preconditions::{Condition, is_known};
 use crate::problem::{Problem, Unserved};
 use crate::query::{self, Selection};
 use crate::record;
-use crate::resource::{Action, Call, Caller, Lists};
+use crate::resource::{Action, Call, Lists};
 use crate::routes::{page_link, record_path};
 use crate::store::Store;
 use crate::table::Table;

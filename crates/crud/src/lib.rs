@@ -3,8 +3,8 @@
 //!
 //! | file, in the order in which a request meets them | what it holds |
 //! |---|---|
-//! | [`resource`], [`field`] | how a resource is described |
-//! | [`server`], [`settings`] | a service as a whole: its start, its stop, its settings |
+//! | [`application`], [`resource`], [`field`] | how a service and its resources are described |
+//! | [`server`], [`settings`] | a service's start, its stop, its settings |
 //! | [`service`] | a request from its head to its answer; metrics |
 //! | [`routes`] | the operation for a path and a method |
 //! | [`handlers`] | one function for each operation |
@@ -17,6 +17,7 @@
 //! | [`problem`] | error responses |
 //! | [`openapi`], [`asyncapi`], [`schema`], [`describe`] | documentation for programs and for people |
 
+mod application;
 mod asyncapi;
 mod body;
 mod describe;
@@ -42,10 +43,11 @@ mod store;
 mod table;
 mod value;
 
+pub use application::Application;
 pub use error::Error;
-pub use field::Field;
+pub use field::{Caller, Field};
 pub use resource::{
-    Action, Call, Caller, Check, Errors, Given, Key, Lists, Operation, Parameter, Refinement, Reply, Resource,
+    Action, Call, Check, Errors, Given, Key, Lists, Operation, Parameter, Refinement, Reply, Resource,
 };
-pub use server::{Application, Running};
+pub use server::Running;
 pub use settings::{Profile, Settings};

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
+use crate::application::Application;
 use crate::asyncapi;
 use crate::examples;
 use crate::field::Field;
@@ -12,7 +13,6 @@ use crate::resource::{Action, Lists, Operation, Parameter, Resource};
 use crate::schema::{
     error, error_schema, example, field_schema, record as record_schema, schema, schema_name,
 };
-use crate::server::Application;
 use crate::settings::Profile;
 use crate::table::Table;
 

@@ -297,7 +297,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// The value of a header field. See [`Caller::header`] for which ones can be trusted.
+    /// The value of a header field. See [`crate::Caller::header`] for which ones can be trusted.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut fields = self.fields.iter().filter(|(sent, _)| sent.eq_ignore_ascii_case(name));
         fields.next().map(|(_, value)| value.as_str())
@@ -323,18 +323,5 @@ impl Reply {
     /// An error of a resource whose errors have the form [`Errors::Detail`].
     pub fn detail(status: u16, code: &str, message: &str) -> Self {
         Self { status, json: serde_json::json!({ "detail": message, "code": code }).to_string() }
-    }
-}
-
-/// The head of a request that creates a record, for [`Field::from_caller`].
-pub struct Caller<'r> {
-    pub(crate) find: &'r dyn Fn(&str) -> Option<String>,
-}
-
-impl Caller<'_> {
-    /// The value of a header field, if it was sent. To identify a user, trust only a field that the gateway sets itself
-    /// and removes from clients' requests.
-    pub fn header(&self, name: &str) -> Option<String> {
-        (self.find)(name)
     }
 }

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use database::{Migration, WorkerSettings, Workers};
+use database::{WorkerSettings, Workers};
 use edge::Server;
 use foundation::Shutdown;
 use foundation::listener::{self, Identity, Inspect};
 
+use crate::application::Application;
 use crate::error::Error;
 use crate::jobs::Jobs;
-use crate::resource::Resource;
 use crate::routes::Routes;
 use crate::service::{Metrics, Resources};
 use crate::settings::Settings;
@@ -24,21 +24,6 @@ use crate::{describe, openapi};
 const QUEUE_MAX: usize = 512;
 /// How long the workers may take to end after the last response.
 const STOP_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// A service made of resources. A constant.
-#[derive(Debug)]
-pub struct Application {
-    /// The name of its binary, as in logs and `pg_stat_activity`.
-    pub name: &'static str,
-    /// Its version.
-    pub version: &'static str,
-    /// One sentence that describes it.
-    pub about: &'static str,
-    /// Its resources.
-    pub resources: &'static [&'static Resource],
-    /// The migrations of its schema.
-    pub migrations: &'static [Migration],
-}
 
 impl Application {
     /// The text of `--describe`: routes, fields and SQL.
@@ -102,18 +87,6 @@ impl Application {
         let identity = Identity { name: self.name, version: self.version };
         let private = listener::start(&settings.private, identity, resources.clone())?;
         Ok(Running { name: self.name, server, private, settings, workers, resources, shutdown })
-    }
-
-    fn tables(&self) -> Result<Vec<Table>, Error> {
-        let mut emitting = self.resources.iter().filter(|resource| !resource.emits.is_empty());
-        if let Some(first) = emitting.next()
-            && let Some(other) = emitting.find(|resource| resource.exchange != first.exchange)
-        {
-            let problem = format!("its exchange must be {}, that of the {}", first.exchange, first.plural);
-            return Err(Error::Description { name: other.name, problem });
-        }
-        let tables = self.resources.iter().enumerate();
-        tables.map(|(index, resource)| Table::new(index, resource)).collect()
     }
 }
 

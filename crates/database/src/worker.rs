@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::executor::{BATCH_MAX, Executor};
 use crate::queue::{NextTask, Queued, Waiter};
-use crate::workers::Shared;
-use crate::{BATCH_MAX, Connection, Error, Executor, Failure, ends_connection};
+use crate::shared::Shared;
+use crate::{Connection, Error, Failure, ends_connection};
 
 /// A connection that has been idle for longer than this is checked before a write, because a write cannot be repeated
 /// when its outcome is unknown.

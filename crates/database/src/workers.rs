@@ -1,53 +1,26 @@
-//! How a service submits jobs: the trait that it implements, and the handle that it calls.
+//! How a service submits jobs: the handle that it calls.
 //!
 //! A caller waits for its answer until its deadline and no longer, even if a worker hangs in PostgreSQL. A free worker
 //! takes the jobs that are waiting as one batch: the busier the service, the larger the batches. No job waits for a
 //! batch to fill.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use foundation::metrics::{Counter, Exposition};
+use foundation::metrics::Exposition;
 
+use crate::executor::Executor;
 use crate::promise::Promise;
 use crate::queue::Queue;
-use crate::reconnection::Reconnection;
+use crate::shared::{Shared, Stats};
 use crate::worker::Worker;
-use crate::{Connection, DatabaseSettings, Error, Failure, Migration};
-
-/// Most jobs in one batch.
-pub const BATCH_MAX: usize = 128;
+use crate::{DatabaseSettings, Error, Failure, Migration};
 
 /// How long a database counts as ready after it last did work, in milliseconds. Under load, readiness needs no query.
 const READY_FOR_MS: u64 = 500;
-
-/// Executes the jobs of a service. Each worker thread has its own.
-pub trait Executor: Send + 'static {
-    /// The request.
-    type Job: Send + 'static;
-    /// The answer.
-    type Answer: Send + 'static;
-
-    /// Whether `next` may be in a batch with `first`: two reads by id from one table, for example, or two inserts into
-    /// one. Reads and writes are never mixed, whatever this returns.
-    fn joins(&self, first: &Self::Job, next: &Self::Job) -> bool;
-
-    /// Whether the job may change anything. Such a job is not repeated once it may have had an effect.
-    fn is_write(&self, job: &Self::Job) -> bool;
-
-    /// Executes a batch of 1 to [`BATCH_MAX`] jobs: one result for each, in their order.
-    ///
-    /// An error for the whole batch must mean that none of it was done, unless the connection was lost; so use one
-    /// statement or one transaction. When PostgreSQL rejects a batch of several jobs, each is executed again alone, so
-    /// that only the faulty ones fail.
-    fn execute(&mut self, connection: &mut Connection, jobs: &[Self::Job]) -> Results<Self::Answer>;
-}
-
-/// One result for each job of a batch, or one error for all of them.
-pub type Results<A> = Result<Vec<Result<A, postgres::Error>>, postgres::Error>;
 
 /// The limits of a service's workers.
 #[derive(Clone, Copy, Debug)]
@@ -64,45 +37,6 @@ pub struct Workers<E: Executor> {
 }
 
 struct Handle<E: Executor>(Arc<Shared<E>>);
-
-/// What a service's workers share with their callers.
-pub(crate) struct Shared<E: Executor> {
-    pub(crate) queue: Queue<E::Job, E::Answer>,
-    pub(crate) reconnection: Reconnection,
-    pub(crate) settings: DatabaseSettings,
-    pub(crate) migrations: &'static [Migration],
-    pub(crate) make_executor: Box<dyn Fn() -> E + Send + Sync>,
-    /// How many connections turned out to be dead. A connection that was last used before the latest of these deaths is
-    /// checked before its next use: usually the server was restarted and all connections are dead.
-    pub(crate) deaths: AtomicU64,
-    started: Instant,
-    /// When PostgreSQL last did work, in milliseconds after `started`; 0 after a connection was lost.
-    pub(crate) worked_at_ms: AtomicU64,
-    pub(crate) stats: Stats,
-    unusable: Mutex<Unusable>,
-}
-
-/// A permanent error of the database, and the callback that wants to learn of it.
-#[derive(Default)]
-struct Unusable {
-    error: Option<Error>,
-    tell: Option<Box<dyn FnOnce(Error) + Send>>,
-}
-
-/// What the workers count.
-#[derive(Debug, Default)]
-pub struct Stats {
-    /// Jobs that were executed.
-    pub jobs: Counter,
-    /// Batches that they were executed in.
-    pub batches: Counter,
-    /// Connections that were opened.
-    pub connects: Counter,
-    /// Attempts to connect that failed.
-    pub failed_connects: Counter,
-    /// Connections that were lost.
-    pub lost: Counter,
-}
 
 impl<E: Executor> Clone for Workers<E> {
     fn clone(&self) -> Self {
@@ -121,18 +55,8 @@ impl<E: Executor> Workers<E> {
         make_executor: impl Fn() -> E + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let threads = limits.threads.max(1);
-        let shared = Arc::new(Shared {
-            queue: Queue::new(limits.queue_max.max(1), threads),
-            reconnection: Reconnection::new(),
-            settings: settings.clone(),
-            migrations,
-            make_executor: Box::new(make_executor),
-            deaths: AtomicU64::new(0),
-            started: Instant::now(),
-            worked_at_ms: AtomicU64::new(0),
-            stats: Stats::default(),
-            unusable: Mutex::default(),
-        });
+        let queue = Queue::new(limits.queue_max.max(1), threads);
+        let shared = Arc::new(Shared::new(queue, settings.clone(), migrations, make_executor));
         let workers = Self { handle: Arc::new(Handle(shared.clone())) };
         for number in 1..=threads {
             let worker = Worker::new(shared.clone());
@@ -180,11 +104,7 @@ impl<E: Executor> Workers<E> {
     /// Calls `tell` once if connecting fails permanently ([`Error::is_permanent`]), immediately if it already has. The
     /// workers go on trying.
     pub fn when_unusable(&self, tell: impl FnOnce(Error) + Send + 'static) {
-        let mut unusable = self.shared().unusable.lock().unwrap_or_else(PoisonError::into_inner);
-        match unusable.error.take() {
-            Some(error) => tell(error),
-            None => unusable.tell = Some(Box::new(tell)),
-        }
+        self.shared().when_unusable(tell);
     }
 
     /// The counters.
@@ -229,22 +149,6 @@ impl<A> Pending<A> {
 impl<A> Drop for Pending<A> {
     fn drop(&mut self) {
         self.promise.abandon();
-    }
-}
-
-impl<E: Executor> Shared<E> {
-    /// Milliseconds since the start.
-    pub(crate) fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Reports that no attempt to connect can succeed.
-    pub(crate) fn note_unusable(&self, error: Error) {
-        let mut unusable = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
-        match unusable.tell.take() {
-            Some(tell) => tell(error),
-            None => unusable.error = Some(error),
-        }
     }
 }
 

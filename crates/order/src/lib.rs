@@ -13,6 +13,8 @@ use foundation::json::{self, member, parse_object};
 
 /// The name of this message format, carried in the header `schema`.
 pub const SCHEMA: &str = "order.v1";
+/// The `app_id` of orders and of questions about them: the gateway's name for the broker.
+pub const APP_ID: &str = "api-gateway";
 
 /// Longest `user_id`, in characters.
 const USER_ID_MAX_CHARS: usize = 64;

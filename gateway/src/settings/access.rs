@@ -6,7 +6,7 @@ use foundation::Environment;
 
 use crate::error::Error;
 use crate::forwarded::Network;
-use crate::tokens::TokenTable;
+use crate::token_table::TokenTable;
 
 /// Who may do what.
 #[derive(Clone, Debug)]

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// The cause in the log when no instance can be used.
+pub(super) const NOBODY: &str = "no instance answers for now";
+
 /// Why an instance did not answer.
 #[derive(Debug)]
 pub(crate) enum Failure {

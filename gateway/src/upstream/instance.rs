@@ -3,6 +3,8 @@
 //! When a request finds that an instance refuses connections or answers slowly, a *health check* starts: a thread that
 //! asks for /health until there is an answer. No request is sent to an instance that is known to be hung.
 
+mod transport;
+
 use std::cell::OnceCell;
 use std::fmt;
 use std::net::IpAddr;
@@ -19,7 +21,7 @@ use ureq::http::{HeaderName, HeaderValue, Request, Response};
 
 use super::failure::Failure;
 use super::pool::Pool;
-use super::transport::{Connector, NoResolver, Purpose, UpstreamConnection, set_purpose};
+use transport::{Connector, NoResolver, Purpose, UpstreamConnection, set_purpose};
 
 /// The field by which services know the gateway.
 pub(crate) const SERVICE_TOKEN: HeaderName = HeaderName::from_static(service_token::FIELD);

@@ -1,14 +1,14 @@
 //! The services behind the gateway: chooses an instance for each request, decides about retries, and asks for
 //! readiness. The meaning of requests and the answers to clients do not belong here.
 //!
-//! `instance` is one instance and its state; `transport`, `buffers` and `pool` are its connections.
+//! `instance` is one instance and its state, `instance::transport` how ureq reaches it; `buffers` and `pool` belong to its
+//! connections.
 
 mod buffers;
 mod failure;
 mod instance;
 mod pool;
 mod readiness;
-mod transport;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -23,6 +23,7 @@ use ureq::{Agent, Body};
 use crate::settings::{ServiceSettings, UpstreamSettings};
 pub(crate) use buffers::unread_input;
 pub(crate) use failure::Failure;
+use failure::NOBODY;
 pub use failure::Reason;
 use instance::{Common, Permit, State};
 pub(crate) use instance::{Instance, SERVICE_TOKEN};
@@ -33,9 +34,6 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Largest answer to /ready that is read, in bytes.
 const READY_MAX_BYTES: u64 = 16 << 10;
-
-/// The cause in the log when no instance can be used.
-const NOBODY: &str = "no instance answers for now";
 
 /// How a request that got no answer may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

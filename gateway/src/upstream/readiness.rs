@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use super::NOBODY;
-use super::failure::Failure;
+use super::failure::{Failure, NOBODY};
 
 /// Longest text of a service that is passed on to people, in characters.
 const TEXT_MAX_CHARS: usize = 200;

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod audit;
+mod circles;
 mod contract;
 mod described;
 mod documentation;

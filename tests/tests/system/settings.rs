@@ -95,7 +95,7 @@ fn the_file_has_every_setting_of_the_sources_once_and_no_other() {
         "inventory/src/settings.rs",
         "billing/src/settings.rs",
         "broker/src/settings.rs",
-        "crates/amqp/src/lib.rs",
+        "crates/amqp/src/settings.rs",
         "crates/foundation/src/program.rs",
         "crates/foundation/src/service_token.rs",
     ] {

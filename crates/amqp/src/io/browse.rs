@@ -1,46 +1,26 @@
 //! Takes messages off a queue on a channel of its own, and keeps the channel open until it is known what becomes of them.
 
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
-use std::time::Duration;
 
 use amqprs::channel::{BasicAckArguments, BasicGetArguments};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 
-use super::super::{BrokerError, BrowseLimits, CloseReason, Delivery, Properties};
 use super::channels::Channels;
-use super::commands::Reply;
+use super::commands::{Settlement, Settlements, Taken};
 use super::within;
-
-/// The messages, and what to tell the task that holds their channel.
-pub(in super::super) type Taken = (Vec<Delivery>, Settlements);
-
-enum Settlement {
-    Ack(u64),
-    Finish(Reply<()>),
-}
-
-/// Decides about messages that were taken. When it is dropped, those that were not acknowledged go back.
-pub(in super::super) struct Settlements {
-    sender: UnboundedSender<Settlement>,
-    /// How long giving back may take.
-    deadline: Duration,
-}
-
-impl Settlements {
-    pub(in super::super) fn ack(&self, tag: u64) {
-        let _ = self.sender.send(Settlement::Ack(tag));
-    }
-
-    pub(in super::super) fn finish(self) -> Result<(), BrokerError> {
-        let (reply, answer) = sync_channel(1);
-        let _ = self.sender.send(Settlement::Finish(reply));
-        answer.recv_timeout(self.deadline * 2).map_err(|_| BrokerError::new("no answer in time"))?
-    }
-}
+use crate::close_reason::CloseReason;
+use crate::delivery::Delivery;
+use crate::error::BrokerError;
+use crate::properties::Properties;
 
 impl Channels {
-    pub(super) async fn browse(&self, queue: &str, limits: BrowseLimits) -> Result<Taken, BrokerError> {
+    /// Takes at most `messages_max` messages, and none after their bodies have `bytes_max` bytes together.
+    pub(super) async fn browse(
+        &self,
+        queue: &str,
+        messages_max: usize,
+        bytes_max: usize,
+    ) -> Result<Taken, BrokerError> {
         let refused = Arc::new(CloseReason::default());
         let failed = |e: BrokerError| {
             let reason = refused.get().map_or(e, BrokerError::new);
@@ -48,7 +28,7 @@ impl Channels {
         };
         let channel = within(self.deadline, self.open(&refused)).await.map_err(failed)?;
         let (mut messages, mut bytes) = (Vec::new(), 0);
-        while messages.len() < limits.messages && bytes < limits.bytes {
+        while messages.len() < messages_max && bytes < bytes_max {
             let get = channel.basic_get(BasicGetArguments::new(queue));
             let Some((ok, properties, body)) = within(self.deadline, get).await.map_err(failed)? else {
                 break;

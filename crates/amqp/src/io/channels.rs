@@ -12,10 +12,14 @@ use amqprs::channel::{
 use amqprs::connection::Connection as AmqpConnection;
 use amqprs::error::Error as AmqpError;
 
-use super::super::confirms::Confirms;
-use super::super::{BrokerError, CloseReason, Delivery, QueueFigures};
 use super::commands::Listening;
-use super::{ChannelEvents, Command, delivery, within};
+use super::events::ChannelEvents;
+use super::{delivery, within};
+use crate::broker::QueueFigures;
+use crate::close_reason::CloseReason;
+use crate::confirms::Confirms;
+use crate::delivery::Delivery;
+use crate::error::BrokerError;
 
 /// Opens a channel for each task beside publishing and consuming.
 #[derive(Clone)]
@@ -26,33 +30,6 @@ pub(super) struct Channels {
 }
 
 impl Channels {
-    /// Executes a command that needs its own channel; ignores all other commands.
-    pub(super) async fn answer(self, command: Command) {
-        // The caller may have given up.
-        let _ = match command {
-            Command::DeclareQueue { queue, auto_delete, reply } => {
-                reply.try_send(self.declare_queue(&queue, auto_delete).await).is_ok()
-            }
-            Command::InspectQueue { queue, reply } => {
-                reply.try_send(self.inspect_queue(&queue).await).is_ok()
-            }
-            Command::DeclareFanout { exchange, reply } => {
-                reply.try_send(self.declare_fanout(&exchange).await).is_ok()
-            }
-            Command::Browse { queue, limits, reply } => {
-                reply.try_send(self.browse(&queue, limits).await).is_ok()
-            }
-            Command::DeclareTopicExchange { exchange, reply } => {
-                reply.try_send(self.declare_topic_exchange(&exchange).await).is_ok()
-            }
-            Command::BindQueue { queue, exchange, topics, reply } => {
-                reply.try_send(self.bind_queue(&queue, &exchange, &topics).await).is_ok()
-            }
-            Command::Listen { exchange, reply } => reply.try_send(self.listen(&exchange).await).is_ok(),
-            _ => false,
-        };
-    }
-
     /// Declares the queue unless it exists; returns the number of waiting messages. A passive declare goes first, so
     /// that a queue made by hand with other arguments (a quorum queue, for example) is used as it is. A failed one
     /// closes its channel, so each declare has its own.
@@ -68,7 +45,7 @@ impl Channels {
 
     /// How the queue is; `None` if the broker closes the channel, because the queue does not exist or may not be
     /// inspected.
-    async fn inspect_queue(&self, queue: &str) -> Result<Option<QueueFigures>, BrokerError> {
+    pub(super) async fn inspect_queue(&self, queue: &str) -> Result<Option<QueueFigures>, BrokerError> {
         let refused = Arc::new(CloseReason::default());
         let look = self.declare_noting(QueueDeclareArguments::new(queue).passive(true).finish(), &refused);
         match look.await {
@@ -78,7 +55,7 @@ impl Channels {
         }
     }
 
-    async fn declare_fanout(&self, exchange: &str) -> Result<(), BrokerError> {
+    pub(super) async fn declare_fanout(&self, exchange: &str) -> Result<(), BrokerError> {
         let refused = Arc::new(CloseReason::default());
         let declared = async {
             let channel = self.open(&refused).await?;
@@ -93,7 +70,7 @@ impl Channels {
 
     /// Binds an exclusive queue, which ends with the connection, and consumes from it. If the broker refuses any of
     /// this, publishing still works.
-    async fn listen(&self, exchange: &str) -> Result<Listening, BrokerError> {
+    pub(super) async fn listen(&self, exchange: &str) -> Result<Listening, BrokerError> {
         let refused = Arc::new(CloseReason::default());
         let listening = async {
             let channel = self.open(&refused).await?;

@@ -1,22 +1,52 @@
 //! The commands for the I/O thread, and the state that it shares with its callers.
 
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::super::confirms::Confirms;
-use super::super::{BrokerError, BrowseLimits, ConfirmSender, Delivery, Event, Properties, QueueFigures};
-use super::browse::Taken;
+use crate::broker::QueueFigures;
+use crate::confirms::{ConfirmSender, Confirms};
+use crate::delivery::Delivery;
+use crate::error::BrokerError;
+use crate::properties::Properties;
 
-pub(in super::super) type Reply<T> = SyncSender<Result<T, BrokerError>>;
+pub(crate) type Reply<T> = SyncSender<Result<T, BrokerError>>;
 
 /// The name of the exclusive queue that [`Command::Listen`] has made, and what arrives in it.
-pub(in super::super) type Listening = (String, Receiver<Vec<Delivery>>);
+pub(crate) type Listening = (String, Receiver<Vec<Delivery>>);
+
+/// The messages, and what to tell the task that holds their channel.
+pub(crate) type Taken = (Vec<Delivery>, Settlements);
+
+/// What becomes of messages that were taken.
+pub(super) enum Settlement {
+    Ack(u64),
+    Finish(Reply<()>),
+}
+
+/// Decides about messages that were taken. When it is dropped, those that were not acknowledged go back.
+pub(crate) struct Settlements {
+    pub(super) sender: UnboundedSender<Settlement>,
+    /// How long giving back may take.
+    pub(super) deadline: Duration,
+}
+
+impl Settlements {
+    pub(crate) fn ack(&self, tag: u64) {
+        let _ = self.sender.send(Settlement::Ack(tag));
+    }
+
+    pub(crate) fn finish(self) -> Result<(), BrokerError> {
+        let (reply, answer) = sync_channel(1);
+        let _ = self.sender.send(Settlement::Finish(reply));
+        answer.recv_timeout(self.deadline * 2).map_err(|_| BrokerError::new("no answer in time"))?
+    }
+}
 
 /// A command from a blocking caller or from a callback of the library.
-pub(in super::super) enum Command {
+pub(crate) enum Command {
     Publish {
         queue: String,
         properties: Properties,
@@ -26,7 +56,9 @@ pub(in super::super) enum Command {
     /// Publish to an exchange and report the confirm; whether a queue takes the message is not checked.
     PublishEvent {
         exchange: String,
-        event: Event,
+        topic: String,
+        properties: Properties,
+        body: Vec<u8>,
         reply: ConfirmSender,
     },
     DeclareQueue {
@@ -73,7 +105,10 @@ pub(in super::super) enum Command {
     /// Take messages off a queue without acknowledging them.
     Browse {
         queue: String,
-        limits: BrowseLimits,
+        /// The most messages.
+        messages: usize,
+        /// No further message is taken once their bodies have as many bytes together.
+        bytes: usize,
         reply: Reply<Taken>,
     },
     Consume {
@@ -94,7 +129,7 @@ pub(in super::super) enum Command {
 /// The sending end of the command queue. The number of threads that wait for answers, and the prefetch for
 /// acknowledgements, bound its length.
 #[derive(Clone)]
-pub(in super::super) struct Commands {
+pub(crate) struct Commands {
     sender: UnboundedSender<Command>,
     /// Why the broker has asked publishers to wait; `None` if it has not.
     halted: Arc<Mutex<Option<String>>>,
@@ -112,12 +147,12 @@ pub(super) fn commands() -> (Commands, QueuedCommands) {
 
 impl Commands {
     /// Queues a command; `false` when the I/O thread has ended.
-    pub(in super::super) fn send(&self, command: Command) -> bool {
+    pub(crate) fn send(&self, command: Command) -> bool {
         self.sender.send(command).is_ok()
     }
 
     /// Why the broker has asked publishers to wait; `None` if it has not.
-    pub(in super::super) fn halted(&self) -> Option<String> {
+    pub(crate) fn halted(&self) -> Option<String> {
         self.halted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -127,7 +162,7 @@ impl Commands {
     }
 
     /// For how long the broker has confirmed nothing although messages wait for a confirm.
-    pub(in super::super) fn stalled_for(&self) -> Duration {
+    pub(crate) fn stalled_for(&self) -> Duration {
         self.confirms.lock().unwrap_or_else(PoisonError::into_inner).stalled_for()
     }
 }

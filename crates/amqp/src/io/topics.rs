@@ -5,9 +5,10 @@ use std::sync::Arc;
 use amqprs::channel::{Channel, ExchangeDeclareArguments, ExchangeType, QueueBindArguments};
 use amqprs::error::Error as AmqpError;
 
-use super::super::{BrokerError, CloseReason};
 use super::channels::Channels;
 use super::within;
+use crate::close_reason::CloseReason;
+use crate::error::BrokerError;
 
 impl Channels {
     /// Declares the durable topic exchange unless it exists. A passive declare goes first, so that an exchange made by

@@ -15,9 +15,9 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{self, Buffers, ConnectionDetails, NextTimeout};
 
-use super::buffers::RequestBuffers;
-use super::failure::Failure;
-use super::instance::Instance;
+use super::Instance;
+use crate::upstream::buffers::RequestBuffers;
+use crate::upstream::failure::Failure;
 
 /// Flags of recv: look at the received bytes without consuming them, and do not wait. `MSG_PEEK` is the same on every
 /// system.
@@ -116,7 +116,7 @@ fn is_local(error: &io::Error) -> bool {
 
 /// An open connection to an instance.
 #[derive(Clone, Debug)]
-pub(super) struct UpstreamConnection {
+pub(in crate::upstream) struct UpstreamConnection {
     /// Shared only at the moment when the connection goes back to the pool.
     stream: Arc<TcpStream>,
     /// The current `SO_RCVTIMEO`, so that it is set only when it changes.
