@@ -5,10 +5,8 @@
 
 kills() {
     chapter "Services that are killed"
-    killed_service gateway-vm api_gateway
-    killed_service inventory-vm inventory_app
-    killed_service billing-vm billing_app
-    if [[ -n $(service_pid billing-vm broker) ]]; then killed_service billing-vm broker; fi
+    local machine program
+    while read -r machine program; do killed_service "$machine" "${program//-/_}"; done < <(programs)
     ask "Is the platform as ready as before?"
     wait_for "$limit" ready || true
     request GET /ready

@@ -254,6 +254,23 @@ test_every_binary_is_rolled_out() {
     is_like "$(BROKER=embedded programs)" '*billing-vm broker*'
 }
 
+test_every_service_is_killed_once() {
+    with_services
+    read_services
+    export BROKER=embedded
+    : >"$work/killed"
+    # The names stand for the processes.
+    on() { printf '%s\n' "$5" >>"$work/killed"; }
+    service_pid() { if grep -qx "$2" "$work/killed"; then echo "$2-again"; else echo "$2"; fi }
+    ready() { true; }
+    request() { status=200; }
+    answered 0 kills
+    is_like "$(tr '\n' , <"$work/killed")" 'api_gateway,inventory_app,billing_app,broker,pizzas_app,my_ovens_app,'
+    : >"$work/killed"
+    on() { true; }
+    answered 6 kills
+}
+
 test_a_login_is_written_as_curl_reads_it() {
     RABBITMQ_USER=platform RABBITMQ_PASSWORD='a"b\c d'
     # shellcheck disable=SC1003
