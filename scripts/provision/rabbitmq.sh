@@ -80,6 +80,7 @@ make_rabbitmq_user() {
 # stop_rabbitmq: stops and disables it, if our own broker is used instead.
 stop_rabbitmq() {
     if systemctl is-active --quiet rabbitmq-server || systemctl is-enabled --quiet rabbitmq-server 2>/dev/null; then
+        begin_step RabbitMQ
         say "Stopping RabbitMQ; what waits in its queues stays there."
         systemctl disable --quiet --now rabbitmq-server
     fi
