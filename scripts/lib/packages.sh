@@ -18,6 +18,7 @@ package_of() {
         node) say nodejs ;;
         npm) say npm ;;
         logrotate) say logrotate ;;
+        timesyncd) say systemd-timesyncd ;;
         ruby) say ruby ;;
         python3-venv) say python3-venv ;;
         unshare) say util-linux ;;
@@ -43,6 +44,8 @@ has() {
     case $1 in
         postgres) (find_postgres) 2>/dev/null ;;
         rabbitmq-server) [[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]] ;;
+        # Or another program that keeps the clock right, such as chrony.
+        timesyncd) compgen -G '/usr/lib/systemd/ntp-units.d/*.list' >/dev/null ;;
         python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
         # Debian 12 has 18.20; what package.json asks for works with that.
         node) node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 18 || (a == 18 && b >= 18) ? 0 : 1)' \
@@ -69,7 +72,9 @@ There is no sudo. As root, run this, and come back:
   apt-get update && apt-get install --no-install-recommends ${packages[*]}"
         become_root=(sudo)
     fi
-    say "Installing ${packages[*]} with apt-get; their services will not be started."
+    local services='; their services will not be started'
+    if [[ ${KEEP_SERVICES-} == yes ]]; then services=''; fi
+    say "Installing ${packages[*]} with apt-get$services."
     "${become_root[@]}" env KEEP_SERVICES="${KEEP_SERVICES-}" "$root/scripts/lib/install-packages.sh" "${packages[@]}" ||
         fail "apt-get could not install ${packages[*]}"
     for program in "$@"; do

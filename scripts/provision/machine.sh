@@ -59,7 +59,8 @@ prepare_machine() {
     make_swap /swapfile 1024
     # npm is there to install pm2, and slow to ask.
     [[ -x $(type -P pm2) ]] || set -- node npm "$@"
-    KEEP_SERVICES=yes need logrotate nft "$@"
+    # The stages of an order have their times from two machines, so the clocks must agree.
+    KEEP_SERVICES=yes need logrotate nft timesyncd "$@"
     id -u "$service_user" >/dev/null 2>&1 ||
         useradd --system --user-group --home-dir "$services" --shell /usr/sbin/nologin "$service_user"
     install -d -m 755 -- "$services" "$logs"
