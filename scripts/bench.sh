@@ -60,11 +60,18 @@ measure_pgbench() {
 \\set id random(1, $movies)
 SELECT id, title, description FROM movies WHERE id = :id;
 END
-    pgbench_rate=$(PGPASSWORD=$INVENTORY_DB_PASSWORD "$pg/pgbench" -n -M prepared -c 8 -j 2 -T "$seconds" \
-        -f "$work/one-movie.sql" -h 127.0.0.1 -p "$postgres_port" -U "$INVENTORY_DB_USER" "$INVENTORY_DB_NAME" \
-        2>"$work/pgbench.log" | sed -n 's/^tps = \([0-9.]*\).*/\1/p')
-    [[ -n $pgbench_rate ]] || fail "pgbench failed: $(<"$work/pgbench.log")"
+    pgbench_rate=$(pgbench_movies one-movie 8)
     figure "PostgreSQL alone, one movie by id (pgbench -c 8)" "$(round "$pgbench_rate") /s" "the yardstick"
+}
+
+# pgbench_movies SCRIPT CLIENTS: transactions per second in the database of movies.
+pgbench_movies() {
+    local tps
+    tps=$(PGPASSWORD=$INVENTORY_DB_PASSWORD "$pg/pgbench" -n -M prepared -c "$2" -j 2 -T "$seconds" \
+        -f "$work/$1.sql" -h 127.0.0.1 -p "$postgres_port" -U "$INVENTORY_DB_USER" "$INVENTORY_DB_NAME" \
+        2>"$work/pgbench.log" | sed -n 's/^tps = \([0-9.]*\).*/\1/p')
+    [[ -n $tps ]] || fail "pgbench failed: $(<"$work/pgbench.log")"
+    printf %s "$tps"
 }
 
 row_inventory() {
@@ -136,6 +143,11 @@ row_create() {
     start_gateway
     load "$gateway" create
     budget_share "gateway, POST one movie" "$rate" 0.25
+    cat >"$work/new-movie.sql" <<END
+\\set number random(1, 2000000000)
+INSERT INTO movies (title, description) VALUES ('New movie ' || :number, 'of the benchmark') RETURNING *;
+END
+    figure "PostgreSQL alone, inserting one such movie (pgbench -c 32)" "$(round "$(pgbench_movies new-movie 32)") /s" ""
     movies_sql "DELETE FROM movies WHERE id > $movies"
     movies_sql "VACUUM ANALYZE movies"
 }

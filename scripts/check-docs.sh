@@ -34,6 +34,7 @@ main() {
         --while-billing-is-down) while_billing_is_down ;;
         --with-billing) with_billing ;;
         --console) console "$2" ;;
+        --further-service) further_service ;;
         --faults) step "the collection of faults: $2" collection "$faults" "$2" ;;
         --records) records "$2" ;;
         --conformance) conformance ;;
@@ -117,7 +118,7 @@ check_running() {
         no-broker "$self --faults 'The broker is down' && $self --console no-broker" \
         one-connection "$self --faults 'Too many connections'" \
         with-tokens "$self --faults Tokens" \
-        further-service "$self --console further-service"
+        further-service "$self --further-service"
     say "== a platform as it should be"
     beside_platform running "$self --conformance"
 }
@@ -155,6 +156,17 @@ console() {
     mkdir -p -- "$pictures"
     step "the console in a browser: $1" in_node env CHROMIUM="$(command -v chromium)" \
         node "$checks/browser.js" "$pictures" "$1"
+}
+
+further_service() {
+    console further-service
+    step "OpenAPI of all services" all_services
+}
+
+# The gateway's own document with those of its services in it.
+all_services() {
+    curl -fsS "$GATEWAY_URL/openapi.json" >"$tools/all-services.json" || return
+    in_node node "$checks/openapi.js" "$tools/all-services.json"
 }
 
 # records STATE: the console's pages of records, likewise.

@@ -29,6 +29,37 @@ step() {
     say "== $name: $((SECONDS - start)) s"
 }
 
+# beside NAME COMMAND…: begins one part of the gate beside the next ones; what it prints is shown by finish_beside.
+beside() {
+    beside_output=$(mktemp)
+    trap end_beside EXIT
+    trap 'exit 130' INT TERM HUP
+    say "== $1, beside what follows"
+    step "$@" >"$beside_output" 2>&1 &
+    beside_pid=$!
+}
+
+# finish_beside: waits for the part that beside began.
+finish_beside() {
+    local status=0
+    wait "$beside_pid" || status=$?
+    beside_pid=''
+    cat -- "$beside_output"
+    rm -f -- "$beside_output"
+    ((status == 0)) || exit 1
+}
+
+# end_beside: ends that part when the gate ends before it.
+beside_pid='' beside_output=''
+end_beside() {
+    [[ -n $beside_pid ]] || return 0
+    # Its own child cleans up after itself; this shell of it waits for that.
+    pkill -TERM -P "$beside_pid" || true
+    wait "$beside_pid" || true
+    cat -- "$beside_output"
+    rm -f -- "$beside_output"
+}
+
 main() {
     cd "$root"
     # Tests open many connections.
@@ -46,9 +77,7 @@ main() {
             prepare "${needs_gate[@]}" "${needs_vagrant[@]}" "${needs_clients[@]}" "${needs_docs[@]}" "${needs_rabbitmq[@]}"
             # For the tests of the supervisor.
             export COMMANDS=1000
-            gate
-            rest
-            rabbitmq
+            whole_gate
             tell_sizes tools docs-tools broker-clients
             say "== the whole gate is passed, after $SECONDS s"
             ;;
@@ -94,21 +123,41 @@ tell_sizes() {
 }
 
 gate() {
+    lints
+    tests
+}
+
+# Two parts at a time from the tests on: one mostly builds, or waits, while the other one works.
+whole_gate() {
+    lints
+    # A new service begins with a copy of what is built, which must not change meanwhile.
+    step "build of the tests" cargo test --quiet --locked --workspace --no-run
+    beside "dependencies and a new service" dependencies_and_new_service
+    tests
+    finish_beside
+    beside "everything with RabbitMQ" rabbitmq
+    step "virtual machines" scripts/check-vagrant.sh
+    step "independent clients and our broker" scripts/test-broker-clients.sh
+    step "documentation against the running system" scripts/check-docs.sh
+    finish_beside
+}
+
+lints() {
     step "format" cargo fmt --all --check
     step "shell scripts" shellcheck --check-sourced scripts/*.sh scripts/tests/*.sh \
         scripts/lib/install-packages.sh broker/tests/clients/*.sh .ci/run
     step "lints" cargo clippy --locked --workspace --all-targets -- -D warnings
     step "documentation" env RUSTDOCFLAGS="-D warnings" \
         cargo doc --locked --workspace --no-deps --document-private-items
+}
+
+tests() {
     step "tests" cargo test --locked --workspace
     step "tests of the scripts" scripts/tests/all.sh
 }
 
-rest() {
+dependencies_and_new_service() {
     step "dependencies" scripts/check-dependencies.sh
-    step "virtual machines" scripts/check-vagrant.sh
-    step "independent clients and our broker" scripts/test-broker-clients.sh
-    step "documentation against the running system" scripts/check-docs.sh
     step "a new service" scripts/test-new-service.sh
 }
 

@@ -2,6 +2,8 @@
 //!
 //! `amqp-bench HOST:PORT USER PASSWORD COMMAND …`, with one of:
 //! - `confirms QUEUE WINDOW SECONDS`: persistent 60-byte messages, at most WINDOW unconfirmed; prints messages/s
+//! - `paced QUEUE COUNT PER_SECOND`: as many such messages, each confirmed before the next; prints how long the median, the
+//!   slowest but 1 % and the slowest waited for their confirms, in ms
 //! - `fill QUEUE COUNT`: publishes COUNT such messages with confirms; prints messages/s
 //! - `drain QUEUE PREFETCH COUNT`: consumes COUNT messages, acks of up to a quarter of PREFETCH; prints messages/s
 //! - `depth QUEUE`: prints how many messages wait
@@ -27,12 +29,13 @@ use support::{Args, Client, DURABLE, Login, PERSISTENT, arguments, end_with_usag
 
 const BODY: [u8; 60] = [b'x'; 60];
 
-const USAGE: &str = "amqp-bench HOST:PORT USER PASSWORD confirms QUEUE WINDOW SECONDS | fill QUEUE COUNT | \
-    drain QUEUE PREFETCH COUNT | depth QUEUE | purge QUEUE | spread QUEUE QUEUES COUNT | gather QUEUE QUEUES COUNT";
+const USAGE: &str = "amqp-bench HOST:PORT USER PASSWORD confirms QUEUE WINDOW SECONDS | \
+    paced QUEUE COUNT PER_SECOND | fill QUEUE COUNT | drain QUEUE PREFETCH COUNT | depth QUEUE | purge QUEUE | spread QUEUE QUEUES COUNT | gather QUEUE QUEUES COUNT";
 
 /// What is to be done, with the queue beside it.
 enum Command {
     Confirms { window: u64, length: Duration },
+    Paced { count: u32, per_second: u32 },
     Fill { count: u64 },
     Drain { prefetch: u16, count: u64 },
     Depth,
@@ -47,6 +50,9 @@ impl Command {
             ["confirms", _, window, seconds] => {
                 let length = Duration::from_secs(seconds.parse().ok()?);
                 Self::Confirms { window: window.parse().ok()?, length }
+            }
+            ["paced", _, count, per_second] => {
+                Self::Paced { count: count.parse().ok()?, per_second: per_second.parse().ok()? }
             }
             ["fill", _, count] => Self::Fill { count: count.parse().ok()? },
             ["drain", _, prefetch, count] => {
@@ -79,6 +85,7 @@ fn main() {
         Command::Confirms { window, length } => {
             println!("{:.0}", publish(&mut client, queue, window, u64::MAX, length));
         }
+        Command::Paced { count, per_second } => paced(&mut client, queue, count, per_second),
         Command::Fill { count } => {
             println!("{:.0}", publish(&mut client, queue, 1_000, count, Duration::MAX));
         }
@@ -115,6 +122,28 @@ fn spread(client: &mut Client, queue: &str, queues: u64, count: u64) {
             confirmed = client.expect(1, 60, 80).arguments().long_long();
         }
     }
+}
+
+/// Publishes at a steady pace, and prints how long the confirms took.
+fn paced(client: &mut Client, queue: &str, count: u32, per_second: u32) {
+    client.declare(1, queue, DURABLE);
+    client.confirm_select(1);
+    let started = Instant::now();
+    let mut waits: Vec<Duration> = (0..count)
+        .map(|number| {
+            let due = Duration::from_secs(1) / per_second * number;
+            std::thread::sleep(due.saturating_sub(started.elapsed()));
+            let sent = Instant::now();
+            client.queue_publish(1, "", queue, true, (PERSISTENT, &BODY));
+            client.flush();
+            client.expect(1, 60, 80);
+            sent.elapsed()
+        })
+        .collect();
+    waits.sort_unstable();
+    let ms = |wait: Duration| wait.as_secs_f64() * 1_000.0;
+    let (median, most) = (waits[waits.len() / 2], waits[waits.len() - 1 - waits.len() / 100]);
+    println!("{:.1} {:.1} {:.1}", ms(median), ms(most), ms(waits[waits.len() - 1]));
 }
 
 /// Publishes until `most` messages are confirmed or `length` has passed; returns confirmed messages per second.

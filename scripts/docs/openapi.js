@@ -1,7 +1,7 @@
-// Lints docs/openapi.yaml with Redocly's linter, for which every recommendation is a rule here, and looks for what has no
-// example, and for a name that generators of clients rename.
+// Lints an OpenAPI document with Redocly's linter, for which every recommendation is a rule here, and looks for what has
+// no example, and for a name that generators of clients rename.
 //
-//   node scripts/docs/openapi.js docs/openapi.yaml
+//   node scripts/docs/openapi.js FILE       docs/openapi.yaml, or a gateway's /openapi.json
 
 const fs = require("node:fs");
 const YAML = require("yaml");

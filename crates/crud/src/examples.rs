@@ -50,7 +50,10 @@ fn example(schema: &Value, schemas: &Map<String, Value>) -> Value {
         let referred = reference.rsplit('/').next().and_then(|name| schemas.get(name));
         return referred.map_or(Value::Null, |schema| example(schema, schemas));
     }
-    let given = [&schema["examples"][0], &schema["default"], &schema["enum"][0], &schema["minimum"]];
+    let given = ["examples", "default", "const", "enum", "minimum"].map(|name| match name {
+        "examples" | "enum" => &schema[name][0],
+        _ => &schema[name],
+    });
     if let Some(value) = given.into_iter().find(|value| !value.is_null()) {
         return value.clone();
     }
@@ -85,7 +88,7 @@ mod tests {
         let page = json!({"type": "object", "properties": {
             "count": {"type": "integer", "minimum": 0},
             "next": {"type": ["string", "null"], "format": "uri"},
-            "message": {"type": "string"},
+            "message": {"type": "string"}, "kind": {"type": "string", "const": "a list"},
             "results": {"type": "array", "items": pizza},
         }});
         let mut paths = map(&json!({"/api/pizzas": {
@@ -102,8 +105,7 @@ mod tests {
         assert_eq!(item["parameters"][0]["example"], 3);
         assert_eq!(item["get"]["parameters"][0]["example"], "id");
         assert_eq!(of(&item["get"]["requestBody"]), json!({"id": 7}));
-        let page =
-            json!({"count": 0, "next": "https://example.org/", "message": "text", "results": [{"id": 7}]});
+        let page = json!({"count": 0, "next": "https://example.org/", "message": "text", "kind": "a list", "results": [{"id": 7}]});
         assert_eq!(of(&item["get"]["responses"]["200"]), page);
         assert_eq!(item["get"]["responses"]["304"], json!({"description": "The client has it already."}));
     }

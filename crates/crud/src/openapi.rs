@@ -145,7 +145,7 @@ fn collection(table: &Table, name: &str) -> Value {
         "delete",
         json!({
             "summary": format!("Delete all {plural}"),
-            "responses": responses(&[(200, "How many were deleted.", Some(deleted))]),
+            "responses": responses(&[(200, "How many were deleted.", Some(deleted)), (400, "", None)]),
         }),
     );
     item.into()
@@ -241,8 +241,19 @@ fn operation_id(resource: &Resource, operation: Operation, method: &str) -> Stri
 fn action(table: &Table, action: &Action) -> Value {
     let key = &table.columns[0];
     let parameters = if action.has_key() { json!([key_parameter(key)]) } else { json!([]) };
-    let responses = json!({"default": {"description": "What the action answers."}});
-    described(table, json!({"summary": action.about, "parameters": parameters, "responses": responses}))
+    let mut responses = responses(&[(400, "", None)]);
+    responses["default"] = json!({"description": "What the action answers."});
+    let operation = json!({"summary": action.about, "parameters": parameters, "responses": responses});
+    let mut operation = described(table, operation);
+    operation["operationId"] = action_id(table.resource, action).into();
+    operation
+}
+
+/// The name of an action for generators of clients, such as `postLikePizza`, or `getRandomPizzas` for the collection.
+fn action_id(resource: &Resource, action: &Action) -> String {
+    let noun = if action.has_key() { resource.name } else { resource.plural };
+    let method = action.method.to_ascii_lowercase();
+    format!("{method}{}{}", schema_name(action.segment()), schema_name(noun))
 }
 
 /// Adds the tags and responses that all operations have.

@@ -142,7 +142,7 @@ fn what_was_stored_survives_the_gateway() {
     // The outbox knows its own time, to the second; nobody knows any more when the order was placed.
     let after = stages(&gateway, "key-3");
     assert_eq!(reached(&after), [("placed", false), ("outbox", true)]);
-    assert!(after[1].1.as_ref().unwrap().ends_with(".000Z"), "{after:?}");
+    assert!(after[1].1.as_ref().unwrap().strip_suffix(".000Z").is_some(), "{after:?}");
     let seconds = |stage: &(String, Option<String>)| stage.1.clone().unwrap()[..19].to_owned();
     assert!(
         seconds(&after[1]) <= seconds(&before[1]) && seconds(&after[1])[..16] >= seconds(&before[0])[..16]

@@ -71,7 +71,7 @@ async function walk() {
   // Its order is found under the message id, with the reason.
   const order = await open(`#/orders?${new URLSearchParams({ message_id: dead })}`);
   await order.locator(".one.dead", { hasText: "It can never be stored, and is a dead letter." }).waitFor();
-  await order.locator(".one dt", { hasText: "Reason" }).waitFor();
+  await order.locator(".one .failed", { hasText: "dead: the body is not valid JSON" }).waitFor();
   await order.context().close();
 
   // One is sent back, by one request however often one clicks, and comes back because it still cannot be stored.

@@ -1,6 +1,8 @@
 //! The whole contract, walked with resources that have every kind of field, against a real PostgreSQL. Two test programs
 //! use this file: one asks the service itself, the other the gateway in front of it.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use testkit::http::request;
 use testkit::{patience, wait_until};
@@ -203,8 +205,7 @@ fn lists_are_searched_filtered_sorted_and_paged() {
         ("/room?sort=-price&limit=70", 66.0),
         ("/room?sort=-price&state=old&limit=64", 66.0),
     ] {
-        let (mut next, mut prices, mut ids) =
-            (Some(target.to_owned()), Vec::new(), std::collections::BTreeSet::new());
+        let (mut next, mut prices, mut ids) = (Some(target.to_owned()), Vec::new(), BTreeSet::new());
         while let Some(target) = next {
             let response = service.get(&target);
             assert_eq!(response.status, 200, "{target}: {}", response.text());
@@ -380,6 +381,16 @@ fn a_service_describes_itself() {
     assert_eq!(methods("/room/{id}/like"), "post");
     assert_eq!(methods("/api/codes/{code}"), "get");
     assert_eq!(without_example("", &openapi["paths"]), [""; 0]);
+    assert_eq!(openapi["paths"]["/room/{id}/like"]["post"]["operationId"], "postLikeRoom");
+    let items = openapi["paths"].as_object().unwrap().values().filter_map(Value::as_object).flatten();
+    let operations: Vec<_> =
+        items.filter(|(name, _)| *name != "parameters").map(|(_, value)| value).collect();
+    let ids: BTreeSet<_> =
+        operations.iter().filter_map(|operation| operation["operationId"].as_str()).collect();
+    assert_eq!(ids.len(), operations.len(), "every operation has a name of its own: {ids:?}");
+    for operation in operations {
+        assert!(operation["responses"]["400"].is_object(), "it says what a wrong request gets: {operation}");
+    }
     let schemas = &openapi["components"]["schemas"];
     assert_eq!(schemas["NewRoom"]["required"], json!(["name", "url", "price"]));
     assert_eq!(schemas["Room"]["properties"]["state"]["enum"], json!(["new", "old"]));
