@@ -68,13 +68,15 @@ shared() {
     printf %s "$((total / 5))"
 }
 
-# slowest: the longest wait for a confirm in ms, while others fill, drain and purge, so that the log is merged.
+# slowest: the longest wait for a confirm in ms, while others fill, drain and purge about twice a second, so that the
+# log is merged.
 slowest() {
     touch "$work/paced"
     while [[ -e $work/paced ]]; do
         bench fill busy 20000
         bench drain busy 100 15000
         bench purge busy
+        sleep 0.3
     done >/dev/null &
     bench paced paced "$paced" 50 | cut -d' ' -f3
     rm "$work/paced"
