@@ -53,7 +53,7 @@ finish_beside() {
 beside_pid='' beside_output=''
 end_beside() {
     [[ -n $beside_pid ]] || return 0
-    # Its own child cleans up after itself; this shell of it waits for that.
+    # The command that it runs cleans up after itself, and its shell waits for that.
     pkill -TERM -P "$beside_pid" || true
     wait "$beside_pid" || true
     cat -- "$beside_output"

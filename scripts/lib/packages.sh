@@ -44,7 +44,7 @@ has() {
     case $1 in
         postgres) (find_postgres) 2>/dev/null ;;
         rabbitmq-server) [[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]] ;;
-        # Or another program that keeps the clock right, such as chrony.
+        # Another program that keeps the clock right, such as chrony, will do.
         timesyncd) compgen -G '/usr/lib/systemd/ntp-units.d/*.list' >/dev/null ;;
         python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
         # Debian 12 has 18.20; what package.json asks for works with that.

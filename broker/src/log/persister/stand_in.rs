@@ -10,7 +10,7 @@ const SMALL_BATCH_BYTES: usize = 4096;
 
 impl<Q: LogQueue> Persister<Q> {
     /// Sees to it that the batch is written soon. If it is small and the thread idle, the caller writes it, which spares
-    /// it the wait for another thread to wake up: nearly a tenth of the time of a confirm. It waits for the disk then,
+    /// it the wait for another thread to wake up: about a quarter of the time of a confirm. It waits for the disk then,
     /// so it must hold no lock, and have nothing better to do.
     pub(crate) fn write_or_kick(&self) {
         let mut state = lock(&self.state);
