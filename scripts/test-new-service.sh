@@ -53,6 +53,8 @@ main() {
     cargo clippy --quiet --locked --package=pizzas --package=my-ovens --all-targets -- -D warnings
     cargo test --quiet --locked --package=pizzas --package=my-ovens
     cargo test --quiet --locked --package=system-tests -- settings:: architecture::
+    # The scripts are tested in copies that must not have what a user has made.
+    env -u COMMANDS scripts/tests/all.sh >"$work/scripts.log" || { cat -- "$work/scripts.log" && exit 1; }
     say "== they are removed"
     scripts/new-service.sh --remove pizzas
     scripts/new-service.sh --remove my-ovens

@@ -22,7 +22,7 @@ PATH=$work/bin:$PATH
 # begin NAME: a checkout of its own.
 begin() {
     make_checkout "$1"
-    cp -- "$here/../Cargo.toml" "$here/../Cargo.lock" "$checkout/"
+    cp -- "$checkout/Cargo.lock" "$work/"
     make=$checkout/scripts/new-service.sh
     before=$(contents)
 }
@@ -67,7 +67,7 @@ test_a_service_is_made_and_removed_without_a_trace() {
     ) || exit 1
     succeeds "$make" --remove pizzas
     # The real cargo takes it out of Cargo.lock, too.
-    cp -- "$here/../Cargo.lock" "$checkout/"
+    cp -- "$work/Cargo.lock" "$checkout/"
     expect_unchanged
 }
 

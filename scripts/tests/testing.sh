@@ -51,11 +51,25 @@ succeeds() {
     fi
 }
 
-# make_checkout NAME: sets checkout to a folder with a copy of the scripts, which has a platform of its own.
+# make_checkout NAME: sets checkout to a folder with a copy of the scripts, which has a platform of its own. What a user
+# has made in services/ is not in it.
 make_checkout() {
+    local folder name
     checkout=$work/$1
     mkdir -p -- "$checkout"
-    cp -r -- "$here" "$here/../.env" "$checkout/"
+    cp -r -- "$here" "$here"/../{.env,Cargo.toml,Cargo.lock} "$checkout/"
+    sed -i 's/^GATEWAY_SERVICES=.*/#GATEWAY_SERVICES=/' "$checkout/.env"
+    sed -i '/^    "services\//d' "$checkout/Cargo.toml"
+    for folder in "$here"/../services/*/; do
+        [[ -d $folder ]] || continue
+        name=$(basename -- "$folder")
+        sed -i "/^name = \"$name\"\$/d" "$checkout/Cargo.lock"
+        # The settings of a service are what is behind its heading, up to the next one.
+        HEADING="# --- $name -" awk '
+            /^# --- / { inside = index($0, ENVIRON["HEADING"]) == 1 }
+            !inside' "$checkout/.env" >"$checkout/.env.without"
+        mv -- "$checkout/.env.without" "$checkout/.env"
+    done
 }
 
 # make_program PATH: an executable of what comes from standard input.
