@@ -105,25 +105,32 @@ pub(crate) struct Jobs {
     pub tables: Arc<[Table]>,
 }
 
+/// Jobs on one table that one statement executes together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Finds(usize),
+    Inserts(usize),
+}
+
 /// The result of a statement.
 type Executed<T> = Result<T, postgres::Error>;
 
 impl Executor for Jobs {
     type Job = Job;
     type Answer = Answer;
+    type Kind = Kind;
 
-    fn joins(&self, first: &Job, next: &Job) -> bool {
-        first.table == next.table
-            && match (&first.work, &next.work) {
-                (Work::Find(_), Work::Find(_)) => true,
-                (Work::Insert(first), Work::Insert(next)) => {
-                    size(first) <= JOINED_INSERT_MAX_BYTES && size(next) <= JOINED_INSERT_MAX_BYTES
-                }
-                _ => false,
+    fn kind(job: &Job) -> Option<Kind> {
+        match &job.work {
+            Work::Find(_) => Some(Kind::Finds(job.table)),
+            Work::Insert(parameters) if size(parameters) <= JOINED_INSERT_MAX_BYTES => {
+                Some(Kind::Inserts(job.table))
             }
+            _ => None,
+        }
     }
 
-    fn is_write(&self, job: &Job) -> bool {
+    fn is_write(job: &Job) -> bool {
         match &job.work {
             Work::Find(_) | Work::List(_) | Work::Count(_) => false,
             Work::Act(action, _) => action.method != "GET",

@@ -33,11 +33,13 @@ impl Executor for Reads {
     type Job = i64;
     type Answer = Option<(String, String)>;
 
-    fn joins(&self, _: &i64, _: &i64) -> bool {
-        true
+    type Kind = ();
+
+    fn kind(_: &i64) -> Option<()> {
+        Some(())
     }
 
-    fn is_write(&self, _: &i64) -> bool {
+    fn is_write(_: &i64) -> bool {
         false
     }
 

@@ -12,12 +12,15 @@ pub trait Executor: Send + 'static {
     /// The answer.
     type Answer: Send + 'static;
 
-    /// Whether `next` may be in a batch with `first`: two reads by id from one table, for example, or two inserts into
-    /// one. Reads and writes are never mixed, whatever this returns.
-    fn joins(&self, first: &Self::Job, next: &Self::Job) -> bool;
+    /// What the jobs of one batch have in common: that they read by id from one table, for example, or insert into it.
+    type Kind: Copy + PartialEq + Send + 'static;
+
+    /// The kind of a job that may be in a batch with others of its kind; `None` for a job that is executed alone. Reads
+    /// and writes are never mixed, whatever this returns.
+    fn kind(job: &Self::Job) -> Option<Self::Kind>;
 
     /// Whether the job may change anything. Such a job is not repeated once it may have had an effect.
-    fn is_write(&self, job: &Self::Job) -> bool;
+    fn is_write(job: &Self::Job) -> bool;
 
     /// Executes a batch of 1 to [`BATCH_MAX`] jobs: one result for each, in their order.
     ///
@@ -25,6 +28,14 @@ pub trait Executor: Send + 'static {
     /// statement or one transaction. When PostgreSQL rejects a batch of several jobs, each is executed again alone, so
     /// that only the faulty ones fail.
     fn execute(&mut self, connection: &mut Connection, jobs: &[Self::Job]) -> Results<Self::Answer>;
+}
+
+/// What keeps jobs out of each other's batches: their kind, and whether they may change anything.
+pub(crate) type BatchKind<E> = (<E as Executor>::Kind, bool);
+
+/// The jobs that `job` may be in a batch with; `None` if it is executed alone.
+pub(crate) fn batch_kind<E: Executor>(job: &E::Job) -> Option<BatchKind<E>> {
+    E::kind(job).map(|kind| (kind, E::is_write(job)))
 }
 
 /// One result for each job of a batch, or one error for all of them.

@@ -8,42 +8,49 @@ use crate::Failure;
 use crate::promise::Promise;
 
 /// A job and the caller that waits for it.
-pub(crate) struct Queued<J, A> {
+pub(crate) struct Queued<J, A, K> {
     pub(crate) job: J,
+    /// Jobs of one kind are executed as one batch; a job without one is executed alone.
+    pub(crate) kind: Option<K>,
     pub(crate) waiter: Waiter<A>,
 }
 
 /// The caller that waits for a job.
 pub(crate) struct Waiter<A> {
     pub(crate) deadline: Instant,
+    /// Until then, the job is left to the worker that executes others of its kind at the moment.
+    pub(crate) patient_until: Instant,
     /// Whether the job was begun once already, on a connection that turned out to be dead.
     pub(crate) repeated: bool,
     pub(crate) promise: Arc<Promise<A>>,
 }
 
 /// What a worker does next.
-pub(crate) enum NextTask<J, A> {
-    /// Execute these jobs; there is at least one.
-    Batch(Vec<Queued<J, A>>),
+pub(crate) enum NextTask<J, A, K> {
+    /// Execute these jobs; there is at least one. Afterwards the worker calls [`Queue::finished`] with their kind.
+    Batch(Vec<Queued<J, A, K>>),
     /// Check the connection and report the result.
     Probe(Arc<Promise<()>>),
     /// Ends.
     Stop,
 }
 
-/// How long a job waits for a worker that is busy, before an idle one is woken as well. A worker that is done takes all
-/// jobs that wait in one statement, which costs far less than a statement by each of several workers.
+/// How long a job waits for the worker that executes others of its kind, before another one takes it. A worker that is
+/// done takes all jobs that wait in one statement, and a write is committed once for all of them; that costs far less than
+/// a statement by each of several workers.
 const BUSY_WORKER_PATIENCE: Duration = Duration::from_millis(3);
 
 /// The jobs of one service that wait for a worker, in the order in which they came.
-pub(crate) struct Queue<J, A> {
-    state: Mutex<State<J, A>>,
+pub(crate) struct Queue<J, A, K> {
+    state: Mutex<State<J, A, K>>,
     work: Condvar,
     capacity: usize,
 }
 
-struct State<J, A> {
-    waiting: VecDeque<Queued<J, A>>,
+struct State<J, A, K> {
+    waiting: VecDeque<Queued<J, A, K>>,
+    /// The kinds of the batches that workers execute at the moment.
+    executing: Vec<K>,
     probes: VecDeque<Arc<Promise<()>>>,
     /// Workers that wait for a job.
     idle: usize,
@@ -56,11 +63,12 @@ struct State<J, A> {
     stopping: bool,
 }
 
-impl<J, A> Queue<J, A> {
+impl<J, A, K: Copy + PartialEq> Queue<J, A, K> {
     /// A queue for at most `capacity` jobs and for `workers` workers, none of which is connected yet.
     pub(crate) fn new(capacity: usize, workers: usize) -> Self {
         let state = State {
             waiting: VecDeque::new(),
+            executing: Vec::new(),
             probes: VecDeque::new(),
             idle: 0,
             connected: 0,
@@ -71,22 +79,26 @@ impl<J, A> Queue<J, A> {
         Self { state: Mutex::new(state), work: Condvar::new(), capacity }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<J, A>> {
+    fn state(&self) -> MutexGuard<'_, State<J, A, K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a job, which is not begun after `deadline`. Its answer is set in the promise.
-    pub(crate) fn submit(&self, job: J, deadline: Instant) -> Result<Arc<Promise<A>>, Failure> {
-        self.add(job, deadline, |state| state.idle > 0)
+    pub(crate) fn submit(
+        &self,
+        job: J,
+        kind: Option<K>,
+        deadline: Instant,
+    ) -> Result<Arc<Promise<A>>, Failure> {
+        self.add(job, kind, Instant::now(), deadline)
     }
 
-    /// Adds a job and waits for its answer, no longer than until `deadline`. While a worker is busy, no other one is
-    /// woken at first: it will soon be done, and then takes all that waits.
-    pub(crate) fn ask(&self, job: J, deadline: Instant) -> Result<A, Failure> {
-        let nobody_works = |state: &State<J, A>| state.idle > 0 && state.connected <= state.idle;
-        let promise = self.add(job, deadline, nobody_works)?;
-        let remaining = deadline.saturating_duration_since(Instant::now());
-        if !promise.is_answered_within(BUSY_WORKER_PATIENCE.min(remaining)) {
+    /// Adds a job and waits for its answer, no longer than until `deadline`. While a worker executes others of its kind,
+    /// no idle one is woken at first: that one will soon be done, and then takes all that waits.
+    pub(crate) fn ask(&self, job: J, kind: Option<K>, deadline: Instant) -> Result<A, Failure> {
+        let patience = BUSY_WORKER_PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
+        let promise = self.add(job, kind, Instant::now() + patience, deadline)?;
+        if !promise.is_answered_within(patience) {
             self.wake_idle_worker();
         }
         promise.wait(deadline)
@@ -95,12 +107,18 @@ impl<J, A> Queue<J, A> {
     fn add(
         &self,
         job: J,
+        kind: Option<K>,
+        patient_until: Instant,
         deadline: Instant,
-        wakes: impl FnOnce(&State<J, A>) -> bool,
     ) -> Result<Arc<Promise<A>>, Failure> {
         let promise = Promise::new();
-        let waiter = Waiter { deadline, repeated: false, promise: promise.clone() };
-        self.push(|state| state.waiting.push_back(Queued { job, waiter }), wakes)?;
+        let waiter = Waiter { deadline, patient_until, repeated: false, promise: promise.clone() };
+        let queued = Queued { job, kind, waiter };
+        self.push(|state| {
+            let wanted = state.may_begin(&queued);
+            state.waiting.push_back(queued);
+            wanted
+        })?;
         Ok(promise)
     }
 
@@ -117,23 +135,21 @@ impl<J, A> Queue<J, A> {
     /// Has a worker check its connection, before any waiting job.
     pub(crate) fn probe(&self, deadline: Instant) -> Result<(), Failure> {
         let promise = Promise::new();
-        self.push(|state| state.probes.push_back(promise.clone()), |state| state.idle > 0)?;
+        self.push(|state| {
+            state.probes.push_back(promise.clone());
+            true
+        })?;
         promise.wait(deadline)
     }
 
-    /// Adds something to the queue, and wakes a worker if `wakes` wants one.
-    fn push(
-        &self,
-        push: impl FnOnce(&mut State<J, A>),
-        wakes: impl FnOnce(&State<J, A>) -> bool,
-    ) -> Result<(), Failure> {
+    /// Adds something to the queue with `push`, which tells whether an idle worker is to be woken for it.
+    fn push(&self, push: impl FnOnce(&mut State<J, A, K>) -> bool) -> Result<(), Failure> {
         let mut state = self.state();
         state.refuses()?;
         if state.waiting.len() + state.probes.len() >= self.capacity {
             return Err(Failure::Overloaded);
         }
-        push(&mut state);
-        let wanted = wakes(&state);
+        let wanted = push(&mut state) && state.idle > 0;
         drop(state);
         if wanted {
             self.work.notify_one();
@@ -141,18 +157,16 @@ impl<J, A> Queue<J, A> {
         Ok(())
     }
 
-    /// Waits for a job, then takes it together with the waiting jobs that `joins` allows in the same batch, at most
-    /// `max` in all. Never waits for a batch to fill.
-    pub(crate) fn take(&self, max: usize, joins: impl Fn(&J, &J) -> bool) -> NextTask<J, A> {
+    /// Waits for a job, then takes it together with the waiting jobs of its kind, at most `max` in all. Never waits for a
+    /// batch to fill.
+    pub(crate) fn take(&self, max: usize) -> NextTask<J, A, K> {
         let mut state = self.state();
         loop {
             if let Some(probe) = state.probes.pop_front() {
                 return NextTask::Probe(probe);
             }
-            if let Some(first) = state.waiting.pop_front() {
-                let mut batch = vec![first];
-                state.join(&mut batch, max, joins);
-                let more = !state.waiting.is_empty() && state.idle > 0;
+            if let Some(batch) = state.next_batch(max) {
+                let more = state.idle > 0 && state.waiting.iter().any(|queued| state.may_begin(queued));
                 drop(state);
                 if more {
                     self.work.notify_one();
@@ -168,8 +182,16 @@ impl<J, A> Queue<J, A> {
         }
     }
 
+    /// A worker has executed a batch of this kind, or has put it back.
+    pub(crate) fn finished(&self, kind: Option<K>) {
+        let mut state = self.state();
+        if let Some(place) = state.executing.iter().position(|executing| Some(*executing) == kind) {
+            state.executing.swap_remove(place);
+        }
+    }
+
     /// Puts jobs that have had no effect back at the front of the queue.
-    pub(crate) fn requeue(&self, batch: Vec<Queued<J, A>>) {
+    pub(crate) fn requeue(&self, batch: Vec<Queued<J, A, K>>) {
         let mut state = self.state();
         for queued in batch.into_iter().rev() {
             queued.waiter.promise.defer();
@@ -239,7 +261,7 @@ impl<J, A> Queue<J, A> {
     }
 }
 
-impl<J, A> State<J, A> {
+impl<J, A, K: Copy + PartialEq> State<J, A, K> {
     /// Fails if no jobs are accepted at the moment.
     fn refuses(&self) -> Result<(), Failure> {
         if self.stopping {
@@ -251,22 +273,34 @@ impl<J, A> State<J, A> {
         }
     }
 
-    /// Moves the jobs that can join the first one into `batch`. The others keep their order.
-    fn join(&mut self, batch: &mut Vec<Queued<J, A>>, max: usize, joins: impl Fn(&J, &J) -> bool) {
+    /// Whether a worker may begin this job now. It is left to the worker that executes its kind for a while, but not when
+    /// the workers are to end.
+    fn may_begin(&self, queued: &Queued<J, A, K>) -> bool {
+        let is_executed = queued.kind.is_some_and(|kind| self.executing.contains(&kind));
+        !is_executed || self.stopping || queued.waiter.patient_until <= Instant::now()
+    }
+
+    /// Takes the first job that may begin, and the others of its kind. The rest keep their order.
+    fn next_batch(&mut self, max: usize) -> Option<Vec<Queued<J, A, K>>> {
+        let first = self.waiting.iter().position(|queued| self.may_begin(queued))?;
+        let mut batch = vec![self.waiting.remove(first)?];
+        let Some(kind) = batch[0].kind else { return Some(batch) };
+        self.executing.push(kind);
         let mut kept = VecDeque::new();
         while batch.len() < max
             && let Some(next) = self.waiting.pop_front()
         {
-            if joins(&batch[0].job, &next.job) {
+            if next.kind == Some(kind) {
                 batch.push(next);
             } else {
                 kept.push_back(next);
             }
         }
-        // Usually every job joins, and this loop moves nothing.
+        // Usually all jobs are of one kind, and this loop moves nothing.
         while let Some(queued) = kept.pop_back() {
             self.waiting.push_front(queued);
         }
+        Some(batch)
     }
 
     fn refuse_all(&mut self, failure: &Failure) {
@@ -287,23 +321,36 @@ fn stopping() -> Failure {
 mod tests {
     use super::*;
 
-    type Numbers = Queue<u32, u32>;
+    /// Even and odd numbers are jobs of two kinds; those from 100 on are executed alone.
+    type Numbers = Queue<u32, u32, bool>;
 
-    fn push(queue: &Numbers, job: u32) -> Arc<Promise<u32>> {
-        let promise = Promise::new();
-        let waiter = Waiter { deadline: Instant::now(), repeated: false, promise: promise.clone() };
-        queue.push(|state| state.waiting.push_back(Queued { job, waiter }), |_| false).unwrap();
-        promise
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn kind(job: u32) -> Option<bool> {
+        (job < 100).then_some(job.is_multiple_of(2))
     }
 
-    fn take(queue: &Numbers, max: usize) -> Vec<u32> {
-        let same_parity = |first: &u32, next: &u32| first % 2 == next % 2;
-        let NextTask::Batch(batch) = queue.take(max, same_parity) else { panic!("there is a batch") };
+    /// Adds a job that nobody waits for, and that is left to a busy worker for an hour.
+    fn push(queue: &Numbers, job: u32) -> Arc<Promise<u32>> {
+        let now = Instant::now();
+        queue.add(job, kind(job), now + HOUR, now).unwrap()
+    }
+
+    /// What a worker takes that goes on executing it.
+    fn begin(queue: &Numbers, max: usize) -> Vec<u32> {
+        let NextTask::Batch(batch) = queue.take(max) else { panic!("there is a batch") };
         batch.iter().map(|queued| queued.job).collect()
     }
 
+    /// What a worker takes and has executed.
+    fn take(queue: &Numbers, max: usize) -> Vec<u32> {
+        let batch = begin(queue, max);
+        queue.finished(kind(batch[0]));
+        batch
+    }
+
     #[test]
-    fn a_batch_is_what_joins_the_first_job_and_the_others_keep_their_order() {
+    fn a_batch_is_of_one_kind_and_the_others_keep_their_order() {
         let queue = Numbers::new(100, 1);
         for job in [1, 2, 4, 3, 5, 6, 7] {
             push(&queue, job);
@@ -311,19 +358,49 @@ mod tests {
         assert_eq!(take(&queue, 3), [1, 3, 5]);
         assert_eq!(take(&queue, 100), [2, 4, 6]);
         assert_eq!(take(&queue, 100), [7]);
+        for job in [101, 1, 103] {
+            push(&queue, job);
+        }
+        assert_eq!([take(&queue, 100), take(&queue, 100), take(&queue, 100)], [[101], [1], [103]]);
+    }
+
+    #[test]
+    fn what_is_being_executed_is_left_to_its_worker_and_everything_else_begins() {
+        let queue = Numbers::new(100, 3);
+        push(&queue, 1);
+        assert_eq!(begin(&queue, 100), [1]);
+        for job in [3, 2, 5, 101] {
+            push(&queue, job);
+        }
+        assert_eq!(begin(&queue, 100), [2], "no odd number while odd ones are executed");
+        assert_eq!(begin(&queue, 100), [101]);
+        assert!(queue.state().next_batch(100).is_none());
+        queue.finished(kind(1));
+        assert_eq!(begin(&queue, 100), [3, 5], "all that came meanwhile");
+    }
+
+    #[test]
+    fn what_waits_when_the_workers_stop_is_begun_by_any_of_them() {
+        let queue = Numbers::new(100, 2);
+        push(&queue, 1);
+        assert_eq!(begin(&queue, 100), [1]);
+        push(&queue, 3);
+        queue.stop();
+        assert_eq!(begin(&queue, 100), [3]);
+        assert!(matches!(queue.take(100), NextTask::Stop));
     }
 
     #[test]
     fn an_idle_worker_is_woken_once_the_busy_one_has_stayed_busy_for_a_moment() {
         let queue = Numbers::new(100, 2);
-        // One worker is connected and never comes back for another job; the other one is idle.
-        queue.connected();
-        queue.connected();
+        // One worker never comes back for another job; the other one is idle.
+        push(&queue, 1);
+        assert_eq!(begin(&queue, 100), [1]);
         let (answer, waited) = std::thread::scope(|scope| {
             let idle = scope.spawn(|| {
-                let NextTask::Batch(batch) = queue.take(100, |_, _| true) else { panic!("there is a batch") };
+                let NextTask::Batch(batch) = queue.take(100) else { panic!("there is a batch") };
                 let taken = Instant::now();
-                for Queued { job, waiter } in batch {
+                for Queued { job, waiter, .. } in batch {
                     waiter.promise.answer(Ok(job));
                 }
                 taken
@@ -332,7 +409,7 @@ mod tests {
                 std::thread::yield_now();
             }
             let asked = Instant::now();
-            let answer = queue.ask(7, asked + Duration::from_secs(10));
+            let answer = queue.ask(7, kind(7), asked + Duration::from_secs(10));
             // Without this, the test would wait for ever for a worker that nobody woke.
             queue.stop();
             (answer, idle.join().unwrap() - asked)
@@ -347,8 +424,9 @@ mod tests {
         for job in [1, 2, 3] {
             push(&queue, job);
         }
-        let NextTask::Batch(batch) = queue.take(2, |_, _| true) else { panic!("there is a batch") };
+        let NextTask::Batch(batch) = queue.take(100) else { panic!("there is a batch") };
         queue.requeue(batch);
+        queue.finished(kind(1));
         assert_eq!(take(&queue, 100), [1, 3]);
     }
 
@@ -358,13 +436,13 @@ mod tests {
         let promise = push(&queue, 1);
         queue.failed_to_connect("refused");
         assert!(matches!(promise.wait(Instant::now()), Err(Failure::Unavailable(_))));
-        assert!(matches!(queue.push(|_| {}, |_| false), Err(Failure::Unavailable(_))));
+        assert!(matches!(queue.push(|_| false), Err(Failure::Unavailable(_))));
         queue.connected();
-        assert!(queue.push(|_| {}, |_| false).is_ok());
+        assert!(queue.push(|_| false).is_ok());
         // One of two workers lost its connection, and cannot get another: the other one works.
         queue.connected();
         queue.disconnected();
         queue.failed_to_connect("too many connections");
-        assert!(queue.push(|_| {}, |_| false).is_ok());
+        assert!(queue.push(|_| false).is_ok());
     }
 }

@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use foundation::metrics::Counter;
 
-use crate::executor::Executor;
+use crate::executor::{BatchKind, Executor};
 use crate::queue::Queue;
 use crate::reconnection::Reconnection;
 use crate::{DatabaseSettings, Error, Migration};
 
 /// What a service's workers share with their callers.
 pub(crate) struct Shared<E: Executor> {
-    pub(crate) queue: Queue<E::Job, E::Answer>,
+    pub(crate) queue: Queue<E::Job, E::Answer, BatchKind<E>>,
     pub(crate) reconnection: Reconnection,
     pub(crate) settings: DatabaseSettings,
     pub(crate) migrations: &'static [Migration],
@@ -52,7 +52,7 @@ pub struct Stats {
 
 impl<E: Executor> Shared<E> {
     pub(crate) fn new(
-        queue: Queue<E::Job, E::Answer>,
+        queue: Queue<E::Job, E::Answer, BatchKind<E>>,
         settings: DatabaseSettings,
         migrations: &'static [Migration],
         make_executor: impl Fn() -> E + Send + Sync + 'static,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::executor::{BATCH_MAX, Executor};
+use crate::executor::{BATCH_MAX, BatchKind, Executor, batch_kind};
 use crate::queue::{NextTask, Queued, Waiter};
 use crate::shared::Shared;
 use crate::{Connection, Error, Failure, ends_connection};
@@ -44,7 +44,7 @@ enum ConnectionHealth {
     Lost,
 }
 
-type Batch<E> = Vec<Queued<<E as Executor>::Job, <E as Executor>::Answer>>;
+type Batch<E> = Vec<Queued<<E as Executor>::Job, <E as Executor>::Answer, BatchKind<E>>>;
 
 impl<E: Executor> Worker<E> {
     /// A worker that has no connection yet.
@@ -60,11 +60,7 @@ impl<E: Executor> Worker<E> {
             if self.open.is_none() && !self.connect() {
                 return;
             }
-            let executor = &self.executor;
-            let joins = |first: &E::Job, next: &E::Job| {
-                executor.is_write(first) == executor.is_write(next) && executor.joins(first, next)
-            };
-            match self.shared.queue.take(BATCH_MAX, joins) {
+            match self.shared.queue.take(BATCH_MAX) {
                 NextTask::Stop => return,
                 NextTask::Probe(promise) => {
                     if promise.begin(false) {
@@ -72,7 +68,11 @@ impl<E: Executor> Worker<E> {
                         promise.answer(checked);
                     }
                 }
-                NextTask::Batch(batch) => self.settle(batch),
+                NextTask::Batch(batch) => {
+                    let kind = batch[0].kind;
+                    self.settle(batch);
+                    self.shared.queue.finished(kind);
+                }
             }
         }
     }
@@ -148,7 +148,7 @@ impl<E: Executor> Worker<E> {
     /// Executes a batch, or puts it back into the queue if the connection does not work.
     fn settle(&mut self, batch: Batch<E>) {
         let Some(open) = &self.open else { return self.shared.queue.requeue(batch) };
-        let is_write = self.executor.is_write(&batch[0].job);
+        let is_write = E::is_write(&batch[0].job);
         let rested = is_write && open.last_used.elapsed() > TRUSTED_FOR;
         let suspect = open.deaths != self.shared.deaths.load(Ordering::Relaxed);
         if (rested || suspect) && self.check().is_err() {
@@ -156,7 +156,7 @@ impl<E: Executor> Worker<E> {
         }
         let now = Instant::now();
         let (mut jobs, mut waiters) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for Queued { job, waiter } in batch {
+        for Queued { job, waiter, .. } in batch {
             if waiter.deadline <= now {
                 waiter.promise.answer(Err(Failure::TimedOut));
             } else if waiter.promise.begin(is_write) {
@@ -219,10 +219,15 @@ impl<E: Executor> Worker<E> {
                 self.execute(vec![job], vec![waiter], is_write);
             }
         }
-        let rest: Batch<E> = remaining.map(|(job, waiter)| Queued { job, waiter }).collect();
+        let rest: Batch<E> = remaining.map(|(job, waiter)| Self::queued(job, waiter)).collect();
         if !rest.is_empty() {
             self.shared.queue.requeue(rest);
         }
+    }
+
+    /// A job that goes back into the queue.
+    fn queued(job: E::Job, waiter: Waiter<E::Answer>) -> Queued<E::Job, E::Answer, BatchKind<E>> {
+        Queued { kind: batch_kind::<E>(&job), job, waiter }
     }
 
     /// Handles a batch whose connection was lost. Reads are repeated once; writes are answered as unknown.
@@ -239,7 +244,7 @@ impl<E: Executor> Worker<E> {
                 waiter.promise.answer(Err(Failure::of(error, is_write)));
             } else {
                 waiter.repeated = true;
-                again.push(Queued { job, waiter });
+                again.push(Self::queued(job, waiter));
             }
         }
         if !again.is_empty() {

@@ -1,8 +1,8 @@
 //! How a service submits jobs: the handle that it calls.
 //!
 //! A caller waits for its answer until its deadline and no longer, even if a worker hangs in PostgreSQL. A free worker
-//! takes the jobs that are waiting as one batch: the busier the service, the larger the batches. No job waits for a
-//! batch to fill.
+//! takes the waiting jobs of one kind as one batch: the busier the service, the larger the batches. No job waits for a
+//! batch to fill; but while a batch of its kind is being executed, it waits up to three milliseconds for that worker.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use foundation::metrics::Exposition;
 
-use crate::executor::Executor;
+use crate::executor::{Executor, batch_kind};
 use crate::promise::Promise;
 use crate::queue::Queue;
 use crate::shared::{Shared, Stats};
@@ -72,13 +72,15 @@ impl<E: Executor> Workers<E> {
     /// Submits `job` and waits for its answer until `deadline` at most. A job that has not begun by then is never
     /// executed.
     pub fn ask(&self, job: E::Job, deadline: Instant) -> Result<E::Answer, Failure> {
-        self.shared().queue.ask(job, deadline)
+        let kind = batch_kind::<E>(&job);
+        self.shared().queue.ask(job, kind, deadline)
     }
 
     /// Hands `job` to the workers and goes on; the answer is waited for later, so that a worker and whoever asked can
     /// work at the same time. Fails at once when the queue is full or PostgreSQL is away.
     pub fn submit(&self, job: E::Job, deadline: Instant) -> Result<Pending<E::Answer>, Failure> {
-        let promise = self.shared().queue.submit(job, deadline)?;
+        let kind = batch_kind::<E>(&job);
+        let promise = self.shared().queue.submit(job, kind, deadline)?;
         Ok(Pending { promise, deadline })
     }
 

@@ -1,6 +1,7 @@
 //! A small table and the jobs that these tests do with it.
 
 use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -41,11 +42,13 @@ impl Executor for Things {
     type Job = Job;
     type Answer = Option<String>;
 
-    fn joins(&self, first: &Job, next: &Job) -> bool {
-        matches!((first, next), (Job::Find(_), Job::Find(_)) | (Job::Insert(..), Job::Insert(..)))
+    type Kind = Discriminant<Job>;
+
+    fn kind(job: &Job) -> Option<Self::Kind> {
+        matches!(job, Job::Find(_) | Job::Insert(..)).then(|| discriminant(job))
     }
 
-    fn is_write(&self, job: &Job) -> bool {
+    fn is_write(job: &Job) -> bool {
         matches!(job, Job::Insert(..) | Job::SlowInsert(..))
     }
 
