@@ -32,5 +32,10 @@ pub static INVENTORY: Application = Application {
             name: "0003_title_order",
             sql: include_str!("../../sql/movies/0003_title_order.sql"),
         },
+        Migration {
+            version: 4,
+            name: "0004_title_pending_list",
+            sql: include_str!("../../sql/movies/0004_title_pending_list.sql"),
+        },
     ],
 };
