@@ -107,5 +107,10 @@ pub static SERVICE: Application = Application {
             name: "0003_provider_price",
             sql: include_str!("../sql/0003_provider_price.sql"),
         },
+        Migration {
+            version: 4,
+            name: "0004_words_pending_list",
+            sql: include_str!("../sql/0004_words_pending_list.sql"),
+        },
     ],
 };
