@@ -44,7 +44,7 @@ run_service() {
     is_old=$changed changed=no
     # pm2 interrupts a service and gives it kill_timeout to finish, more than the 10 s that a busy one takes at most.
     # One that ends by itself is started again, at first after 100 ms, then more slowly each time. More arenas of glibc's
-    # allocator would keep more memory after many connections.
+    # allocator, and a cache for every thread, would keep more memory after many connections.
     put_file "$services/$program/pm2.json" 644 <<END
 {
   "apps": [{
@@ -54,7 +54,7 @@ run_service() {
     "interpreter": "none",
     "exec_mode": "fork",
     "cwd": "$services/$program",
-    "env": { "MALLOC_ARENA_MAX": "2" },
+    "env": { "GLIBC_TUNABLES": "glibc.malloc.arena_max=2:glibc.malloc.tcache_count=0" },
     "uid": "$service_user",
     "gid": "$service_user",
     "kill_timeout": 12000,
