@@ -34,6 +34,19 @@ struct OpenConnections {
     leaving: usize,
 }
 
+impl OpenConnections {
+    /// Gives back what many connections needed, once few of them are left. A large table among their freed memory would
+    /// keep the allocator from returning it to the system.
+    fn shrink(&mut self) {
+        if self.links.len() < self.links.capacity() / 8 {
+            self.links.shrink_to_fit();
+        }
+        if self.per_client.len() < self.per_client.capacity() / 8 {
+            self.per_client.shrink_to_fit();
+        }
+    }
+}
+
 /// The open connections and their limits.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
@@ -212,6 +225,7 @@ impl Drop for Registration {
                 }
             }
         }
+        open.shrink();
         drop(open);
         drop(link);
         self.admission.closed.notify_all();

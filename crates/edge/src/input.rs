@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::socket::Socket;
 
 /// How much an idle connection keeps allocated, in bytes.
-const IDLE_CAPACITY: usize = 4 << 10;
+const IDLE_CAPACITY: usize = 2 << 10;
 
 /// A buffer in front of a socket. It holds at most as much as its caller asks for; the rest stays in the kernel, which
 /// slows the sender down.

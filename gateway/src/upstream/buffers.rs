@@ -5,7 +5,7 @@ use std::cell::Cell;
 use ureq::unversioned::transport::Buffers;
 
 /// The first and the largest size of the input buffer, in bytes. The head of an answer must fit into the largest.
-const INPUT_FIRST_BYTES: usize = 4 << 10;
+const INPUT_FIRST_BYTES: usize = 2 << 10;
 pub(super) const INPUT_MAX_BYTES: usize = 32 << 10;
 /// The most that a thread keeps of each buffer for its next request, in bytes.
 const SPARE_MAX_BYTES: usize = 4 << 10;

@@ -48,7 +48,8 @@ impl<T> Pool<T> {
         // The oldest come first.
         let old = idle.partition_point(|(since, _)| now.duration_since(*since) >= self.max_age);
         let old: Vec<_> = idle.drain(..old).collect();
-        idle.shrink_to(32);
+        // The list itself lies among what many connections needed, and would keep the allocator from returning that.
+        idle.shrink_to_fit();
         drop(idle);
         drop(old);
     }
